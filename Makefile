@@ -1,0 +1,46 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint requirements clean
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+export PATH := $(VENV)/bin:$(PATH)
+UV := $(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python
+COMPILE := $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --quiet --no-header --no-annotate
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of date
+	dvc repro
+
+test: .venv/dev.stamp lint  ## set up, then lint and run the tests
+	pytest
+
+lint: .venv/dev.stamp  ## ruff (lint and format) and mypy
+	ruff check .
+	ruff format --check .
+	mypy
+
+setup: .venv/dev.stamp  ## make .venv with everything the pipeline and its tests need
+
+requirements: .venv/uv.stamp  ## pin pyproject.toml's dependencies anew
+	$(COMPILE) --upgrade -o requirements.txt
+	$(COMPILE) --extra dev -c requirements.txt -o requirements-dev.txt
+
+clean:  ## remove .venv; data, models and metrics stay
+	rm -rf .venv
+
+# A stamp is newer than what it was made from, so that nothing is set up twice.
+.venv/uv.stamp:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	touch $@
+
+.venv/run.stamp: requirements.txt .venv/uv.stamp
+	$(UV) -r requirements.txt
+	touch $@
+
+.venv/dev.stamp: requirements-dev.txt .venv/run.stamp
+	$(UV) -r requirements-dev.txt
+	touch $@

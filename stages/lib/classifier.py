@@ -1,0 +1,38 @@
+"""The model that is trained, validated and exported: normalisation, then a network. One module, so that they agree."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """Clamps to a window, then shifts and scales each channel: integers of any kind in, float32 out.
+
+    `y = (clamp(x, low, high) - shift) * scale`, so that [0, 1], [-1, 1], zero mean and unit deviation, and a window of
+    Hounsfield units are one module.
+    """
+
+    def __init__(
+        self, low: Sequence[float], high: Sequence[float], shift: Sequence[float], scale: Sequence[float], dims: int
+    ):
+        """Each sequence has one number a channel; `dims` is 2 for images, 3 for volumes."""
+        super().__init__()
+        for name, values in (("low", low), ("high", high), ("shift", shift), ("scale", scale)):
+            column = torch.tensor(list(values), dtype=torch.float32).reshape(-1, *[1] * dims)
+            self.register_buffer(name, column, persistent=False)  # (C, 1, 1[, 1]); its arguments are in the checkpoint
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, ...) -> (N, C, ...)
+        return (x.float().clamp(self.low, self.high) - self.shift) * self.scale
+
+
+class Classifier(nn.Module):
+    """Normalise, then the network: the dataset's own integers in, logits out."""
+
+    def __init__(self, normalise: Normalise, network: nn.Module) -> None:
+        super().__init__()
+        self.normalise = normalise
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, *size) -> (N, classes)
+        return self.network(self.normalise(x))

@@ -1,0 +1,9 @@
+"""The one exception that is for people: a mistake the user can mend."""
+
+
+class UserError(Exception):
+    """A user's mistake: the message names the file or key, what was expected, and the way out.
+
+    `stages.lib.command.run` prints it without a traceback and exits 1; any other exception is a bug of this project
+    and keeps its traceback.
+    """

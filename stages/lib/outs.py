@@ -1,0 +1,82 @@
+"""Writing outs: beside their place first, moved in with `os.replace`, the same bytes for the same content.
+
+A reader never sees half a file, and a run killed at any moment leaves the former out, or none, in its place.
+"""
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yields a path beside `path` to write to; when the block ends well, what lies there takes the place of `path`.
+
+    Works for files and folders. When the block raises, `path` is as it was and the partial is gone.
+    """
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(partial)  # of a run that was killed
+    try:
+        yield partial
+        if partial.is_dir():
+            _remove(path)  # os.replace refuses a folder that holds something; dvc has removed the out beforehand
+        else:
+            with open(partial, "rb+") as written:
+                os.fsync(written.fileno())
+        os.replace(partial, path)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def significant(value: Any, digits: int = 6) -> Any:
+    """Rounds every float in a nest of mappings and sequences, so that a metric's last bits make no diff.
+
+    A nan or an infinity becomes None: JSON has no word for them.
+    """
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): significant(v, digits) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [significant(v, digits) for v in value]
+    if hasattr(value, "tolist"):  # numpy's and torch's scalars and arrays
+        return significant(value.tolist(), digits)
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes metrics: floats of 6 significant digits, keys in the order given, one line a leaf."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(significant(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table without its index: floats of 6 significant digits, line ends the same on every system."""
+    with replacing(path) as partial:
+        table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n", encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    with replacing(path) as partial:
+        partial.write_bytes(content)
+
+
+def write_figure(path: Path, figure: Any) -> None:
+    """Writes a matplotlib figure as PNG, the one of its formats that is the same bytes twice."""
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})

@@ -1,0 +1,6 @@
+from stages.lib.params.base import section
+
+
+@section
+class DatasetParams:
+    """`datasets.<name>.dataset`."""

@@ -1,0 +1,98 @@
+"""dataset.h5: training-ready tensors of one shape and a compact dtype, to be memory-mapped.
+
+Layout, with <split> one of train, validation, test:
+
+    /<split>/x      (N, C, H, W) or (N, C, D, H, W), contiguous, the dataset's own integers (or float32)
+    /<split>/y      (N,) int64: index into the classes
+    /<split>/case   (N,) S16: the cases' identifiers, ascending
+    /<split>/group  (N,) S16
+    /description    JSON, see `Description`
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from stages.lib.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a reader of the tensors must know; it goes into the checkpoint and the exported model's metadata."""
+
+    classes: list[str]
+    axes: str  # "NCHW" or "NCDHW"
+    shape: list[int]  # of one sample, without N
+    dtype: str
+    units: str  # "HU", or "" where the numbers have no unit
+    spacing_mm: list[float] | None  # along D, H, W (or H, W)
+    geometry: dict[str, object]  # arguments of stages.lib.geometry.Geometry: how a case became this shape
+    moments: dict[str, list[float]]  # minimum, maximum, mean, deviation a channel, over the training split's tensors
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split's tensors; `x` is mapped, so that only what is asked for is read."""
+
+    x: np.ndarray  # (N, C, H, W) or (N, C, D, H, W), read-only
+    y: np.ndarray  # (N,) int64
+    cases: list[str]
+    groups: list[str]
+
+
+def read_description(dataset_h5: Path) -> Description:
+    with _open(dataset_h5) as file:
+        return Description(**json.loads(file["description"][()]))
+
+
+def read_split(dataset_h5: Path, name: str) -> Split:
+    """One split of dataset.h5, its `x` memory-mapped."""
+    with _open(dataset_h5) as file:
+        x = file[name]["x"]
+        empty = x.id.get_offset() is None  # HDF5 gives no place to an array without elements
+        return Split(
+            np.empty(x.shape, x.dtype)
+            if empty
+            else np.memmap(dataset_h5, x.dtype, "r", offset=x.id.get_offset(), shape=x.shape),
+            file[name]["y"][:],
+            [case.decode() for case in file[name]["case"][:]],
+            [group.decode() for group in file[name]["group"][:]],
+        )
+
+
+def _open(dataset_h5: Path) -> h5py.File:
+    if not dataset_h5.exists():
+        raise UserError(f"{dataset_h5} not found: run the dataset stage first")
+    return h5py.File(dataset_h5)
+
+
+class Writer:
+    """Writes dataset.h5 a split at a time, holding one sample in memory."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
+        """Args: path: The file; shape: (C, H, W) or (C, D, H, W) of a sample; dtype: Of the samples."""
+        self._file = h5py.File(path, "w", libver="v110")
+        self._shape, self._dtype = shape, dtype
+
+    def write_split(
+        self, name: str, samples: Iterable[np.ndarray], labels: np.ndarray, cases: list[str], groups: list[str]
+    ) -> None:
+        group = self._file.create_group(name)
+        x = group.create_dataset("x", (len(labels), *self._shape), self._dtype)
+        for label, axis in zip("NCDHW" if len(self._shape) == 4 else "NCHW", x.dims, strict=True):
+            axis.label = label
+        for i, sample in enumerate(samples):
+            x[i] = sample
+        group["y"] = labels.astype(np.int64)
+        group["case"] = np.array(cases, "S16")
+        group["group"] = np.array(groups, "S16")
+
+    def close(self, description: Description) -> None:
+        self._file["description"] = json.dumps(asdict(description))
+        self._file.close()
