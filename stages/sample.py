@@ -1,0 +1,22 @@
+"""A dataset that ships with the project, or that it can make -> data/raw/<dataset>.
+
+python -m stages.sample digits
+"""
+
+from pathlib import Path
+
+from stages.lib import command, digits, outs, phantoms
+from stages.lib.params.sample import SampleParams
+
+
+def main(raw: Path, params: SampleParams) -> None:
+    with outs.replacing(raw) as folder:
+        folder.mkdir()
+        if params.source == "digits":
+            digits.write(folder)
+        else:
+            phantoms.write(folder, params.patients, params.seed)
+
+
+if __name__ == "__main__":
+    command.run(main)
