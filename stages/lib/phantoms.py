@@ -4,8 +4,8 @@
     solid         a soft-tissue ball of 40 HU
     calcified     the same ball around a dense core of 350 HU
 
-All classes draw body, spacing, vessels and noise from the same distributions, and the few voxels of a nodule move a scan's
-mean by far less than it differs between patients, so the mean intensity tells nothing.
+All classes draw body, spacing, vessels and noise from the same distributions, and the few voxels of a nodule move a
+scan's mean by far less than it differs between patients, so the mean intensity tells nothing.
 """
 
 import csv

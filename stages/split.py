@@ -1,0 +1,25 @@
+"""cases.csv -> split.csv: every case in train, validation or test, grouped, stratified and seeded.
+
+python -m stages.split digits
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages.lib import command, outs, splits
+from stages.lib.params.split import SplitParams
+
+
+def main(cases_csv: Path, split_csv: Path, params: SplitParams) -> None:
+    cases = pd.read_csv(cases_csv, dtype=str, keep_default_na=False, usecols=["case", "group", "label"])
+    train = 1 - params.validation - params.test
+    shares = {"train": train, "validation": params.validation, "test": params.test}
+    cases["split"] = splits.assign(cases, shares, params.seed)
+    splits.assert_no_leakage(cases)
+    outs.write_csv(split_csv, cases[["case", "group", "label", "split"]])
+    print(pd.crosstab(cases["label"], cases["split"])[[s for s in shares if shares[s]]].to_string())
+
+
+if __name__ == "__main__":
+    command.run(main)
