@@ -21,9 +21,8 @@ def progress(items: Iterable[Item], doing: str, unit: str, total: int | None = N
     if sys.stderr.isatty():
         yield from tqdm(items, desc=doing, unit=" " + unit, total=total, dynamic_ncols=True)
         return
-    bar = tqdm(items, desc=doing, unit=" " + unit, total=total, mininterval=SECONDS_BETWEEN_LINES, file=_Lines())
-    bar.delay = SECONDS_BETWEEN_LINES  # quick work says nothing
-    yield from bar
+    every = SECONDS_BETWEEN_LINES  # the first line, too: quick work says nothing
+    yield from tqdm(items, desc=doing, unit=" " + unit, total=total, mininterval=every, delay=every, file=_Lines())
 
 
 class _Lines:

@@ -59,16 +59,16 @@ def _check_enough_groups(cases: pd.DataFrame, wanted_splits: list[str]) -> None:
     few = groups[groups < len(wanted_splits)]
     if len(few):
         raise UserError(
-            f"class '{few.index[0]}' has {few.iloc[0]} group(s) (patients), but {', '.join(wanted_splits)} need one each: "
+            f"class '{few.index[0]}' has {few.iloc[0]} group(s) (patients); {', '.join(wanted_splits)} need one each: "
             "add cases, leave the class out, or set split.validation or split.test to 0"
         )
 
 
 def _check_every_class_everywhere(label: pd.Series, split: pd.Series, wanted_splits: list[str]) -> None:
     table = pd.crosstab(label, split).reindex(columns=wanted_splits, fill_value=0)
-    for (name, column), number in table.stack().items():
-        if number == 0:
+    for name, row in table.iterrows():
+        if (row == 0).any():
             raise UserError(
-                f"class '{name}' has no case in {column}: too few groups for these shares; "
+                f"class '{name}' has no case in {row.idxmin()}: too few groups for these shares; "
                 "raise split.validation or split.test, try another split.seed, or add cases"
             )

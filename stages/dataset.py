@@ -1,0 +1,106 @@
+"""cases.h5 + split.csv + statistics.json -> dataset.h5: training-ready tensors of one shape.
+
+python -m stages.dataset digits
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stages.lib import command, outs, tensors
+from stages.lib.cases import Cases
+from stages.lib.errors import UserError
+from stages.lib.geometry import Geometry
+from stages.lib.moments import Moments
+from stages.lib.params.dataset import DatasetParams
+from stages.lib.progress import progress
+
+
+def main(cases_h5: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, params: DatasetParams) -> None:
+    split = pd.read_csv(split_csv, dtype=str, keep_default_na=False)
+    measured = json.loads(statistics_json.read_text(encoding="utf-8"))
+    classes = sorted(split["label"].unique())
+    with Cases(cases_h5) as cases, outs.replacing(dataset_h5) as partial:
+        arguments = settle(params, measured, cases.dims)
+        geometry = Geometry(**arguments)
+        channels = {"keep": int(cases.shapes[0, 0]), "rgb": 3}.get(params.colour, 1)
+        shape, dtype = (channels, *arguments["shape"]), arguments["dtype"]
+        moments = [Moments(dtype) for _ in range(channels)]
+        writer = tensors.Writer(partial, shape, dtype)
+        for name in tensors.SPLITS:
+            rows = split[split["split"] == name]
+            samples = transformed(cases, rows["case"].tolist(), geometry, name)
+            if name == "train":
+                samples = counted(samples, moments)
+            labels = rows["label"].map({label: i for i, label in enumerate(classes)}).to_numpy()
+            writer.write_split(name, samples, labels, rows["case"].tolist(), rows["group"].tolist())
+        writer.close(describe(classes, shape, cases, arguments, moments))
+    print(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
+
+
+def settle(params: DatasetParams, measured: dict[str, Any], dims: int) -> dict[str, Any]:
+    """Geometry's arguments: what params.yaml leaves open follows from the training split's statistics."""
+    for key in ("spacing_mm", "shape"):
+        given = getattr(params, key)
+        if given is not None and len(given) != dims:
+            raise UserError(f"dataset.{key} has {len(given)} numbers, but the cases have {dims} axes")
+    axes = ["D", "H", "W"][-dims:]
+    size = [measured["shape"][axis]["median"] for axis in axes]
+    known = [measured["spacing_mm"][axis] for axis in axes]
+    spacing = params.spacing_mm
+    if spacing is None and dims == 3 and all(known):
+        spacing = tuple(spread["median"] for spread in known)
+    if spacing is not None and all(known):
+        size = [n * spread["median"] / step for n, spread, step in zip(size, known, spacing, strict=True)]
+    return {
+        "colour": params.colour,
+        "resize": params.resize,
+        "spacing_mm": None if spacing is None else list(spacing),
+        "shape": list(params.shape or (max(1, round(n)) for n in size)),
+        "fill": min(c["minimum"] for c in measured["channels"]) if params.fill is None else params.fill,
+        "dtype": measured["dtype"] if params.dtype == "keep" else params.dtype,
+    }
+
+
+def transformed(cases: Cases, ids: list[str], geometry: Geometry, name: str) -> Iterator[np.ndarray]:
+    """Each case as (C, *shape); one is in memory at a time."""
+    for case in progress(ids, f"dataset {name}", "case"):
+        i = cases.index(case)
+        x = torch.from_numpy(cases[i].copy())[None]  # the map is read-only, which torch does not know
+        try:
+            yield geometry(x, cases.spacings_mm[i].tolist())[0].numpy()
+        except ValueError as error:
+            raise UserError(f"case {case}: {error}") from None
+
+
+def counted(samples: Iterator[np.ndarray], moments: list[Moments]) -> Iterator[np.ndarray]:
+    """Passes the samples on and counts their pixels a channel."""
+    for sample in samples:
+        for channel, count in zip(sample, moments, strict=True):
+            count.add(channel)
+        yield sample
+
+
+def describe(
+    classes: list[str], shape: tuple[int, ...], cases: Cases, arguments: dict[str, Any], moments: list[Moments]
+) -> tensors.Description:
+    summaries = [count.summary() for count in moments]
+    return tensors.Description(
+        classes=classes,
+        axes="N" + cases.axes,
+        shape=list(shape),
+        dtype=arguments["dtype"],
+        units=cases.units,
+        spacing_mm=arguments["spacing_mm"],
+        geometry=arguments,
+        moments={name: [getattr(s, name) for s in summaries] for name in ("minimum", "maximum", "mean", "deviation")},
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,136 @@
+"""Mean, deviation, percentiles and histogram of any number of pixels, in one pass and 512 KiB a channel.
+
+Pixels of 8 and 16 bits are counted value by value, so everything follows exactly from the counts, whatever the order
+and number of pixels. A float32 is counted by its upper 16 bits (1/128 of its magnitude apart): its percentiles and
+histogram are that coarse; minimum and maximum are exact, mean and deviation are float64 sums.
+"""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+BLOCK = 1 << 20  # pixels counted at once: bounds memory for any size of case
+VALUES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one channel's pixels are like."""
+
+    count: int
+    mean: float
+    deviation: float  # of the population
+    minimum: float
+    maximum: float
+    percentiles: dict[str, float]  # "0.5": value; between two pixels' values, as numpy's linear method
+    edges: list[float]  # (bins + 1,)
+    counts: list[int]  # (bins,)
+
+
+class Moments:
+    """Counts the pixels of one channel."""
+
+    def __init__(self, dtype: str) -> None:
+        """`dtype` is uint8, uint16, int16, int8, float16 or float32.
+
+        Raises:
+            ValueError: Another dtype.
+        """
+        self._dtype = np.dtype(dtype)
+        if self._dtype.kind not in "iuf" or (self._dtype.itemsize > 2 and self._dtype != np.float32):
+            raise ValueError(f"pixels of {dtype} can't be counted: expected 8- or 16-bit integers, or float32")
+        self._counts = np.zeros(VALUES, np.int64)
+        self._minimum, self._maximum = math.inf, -math.inf
+        self._sum = self._squares = 0.0  # floats only
+        self._origin = 0.0  # near the mean, so that the squares lose nothing
+
+    def add(self, pixels: np.ndarray) -> None:
+        """Counts pixels of any shape.
+
+        Raises:
+            ValueError: A float is nan or infinite.
+        """
+        flat = pixels.reshape(-1)
+        for start in range(0, len(flat), BLOCK):
+            block = flat[start : start + BLOCK]
+            if self._dtype.kind == "f":
+                block = block.astype(np.float32)
+                self._add_floats(block)
+            self._counts += np.bincount(_keys(block), minlength=VALUES)
+
+    def _add_floats(self, block: np.ndarray) -> None:
+        if not np.isfinite(block).all():
+            raise ValueError("a pixel is nan or infinite")
+        if self._minimum > self._maximum:
+            self._origin = float(block.mean(dtype=np.float64))
+        self._minimum = min(self._minimum, float(block.min()))
+        self._maximum = max(self._maximum, float(block.max()))
+        centred = block.astype(np.float64) - self._origin
+        self._sum += float(centred.sum())
+        self._squares += float((centred**2).sum())
+
+    def summary(self, percentiles: tuple[float, ...] = (), bins: int = 64) -> Summary:
+        """What was counted.
+
+        Raises:
+            ValueError: Nothing was counted.
+        """
+        present = np.flatnonzero(self._counts)
+        if not len(present):
+            raise ValueError("no pixels were counted")
+        values, counts = _values(present, self._dtype), self._counts[present]
+        if self._dtype.kind == "f":
+            values = np.clip(values, self._minimum, self._maximum)
+        mean, deviation = self._moments(values, counts)
+        low, high = (self._minimum, self._maximum) if self._dtype.kind == "f" else (values[0], values[-1])
+        if self._dtype.kind != "f":
+            bins = min(bins, int(high - low) + 1)  # no bin narrower than an integer
+        histogram, edges = np.histogram(values, bins, (low, high if high > low else low + 1), weights=counts)
+        return Summary(
+            int(counts.sum()),
+            mean,
+            deviation,
+            float(low),
+            float(high),
+            {f"{p:g}": _percentile(values, counts, p) for p in percentiles},
+            edges.tolist(),
+            histogram.astype(np.int64).tolist(),
+        )
+
+    def _moments(self, values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+        number = int(counts.sum())
+        if self._dtype.kind == "f":
+            mean = self._sum / number
+            return self._origin + mean, math.sqrt(max(self._squares / number - mean**2, 0.0))
+        pairs = [(int(v), int(n)) for v, n in zip(values, counts, strict=True)]
+        total = sum(v * n for v, n in pairs)  # Python's integers do not overflow
+        squares = sum(v * v * n for v, n in pairs)
+        return float(Fraction(total, number)), math.sqrt(Fraction(squares * number - total**2, number**2))
+
+
+def _keys(block: np.ndarray) -> np.ndarray:
+    """A number from 0 to 65535 a pixel, in the order of the pixels' values."""
+    if block.dtype == np.float32:
+        bits = block.view(np.uint32)
+        negative = bits >> 31 == 1
+        return np.where(negative, ~bits, bits | np.uint32(1 << 31)) >> 16
+    return block.astype(np.int32) + (VALUES // 2 if block.dtype.kind == "i" else 0)
+
+
+def _values(keys: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The values that the keys stand for, float64."""
+    if dtype.kind == "f":
+        bits = (keys.astype(np.uint32) << 16) | np.uint32(1 << 15)  # the middle of what shares the upper bits
+        negative = bits >> 31 == 0
+        return np.where(negative, ~bits, bits & np.uint32(0x7FFFFFFF)).astype(np.uint32).view(np.float32).astype(float)
+    return keys.astype(np.float64) - (VALUES // 2 if dtype.kind == "i" else 0)
+
+
+def _percentile(values: np.ndarray, counts: np.ndarray, percentile: float) -> float:
+    last = np.cumsum(counts) - 1  # the rank of the last pixel of each value
+    rank = Fraction(percentile) / 100 * int(last[-1])
+    below = values[np.searchsorted(last, math.floor(rank))]
+    above = values[np.searchsorted(last, math.ceil(rank))]
+    return float(below + (above - below) * float(rank - math.floor(rank)))

@@ -1,0 +1,70 @@
+"""The training split, measured at its own pixels -> statistics.json: intensities a channel, classes, shapes, spacing.
+
+python -m stages.statistics digits
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.lib import command, outs
+from stages.lib.cases import Cases
+from stages.lib.errors import UserError
+from stages.lib.moments import Moments
+from stages.lib.params.statistics import StatisticsParams
+from stages.lib.progress import progress
+
+
+def main(cases_h5: Path, split_csv: Path, statistics_json: Path, params: StatisticsParams) -> None:
+    split = pd.read_csv(split_csv, dtype=str, keep_default_na=False)
+    train = split.loc[split["split"] == "train", "case"].tolist()
+    with Cases(cases_h5) as cases:
+        rows = np.array([cases.index(case) for case in train])
+        dtype, channels = _one_kind(cases)
+        moments = [Moments(dtype) for _ in range(channels)]
+        for row in progress(rows, "statistics", "case"):
+            for channel, counted in zip(cases[int(row)], moments, strict=True):
+                counted.add(channel)
+        axes = dict(zip("CDHW" if cases.dims == 3 else "CHW", cases.shapes[rows].T, strict=True))
+        spacings = dict(zip(cases.axes[1:], cases.spacings_mm[rows].T, strict=True))
+        written: dict[str, Any] = {
+            "cases": len(train),
+            "groups": int(split.loc[split["split"] == "train", "group"].nunique()),
+            "classes": _counts(split[split["split"] == "train"], "label"),
+            "splits": {name: _counts(part, "label") for name, part in split.groupby("split")},
+            "dtype": dtype,
+            "units": cases.units,
+            "shape": {axis: _spread(sizes) for axis, sizes in axes.items()},
+            "spacing_mm": {axis: _spread(steps) for axis, steps in spacings.items()},
+            "channels": [asdict(counted.summary(params.percentiles, params.bins)) for counted in moments],
+        }
+    outs.write_json(statistics_json, written)
+
+
+def _one_kind(cases: Cases) -> tuple[str, int]:
+    """The dtype and the number of channels that all cases share."""
+    channels = sorted(set(cases.shapes[:, 0].tolist()))
+    if len(cases.dtypes) > 1 or len(channels) > 1:
+        raise UserError(
+            f"the cases are of {' and '.join(cases.dtypes)} with {' and '.join(map(str, channels))} channels: a "
+            "dataset holds one kind; convert the files, split the dataset, or set ingest's colour mode"
+        )
+    return cases.dtypes[0], channels[0]
+
+
+def _counts(table: pd.DataFrame, column: str) -> dict[str, int]:
+    return {str(k): int(n) for k, n in table[column].value_counts().sort_index().items()}
+
+
+def _spread(numbers: np.ndarray) -> dict[str, float] | None:
+    """Least, median and largest; None where one is unknown."""
+    if np.isnan(numbers.astype(float)).any():
+        return None
+    return {"minimum": float(numbers.min()), "median": float(np.median(numbers)), "maximum": float(numbers.max())}
+
+
+if __name__ == "__main__":
+    command.run(main)

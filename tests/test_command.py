@@ -1,0 +1,51 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.lib import command
+from stages.lib.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+
+
+def run_stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs the split stage in a copy of the project."""
+    for name in ("stages", "dvc.yaml", "params.yaml"):
+        if not (folder / name).exists():
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, folder / name)
+    return subprocess.run([sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+def test_a_stage_runs_without_dvc(tmp_path):
+    cases = tmp_path / "data" / "digits"
+    cases.mkdir(parents=True)
+    rows = "".join(f"c{i:02d},g{i:02d},{'ab'[i % 2]}\n" for i in range(40))
+    (cases / "cases.csv").write_text("case,group,label\n" + rows)
+    done = run_stage(tmp_path, "stages.split", "digits")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (cases / "split.csv").read_text().startswith("case,group,label,split\nc00,g00,a,")
+
+
+def test_a_users_mistake_is_one_message_without_a_traceback(tmp_path):
+    run_stage(tmp_path, "stages.split", "digits")
+    (tmp_path / "params.yaml").write_text("datasets: {digits: {split: {tset: 0.1}}}")
+    done = run_stage(tmp_path, "stages.split", "digits")
+    assert done.returncode == 1
+    assert "params.yaml: datasets.digits.split.tset is unknown: did you mean test?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_stage_that_is_not_for_a_dataset_says_for_which_it_is(tmp_path):
+    with pytest.raises(UserError, match="the stage 'sample' is for digits, phantoms, not for 'mine'"):
+        command.stage_paths("sample", "mine", ROOT / "dvc.yaml")
+
+
+def test_paths_go_by_the_names_of_their_files():
+    paths = command.stage_paths("statistics", "mine", ROOT / "dvc.yaml")
+    assert paths["cases_h5"] == Path("data/mine/cases.h5")
+    assert paths["statistics_json"] == Path("metrics/mine/statistics.json")
+    assert command.stage_paths("ingest", "mine", ROOT / "dvc.yaml")["raw"] == Path("data/raw/mine")

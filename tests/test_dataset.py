@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from stages import dataset, statistics
+from stages.lib import tensors
+from stages.lib.errors import UserError
+from stages.lib.params.dataset import DatasetParams
+from stages.lib.params.statistics import StatisticsParams
+from tests.conftest import write_cases
+
+
+def make(folder, pixels, spacing=None, **params):
+    write_cases(folder, pixels, spacing)
+    inputs = (folder / "cases.h5", folder / "split.csv", folder / "statistics.json")
+    statistics.main(*inputs, StatisticsParams())
+    dataset.main(*inputs, folder / "dataset.h5", DatasetParams(**params))
+    return folder / "dataset.h5"
+
+
+def noise(dtype, *shape):
+    info = np.iinfo(dtype)
+    return np.random.default_rng(sum(shape)).integers(info.min, info.max, shape, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16"])
+def test_images_of_one_size_arrive_as_they_were(tmp_path, dtype):
+    pixels = [noise(dtype, 3, 6, 5) + i for i in range(20)]
+    made = make(tmp_path, pixels)
+    test = tensors.read_split(made, "test")
+    assert test.cases == ["case0008", "case0009", "case0018", "case0019"]
+    assert test.y.tolist() == [1, 0, 1, 0]
+    assert np.array_equal(test.x, np.stack([pixels[i] for i in (8, 9, 18, 19)]))
+    about = tensors.read_description(made)
+    assert (about.classes, about.axes, about.shape, about.dtype) == (["a", "b"], "NCHW", [3, 6, 5], dtype)
+
+
+def test_the_moments_are_those_of_the_training_tensors(tmp_path):
+    pixels = [noise("uint8", 3, 9 + i, 12) for i in range(10)]
+    made = make(tmp_path, pixels, shape=(8, 8), colour="grey_mean")
+    train = tensors.read_split(made, "train").x
+    assert train.shape == (6, 1, 8, 8)
+    about = tensors.read_description(made)
+    assert about.moments["mean"] == pytest.approx([train.mean()])
+    assert about.moments["deviation"] == pytest.approx([train.std()])
+
+
+def test_volumes_are_brought_to_the_median_spacing_and_shape(tmp_path):
+    pixels = [noise("int16", 1, 7 + i % 3, 10, 10) for i in range(10)]
+    made = make(tmp_path, pixels, (2.0, 1.0, 1.0))
+    about = tensors.read_description(made)
+    assert about.shape == [1, 8, 10, 10]
+    assert about.spacing_mm == [2, 1, 1]
+    train = tensors.read_split(made, "train").x
+    assert train.dtype == np.int16
+    assert np.array_equal(train[0, :, :7], pixels[0])
+    assert (train[0, :, 7] == min(p.min() for p in pixels[:6])).all()  # padded with the least of the training split
+
+
+def test_a_wanted_spacing_sets_the_shape_too(tmp_path):
+    made = make(tmp_path, [noise("int16", 1, 8, 10, 10)] * 10, (2.0, 1.0, 1.0), spacing_mm=(4.0, 2.0, 2.0))
+    assert tensors.read_description(made).shape == [1, 4, 5, 5]
+
+
+def test_two_runs_give_the_same_bytes(tmp_path):
+    pixels = [noise("uint8", 1, 9 + i % 2, 11) for i in range(10)]
+    first = make(tmp_path, pixels, shape=(8, 8)).read_bytes()
+    assert make(tmp_path, pixels, shape=(8, 8)).read_bytes() == first
+
+
+def test_half_precision_by_choice(tmp_path):
+    made = make(tmp_path, [noise("uint8", 1, 4, 4)] * 10, dtype="float16")
+    assert tensors.read_split(made, "train").x.dtype == np.float16
+
+
+def test_a_shape_of_the_wrong_number_of_axes_is_refused(tmp_path):
+    with pytest.raises(UserError, match="dataset.shape has 3 numbers, but the cases have 2 axes"):
+        make(tmp_path, [noise("uint8", 1, 4, 4)] * 10, shape=(4, 4, 4))
+
+
+def test_a_case_that_can_not_be_recoloured_is_named_and_the_former_dataset_stays(tmp_path):
+    made = make(tmp_path, [noise("uint8", 2, 4, 4)] * 10)
+    before = made.read_bytes()
+    with pytest.raises(UserError, match="case case0000: its 2 channels can't be made rgb"):
+        make(tmp_path, [noise("uint8", 2, 4, 4)] * 10, colour="rgb")
+    assert made.read_bytes() == before

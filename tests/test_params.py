@@ -1,0 +1,68 @@
+import pytest
+
+from stages.lib import params
+from stages.lib.errors import UserError
+
+GOOD = """
+datasets:
+  digits:
+    ingest: {}
+    split: {validation: 2e-1, test: 0.1}
+    statistics: {percentiles: [1, 99.5]}
+    dataset: {}
+    train: {}
+    validate: {}
+    export:
+"""
+
+
+def load(folder, text=GOOD):
+    (folder / "params.yaml").write_text(text)
+    return params.load(folder / "params.yaml")
+
+
+def test_sections_become_frozen_dataclasses_with_defaults(tmp_path):
+    split = load(tmp_path).section("digits", "split")
+    assert (split.validation, split.test, split.seed) == (0.2, 0.1, 0)
+    with pytest.raises(AttributeError):
+        split.seed = 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("test: 0.1", "test: much", "datasets.digits.split.test is 'much': expected a valid number"),
+        ("test: 0.1", "test: 1.5", "datasets.digits.split.test is 1.5: expected less than 1"),
+        ("test: 0.1", "tests: 0.1", "datasets.digits.split.tests is unknown: did you mean test?"),
+        ("test: 0.1", "test: 0.9", "datasets.digits.split: validation + test is 1.1: nothing is left to train on"),
+        ("test: 0.1", "seed: 1.5", "datasets.digits.split.seed is 1.5: expected a valid integer"),
+        ("test: 0.1", "seed: true", "datasets.digits.split.seed is True: expected a valid integer"),
+        ("[1, 99.5]", "[1, 101]", "datasets.digits.statistics.percentiles.1 is 101: expected less than or equal"),
+        ("dataset: {}", "datset: {}", "datasets.digits.datset is unknown: did you mean dataset?"),
+        ("dataset: {}", "", "datasets.digits.dataset is missing: add `dataset: {}`"),
+        ("train: {}", "train: {lr: .nan}", "datasets.digits.train.lr"),
+        ("digits:", "digits: 3\n  other:", "datasets.digits: expected sections"),
+        ("datasets:", "dataset:", "expected `datasets:` with one block a dataset"),
+        ("datasets:", "datasets: [", "is no valid YAML"),
+    ],
+)
+def test_a_mistake_is_named_as_it_was_typed(tmp_path, old, new, message):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, GOOD.replace(old, new))
+    assert message in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, GOOD.replace("test: 0.1", "test: 1.5, sed: 1"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_an_unknown_dataset_is_answered_with_the_nearest(tmp_path):
+    with pytest.raises(UserError, match="no datasets.digit: did you mean digits?"):
+        load(tmp_path).section("digit", "train")
+
+
+def test_a_missing_file_tells_where_to_run(tmp_path):
+    with pytest.raises(UserError, match="run from the repository's root"):
+        params.load(tmp_path / "params.yaml")

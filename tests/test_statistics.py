@@ -1,0 +1,50 @@
+import json
+
+import numpy as np
+import pytest
+
+from stages import statistics
+from stages.lib.errors import UserError
+from stages.lib.params.statistics import StatisticsParams
+from tests.conftest import write_cases
+
+
+def measure(folder, pixels, **params):
+    write_cases(folder, pixels, params.pop("spacing_mm", None))
+    main = (folder / "cases.h5", folder / "split.csv", folder / "statistics.json")
+    statistics.main(*main, StatisticsParams(**params))
+    return json.loads((folder / "statistics.json").read_text())
+
+
+def test_only_the_training_split_is_measured(tmp_path):
+    pixels = [np.full((1, 4, 4), 200 if i % 10 >= 6 else i, np.uint8) for i in range(20)]
+    found = measure(tmp_path, pixels)
+    assert found["cases"] == 12
+    assert found["channels"][0]["maximum"] == 15
+    assert found["classes"] == {"a": 6, "b": 6}
+    assert found["splits"]["test"] == {"a": 2, "b": 2}
+
+
+def test_channels_are_measured_apart(tmp_path):
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, [[[50]], [[100]], [[250]]], (3, 5, 6 + i)).astype(np.uint8) for i in range(10)]
+    found = measure(tmp_path, pixels, percentiles=(50.0,))
+    train = [np.concatenate([pixels[i][c].ravel() for i in range(6)]) for c in range(3)]
+    assert [c["mean"] for c in found["channels"]] == pytest.approx([t.mean() for t in train], rel=1e-5)
+    assert [c["deviation"] for c in found["channels"]] == pytest.approx([t.std() for t in train], rel=1e-5)
+    assert [c["percentiles"]["50"] for c in found["channels"]] == [np.median(t) for t in train]
+    assert found["shape"]["W"] == {"minimum": 6, "median": 8.5, "maximum": 11}
+    assert found["spacing_mm"] == {"H": None, "W": None}
+
+
+def test_volumes_report_their_spacing(tmp_path):
+    found = measure(tmp_path, [np.zeros((1, 3, 4, 5), np.int16)] * 10, spacing_mm=(3.0, 0.5, 0.25))
+    assert found["spacing_mm"]["D"]["median"] == 3
+    assert found["units"] == "HU"
+    assert list(found["shape"]) == ["C", "D", "H", "W"]
+
+
+def test_a_mixture_of_depths_is_refused(tmp_path):
+    pixels = [np.zeros((1, 4, 4), np.uint8 if i else np.uint16) for i in range(10)]
+    with pytest.raises(UserError, match="uint16 and uint8"):
+        measure(tmp_path, pixels)
