@@ -1,16 +1,20 @@
 """Tiny inputs, made on the spot."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from stages.lib import tensors
+from stages.lib import checkpoint, tensors
 from stages.lib.cases import Cases, Entry, allocate
 
 
-def write_dataset_h5(path: Path, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3, per_split: int = 24) -> None:
+def write_dataset_h5(
+    path: Path, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3, per_split: int = 24, empty: tuple[str, ...] = ()
+) -> None:
     """A dataset.h5 of (C, H, W) uint8 or (C, D, H, W) int16; where the bright stripe lies tells the class."""
     rng = np.random.default_rng(0)
     volume = len(shape) == 4
@@ -19,12 +23,12 @@ def write_dataset_h5(path: Path, shape: tuple[int, ...] = (1, 8, 8), classes: in
     writer = tensors.Writer(path, shape, dtype)
     everything = []
     for split in tensors.SPLITS:
-        labels = np.arange(per_split) % classes
-        x = rng.integers(low, (low + high) // 2, (per_split, *shape)).astype(dtype)
+        labels = np.arange(0 if split in empty else per_split) % classes
+        x = rng.integers(low, (low + high) // 2, (len(labels), *shape)).astype(dtype)
         for i, label in enumerate(labels):
             stripe = shape[-1] // classes
             x[i, ..., label * stripe : (label + 1) * stripe] = high
-        ids = [f"{split[:2]}{i:04d}" for i in range(per_split)]
+        ids = [f"{split[:2]}{i:04d}" for i in range(len(labels))]
         writer.write_split(split, x, labels, ids, ids)
         everything.append(x)
     train = everything[0].astype(np.float64)
@@ -59,6 +63,28 @@ def write_cases(folder: Path, pixels: list[np.ndarray], spacing_mm: tuple[float,
     table = pd.DataFrame({"case": ids, "group": ids, "label": ["a" if i % 2 else "b" for i in range(len(ids))]})
     table["split"] = [split[i % 10] for i in range(len(ids))]
     table.to_csv(folder / "split.csv", index=False)
+
+
+def write_model_pt(
+    path: Path, dataset_h5: Path, network: str = "fully_connected", arguments: dict | None = None, trained: bool = False
+) -> None:
+    """A checkpoint for a dataset.h5 of `write_dataset_h5`; `trained` tells its stripes apart."""
+    torch.manual_seed(0)
+    about = tensors.read_description(dataset_h5)
+    low, high = about.moments["minimum"], about.moments["maximum"]
+    scale = [1 / (b - a) for a, b in zip(low, high, strict=True)]
+    normalise = {"low": low, "high": high, "shift": low, "scale": scale, "dims": len(about.shape) - 1}
+    recipe = checkpoint.Recipe(network, arguments or {}, normalise, asdict(about))
+    model = checkpoint.build(recipe)
+    if trained:
+        split = tensors.read_split(dataset_h5, "train")
+        x, y = torch.from_numpy(np.array(split.x)), torch.from_numpy(split.y)
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        for _ in range(40):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    checkpoint.save(path, recipe, model)
 
 
 @pytest.fixture

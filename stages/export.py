@@ -1,0 +1,54 @@
+"""Writes the model as TorchScript, ONNX and .pt2, each checked in its own runtime on the whole test split.
+
+    python -m stages.export digits
+
+The files take the dataset's own integers, any number of samples, and give probabilities.
+"""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+from stages.lib import card, checkpoint, command, inference, metadata, outs, parity, tensors
+from stages.lib.deployed import Deployed
+from stages.lib.exported import FORMATS
+from stages.lib.exported.program import Program
+from stages.lib.params.export import ExportParams
+
+
+def main(
+    dataset_h5: Path,
+    model_pt: Path,
+    validate_json: Path,
+    model_torchscript: Path,
+    model_onnx: Path,
+    model_pt2: Path,
+    card_md: Path,
+    export_json: Path,
+    params: ExportParams,
+    dataset: str,
+) -> None:
+    classifier, recipe = checkpoint.load(model_pt)
+    module = Deployed(classifier).eval()
+    about = tensors.Description(**recipe.description)
+    test = tensors.read_split(dataset_h5, "test")
+    expected = inference.predict(module, test.x, params.batch_size, "predict")
+    facts = metadata.collect(dataset, recipe, dataset_h5, model_pt)
+    program = Program(module, tuple(about.shape), about.dtype, facts, params.opset)
+
+    report = {}
+    with ExitStack() as together:  # all files are moved into place when all are right, or none is
+        for path in (model_torchscript, model_onnx, model_pt2):
+            file_format = FORMATS[path.suffix]
+            partial = together.enter_context(outs.replacing(path))
+            file_format.write(partial, program)
+            runner = file_format.load(partial)
+            largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name)
+            report[path.name] = {"largest_difference": largest, "bytes": partial.stat().st_size}
+        written = together.enter_context(outs.replacing(card_md))
+        written.write_text(card.text(facts, json.loads(validate_json.read_text())), encoding="utf-8")
+    outs.write_json(export_json, {"test_cases": len(test.y), **report})
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,62 @@
+"""ONNX: for ONNX Runtime on servers and in browsers, and for whatever else reads the open format."""
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from stages.lib.errors import UserError
+from stages.lib.exported.program import Program, Runner
+
+INPUT, OUTPUT = "input", "probabilities"
+
+
+def write(path: Path, program: Program) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))  # of onnxscript, about itself
+        made = torch.onnx.export(
+            program.exported,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=program.opset,
+            external_data=False,
+            verbose=False,
+        )
+    assert made is not None
+    model = made.model_proto
+    _forget_sources(model)
+    for key, value in program.metadata.items():
+        model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
+    onnx.checker.check_model(model, full_check=True)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _forget_sources(message: Any) -> None:
+    """Clears the notes about source files, which hold absolute paths, wherever they are in a message."""
+    for field, value in message.ListFields():
+        if field.name in ("metadata_props", "doc_string"):
+            message.ClearField(field.name)
+        elif field.message_type:
+            for part in value if field.is_repeated else [value]:
+                _forget_sources(part)
+
+
+def load(path: Path) -> Runner:
+    import onnxruntime  # half a second that writing does not need
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # a class of its own for every kind of bad file
+        raise UserError(f"{path} is no ONNX file that ONNX Runtime reads: {error}") from None
+
+    def run(x: np.ndarray) -> np.ndarray:
+        return session.run(None, {INPUT: x})[0]
+
+    return run

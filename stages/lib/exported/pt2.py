@@ -1,0 +1,56 @@
+""".pt2: torch.export's own file, for Python without this project's code and for ahead-of-time compilation."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.lib.errors import UserError
+from stages.lib.exported import archive
+from stages.lib.exported.program import Program, Runner
+
+METADATA = "metadata.json"
+
+
+def write(path: Path, program: Program) -> None:
+    content = io.BytesIO()
+    torch.export.save(program.exported, content, extra_files={METADATA: json.dumps(program.metadata)})
+    path.write_bytes(archive.normalised(content.getvalue()))
+
+
+def load(path: Path) -> Runner:
+    """Loads a .pt2, once it is sure that none of its parts is a pickle that could run code."""
+    try:
+        _refuse_pickles(path)
+        module = torch.export.load(path).module()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} is no .pt2 file that this torch reads: {error}") from None
+
+    @torch.inference_mode()
+    def run(x: np.ndarray) -> np.ndarray:
+        return module(torch.from_numpy(x)).numpy()
+
+    return run
+
+
+def _refuse_pickles(path: Path) -> None:
+    """torch.export.load falls back to unpickling anything; so look at all that it could unpickle first."""
+    with zipfile.ZipFile(path) as file:
+        for name in file.namelist():
+            content = file.read(name)
+            if name.endswith(("_weights_config.json", "_constants_config.json")):
+                pickled = [k for k, v in json.loads(content)["config"].items() if v["use_pickle"]]
+                if pickled:
+                    raise UserError(
+                        f"{path} holds pickled tensors ({', '.join(pickled)}), which could run code: refused"
+                    )
+            elif "/data/sample_inputs/" in name:
+                try:
+                    torch.load(io.BytesIO(content), weights_only=True)
+                except Exception:
+                    raise UserError(f"{path} holds a pickle that could run code ({name}): refused") from None

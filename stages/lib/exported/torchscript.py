@@ -1,0 +1,51 @@
+"""TorchScript: for C++ and phones, one file that libtorch runs without Python."""
+
+import io
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.lib.errors import UserError
+from stages.lib.exported import archive
+from stages.lib.exported.program import Program, Runner
+
+METADATA = "metadata.json"  # in the archive's extra/ folder, which torch.jit.load(_extra_files=...) reads
+
+
+def write(path: Path, program: Program) -> None:
+    content = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated for torch.export; phones and C++ still take it
+        frozen = torch.jit.freeze(_scripted(program))
+        torch.jit.save(frozen, content, _extra_files={METADATA: json.dumps(program.metadata)})
+    path.write_bytes(archive.normalised(content.getvalue()))
+
+
+def _scripted(program: Program) -> torch.jit.ScriptModule:
+    """The module traced, or scripted where tracing would fix a choice that depends on the input."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        try:
+            with torch.no_grad():
+                return torch.jit.trace(program.module, program.example)
+        except torch.jit.TracerWarning:
+            return torch.jit.script(program.module)
+
+
+def load(path: Path) -> Runner:
+    """Loads by libtorch's own reader, which makes tensors and numbers, never Python objects: no code is run by it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            module = torch.jit.load(path, map_location="cpu").eval()
+        except RuntimeError as error:
+            raise UserError(f"{path} is no TorchScript file that this torch reads: {error}") from None
+
+    @torch.inference_mode()
+    def run(x: np.ndarray) -> np.ndarray:
+        return module(torch.from_numpy(x)).numpy()
+
+    return run

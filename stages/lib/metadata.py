@@ -1,0 +1,39 @@
+"""What an exported file says of itself: the input contract, the classes, and what it was made from."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from stages.lib.checkpoint import Recipe
+
+
+def collect(dataset: str, recipe: Recipe, dataset_h5: Path, model_pt: Path) -> dict[str, Any]:
+    """Plain values by name.
+
+    Args:
+        dataset: Its name in params.yaml.
+    """
+    about = recipe.description
+    return {
+        "dataset": dataset,
+        "classes": about["classes"],
+        "input": {
+            "axes": about["axes"],  # N is the number of samples, any
+            "shape": about["shape"],  # of a sample
+            "dtype": about["dtype"],
+            "units": about["units"],
+            "spacing_mm": about["spacing_mm"],
+        },
+        "geometry": about["geometry"],
+        "network": recipe.network,
+        "recipe_sha256": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
+        "dataset_sha256": _sha256(dataset_h5),
+        "model_sha256": _sha256(model_pt),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

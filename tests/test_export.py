@@ -1,0 +1,176 @@
+import io
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from stages import export
+from stages.lib import checkpoint, exported, tensors
+from stages.lib.errors import UserError
+from stages.lib.params.export import ExportParams
+from tests.conftest import write_dataset_h5, write_model_pt
+
+FILES = ("model.torchscript", "model.onnx", "model.pt2", "card.md", "export.json")
+MEASURED = {"validation": {"accuracy": 0.5}, "test": {"accuracy": 0.25, "auroc": None}}
+
+# torch deprecates TorchScript in favour of torch.export; .pt2 stands beside it.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+
+
+def run(folder, dataset_h5, model_pt, **given):
+    folder.mkdir(exist_ok=True)
+    (folder / "validate.json").write_text(json.dumps(MEASURED))
+    paths = {name.replace(".", "_"): folder / name for name in (*FILES, "validate.json")}
+    export.main(dataset_h5, model_pt, **paths, params=ExportParams(**given), dataset="stripes")
+    return json.loads((folder / "export.json").read_text())
+
+
+@pytest.fixture(scope="module", params=[(1, 8, 8), (1, 6, 8, 8)], ids=["images", "volumes"])
+def done(request, tmp_path_factory):
+    """A folder in which an export has run."""
+    folder = tmp_path_factory.mktemp("exported")
+    write_dataset_h5(folder / "dataset.h5", request.param)
+    write_model_pt(folder / "model.pt", folder / "dataset.h5", trained=True)
+    run(folder, folder / "dataset.h5", folder / "model.pt")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", exported.FORMATS)
+def test_every_format_gives_the_networks_probabilities_for_any_batch_size(done, suffix):
+    classifier, _ = checkpoint.load(done / "model.pt")
+    x = np.array(tensors.read_split(done / "dataset.h5", "test").x)
+    wanted = classifier(torch.from_numpy(x)).softmax(1).detach().numpy()
+    runner = exported.FORMATS[suffix].load(done / f"model{suffix}")
+    for size in (1, 2, 3, 24):
+        assert np.abs(runner(x[:size]) - wanted[:size]).max() < 1e-6
+
+
+def test_the_files_run_without_this_projects_code(done, tmp_path):
+    x = np.array(tensors.read_split(done / "dataset.h5", "test").x)
+    np.save(tmp_path / "x.npy", x)
+    code = """
+import sys, warnings; warnings.simplefilter("ignore")
+import numpy, onnxruntime, torch
+folder, x = sys.argv[1], numpy.load("x.npy")
+a = onnxruntime.InferenceSession(folder + "/model.onnx").run(None, {"input": x})[0]
+b = torch.jit.load(folder + "/model.torchscript")(torch.from_numpy(x)).numpy()
+c = torch.export.load(folder + "/model.pt2").module()(torch.from_numpy(x)).detach().numpy()
+assert abs(a.sum(1) - 1).max() < 1e-5 and abs(a - b).max() < 1e-5 and abs(a - c).max() < 1e-5
+assert not [name for name in sys.modules if name.startswith("stages")]
+"""
+    subprocess.run([sys.executable, "-c", code, str(done)], cwd=tmp_path, check=True)
+
+
+def test_the_files_name_no_path_of_the_machine(done):
+    root = str(Path(export.__file__).parents[1]).encode()
+    for name in ("model.onnx", "card.md", "export.json"):
+        assert root not in (done / name).read_bytes(), name
+    for name in ("model.torchscript", "model.pt2"):
+        with zipfile.ZipFile(done / name) as archive:
+            for member in archive.namelist():
+                content = archive.read(member)
+                assert root not in content and b"site-packages" not in content, member
+
+
+def test_the_bytes_are_the_same_from_a_clone_at_another_path(tmp_path):
+    write_dataset_h5(tmp_path / "dataset.h5")
+    write_model_pt(tmp_path / "model.pt", tmp_path / "dataset.h5")
+    running = []
+    for clone in ("here", "elsewhere/deeper"):
+        shutil.copytree(Path(export.__file__).parent, tmp_path / clone / "stages")
+        code = f"""
+from pathlib import Path
+from stages import export
+from stages.lib.params.export import ExportParams
+there, shared = Path("out"), Path({str(tmp_path)!r})
+names = {FILES!r}
+there.mkdir(); (there / "validate.json").write_text('{json.dumps(MEASURED)}')
+paths = {{name.replace(".", "_"): there / name for name in (*names, "validate.json")}}
+export.main(shared / "dataset.h5", shared / "model.pt", **paths, params=ExportParams(), dataset="stripes")
+"""
+        environment = os.environ | {"PYTHONPATH": str(tmp_path / clone)}
+        running.append(subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path / clone, env=environment))
+    assert [process.wait() for process in running] == [0, 0]
+    for name in FILES:
+        one, other = (tmp_path / clone / "out" / name for clone in ("here", "elsewhere/deeper"))
+        assert one.read_bytes() == other.read_bytes(), name
+
+
+def test_every_file_says_what_it_takes_and_what_it_was_made_from(done):
+    properties = {p.key: p.value for p in onnx.load(done / "model.onnx").metadata_props}
+    assert json.loads(properties["classes"]) == ["class0", "class1", "class2"]
+    contract = json.loads(properties["input"])
+    assert contract["dtype"] == tensors.read_description(done / "dataset.h5").dtype
+    extra = {"metadata.json": ""}
+    torch.jit.load(done / "model.torchscript", _extra_files=extra)
+    assert json.loads(extra["metadata.json"])["input"] == contract
+    extra = {"metadata.json": ""}
+    torch.export.load(done / "model.pt2", extra_files=extra)
+    assert json.loads(extra["metadata.json"])["model_sha256"] == properties["model_sha256"]
+
+
+def test_an_export_beyond_the_tolerance_is_refused_and_the_former_files_stay(done, tmp_path, monkeypatch):
+    for name in FILES:
+        shutil.copy(done / name, tmp_path / name)
+    load = exported.pt2.load
+
+    def load_something_else(path):
+        runner = load(path)
+        return lambda x: runner(x) * 0.999
+
+    monkeypatch.setattr(exported.pt2, "load", load_something_else)
+    with pytest.raises(UserError, match=r"model\.pt2 gives .* export\.tolerance is 1e-05"):
+        run(tmp_path, done / "dataset.h5", done / "model.pt")
+    for name in FILES:
+        assert (tmp_path / name).read_bytes() == (done / name).read_bytes(), name
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_card_has_front_matter_that_model_hubs_read(done):
+    card = (done / "card.md").read_text()
+    assert re.match(r"---\n(.*\n)+---\n", card)
+    assert "pipeline_tag: image-classification" in card
+    assert "class0, class1, class2" in card
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    (tmp_path / "model").write_bytes(b"no model at all")
+    for file_format in exported.FORMATS.values():
+        with pytest.raises(UserError, match="is no"):
+            file_format.load(tmp_path / "model")
+
+
+def test_a_model_file_with_pickled_code_inside_is_refused_and_the_code_does_not_run(done, tmp_path):
+    harmful = io.BytesIO()
+    torch.save(Harm(tmp_path / "harm"), harmful)
+    for suffix, member in ((".torchscript", "data.pkl"), (".pt2", "data/sample_inputs/model.pt")):
+        path = tmp_path / f"model{suffix}"
+        with zipfile.ZipFile(done / path.name) as source, zipfile.ZipFile(path, "w") as target:
+            for name in source.namelist():
+                spoilt = pickle.dumps(Harm(tmp_path / "harm")) if suffix == ".torchscript" else harmful.getvalue()
+                target.writestr(name, spoilt if name.endswith(member) else source.read(name))
+        with pytest.raises(UserError):
+            exported.FORMATS[suffix].load(path)
+    path.write_bytes(harmful.getvalue())  # a whole module as torch.save writes it
+    for file_format in exported.FORMATS.values():
+        with pytest.raises(UserError):
+            file_format.load(path)
+    assert not (tmp_path / "harm").exists()
+
+
+class Harm:
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return (open, (self.path, "w"))
