@@ -13,6 +13,11 @@ class Normalise(nn.Module):
     Hounsfield units are one module.
     """
 
+    low: Tensor
+    high: Tensor
+    shift: Tensor
+    scale: Tensor
+
     def __init__(
         self, low: Sequence[float], high: Sequence[float], shift: Sequence[float], scale: Sequence[float], dims: int
     ):
