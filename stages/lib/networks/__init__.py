@@ -12,10 +12,16 @@ from typing import Any
 
 from torch import nn
 
+from stages.lib.networks.convolutional import Convolutional
 from stages.lib.networks.fully_connected import FullyConnected
+from stages.lib.networks.residual import Residual
+from stages.lib.networks.skip import Skip
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "fully_connected": FullyConnected,
+    "convolutional": Convolutional,
+    "skip": Skip,
+    "residual": Residual,
 }
 
 

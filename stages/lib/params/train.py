@@ -1,9 +1,158 @@
-from stages.lib.params.base import Threads, section
+"""`datasets.<name>.train`: every choice of the training room."""
+
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from stages.lib.params.base import Count, NotNegative, Positive, Seed, Share, Threads, section
+
+Arguments = dict[str, Any]
+OneOrMore = Annotated[tuple[float, ...], Field(min_length=1)]
+
+
+@section
+class NetworkParams:
+    """`train.network`: one of stages/lib/networks and its own options."""
+
+    name: str = "convolutional"
+    """A key of NETWORKS in stages/lib/networks/__init__.py."""
+
+    arguments: Arguments = field(default_factory=dict)
+    """The network's own options, as its constructor names them."""
+
+
+@section
+class NormaliseParams:
+    """`train.normalise`: the first layer of the model, so that training and deployment cannot disagree."""
+
+    to: Literal["unit", "symmetric", "standardise"] = "standardise"
+    """unit: [0, 1]; symmetric: [-1, 1]; standardise: zero mean and unit deviation a channel."""
+
+    window: tuple[float, float] | None = None
+    """Clamp to these two first, in the data's units (HU, or grey values); null is the dtype's range for 8 bits, else
+    what was measured on the training split."""
+
+    mean: OneOrMore | None = None
+    """standardise by this mean a channel instead of the measured one, of data scaled to [0, 1]; ImageNet's is
+    [0.485, 0.456, 0.406]."""
+
+    deviation: OneOrMore | None = None
+    """As `mean`; ImageNet's is [0.229, 0.224, 0.225]."""
+
+    def __post_init__(self) -> None:
+        if self.window and self.window[0] >= self.window[1]:
+            raise ValueError(f"window is {list(self.window)}: expected [low, high] with low < high")
+        if (self.mean is None) != (self.deviation is None):
+            raise ValueError("mean and deviation are given together or not at all")
+        if self.mean and self.to != "standardise":
+            raise ValueError(f"mean and deviation are for `to: standardise`, not for `to: {self.to}`")
+        if self.deviation and min(self.deviation) <= 0:
+            raise ValueError(f"deviation is {list(self.deviation)}: expected numbers above 0")
+
+
+@section
+class LossParams:
+    """`train.loss`: what is made small, and what is added to it."""
+
+    name: Literal["cross_entropy", "nll", "bce", "bce_with_logits", "mse"] = "cross_entropy"
+    """nll: over log-softmax; bce and mse: of the softmax against one-hot; bce_with_logits: a sigmoid a class."""
+
+    label_smoothing: Share = 0.0
+    """Share of the target spread evenly over the classes, 0 to 1."""
+
+    class_weights: Literal["balanced"] | OneOrMore | None = None
+    """A weight a class, in the order of the classes; balanced: inverse to the class's count in the training split."""
+
+    l1: NotNegative = 0.0
+    """Times the sum of the weights' magnitudes, added to the loss."""
+
+    l2: NotNegative = 0.0
+    """Times the sum of the weights' squares, added to the loss; for SGD a weight_decay of twice this is the same."""
+
+
+@section
+class OptimizerParams:
+    """`train.optimizer`: any of torch.optim."""
+
+    name: str = "SGD"
+    """As torch.optim spells it: SGD, Adam, AdamW, RMSprop ..."""
+
+    arguments: Arguments = field(default_factory=dict)
+    """The optimizer's own arguments but for lr, such as {momentum: 0.9, weight_decay: 1e-4}."""
+
+
+@section
+class ScheduleParams:
+    """`train.schedule`: how the learning rate goes on from `train.lr`."""
+
+    name: str | None = None
+    """As torch.optim.lr_scheduler spells it: OneCycleLR, CosineAnnealingLR, StepLR ...; null keeps lr."""
+
+    arguments: Arguments = field(default_factory=dict)
+    """The scheduler's own arguments. T_max, total_steps and max_lr are filled in where they are left out."""
+
+    every: Literal["epoch", "batch"] = "epoch"
+    """When it steps."""
+
+    warmup_epochs: NotNegative = 0.0
+    """Over so many epochs, or parts of one, lr rises from nearly nothing before the scheduler begins."""
 
 
 @section
 class TrainParams:
     """`datasets.<name>.train`."""
+
+    network: NetworkParams = field(default_factory=NetworkParams)
+    normalise: NormaliseParams = field(default_factory=NormaliseParams)
+    loss: LossParams = field(default_factory=LossParams)
+    optimizer: OptimizerParams = field(default_factory=OptimizerParams)
+    schedule: ScheduleParams = field(default_factory=ScheduleParams)
+
+    lr: Positive = 1e-2
+    """Learning rate the optimizer starts from."""
+
+    epochs: Count = 20
+    """Passes over the training split."""
+
+    batch_size: Count = 64
+    """Samples an optimizer's step sees, over all processes."""
+
+    accumulate: Count = 1
+    """In how many parts a batch goes through the network: more need less memory."""
+
+    clip_norm: Positive | None = None
+    """Largest norm of all gradients together; longer ones are scaled down to it."""
+
+    average: Share | None = None
+    """Decay of a running average of the weights a step, such as 0.99: the average is what is validated and kept."""
+
+    patience: Count | None = None
+    """Stop after so many epochs without a lower validation loss."""
+
+    keep: Literal["best_loss", "best_accuracy", "last"] = "best_loss"
+    """Which epoch's weights go into model.pt, by the validation split."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    """auto: the first CUDA device where there is one, else the CPU; or cpu, cuda, cuda:N, mps."""
+
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """What the network computes in; weights stay float32, and float16's gradients are scaled."""
+
+    channels_last: bool = False
+    """Keep the channels innermost in memory, which many convolutions like better."""
+
+    compile: bool = False
+    """Let torch.compile turn the network into fused kernels: minutes at the start, then quicker steps."""
+
+    deterministic: bool = True
+    """Refuse operators that give other bits each time."""
+
+    checkpoint_minutes: NotNegative = 10.0
+    """Minutes between checkpoints within an epoch (every epoch ends with one)."""
+
+    seed: Seed = 0
+    """Of the weights, the order of the samples, and dropout."""
 
     threads: Threads = 2
     """Threads in an operation; 0 is as many as there are cores. Another number gives other last bits."""

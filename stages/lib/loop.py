@@ -1,0 +1,120 @@
+"""The plain loop: epochs over shuffled mini-batches, validation after each; the rest is in `step`."""
+
+import math
+import sys
+import time
+
+import numpy as np
+import torch
+from torch import nn
+
+from stages.lib import batches, devices, distributed, gradients, losses
+from stages.lib.progress import progress
+from stages.lib.resume import Resume
+from stages.lib.run import Best, Row, Run
+from stages.lib.step import Task, train_batch, weighted_sums
+from stages.lib.stopping import Stop
+
+GRADIENT_LOOKS = 8  # times an epoch that the gradients' norms are taken
+EVALUATION_BATCHES = 4  # times as many samples as in training: nothing is kept for a backward pass
+
+
+def fit(run: Run, task: Task, resume: Resume, stop: Stop) -> None:
+    """Trains until the last epoch, or until patience ends; `run` then holds the history and the best weights."""
+    while run.epoch <= task.params.epochs and not out_of_patience(run, task.params.patience):
+        started = time.perf_counter()
+        stopped = train_epoch(run, task, resume, stop)
+        validation = {} if stopped else evaluate(run.judged, task, stop)
+        if stopped or stop:
+            resume.save(run.state())
+            stop.leave()
+        finish_epoch(run, task, validation)
+        resume.save(run.state())
+        tell(run.history[-1], task, time.perf_counter() - started)
+
+
+def train_epoch(run: Run, task: Task, resume: Resume, stop: Stop) -> bool:
+    """Goes through what is left of the epoch under way; True if it left between two batches, asked to stop."""
+    params = task.params
+    todo = batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, run.epoch)
+    look_every = math.ceil(len(todo) / GRADIENT_LOOKS)
+    saved = time.monotonic()
+    run.model.train()
+    for rows in progress(todo[run.batch :], f"train {task.name}, epoch {run.epoch} of {params.epochs}", "batch"):
+        figures = train_batch(run, task, rows, bool(stop))
+        stops = figures.pop("stops")
+        if run.batch % look_every == 0:
+            figures |= gradients.norms(run.model.network) | {"looks": 1}
+        for name, figure in figures.items():
+            run.sums[name] = run.sums.get(name, 0.0) + figure
+        run.batch += 1
+        if stops:
+            return True
+        if time.monotonic() - saved > 60 * params.checkpoint_minutes:
+            resume.save(run.state())
+            saved = time.monotonic()
+    return False
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, task: Task, stop: Stop) -> Row:
+    """Loss and accuracy over the validation split; nothing if there is none, or when asked to stop."""
+    samples = len(task.validation.y)
+    if samples == 0:
+        return {}
+    model.eval()
+    sums = torch.zeros(2, device=task.device)
+    size = max(1, EVALUATION_BATCHES * task.params.batch_size // task.params.accumulate)
+    mine = batches.share(np.arange(samples), task.world.rank, task.world.size)
+    for start in range(0, len(mine), size):
+        rows = mine[start : start + size]
+        x, y = batches.gather(task.validation, rows, task.device)
+        with devices.autocast(task.device, task.params.precision):
+            logits = model(x)
+        sums += torch.stack(weighted_sums(logits.float(), losses.targets(y, len(task.classes)), task))
+        if stop and task.world.size == 1:
+            return {}
+    loss, correct = distributed.add_up(task.world, [], sums).tolist()
+    return {"loss": loss / float(task.class_weights[task.validation.y].sum()), "accuracy": correct / samples}
+
+
+def finish_epoch(run: Run, task: Task, validation: Row) -> None:
+    """Writes the epoch's row, keeps its weights if they are the best yet, and turns to the next epoch."""
+    sums = run.sums
+    row: Row = {
+        "epoch": run.epoch,
+        "train_loss": sums["loss"] / sums["weight"],
+        "train_accuracy": sums["correct"] / sums["samples"],
+        "validation_loss": validation.get("loss", math.nan),
+        "validation_accuracy": validation.get("accuracy", math.nan),
+        "lr": run.optimizer.param_groups[-1]["lr"],
+    }
+    row |= {name: total / sums["looks"] for name, total in sums.items() if name.startswith("gradient")}
+    run.history.append(row)
+    keep = task.params.keep
+    value = {"best_loss": row["validation_loss"], "best_accuracy": -row["validation_accuracy"], "last": -run.epoch}[
+        keep
+    ]
+    if value < run.best.value or not run.best.epoch:
+        run.best = Best(run.epoch, value, run.weights())
+    run.schedule.after_epoch(row["validation_loss"])
+    run.epoch, run.batch, run.sums = run.epoch + 1, 0, {}
+
+
+def out_of_patience(run: Run, patience: int | None) -> bool:
+    """True when the validation loss has had no new low for so many epochs."""
+    if patience is None or not run.history:
+        return False
+    values = [row["validation_loss"] for row in run.history]
+    return len(values) - 1 - values.index(min(values)) >= patience
+
+
+def tell(row: Row, task: Task, seconds: float) -> None:
+    """A line on the terminal; seconds go nowhere else, for no two runs have the same."""
+    if task.world.rank == 0:
+        print(
+            f"{task.name} epoch {row['epoch']}/{task.params.epochs}: loss {row['train_loss']:.4f} "
+            f"accuracy {row['train_accuracy']:.4f} | validation loss {row['validation_loss']:.4f} "
+            f"accuracy {row['validation_accuracy']:.4f} | lr {row['lr']:.3g} | {seconds:.2f} s",
+            file=sys.stderr,
+        )

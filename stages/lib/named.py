@@ -1,0 +1,48 @@
+"""Classes of a library chosen by name in params.yaml, and their arguments checked before they are made."""
+
+import difflib
+import inspect
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from stages.lib.errors import UserError
+
+
+def find(key: str, name: str, module: ModuleType, kind: type, without: tuple[str, ...] = ()) -> Any:
+    """The class `name` of a module that is a true subclass of `kind`.
+
+    Raises:
+        UserError: There is none, or it is one of those in `without`; the message names the key and the nearest.
+    """
+    classes = {n: c for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, kind) and c is not kind}
+    known = sorted(n for n in classes if not n.startswith("_") and n not in without)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        raise UserError(f"{key} '{name}' is unknown: {hint}")
+    return classes[name]
+
+
+def make(key: str, kind: Any, given: Mapping[str, Any], supplied: Mapping[str, Any]) -> Any:
+    """An instance of `kind` from the arguments given in params.yaml and those this project supplies.
+
+    Raises:
+        UserError: An argument is unknown, missing, supplied already, or refused by the class.
+    """
+    known = [name for name in inspect.signature(kind).parameters if name not in ("optimizer", "params")]
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+            raise UserError(f"{key}.{name} is unknown to {kind.__name__}: {hint}")
+        if name in supplied:
+            raise UserError(f"{key}.{name}: this one is filled in; use train.{name} instead")
+    try:
+        return kind(**supplied, **{name: _plain(value) for name, value in given.items()})
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        raise UserError(f"{key}: {kind.__name__} refused it: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value  # Adam's betas, and the like

@@ -1,0 +1,65 @@
+"""From dataset.h5 and params to what the loop needs: the task, and a run at its beginning."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from stages.lib import batches, checkpoint, devices, losses, normalising, optimizers, run, tensors
+from stages.lib.checkpoint import Recipe
+from stages.lib.distributed import World
+from stages.lib.errors import UserError
+from stages.lib.params.train import TrainParams
+from stages.lib.run import Run
+from stages.lib.schedules import Schedule
+from stages.lib.step import Task
+
+
+def prepare(dataset_h5: Path, params: TrainParams, dataset: str) -> tuple[Task, Recipe]:
+    """Reads what is to be learnt, and says what model is to learn it.
+
+    Raises:
+        UserError: A split lacks cases that the params need, or a param does not fit the data.
+    """
+    about = tensors.read_description(dataset_h5)
+    train, validation = (tensors.read_split(dataset_h5, name) for name in ("train", "validation"))
+    if len(train.y) == 0:
+        raise UserError(f"{dataset_h5} has no training case: lower split.validation and split.test")
+    if len(validation.y) == 0 and (params.keep != "last" or params.patience is not None):
+        raise UserError(
+            f"{dataset_h5} has no validation case to choose an epoch by: raise split.validation, or set "
+            "train.keep: last and train.patience: null"
+        )
+    try:
+        weights = losses.class_weights(params.loss, train.y, about.classes)
+    except ValueError as error:
+        raise UserError(f"train.loss.class_weights: {error}") from None
+    normalise = normalising.arguments(params.normalise, about, train.x)
+    recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, asdict(about))
+    device = devices.choose(params.device)
+    return Task(dataset, params, about.classes, train, validation, weights, device, World()), recipe
+
+
+def begin(task: Task, recipe: Recipe) -> Run:
+    """A fresh run: weights drawn by the seed, optimizer and schedule at their start.
+
+    Raises:
+        UserError: The network, optimizer or scheduler is unknown or refuses an argument.
+    """
+    params = task.params
+    devices.set_deterministic(params.deterministic)
+    torch.manual_seed(params.seed)
+    try:
+        model = checkpoint.build(recipe)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"train.network: {error}") from None
+    model.to(task.device)
+    if params.channels_last:
+        layout = torch.channels_last if len(recipe.description["shape"]) == 3 else torch.channels_last_3d
+        model.to(memory_format=layout)
+    optimizer = optimizers.make(params, optimizers.groups(model.network, params.lr))
+    steps = len(batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, 1))
+    schedule = Schedule(params.schedule, optimizer, params.epochs, steps)
+    scaler = torch.amp.GradScaler(task.device.type, enabled=params.precision == "float16")
+    averaged = run.average_of(model) if params.average is not None else None
+    return Run(model, optimizer, schedule, scaler, averaged)

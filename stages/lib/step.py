@@ -1,0 +1,107 @@
+"""One step of the optimizer: a batch forward, its loss backward, the weights moved."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.lib import batches, devices, distributed, losses
+from stages.lib.distributed import World
+from stages.lib.errors import UserError
+from stages.lib.params.train import TrainParams
+from stages.lib.run import Row, Run, update_average
+from stages.lib.tensors import Split
+
+
+@dataclass(frozen=True)
+class Task:
+    """What stays as it is while a model is trained."""
+
+    name: str  # of the dataset, for messages
+    params: TrainParams
+    classes: Sequence[str]
+    train: Split
+    validation: Split
+    class_weights: Tensor  # (classes,)
+    device: torch.device
+    world: World
+
+
+def train_batch(run: Run, task: Task, rows: np.ndarray, stopping: bool) -> Row:
+    """Moves the weights by one batch, of which each process computes its share.
+
+    Returns:
+        Sums over the batch: loss (weighted), weight, correct, samples; and how many processes are asked to stop.
+
+    Raises:
+        UserError: The loss is no number any more.
+    """
+    figures: Row = {}
+
+    def closure() -> float:
+        run.optimizer.zero_grad(set_to_none=True)
+        figures.update(forward_backward(run, task, rows, stopping))
+        if not math.isfinite(figures["loss"]):
+            raise UserError(
+                f"the loss became {figures['loss']} in epoch {run.epoch}, batch {run.batch + 1}: try a lower train.lr, "
+                "train.schedule.warmup_epochs or train.clip_norm"
+            )
+        return figures["loss"] / figures["weight"]
+
+    if isinstance(run.optimizer, torch.optim.LBFGS):  # looks several times a step
+        run.optimizer.step(closure)
+    else:
+        closure()
+        move(run, task.params)
+    run.schedule.after_batch()
+    if run.averaged is not None and task.params.average is not None:
+        update_average(run.averaged, run.model, task.params.average, run.schedule.batches)
+    return figures
+
+
+def move(run: Run, params: TrainParams) -> None:
+    """Clips the gradients and lets the optimizer step."""
+    if params.clip_norm is not None:
+        run.scaler.unscale_(run.optimizer)
+        torch.nn.utils.clip_grad_norm_(run.model.parameters(), params.clip_norm)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+
+
+def forward_backward(run: Run, task: Task, rows: np.ndarray, stopping: bool = False) -> Row:
+    """Sets the gradients to those of the batch's weighted mean loss plus the penalties, over all processes."""
+    params, world = task.params, task.world
+    shares = losses.targets(torch.from_numpy(task.train.y[rows]), len(task.classes))  # (n, classes), the whole batch's
+    total_weight = float((shares @ task.class_weights).sum())
+    sums = torch.zeros(2, device=task.device)  # loss, correct
+    for part in range(params.accumulate):
+        mine = batches.share(batches.share(np.arange(len(rows)), part, params.accumulate), world.rank, world.size)
+        x, _ = batches.gather(task.train, rows[mine], task.device)
+        with devices.autocast(task.device, params.precision):
+            logits = run.model(x)
+        loss, correct = weighted_sums(logits.float(), shares[mine].to(task.device), task)
+        run.scaler.scale(loss / total_weight).backward()
+        sums += torch.stack([loss.detach(), correct])
+    if params.loss.l1 or params.loss.l2:
+        extra = losses.penalty(run.model.parameters(), params.loss.l1, params.loss.l2)
+        run.scaler.scale(extra / world.size).backward()
+    grads = [p.grad for p in run.model.parameters() if p.grad is not None]
+    figures = torch.cat([sums, torch.tensor([float(stopping)], device=task.device)])
+    loss_sum, correct_sum, stops = distributed.add_up(world, grads, figures).tolist()
+    return {"loss": loss_sum, "weight": total_weight, "correct": correct_sum, "samples": len(rows), "stops": stops}
+
+
+def weighted_sums(logits: Tensor, shares: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """The sum of the samples' losses, each times its class's weight; and how many samples are right.
+
+    Args:
+        logits: (n, classes); shares: (n, classes) of the targets, not smoothed.
+    """
+    params = task.params.loss
+    smooth = shares * (1 - params.label_smoothing) + params.label_smoothing / len(task.classes)
+    weights = shares @ task.class_weights.to(shares.device)  # (n,)
+    correct = (logits.argmax(1) == shares.argmax(1)).sum()
+    return (losses.LOSSES[params.name](logits, smooth) * weights).sum(), correct.float()
