@@ -1,0 +1,123 @@
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from stages import train
+from stages.lib import checkpoint, params, tensors
+from stages.lib.errors import UserError
+from stages.lib.params.train import TrainParams
+
+LEARNS = {"network": {"name": "fully_connected", "arguments": {"widths": [16]}}, "lr": 0.1, "epochs": 3}
+
+
+def train_on(dataset_h5, folder, given):
+    """Trains into `folder`; returns the model's bytes, train.json and history.csv."""
+    folder.mkdir(exist_ok=True)
+    outs = folder / "model.pt", folder / "train.json", folder / "history.csv"
+    train.main(dataset_h5, *outs, params.check(TrainParams, given), "tiny")
+    return outs[0].read_bytes(), json.loads(outs[1].read_text()), pd.read_csv(outs[2])
+
+
+@pytest.mark.parametrize("dataset", ["images_h5", "volumes_h5"])
+def test_a_network_learns_where_the_stripe_lies(dataset, tmp_path, request):
+    dataset_h5 = request.getfixturevalue(dataset)
+    _, summary, history = train_on(dataset_h5, tmp_path / "out", LEARNS)
+    assert summary["validation"]["accuracy"] == 1
+    assert list(history["epoch"]) == [1, 2, 3]
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+
+
+def test_the_model_kept_is_that_of_the_epoch_with_the_lowest_validation_loss(images_h5, tmp_path):
+    given = LEARNS | {
+        "lr": 1.5,
+        "epochs": 8,
+        "network": {"name": "convolutional"},
+    }  # too fast: the loss goes up and down
+    _, summary, history = train_on(images_h5, tmp_path / "out", given)
+    assert summary["best_epoch"] == history["epoch"][history["validation_loss"].idxmin()]
+    model, _ = checkpoint.load(tmp_path / "out" / "model.pt")
+    split = tensors.read_split(images_h5, "validation")
+    with torch.no_grad():
+        loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(split.x.copy())), torch.from_numpy(split.y))
+    assert float(loss) == pytest.approx(history["validation_loss"].min(), rel=1e-4)
+
+
+def test_two_runs_give_the_same_bytes_and_another_seed_others(images_h5, tmp_path):
+    first, *_ = train_on(images_h5, tmp_path / "a", LEARNS)
+    again, *_ = train_on(images_h5, tmp_path / "b", LEARNS)
+    other, *_ = train_on(images_h5, tmp_path / "c", LEARNS | {"seed": 1})
+    assert first == again != other
+
+
+def test_nothing_is_left_of_a_finished_run_but_its_outs(images_h5, tmp_path):
+    train_on(images_h5, tmp_path / "out", LEARNS)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["history.csv", "model.pt", "train.json"]
+
+
+def test_parts_of_a_batch_give_the_step_of_the_whole(images_h5, tmp_path):
+    _, _, whole = train_on(images_h5, tmp_path / "a", LEARNS | {"batch_size": 10})
+    _, _, parts = train_on(images_h5, tmp_path / "b", LEARNS | {"batch_size": 10, "accumulate": 3})
+    pd.testing.assert_frame_equal(whole, parts, rtol=1e-4)
+
+
+def test_patience_ends_a_run_that_no_longer_gets_better(images_h5, tmp_path):
+    given = LEARNS | {"epochs": 40, "patience": 2, "optimizer": {"arguments": {"momentum": 0.9}}, "lr": 1.0}
+    _, summary, _ = train_on(images_h5, tmp_path / "out", given)
+    assert summary["epochs"] < 40
+    assert summary["epochs"] == summary["best_epoch"] + 2
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(images_h5, tmp_path):
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) in epoch \d+, batch \d+: try a lower train.lr"):
+        network = {"name": "fully_connected", "arguments": {"activation": "ReLU"}}
+        train_on(images_h5, tmp_path / "out", LEARNS | {"lr": 1e30, "epochs": 9, "network": network})
+
+
+def test_gradients_are_clipped_to_the_norm_asked_for(images_h5, tmp_path):
+    _, _, free = train_on(images_h5, tmp_path / "a", LEARNS | {"epochs": 2})
+    _, _, clipped = train_on(images_h5, tmp_path / "b", LEARNS | {"epochs": 2, "clip_norm": 1e-6})
+    assert clipped["train_loss"].diff().abs()[1] < 1e-4 < free["train_loss"].diff().abs()[1]
+
+
+def test_the_average_of_the_weights_is_what_is_kept(images_h5, tmp_path):
+    _, _, plain = train_on(images_h5, tmp_path / "a", LEARNS | {"batch_size": 4})
+    _, _, averaged = train_on(images_h5, tmp_path / "b", LEARNS | {"batch_size": 4, "average": 0.99})
+    assert list(averaged["train_loss"]) == list(plain["train_loss"])  # the run itself goes the same way
+    assert averaged["validation_loss"][0] > plain["validation_loss"][0]  # and its average lags behind
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_learns_too(images_h5, tmp_path, precision):
+    _, summary, _ = train_on(images_h5, tmp_path / "out", LEARNS | {"precision": precision})
+    assert summary["validation"]["accuracy"] == 1
+
+
+def test_channels_last_gives_the_same_losses(images_h5, tmp_path):
+    given = LEARNS | {"network": {"name": "convolutional"}}
+    _, _, plain = train_on(images_h5, tmp_path / "a", given)
+    _, _, last = train_on(images_h5, tmp_path / "b", given | {"channels_last": True})
+    pd.testing.assert_frame_equal(plain, last, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"network": {"name": "resnet"}}, "train.network: network 'resnet' is unknown"),
+        ({"network": {"arguments": {"widht": 3}}}, "train.network: .*has no option 'widht': did you mean width"),
+        ({"network": {"arguments": {"activation": "Rel"}}}, "train.network: activation 'Rel' is unknown"),
+        ({"optimizer": {"name": "Adamm"}}, "train.optimizer.name 'Adamm' is unknown: did you mean Adam"),
+        ({"optimizer": {"arguments": {"momentun": 1}}}, "train.optimizer.arguments.momentun is unknown to SGD"),
+        ({"optimizer": {"arguments": {"momentum": -1}}}, "train.optimizer.arguments: SGD refused it"),
+        ({"optimizer": {"arguments": {"lr": 1}}}, "train.optimizer.arguments.lr: this one is filled in"),
+        ({"schedule": {"name": "StepLR"}}, "train.schedule.arguments: StepLR refused it: .*step_size"),
+        ({"schedule": {"name": "Cosine"}}, "train.schedule.name 'Cosine' is unknown"),
+        ({"loss": {"class_weights": [1.0]}}, "train.loss.class_weights: 1 weights for 3 classes"),
+        ({"normalise": {"mean": [0.5, 0.5], "deviation": [1.0, 1.0]}}, "train.normalise.mean has 2 numbers"),
+        ({"device": "cuda:99"}, "train.device is cuda:99: this machine has"),
+    ],
+)
+def test_a_wrong_choice_ends_with_a_message_that_names_it(images_h5, tmp_path, given, message):
+    with pytest.raises(UserError, match=message):
+        train_on(images_h5, tmp_path / "out", given)
