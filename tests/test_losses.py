@@ -39,6 +39,6 @@ def test_a_class_without_cases_can_not_be_balanced():
 
 def test_penalties_are_the_sums_of_magnitudes_and_squares():
     weights = [torch.tensor([1.0, -2.0], requires_grad=True), torch.tensor([[3.0]], requires_grad=True)]
-    assert float(losses.penalty(weights, 0.1, 0)) == pytest.approx(0.6)
-    assert float(losses.penalty(weights, 0, 0.1)) == pytest.approx(1.4)
-    assert float(losses.penalty([*weights, torch.ones(9)], 0.1, 0)) == pytest.approx(0.6)  # frozen weights are none
+    assert losses.penalty(weights, 0.1, 0).item() == pytest.approx(0.6)
+    assert losses.penalty(weights, 0, 0.1).item() == pytest.approx(1.4)
+    assert losses.penalty([*weights, torch.ones(9)], 0.1, 0).item() == pytest.approx(0.6)  # frozen weights are none
