@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from stages.lib import card, checkpoint, command, inference, metadata, outs, parity, tensors
-from stages.lib.deployed import Deployed
+from stages.lib.deployed import Deployed, Settings
 from stages.lib.exported import FORMATS
 from stages.lib.exported.program import Program
 from stages.lib.params.export import ExportParams
@@ -29,12 +29,14 @@ def main(
     dataset: str,
 ) -> None:
     classifier, recipe = checkpoint.load(model_pt)
-    module = Deployed(classifier).eval()
+    measured = json.loads(validate_json.read_text(encoding="utf-8"))
+    settings = Settings(**measured["deployed"])
+    module = Deployed(classifier, settings, params.unlike).eval()
     about = tensors.Description(**recipe.description)
     test = tensors.read_split(dataset_h5, "test")
-    expected = inference.predict(module, test.x, params.batch_size, "predict")
-    facts = metadata.collect(dataset, recipe, dataset_h5, model_pt)
-    program = Program(module, tuple(about.shape), about.dtype, facts, params.opset)
+    expected = inference.predict_all(module, test.x, params.batch_size, "predict")
+    facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt)
+    program = Program(module, tuple(about.shape), about.dtype, facts, params.opset, 1 + params.unlike)
 
     report = {}
     with ExitStack() as together:  # all files are moved into place when all are right, or none is
@@ -46,7 +48,9 @@ def main(
             largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name)
             report[path.name] = {"largest_difference": largest, "bytes": partial.stat().st_size}
         written = together.enter_context(outs.replacing(card_md))
-        written.write_text(card.text(facts, json.loads(validate_json.read_text())), encoding="utf-8")
+        written.write_text(
+            card.text(facts, measured, max(part["largest_difference"] for part in report.values())), encoding="utf-8"
+        )
     outs.write_json(export_json, {"test_cases": len(test.y), **report})
 
 

@@ -1,48 +1,84 @@
-"""Measures the model on the validation and test splits: scores, predictions of every case, curves and pictures.
+"""Measures the model on the validation and test splits: scores with intervals, predictions, curves and pictures.
 
 python -m stages.validate digits
 """
 
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from stages.lib import checkpoint, command, curves, inference, outs, pictures, predictions, scores, tensors
-from stages.lib.deployed import Deployed
+from stages.lib import (
+    checkpoint,
+    command,
+    curves,
+    inference,
+    outs,
+    pictures,
+    predictions,
+    scores,
+    showcase,
+    tensors,
+    unlike,
+    validation,
+)
+from stages.lib.deployed import Deployed, Settings
 from stages.lib.params.validate import ValidateParams
-
-MEASURED = ("validation", "test")
 
 
 def main(
     dataset_h5: Path,
     model_pt: Path,
     validate_json: Path,
+    scores_csv: Path,
     predictions_csv: Path,
     confusion_csv: Path,
     roc_csv: Path,
+    precision_recall_csv: Path,
+    reliability_csv: Path,
+    evidence_png: Path,
     worst_png: Path,
+    uncertain_png: Path,
+    explained_png: Path,
+    samples_png: Path,
     params: ValidateParams,
 ) -> None:
     classifier, recipe = checkpoint.load(model_pt)
     about = tensors.Description(**recipe.description)
-    model = Deployed(classifier).eval()
-    splits = {name: tensors.read_split(dataset_h5, name) for name in MEASURED}
-    said = {n: inference.predict(model, s.x, params.batch_size, f"validate {n}") for n, s in splits.items()}
+    splits = {name: tensors.read_split(dataset_h5, name) for name in ("validation", "test")}
+    settings = validation.settle(classifier, splits["validation"], params)
+    model = Deployed(classifier, settings).eval()
+    said = {name: inference.predict(model, split.x, params.batch_size, name) for name, split in splits.items()}
+    test, p = splits["test"], said["test"]
 
-    measured = {name: scores.overall(splits[name].y, said[name]) for name in MEASURED}
-    outs.write_json(validate_json, measured)
-    tables = [predictions.table(name, splits[name], said[name], about.classes) for name in MEASURED]
+    table = validation.score_table(splits, said, about.classes, params)
+    outs.write_csv(scores_csv, table)
+    report = validation.summary(table) | {"deployed": asdict(settings)}
+    if params.calibrate:
+        plain = Deployed(classifier, Settings(flips=settings.flips)).eval()
+        before = inference.predict(plain, test.x, params.batch_size, "uncalibrated")
+        report["uncalibrated"] = {"test": scores.overall(test.y, before)}
+    if params.operating_point:
+        report["operating_point"] = validation.operate(params.operating_point, splits, said, about.classes)
+    span = validation.span(about)
+    report["unlike"] = unlike.caught(classifier, test.x, span, settings.unlike_threshold, params.batch_size)
+    outs.write_json(validate_json, report)
+
+    tables = [predictions.table(name, splits[name], said[name], about.classes) for name in splits]
     outs.write_csv(predictions_csv, pd.concat(tables, ignore_index=True))
     outs.write_csv(confusion_csv, tables[-1][["label", "predicted"]].rename(columns={"label": "actual"}))
-    outs.write_csv(roc_csv, curves.roc(splits["test"].y, said["test"], about.classes))
+    points = [f(test.y, p, about.classes) for f in (curves.roc, curves.precision_recall)]
+    points.append(curves.reliability(test.y, p))
+    for path, curve in zip((roc_csv, precision_recall_csv, reliability_csv), points, strict=True):
+        outs.write_csv(path, curve)
+    outs.write_figure(evidence_png, pictures.evidence(test.y, p.argmax(1), about.classes, points))
 
-    chosen = predictions.wrongness(splits["test"].y, said["test"])[: params.worst]
-    window = recipe.normalise["low"], recipe.normalise["high"]
-    images = [pictures.displayable(np.array(splits["test"].x[i]), *window) for i in chosen]
-    captions = [predictions.caption(splits["test"].y[i], said["test"][i], about.classes) for i in chosen]
-    outs.write_figure(worst_png, pictures.sheet(images, captions, "The most wrong test cases"))
+    show = showcase.Showcase(classifier, recipe.normalise["low"], recipe.normalise["high"], about.classes)
+    wrong, unsure = predictions.wrongness(test.y, p)[: params.worst], predictions.uncertainty(p)[: params.worst]
+    outs.write_figure(worst_png, show.cases(test, p, wrong, "The most wrong test cases"))
+    outs.write_figure(uncertain_png, show.cases(test, p, unsure, "The least certain test cases"))
+    outs.write_figure(explained_png, show.explained(test, p))
+    outs.write_figure(samples_png, show.samples(tensors.read_split(dataset_h5, "train")))
 
 
 if __name__ == "__main__":

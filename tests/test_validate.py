@@ -7,10 +7,13 @@ from PIL import Image
 
 from stages import validate
 from stages.lib import tensors
+from stages.lib.errors import UserError
 from stages.lib.params.validate import ValidateParams
 from tests.conftest import write_dataset_h5, write_model_pt
 
-FILES = ("validate.json", "predictions.csv", "confusion.csv", "roc.csv", "worst.png")
+PICTURES = ("evidence.png", "worst.png", "uncertain.png", "explained.png", "samples.png")
+CURVES = ("confusion.csv", "roc.csv", "precision_recall.csv", "reliability.csv")
+FILES = ("validate.json", "scores.csv", "predictions.csv", *CURVES, *PICTURES)
 
 
 def run(folder, dataset_h5, model_pt, **given):
@@ -30,8 +33,9 @@ def test_a_network_is_measured_on_images_and_volumes(tmp_path, shape):
     assert list(table.columns) == ["case", "group", "split", "label", "predicted", "class0", "class1", "class2"]
     assert table["split"].value_counts().to_dict() == {"validation": 24, "test": 24}
     assert np.allclose(table[["class0", "class1", "class2"]].sum(axis=1), 1, atol=1e-5)
-    with Image.open(tmp_path / "worst.png") as picture:
-        assert picture.size[0] > 100
+    for name in PICTURES:
+        with Image.open(tmp_path / name) as picture:
+            assert len(np.unique(np.asarray(picture))) > 10, name  # no blank sheet
 
 
 def test_the_scores_are_those_of_the_predictions_that_are_written(tmp_path, images_h5):
@@ -62,3 +66,39 @@ def test_an_empty_test_split_gives_empty_tables_and_no_scores(tmp_path):
     assert measured["test"]["accuracy"] is None
     assert measured["validation"]["accuracy"] is not None
     assert len(pd.read_csv(tmp_path / "confusion.csv")) == 0
+
+
+def test_calibration_and_views_are_settled_on_the_validation_split_and_written_for_export(tmp_path, images_h5):
+    write_model_pt(tmp_path / "model.pt", images_h5)
+    plain = run(tmp_path, images_h5, tmp_path / "model.pt", calibrate=False)
+    assert plain["deployed"]["temperature"] == 1 and "uncalibrated" not in plain
+    measured = run(tmp_path, images_h5, tmp_path / "model.pt", flips=("W", "H"))
+    assert measured["deployed"]["flips"] == "WH"
+    assert measured["deployed"]["temperature"] != 1
+    assert measured["uncalibrated"]["test"]["accuracy"] == measured["test"]["accuracy"]
+    assert measured["validation"]["log_loss"] < plain["validation"]["log_loss"] + 0.05
+
+
+def test_every_score_has_an_interval_around_it(tmp_path, images_h5):
+    write_model_pt(tmp_path / "model.pt", images_h5)
+    run(tmp_path, images_h5, tmp_path / "model.pt", resamples=200)
+    table = pd.read_csv(tmp_path / "scores.csv")
+    whole = table[table["class"].isna() & (table["split"] == "test")].set_index("score")
+    for score in ("accuracy", "macro_f1", "auroc", "log_loss", "brier"):
+        assert whole.loc[score, "low"] <= whole.loc[score, "value"] <= whole.loc[score, "high"], score
+    assert set(table["class"].dropna()) == {"class0", "class1", "class2"}
+
+
+def test_an_operating_point_is_reported_for_a_class_and_refused_for_none(tmp_path, images_h5):
+    write_model_pt(tmp_path / "model.pt", images_h5, trained=True)
+    point = {"positive": "class1", "sensitivity": 0.9}
+    measured = run(tmp_path, images_h5, tmp_path / "model.pt", operating_point=point)
+    assert measured["operating_point"]["test"]["sensitivity"] == 1
+    with pytest.raises(UserError, match="the classes are class0, class1, class2"):
+        run(tmp_path, images_h5, tmp_path / "model.pt", operating_point=point | {"positive": "cat"})
+
+
+def test_flipping_slices_of_images_is_refused(tmp_path, images_h5):
+    write_model_pt(tmp_path / "model.pt", images_h5)
+    with pytest.raises(UserError, match="flips has D"):
+        run(tmp_path, images_h5, tmp_path / "model.pt", flips=("D",))

@@ -7,73 +7,50 @@ from typing import Any
 from ruamel.yaml import YAML
 
 
-def text(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+def text(facts: Mapping[str, Any], measured: Mapping[str, Any], largest_difference: float) -> str:
     """A card.
 
     Args:
         facts: As `stages.lib.metadata.collect` gives them.
         measured: validate.json.
+        largest_difference: Between the files' probabilities and the network's, on the test split.
     """
+    classes = facts["classes"]
     sections = [
         _front_matter(facts, measured),
-        f"# {facts['dataset']}: a classifier of {_kind(facts)}\n",
-        f"Gives each of {len(facts['classes'])} classes a probability: {_listed(facts['classes'])}.\n",
-        "## Input\n\n" + _table(("", ""), _contract(facts["input"])),
-        "## Results\n\n" + _table(("score", *measured), _results(measured)),
-        "## How to run it\n\n" + RUN,
+        f"# {facts['dataset']}: a classifier of {'volumes' if len(facts['input']['shape']) == 4 else 'images'}\n",
+        f"Gives each of {len(classes)} classes a probability: {', '.join(classes)}.\n",
+        "## Input\n\n" + _table(("", ""), _contract(facts)),
+        "## Data\n\nA group (a patient, or copies of one picture) is in one split only.\n",
+        _table(("split", *classes, "all"), _counts(facts)),
+        "## Results\n\n" + _table(("score", "validation", "test", "95 % interval of test"), _results(measured)),
+        "The intervals are bootstrap percentiles over groups, not over cases.\n",
+        *_calibration(measured),
+        *_operating_point(measured),
+        "## Limits\n\n" + _limits(facts, measured),
+        "## How to run it\n\n" + _how_to_run(facts, largest_difference),
+        "## Made from\n\n" + _table(("", ""), [(k, facts[k]) for k in facts if k.endswith("_sha256")]),
     ]
     return "\n".join(sections)
 
 
-RUN = """The input is the dataset's own integers; scaling and softmax are inside.
-
-```python
-import onnxruntime
-probabilities, *_ = onnxruntime.InferenceSession("model.onnx").run(None, {"input": x})
-
-import torch
-probabilities = torch.jit.load("model.torchscript")(torch.from_numpy(x))
-probabilities = torch.export.load("model.pt2").module()(torch.from_numpy(x))
-```
-"""
-
-
 def _front_matter(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
-    results = [
-        {"type": name, "value": value} for name, value in measured["test"].items() if isinstance(value, int | float)
-    ]
+    data = {"name": facts["dataset"], "type": facts["dataset"], "split": "test"}
+    metrics = [{"type": k, "value": v} for k, v in measured["test"].items() if v is not None]
+    result = {"task": {"type": "image-classification"}, "dataset": data, "metrics": metrics}
     about = {
         "pipeline_tag": "image-classification",
         "tags": ["pytorch", "onnx", facts["network"]],
-        "model-index": [
-            {
-                "name": facts["dataset"],
-                "results": [
-                    {
-                        "task": {"type": "image-classification"},
-                        "dataset": {"name": facts["dataset"], "type": facts["dataset"], "split": "test"},
-                        "metrics": results,
-                    }
-                ],
-            }
-        ],
+        "model-index": [{"name": facts["dataset"], "results": [result]}],
     }
     stream = io.StringIO()
     yaml = YAML()
-    yaml.default_flow_style = False
     yaml.dump(about, stream)
     return f"---\n{stream.getvalue()}---\n"
 
 
-def _kind(facts: Mapping[str, Any]) -> str:
-    return "volumes" if len(facts["input"]["shape"]) == 4 else "images"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
-
-
-def _contract(contract: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _contract(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    contract = facts["input"]
     sizes = ["any", *map(str, contract["shape"])]
     rows = [
         ("axes", ", ".join(f"{axis} = {size}" for axis, size in zip(contract["axes"], sizes, strict=True))),
@@ -82,16 +59,78 @@ def _contract(contract: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     if contract["spacing_mm"]:
         axes = contract["axes"][2:]
-        spacing = (f"{axis} {mm:g}" for axis, mm in zip(axes, contract["spacing_mm"], strict=True))
-        rows.append(("spacing (mm)", ", ".join(spacing)))
+        rows.append(
+            ("spacing (mm)", ", ".join(f"{a} {mm:g}" for a, mm in zip(axes, contract["spacing_mm"], strict=True)))
+        )
+    rows.append(("output", f"probabilities, (N, {len(facts['classes'])}), each row sums to 1"))
     return rows
 
 
+def _counts(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [(name, *map(str, counts), str(sum(counts))) for name, counts in facts["cases"].items()]
+
+
 def _results(measured: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for name, value in measured["test"].items():
+        low, high = measured["test_interval"].get(name, (None, None))
+        interval = "" if low is None else f"{_number(low)} to {_number(high)}"
+        rows.append((name.replace("_", " "), _number(measured["validation"].get(name)), _number(value), interval))
+    return rows
+
+
+def _calibration(measured: Mapping[str, Any]) -> list[str]:
+    if "uncalibrated" not in measured:
+        return []
+    before, after = (measured[part]["calibration_error"] for part in ("uncalibrated", "test"))
     return [
-        (name.replace("_", " "), *(_number(scores.get(name)) for scores in measured.values()))
-        for name in next(iter(measured.values()))
+        f"The logits are divided by {_number(measured['deployed']['temperature'])}, fitted on the validation split: "
+        f"the expected calibration error on the test split is {_number(after)}, {_number(before)} without.\n"
     ]
+
+
+def _operating_point(measured: Mapping[str, Any]) -> list[str]:
+    if "operating_point" not in measured:
+        return []
+    point = measured["operating_point"]
+    rows = [(k.replace("_", " "), _number(v)) for k, v in point["test"].items()]
+    said = f"'{point['positive']}' is reported from a probability of {_number(point['threshold'])}"
+    return [f"## Operating point\n\n{said}, on the test split with:\n\n" + _table(("", ""), rows)]
+
+
+def _limits(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    lines = [
+        "- One of its classes is always the most probable, whatever it is shown: of something unlike the training data "
+        "it may be sure, and wrong.",
+        f"- Measured on {sum(facts['cases']['test'])} test cases of the same sources as the training data; on those of "
+        "another scanner, site or time it may do worse.",
+    ]
+    spoilt = {k: v for k, v in measured.get("unlike", {}).items() if k != "none"}
+    if spoilt:
+        shares = ", ".join(f"{name} {found['flagged']:.0%}" for name, found in spoilt.items())
+        false = f"{measured['unlike']['none']['flagged']:.0%}"
+        lines.append(f"- Its score for unlike data flags {false} of the test cases, and of spoilt ones: {shares}.")
+    return "\n".join(lines) + "\n"
+
+
+def _how_to_run(facts: Mapping[str, Any], largest_difference: float) -> str:
+    dtype, shape = facts["input"]["dtype"], ", ".join(map(str, facts["input"]["shape"]))
+    return f"""Scaling and softmax are inside. On the test split, no probability of a file is more than
+{largest_difference:.1g} off the network's.
+
+```python
+x = numpy.zeros((1, {shape}), "{dtype}")  # your samples
+
+# ONNX Runtime
+probabilities = onnxruntime.InferenceSession("model.onnx").run(None, {{"input": x}})[0]
+
+# PyTorch, without the code that trained it; .torchscript runs from C++ and on phones, too
+probabilities = torch.export.load("model.pt2").module()(torch.from_numpy(x))
+probabilities = torch.jit.load("model.torchscript")(torch.from_numpy(x))
+```
+
+From picture files or DICOM folders, with the project's code: `python -m tools.predict model.onnx FILE...`.
+"""
 
 
 def _number(value: float | None) -> str:
@@ -100,4 +139,4 @@ def _number(value: float | None) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

@@ -1,11 +1,12 @@
 """Asks a model about many samples, a batch at a time: memory depends on the batch, never on the data set."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from stages.lib.deployed import outputs
 from stages.lib.progress import progress
 
 
@@ -15,13 +16,24 @@ def batches(x: np.ndarray, batch_size: int, doing: str) -> Iterator[np.ndarray]:
         yield np.array(x[start : start + batch_size])
 
 
-@torch.inference_mode()
-def predict(model: Callable[[Tensor], Tensor], x: np.ndarray, batch_size: int, doing: str = "predict") -> np.ndarray:
-    """What the model says of each sample, (N, K) float64.
+def predict(model: Callable[..., Any], x: np.ndarray, batch_size: int, doing: str = "predict") -> np.ndarray:
+    """What a model of one output says of each sample, (N, K) float64.
 
     Args:
-        model: Any module of one output: a classifier (then these are logits) or a deployed one (probabilities).
+        model: A classifier (then these are logits) or a deployed one (probabilities).
         x: (N, C, H, W) or (N, C, D, H, W), the dataset's own integers; may be memory-mapped.
     """
-    parts = [model(torch.from_numpy(batch)).double().numpy() for batch in batches(x, batch_size, doing)]
-    return np.concatenate(parts) if parts else np.empty((0, 0))
+    return predict_all(model, x, batch_size, doing)[0]
+
+
+@torch.inference_mode()
+def predict_all(
+    model: Callable[..., Any], x: np.ndarray, batch_size: int, doing: str = "predict"
+) -> tuple[np.ndarray, ...]:
+    """As `predict`, all outputs of a model of one or several."""
+    nobody = np.zeros((1, *x.shape[1:]), x.dtype)  # an empty split still tells how many classes there are
+    parts = [
+        [output.double().numpy() for output in outputs(model(torch.from_numpy(batch)))]
+        for batch in (batches(x, batch_size, doing) if len(x) else [nobody])
+    ]
+    return tuple(np.concatenate(part)[: len(x)] for part in zip(*parts, strict=True))

@@ -6,10 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stages.lib.checkpoint import Recipe
+from stages.lib.deployed import Settings
+from stages.lib.tensors import SPLITS, read_split
 
 
-def collect(dataset: str, recipe: Recipe, dataset_h5: Path, model_pt: Path) -> dict[str, Any]:
+def collect(dataset: str, recipe: Recipe, settings: Settings, dataset_h5: Path, model_pt: Path) -> dict[str, Any]:
     """Plain values by name.
 
     Args:
@@ -26,12 +30,18 @@ def collect(dataset: str, recipe: Recipe, dataset_h5: Path, model_pt: Path) -> d
             "units": about["units"],
             "spacing_mm": about["spacing_mm"],
         },
-        "geometry": about["geometry"],
+        "geometry": about["geometry"],  # how a case becomes this shape
+        "cases": {name: _counts(dataset_h5, name, len(about["classes"])) for name in SPLITS},
+        "deployed": asdict(settings),
         "network": recipe.network,
         "recipe_sha256": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
         "dataset_sha256": _sha256(dataset_h5),
         "model_sha256": _sha256(model_pt),
     }
+
+
+def _counts(dataset_h5: Path, split: str, classes: int) -> list[int]:
+    return np.bincount(read_split(dataset_h5, split).y, minlength=classes).tolist()
 
 
 def _sha256(path: Path) -> str:

@@ -1,5 +1,7 @@
 """The gate: an exported file, loaded afresh in its own runtime, must say what the network says."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stages.lib.errors import UserError
@@ -7,39 +9,32 @@ from stages.lib.exported.program import Runner
 from stages.lib.inference import batches
 
 
-def largest_difference(runner: Runner, x: np.ndarray, expected: np.ndarray, batch_size: int, name: str) -> float:
-    """How far a file's probabilities are from the network's, at most.
+def check(
+    runner: Runner, x: np.ndarray, expected: Sequence[np.ndarray], batch_size: int, tolerance: float, name: str
+) -> float:
+    """The largest difference between a file's probabilities and the network's, which is within the tolerance.
 
     Args:
         x: (N, C, *size) the dataset's own integers.
-        expected: (N, classes) the network's probabilities.
+        expected: The network's outputs: probabilities (N, classes), and (N,) each of further ones.
         name: Of the file, for messages.
 
     Raises:
-        UserError: A probability is no number, a shape differs, or a top class flips.
+        UserError: A difference is beyond the tolerance, an output is no number, or a top class flips.
     """
     largest, start = 0.0, 0
     for batch in batches(x, batch_size, f"check {name}"):
-        wanted = expected[start : start + len(batch)]
-        got = np.asarray(runner(batch), np.float64)
-        if got.shape != wanted.shape:
-            raise UserError(f"{name} gives {got.shape} for a batch where the network gives {wanted.shape}")
-        flipped = np.flatnonzero(got.argmax(1) != wanted.argmax(1))
-        if not np.isfinite(got).all() or len(flipped):
-            case = start + (int(flipped[0]) if len(flipped) else 0)
-            raise UserError(f"{name} disagrees with the network about test case {case}: nothing was exported")
-        largest = max(largest, float(np.abs(got - wanted).max()))
+        wanted = [output[start : start + len(batch)] for output in expected]
+        got = [np.asarray(output, np.float64) for output in runner(batch)]
+        if [output.shape for output in got] != [output.shape for output in wanted]:
+            raise UserError(f"{name} has outputs of another shape than the network: nothing was exported")
+        if not all(np.isfinite(output).all() for output in got):
+            raise UserError(f"{name} gives outputs that are no finite numbers: nothing was exported")
+        flipped = np.flatnonzero(got[0].argmax(1) != wanted[0].argmax(1))
+        if len(flipped):
+            raise UserError(f"{name} has another top class for test case {start + flipped[0]}: nothing was exported")
+        largest = max(largest, *(float(np.abs(a - b).max()) for a, b in zip(got, wanted, strict=True)))
         start += len(batch)
-    return largest
-
-
-def check(runner: Runner, x: np.ndarray, expected: np.ndarray, batch_size: int, tolerance: float, name: str) -> float:
-    """The largest difference, which is within the tolerance.
-
-    Raises:
-        UserError: It is not, or as `largest_difference`.
-    """
-    largest = largest_difference(runner, x, expected, batch_size, name)
     if largest > tolerance:
         raise UserError(
             f"{name} gives a probability that is {largest:.3g} off the network's; export.tolerance is {tolerance:g}: "

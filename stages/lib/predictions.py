@@ -36,6 +36,12 @@ def wrongness(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return np.argsort(of_truth, kind="stable")
 
 
+def uncertainty(probabilities: np.ndarray) -> np.ndarray:
+    """The cases, the least certain first: those whose two most probable classes are closest."""
+    ordered = np.sort(probabilities, axis=1)
+    return np.argsort(ordered[:, -1] - ordered[:, -2:-1].sum(1), kind="stable")
+
+
 def caption(label: int, probabilities: np.ndarray, classes: Sequence[str]) -> str:
     """What a picture of a case says: "cat 3 % (dog 96 %)" is a cat that the model took for a dog."""
     predicted = int(probabilities.argmax())

@@ -7,6 +7,18 @@ from sklearn import metrics
 
 from stages.lib.errors import UserError
 
+OVERALL = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_precision",
+    "macro_f1",
+    "auroc",
+    "average_precision",
+    "log_loss",
+    "brier",
+    "calibration_error",
+)
+PER_CLASS = ("precision", "recall", "f1", "auroc", "average_precision")
 BINS = 15  # of confidence, for the calibration error
 
 
@@ -30,7 +42,7 @@ def overall(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
             "the model's probabilities are no finite numbers: the training diverged, try a smaller train.lr"
         )
     if not len(labels):
-        return dict.fromkeys((*SCORES, "calibration_error"), math.nan)
+        return dict.fromkeys(OVERALL, math.nan)
     table = per_class(labels, probabilities)
     predicted = probabilities.argmax(1)
     present = np.unique(labels)
@@ -52,6 +64,8 @@ def overall(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 def per_class(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
     """Scores of each class against the rest, (K,) each; of an absent class, recall, AUROC and such are nan."""
     classes = np.arange(probabilities.shape[1])
+    if not len(labels):
+        return {name: np.full(len(classes), math.nan) for name in PER_CLASS} | {"cases": np.zeros(len(classes), int)}
     precision, recall, f1, cases = metrics.precision_recall_fscore_support(
         labels, probabilities.argmax(1), labels=classes, zero_division=0.0
     )
@@ -84,18 +98,6 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.n
         "accuracy": np.bincount(bins, correct, BINS)[held] / cases[held],
         "cases": cases[held],
     }
-
-
-SCORES = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_precision",
-    "macro_f1",
-    "auroc",
-    "average_precision",
-    "log_loss",
-    "brier",
-)
 
 
 def _mean(values: np.ndarray, present: np.ndarray) -> float:

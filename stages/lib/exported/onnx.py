@@ -12,7 +12,7 @@ import torch
 from stages.lib.errors import UserError
 from stages.lib.exported.program import Program, Runner
 
-INPUT, OUTPUT = "input", "probabilities"
+INPUT, OUTPUTS = "input", ("probabilities", "unlike")
 
 
 def write(path: Path, program: Program) -> None:
@@ -21,7 +21,7 @@ def write(path: Path, program: Program) -> None:
         made = torch.onnx.export(
             program.exported,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(OUTPUTS[: program.outputs]),
             opset_version=program.opset,
             external_data=False,
             verbose=False,
@@ -56,7 +56,7 @@ def load(path: Path) -> Runner:
     except Exception as error:  # a class of its own for every kind of bad file
         raise UserError(f"{path} is no ONNX file that ONNX Runtime reads: {error}") from None
 
-    def run(x: np.ndarray) -> np.ndarray:
-        return session.run(None, {INPUT: x})[0]
+    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(session.run(None, {INPUT: x}))
 
     return run

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 EXAMPLES = 2  # torch.export takes a batch of one for a constant
-Runner = Callable[[np.ndarray], np.ndarray]
-"""Maps (N, C, *size) of the dataset's own integers to probabilities (N, classes)."""
+Runner = Callable[[np.ndarray], tuple[np.ndarray, ...]]
+"""Maps (N, C, *size) of the dataset's own integers to probabilities (N, classes) and further outputs, if it has any."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Program:
     dtype: str  # the dataset's own integers
     metadata: dict[str, Any]  # plain values; every file carries them as JSON
     opset: int = 20  # ONNX alone
+    outputs: int = 1  # probabilities, and where they mean nothing
 
     @property
     def example(self) -> Tensor:

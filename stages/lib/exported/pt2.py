@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from stages.lib.deployed import outputs
 from stages.lib.errors import UserError
 from stages.lib.exported import archive
 from stages.lib.exported.program import Program, Runner
@@ -32,8 +33,8 @@ def load(path: Path) -> Runner:
         raise UserError(f"{path} is no .pt2 file that this torch reads: {error}") from None
 
     @torch.inference_mode()
-    def run(x: np.ndarray) -> np.ndarray:
-        return module(torch.from_numpy(x)).numpy()
+    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(output.numpy() for output in outputs(module(torch.from_numpy(x))))
 
     return run
 

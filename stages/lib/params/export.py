@@ -15,6 +15,9 @@ class ExportParams:
     opset: Annotated[int, Field(ge=18)] = 20
     """ONNX's version of its operators: take the newest that every runtime of yours reads."""
 
+    unlike: bool = False
+    """Give the files a second output: positive where a sample is unlike the training data."""
+
     batch_size: Count = 64
     """Samples a batch while the files are checked; they take batches of any size."""
 

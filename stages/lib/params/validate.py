@@ -1,18 +1,52 @@
-from stages.lib.params.base import Count, Threads, section
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stages.lib.params.base import Count, Seed, Threads, section
+
+
+@section
+class OperatingPoint:
+    """`datasets.<name>.validate.operating_point`: the threshold is fixed on the validation split, reported on test."""
+
+    positive: str
+    """The class to be found."""
+
+    sensitivity: Annotated[float, Field(gt=0, le=1)]
+    """Share of its cases that must be found, 0 to 1."""
 
 
 @section
 class ValidateParams:
     """`datasets.<name>.validate`."""
 
-    batch_size: Count = 64
-    """Samples a batch: memory and speed, not the result."""
+    calibrate: bool = True
+    """Fit a temperature on the validation split, so that confidence matches accuracy; the exported model has it."""
+
+    flips: tuple[Literal["D", "H", "W"], ...] = ()
+    """Test-time augmentation: average with the sample mirrored along each of these axes; the exported model does it."""
+
+    operating_point: OperatingPoint | None = None
+    """Report one class at a wanted sensitivity."""
+
+    resamples: Annotated[int, Field(ge=0)] = 1000
+    """Bootstrap resamples of the groups for the 95 % intervals; 0 gives none."""
+
+    seed: Seed = 0
+    """Of the bootstrap."""
 
     worst: Count = 20
-    """How many of the most wrong test cases are shown in worst.png."""
+    """How many of the most wrong and of the least certain test cases are shown."""
+
+    batch_size: Count = 64
+    """Samples a batch: memory and speed."""
 
     threads: Threads = 2
     """Threads in an operation; 0 is as many as there are cores. Another number gives other last bits."""
 
     portable: bool = False
     """Pin the instruction set to AVX2, so that the bytes are those of any x86-64 machine that has it."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.flips)) < len(self.flips):
+            raise ValueError(f"flips has an axis twice: {', '.join(self.flips)}")

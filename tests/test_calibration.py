@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from stages.lib import calibration
+
+
+def drawn(scale, n=4000):
+    """Labels drawn from a softmax, and its logits multiplied by `scale`."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(n, 3)) * 2
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (p.cumsum(1) < rng.random((n, 1))).sum(1)
+    return logits * scale, labels
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_over_and_under_confidence(scale):
+    logits, labels = drawn(scale)
+    assert calibration.temperature(logits, labels) == pytest.approx(scale, rel=0.1)
+
+
+def test_a_split_without_a_mistake_asks_for_no_more_certainty_than_its_size_supports():
+    rng = np.random.default_rng(1)
+    for count in (10, 100):
+        logits = np.stack([rng.uniform(1, 3, count), np.zeros(count)], 1)
+        found = calibration.temperature(logits, np.zeros(count, int))
+        confidence = 1 / (1 + np.exp(-logits[:, 0] / found))
+        assert confidence.mean() == pytest.approx((count + 1) / (count + 2), abs=0.03)
+
+
+def test_without_cases_the_temperature_is_one():
+    assert calibration.temperature(np.empty((0, 3)), np.empty(0, int)) == 1.0
