@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from stages import validate
-from stages.lib import tensors
+from stages.lib import params, tensors
 from stages.lib.errors import UserError
 from stages.lib.params.validate import ValidateParams
 from tests.conftest import write_dataset_h5, write_model_pt
@@ -18,7 +18,7 @@ FILES = ("validate.json", "scores.csv", "predictions.csv", *CURVES, *PICTURES)
 
 def run(folder, dataset_h5, model_pt, **given):
     paths = {name.replace(".", "_"): folder / name for name in FILES}
-    validate.main(dataset_h5, model_pt, **paths, params=ValidateParams(**given))
+    validate.main(dataset_h5, model_pt, **paths, params=params.check(ValidateParams, given))
     return json.loads((folder / "validate.json").read_text())
 
 
@@ -72,7 +72,7 @@ def test_calibration_and_views_are_settled_on_the_validation_split_and_written_f
     write_model_pt(tmp_path / "model.pt", images_h5)
     plain = run(tmp_path, images_h5, tmp_path / "model.pt", calibrate=False)
     assert plain["deployed"]["temperature"] == 1 and "uncalibrated" not in plain
-    measured = run(tmp_path, images_h5, tmp_path / "model.pt", flips=("W", "H"))
+    measured = run(tmp_path, images_h5, tmp_path / "model.pt", flips=["W", "H"])
     assert measured["deployed"]["flips"] == "WH"
     assert measured["deployed"]["temperature"] != 1
     assert measured["uncalibrated"]["test"]["accuracy"] == measured["test"]["accuracy"]
@@ -101,4 +101,4 @@ def test_an_operating_point_is_reported_for_a_class_and_refused_for_none(tmp_pat
 def test_flipping_slices_of_images_is_refused(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5)
     with pytest.raises(UserError, match="flips has D"):
-        run(tmp_path, images_h5, tmp_path / "model.pt", flips=("D",))
+        run(tmp_path, images_h5, tmp_path / "model.pt", flips=["D"])
