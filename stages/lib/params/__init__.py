@@ -1,4 +1,4 @@
-"""params.yaml: `datasets.<name>.<stage>`, each section a frozen dataclass, all checked before any work starts."""
+"""params.yaml: `datasets.<name>.<stage>` and `report`, each a frozen dataclass, all checked before any work starts."""
 
 import difflib
 import json
@@ -14,6 +14,7 @@ from stages.lib.errors import UserError
 from stages.lib.params.dataset import DatasetParams
 from stages.lib.params.export import ExportParams
 from stages.lib.params.ingest import IngestParams
+from stages.lib.params.report import ReportParams
 from stages.lib.params.sample import SampleParams
 from stages.lib.params.split import SplitParams
 from stages.lib.params.statistics import StatisticsParams
@@ -31,6 +32,8 @@ SECTIONS: dict[str, Any] = {
     "export": ExportParams,
 }
 
+KEYS = ("datasets", "report")
+
 
 @dataclass(frozen=True)
 class Params:
@@ -38,6 +41,7 @@ class Params:
 
     path: Path
     datasets: dict[str, dict[str, Any]]
+    report: ReportParams
 
     def section(self, dataset: str, stage: str) -> Any:
         """One stage's section.
@@ -68,13 +72,14 @@ def load(path: Path) -> Params:
     if not isinstance(tree, dict) or not isinstance(tree.get("datasets"), dict) or not tree["datasets"]:
         raise UserError(f"{path}: expected `datasets:` with one block a dataset")
     datasets: dict[str, dict[str, Any]] = {}
-    wrong: list[str] = []
+    report, wrong = _check_section("report", ReportParams, tree.get("report"))
+    wrong += [f"{key} is unknown{_nearest(key, KEYS)}" for key in tree if key not in KEYS]
     for name, block in tree["datasets"].items():
         datasets[name], found = _check_block(f"datasets.{name}", block)
         wrong += found
     if wrong:
         raise UserError("\n".join(f"{path}: {line}" for line in wrong))
-    return Params(path, datasets)
+    return Params(path, datasets, report)
 
 
 def _check_block(key: str, block: Any) -> tuple[dict[str, Any], list[str]]:
@@ -85,13 +90,30 @@ def _check_block(key: str, block: Any) -> tuple[dict[str, Any], list[str]]:
         if stage not in SECTIONS:
             wrong.append(f"{key}.{stage} is unknown{_nearest(stage, SECTIONS)}")
             continue
-        try:
-            sections[stage] = check(SECTIONS[stage], given)
-        except ValidationError as error:
-            wrong += _messages(error, SECTIONS[stage], f"{key}.{stage}")
+        sections[stage], found = _check_section(f"{key}.{stage}", SECTIONS[stage], given)
+        wrong += found
     for stage in SECTIONS.keys() - {"sample"} - block.keys():
         wrong.append(f"{key}.{stage} is missing: add `{stage}: {{}}` for the defaults")
     return sections, sorted(wrong)
+
+
+def check_report(given: Any, where: str) -> ReportParams:
+    """The `report` block of a params.yaml that lies in another revision.
+
+    Raises:
+        UserError: It is not as `ReportParams` has it.
+    """
+    section, wrong = _check_section("report", ReportParams, given)
+    if wrong:
+        raise UserError("\n".join(f"{where}: {line}" for line in wrong))
+    return section
+
+
+def _check_section(key: str, section: Any, given: Any) -> tuple[Any, list[str]]:
+    try:
+        return check(section, given), []
+    except ValidationError as error:
+        return None, _messages(error, section, key)
 
 
 def check(section: Any, given: Any) -> Any:

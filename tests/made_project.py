@@ -1,0 +1,144 @@
+"""A small project in a real git repository, whose results are made, so that the report's tests choose what changed."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+CLASSES = ["cat", "dog", "owl"]
+DVC_YAML = """
+stages:
+  ingest:
+    foreach: ${datasets}
+    do:
+      cmd: "true"
+      params: ["datasets.${key}.ingest"]
+      deps: ["data/raw/${key}"]
+      outs: ["data/${key}/cases.h5"]
+      metrics: [{"metrics/${key}/ingest.json": {cache: false}}, {"metrics/${key}/statistics.json": {cache: false}}]
+  train:
+    foreach: ${datasets}
+    do:
+      cmd: "true"
+      params: ["datasets.${key}.train"]
+      deps: [code.py, "data/${key}/cases.h5"]
+      metrics: [{"metrics/${key}/train.json": {cache: false}}]
+  validate:
+    foreach: ${datasets}
+    do:
+      cmd: "true"
+      deps: ["metrics/${key}/train.json"]
+      metrics: [{"metrics/${key}/validate.json": {cache: false}}, {"metrics/${key}/export.json": {cache: false}}]
+      plots: [{"metrics/${key}/predictions.csv": {cache: false}}]
+"""
+
+
+class Project:
+    """A repository at `root`; change something, then `commit`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir(parents=True)
+        self.git("init", "-q", "-b", "main")
+        (root / ".dvc").mkdir()
+        self.write(".dvc/config", "[core]\n    analytics = false\n")
+        self.write(".dvc/.gitignore", "/cache\n/tmp\n")
+        self.write(".gitignore", "/data\n")
+        self.write("dvc.yaml", DVC_YAML)
+        self.write("code.py", "version = 1\n")
+        self.params: dict[str, Any] = {"datasets": {}}
+
+    def dataset(self, name: str, *, wrong: Any = range(0, 300, 20), **changed: Any) -> None:
+        """Writes a dataset's params, data and results; its test cases at the positions `wrong` are answered wrongly."""
+        self.params["datasets"][name] = {"ingest": {}, "train": {"epochs": 10} | changed.pop("train", {})}
+        write_results(self.root, name, wrong, **changed)
+
+    def write(self, path: str, text: str) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(text)
+
+    def commit(self, message: str = "Change", lock: bool = True) -> str:
+        """Commits everything; `lock` makes dvc.lock say that the results are those of what lies beside them."""
+        self.write("params.yaml", json.dumps(self.params, indent=2))
+        if lock:
+            command = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force"]
+            subprocess.run(command, cwd=self.root, check=True, capture_output=True)
+        self.git("add", "-A")
+        self.git("commit", "-q", "--allow-empty", "-m", message)
+        return self.git("rev-parse", "HEAD")
+
+    def git(self, *arguments: str) -> str:
+        return git(self.root, *arguments)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Runs git as nobody in particular, without this machine's settings."""
+    names = {f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = os.environ | names | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, f"git {' '.join(arguments)}: {done.stderr}"
+    return done.stdout.strip()
+
+
+def write_results(
+    root: Path,
+    name: str,
+    wrong: Any,
+    cases: Any = range(300),
+    groups_of: int = 1,
+    relabelled: Any = (),
+    shift: int = 0,
+    rejected: int = 2,
+    raw: str = "pictures",
+) -> None:
+    """metrics/<name>/ and a little of data/: 3 classes, 3 cases of 10 for validation, as the real stages write them.
+
+    Args:
+        wrong: Test cases whose answer is wrong.
+        cases: Numbers of the test cases.
+        groups_of: Cases a group.
+        relabelled: Test cases whose label is another than it was.
+        shift: Added to every intensity.
+    """
+    for path, text in (("cases.h5", raw), (f"../raw/{name}/a.png", raw)):
+        (root / "data" / name / path).resolve().parent.mkdir(parents=True, exist_ok=True)
+        (root / "data" / name / path).resolve().write_text(text)
+    tables = [predictions("test", cases, wrong, groups_of, relabelled), predictions("validation", range(90), ())]
+    right = [float((table["label"] == table["predicted"]).mean()) for table in tables]
+    folder = root / "metrics" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    pd.concat(tables).to_csv(folder / "predictions.csv", index=False, float_format="%.6g")
+    counts = [1000 + 10 * i for i in range(16)]
+    channel = {"mean": 100 + shift, "deviation": 30, "minimum": shift, "maximum": 160 + shift}
+    files = {
+        "ingest": {"cases": 2000, "rejected": {"unreadable": rejected} if rejected else {}},
+        "statistics": {
+            "groups": 1400,
+            "classes": dict.fromkeys(CLASSES, 467),
+            "channels": [channel | {"edges": [10 * i + shift for i in range(17)], "counts": counts}],
+        },
+        "train": {"best_epoch": 8, "diagnosis": "sound: training and validation losses stay together"},
+        "validate": {"validation": {"accuracy": right[1]}, "test": {"accuracy": right[0], "calibration_error": 0.02}},
+        "export": {"test_cases": len(tables[0]), "model.onnx": {"bytes": 12345, "largest_difference": 1e-7}},
+    }
+    for file, tree in files.items():
+        (folder / f"{file}.json").write_text(json.dumps(tree, indent=2) + "\n")
+
+
+def predictions(split: str, cases: Any, wrong: Any, groups_of: int = 1, relabelled: Any = ()) -> pd.DataFrame:
+    """predictions.csv of one split; the same case always has the same label and nearly the same probabilities."""
+    rows = []
+    for i in cases:
+        truth = i % len(CLASSES)
+        answer = (truth + 1) % len(CLASSES) if i in wrong else truth
+        label = (truth + 1) % len(CLASSES) if i in relabelled else truth
+        sure = 0.7 + 0.2 * np.random.default_rng(i).random()
+        chances = [sure if k == answer else (1 - sure) / 2 for k in range(len(CLASSES))]
+        names = (f"{split[:2]}{i:05d}", f"{split[:2]}g{i // groups_of:05d}", split, CLASSES[label], CLASSES[answer])
+        rows.append([*names, *chances])
+    return pd.DataFrame(rows, columns=["case", "group", "split", "label", "predicted", *CLASSES])

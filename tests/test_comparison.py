@@ -1,0 +1,102 @@
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from stages.lib import resampling
+from tests.made_project import predictions
+from tools.report import comparison
+from tools.report.simulation import rates
+
+
+@pytest.mark.parametrize(("lost", "gained"), [(0, 5), (3, 9), (12, 4), (7, 7), (0, 0), (40, 41)])
+def test_with_one_case_a_group_the_test_is_mcnemars(lost, gained):
+    exact = binomtest(min(lost, gained), lost + gained).pvalue if lost + gained else 1.0
+    at_it = math.comb(lost + gained, lost) / 2 ** (lost + gained)
+    changes = np.array([-1] * lost + [1] * gained + [0] * 20)
+    assert comparison.mid_p(changes) == pytest.approx(exact - at_it if lost != gained else 1.0)
+
+
+def test_a_patient_of_many_scans_is_one_witness():
+    ten_patients_of_one = np.ones(10, int)
+    one_patient_of_ten = np.array([10])
+    assert comparison.mid_p(ten_patients_of_one) < 0.01
+    assert comparison.mid_p(one_patient_of_ten) > 0.3
+
+
+def test_a_clear_regression_is_worse_in_every_score_and_its_mirror_image_better():
+    good, bad = predictions("test", range(300), range(0, 300, 30)), predictions("test", range(300), range(0, 300, 5))
+    for name, change in comparison.compare(good, bad).items():
+        if name != "calibration_error":  # fewer right answers of the same confidence may well fit it better
+            assert change.verdict == "worse", name
+            assert change.low <= change.new - change.old <= change.high, name
+    assert comparison.compare(bad, good)["accuracy"].verdict == "better"
+
+
+def test_the_scores_are_those_of_the_validate_stage():
+    table = predictions("test", range(60), range(0, 60, 7))
+    labels, probabilities = comparison._arrays(table)
+    from stages.lib import scores
+
+    expected = scores.overall(labels, probabilities)
+    changes = comparison.compare(table, predictions("test", range(60), ()))
+    assert {name: change.old for name, change in changes.items()} == pytest.approx(expected)
+
+
+def test_cases_that_both_have_are_found_whatever_their_order():
+    old, new = predictions("test", range(20), ()), predictions("test", range(10, 30), ())
+    both = comparison.shared(old.sample(frac=1, random_state=0), new)
+    assert both[0]["case"].tolist() == both[1]["case"].tolist() == [f"te{i:05d}" for i in range(10, 20)]
+
+
+def test_overlapping_test_sets_cancel_what_they_share():
+    old, same = predictions("test", range(300), range(0, 300, 10)), predictions("test", range(300), range(5, 300, 10))
+    other = predictions("test", range(1000, 1300), range(1000, 1300, 10))
+    paired = comparison.compare(old, old.copy())["log_loss"]
+    apart = comparison.compare(old, other)["log_loss"]
+    assert paired.high - paired.low == 0
+    assert apart.high - apart.low > 0.05
+    assert comparison.compare(old, same)["accuracy"].verdict == "no difference"
+
+
+def test_a_label_that_the_older_model_never_saw_counts_as_wrong():
+    new = predictions("test", range(30), ()).rename(columns={"owl": "eagle"}).replace("owl", "eagle")
+    old = predictions("test", range(30), ()).assign(label=new["label"])
+    changes = comparison.compare(old, new)
+    assert (changes["accuracy"].old, changes["accuracy"].new) == (pytest.approx(2 / 3), 1)
+
+
+def test_what_cases_could_show_shrinks_with_their_number():
+    def would_show(cases):
+        table = predictions("test", range(cases), range(0, cases, 10))
+        return comparison.compare(table, predictions("test", range(cases), range(5, cases, 10)))["accuracy"].smallest
+
+    assert would_show(1200) == pytest.approx(would_show(300) / 2)
+    assert would_show(300) == pytest.approx(2.8 * math.sqrt(60) / 300, rel=0.01)
+
+
+def test_a_split_with_one_case_has_a_verdict_and_no_crash():
+    table = predictions("test", range(1), ())
+    change = comparison.compare(table, predictions("test", range(1), range(1)))["auroc"]
+    assert math.isnan(change.low) and change.verdict == "no difference"
+
+
+def test_equal_models_are_told_apart_no_more_often_than_one_time_in_twenty():
+    found = rates(pairs=1000, cases=300, accuracy=0.9, loss=0.0, correlation=0.7, seed=0)
+    assert found["better"] + found["worse"] <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 1000)
+
+
+def test_five_points_lost_on_300_cases_are_seen_four_times_in_five():
+    found = rates(pairs=200, cases=300, accuracy=0.95, loss=0.05, correlation=0.8, seed=0)
+    assert found["worse"] >= 0.8 and found["better"] == 0
+
+
+def test_groups_do_not_inflate_the_false_alarms():
+    found = rates(pairs=200, cases=300, accuracy=0.9, loss=0.0, correlation=0.7, seed=1, groups_of=5)
+    assert found["better"] + found["worse"] <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 200)
+
+
+def test_a_shared_group_is_drawn_into_both_sides_at_once():
+    block = next(resampling.weights(["a", "b", "a", "b"], 20, 0))
+    assert (block[:, 0] == block[:, 2]).all() and (block[:, 1] == block[:, 3]).all()

@@ -1,0 +1,315 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.lib.errors import UserError
+from tests.made_project import Project, git
+from tools.report import contents, page, revisions
+
+ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside dvc
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """main holds two datasets with results; topic, checked out, is where a test changes something."""
+    project = Project(tmp_path_factory.mktemp("made") / "project")
+    project.dataset("digits")
+    project.dataset("phantoms", groups_of=2)
+    project.commit("Train two classifiers")
+    project.git("checkout", "-q", "-b", "topic")
+    return project
+
+
+@pytest.fixture
+def project(template, tmp_path):
+    shutil.copytree(template.root, tmp_path / "project")
+    copy = object.__new__(Project)
+    copy.root, copy.params = tmp_path / "project", json.loads(json.dumps(template.params))
+    return copy
+
+
+def report(project, base="main", head=None):
+    return contents.gather(*revisions.resolve_pair(project.root, base, head))
+
+
+def run(folder, *arguments):
+    """The command as people type it."""
+    return subprocess.run(
+        [sys.executable, "-m", "tools.report", *arguments],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_an_unchanged_project_passes_and_says_that_nothing_changed(project):
+    done = run(project.root, "main")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "**Passes.** digits: the same predictions of all 300 cases; phantoms: the same" in done.stdout
+    assert done.stdout.count("Nothing changed.") == 2
+
+
+def test_the_page_is_the_same_bytes_twice_and_its_json_holds_the_figures(project):
+    project.dataset("digits", wrong=range(0, 300, 9), train={"epochs": 3})
+    project.commit()
+    pages = []
+    for name in ("first", "second"):
+        done = run(project.root, "main", "--markdown", f"{name}.md", "--json", f"{name}.json")
+        assert done.returncode == 3
+        pages.append(((project.root / f"{name}.md").read_bytes(), (project.root / f"{name}.json").read_bytes()))
+        for kind in ("md", "json"):
+            (project.root / f"{name}.{kind}").unlink()
+    assert pages[0] == pages[1]
+    figures = json.loads(pages[0][1])
+    assert figures["datasets"]["digits"]["comparison"]["test"]["case_by_case"]["accuracy"]["verdict"] == "worse"
+    assert figures["datasets"]["digits"]["params"] == {"datasets.digits.train.epochs": [10, 3]}
+    assert done.stdout.startswith("**Refused by 1 of 3 gates.** digits: worse on 300 cases (accuracy 0.95 -> 0.8867)")
+
+
+def test_an_improvement_and_noise_are_told_apart(project):
+    project.dataset("digits", wrong=range(0, 300, 100))
+    project.dataset("phantoms", wrong=range(5, 300, 20), groups_of=2)
+    project.commit()
+    found = report(project)
+    assert found["passed"]
+    said = page.verdict(found)
+    assert "digits: better on 300 cases (accuracy 0.95 -> 0.99)" in said
+    assert "phantoms: no difference that 300 cases can show (accuracy 0.95 -> 0.95; " in said
+
+
+def test_changed_data_is_told_by_counts_rejects_and_intensities(project):
+    project.dataset("digits", shift=40, rejected=50, raw="more pictures")
+    project.commit()
+    found = report(project)["datasets"]["digits"]["data"]
+    assert not found["same_raw"] and found["raw"]["size"] == [8, 13]
+    assert found["rejected"] == [{"cases": 2, "share": 0.000999001}, {"cases": 50, "share": 0.0243902}]
+    assert found["channels"][0]["p"] < 1e-6
+    text = page.render(report(project), "")
+    assert "Rejected: 2 (0.1%) -> 50 (2.4%)." in text and "drifted" in text and "raw md5" in text
+
+
+def test_a_test_set_that_changed_is_said_plainly_and_compared_where_it_overlaps(project):
+    project.dataset("digits", cases=range(100, 400), wrong=range(100, 400, 6))
+    project.commit()
+    found = report(project)
+    assert found["datasets"]["digits"]["comparison"]["test"]["shared"] == 200
+    text = page.render(found, "")
+    assert "of 300 and 300 cases, 200 are in both." in text
+    assert "The test set changed: 300 cases -> 300, 200 of them in both, 100 new, 100 gone." in text
+    assert "Case by case, on the 200 cases in both" in text
+
+
+def test_test_sets_without_a_common_case_are_not_compared_case_by_case(project):
+    project.dataset("digits", cases=range(1000, 1300), wrong=range(1000, 1300, 3))
+    project.commit()
+    found = report(project)
+    assert "digits: not to be compared, the test sets share no case" in page.verdict(found)
+    assert [gate["why"] for gate in found["gates"] if gate["dataset"] == "digits"] == ["worse"]  # of two sets of cases
+
+
+def test_changed_labels_are_counted_and_both_models_judged_by_the_new_ones(project):
+    project.dataset("digits", relabelled=range(5, 300, 10))
+    project.commit()
+    found = report(project)["datasets"]["digits"]["comparison"]["test"]
+    assert found["relabelled"] == 30
+    assert found["case_by_case"]["accuracy"]["verdict"] == "worse"
+    assert found["by_new_labels"]["accuracy"]["verdict"] == "no difference"
+    assert "30 cases of these changed their label" in page.render(report(project), "")
+
+
+def test_a_dataset_without_a_baseline_is_new_and_one_that_went_is_removed(project):
+    project.dataset("birds")
+    del project.params["datasets"]["phantoms"]
+    shutil.rmtree(project.root / "metrics" / "phantoms")
+    project.commit()
+    found = report(project)
+    assert found["passed"]
+    assert "birds: a new dataset, accuracy 0.95" in page.verdict(found)
+    assert "phantoms: removed" in page.verdict(found)
+    assert "## phantoms: removed" in page.render(found, "")
+
+
+def test_a_first_commit_without_results_is_no_baseline(tmp_path):
+    project = Project(tmp_path / "project")
+    project.commit("Begin", lock=False)
+    project.dataset("digits")
+    project.commit("Train")
+    assert "digits: a new dataset, accuracy 0.95" in page.verdict(report(project, "HEAD^"))
+
+
+def test_a_dataset_that_was_never_run_is_no_error(project):
+    project.params["datasets"]["birds"] = {"train": {}}
+    project.commit(lock=False)
+    found = report(project)
+    assert "birds: in params.yaml, not run" in page.verdict(found)
+    assert found["stale"]["train@birds"] == ["it has not been run"]
+
+
+def test_missing_metrics_are_an_error_and_no_empty_table(project):
+    (project.root / "metrics/digits/validate.json").unlink()
+    (project.root / "metrics/digits/predictions.csv").unlink()
+    project.commit(lock=False)
+    done = run(project.root, "main", "HEAD")
+    assert done.returncode == 1 and done.stdout == ""
+    assert "has no metrics/digits/validate.json, metrics/digits/predictions.csv" in done.stderr
+    assert "dvc repro validate@digits" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("metrics/digits/train.json", "{", "metrics/digits/train.json of working tree is no valid JSON"),
+        ("metrics/digits/train.json", "<<<<<<< HEAD\n{}", "marks of a merge conflict"),
+        ("dvc.lock", "<<<<<<< HEAD\nschema: '2.0'\n=======\n>>>>>>> topic\n", "marks of a merge conflict"),
+        ("params.yaml", "a: [", "params.yaml of working tree is no valid YAML"),
+        ("metrics/digits/predictions.csv", "case,label\na,b\n", "is not as the validate stage writes it"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(project, path, text, message):
+    project.write(path, text)
+    with pytest.raises(UserError, match=message):
+        report(project)
+
+
+def test_stale_results_are_told_with_their_reasons_and_refused(project):
+    project.params["datasets"]["digits"]["train"]["epochs"] = 20
+    project.commit(lock=False)
+    project.write("code.py", "version = 2\n")
+    found = report(project)
+    assert not found["passed"]
+    assert found["stale"] == {
+        "train@digits": ["code.py is modified", "datasets.digits.train is modified"],
+        "train@phantoms": ["code.py is modified"],
+        "validate@digits": ["follows train@digits"],
+        "validate@phantoms": ["follows train@phantoms"],
+    }
+    committed = report(project, "main", "HEAD")["stale"]
+    assert committed == {
+        "train@digits": ["datasets.digits.train is modified"],
+        "validate@digits": ["follows train@digits"],
+    }
+
+
+def test_data_that_is_not_here_is_not_stale(project):
+    shutil.rmtree(project.root / "data")
+    assert report(project)["stale"] == {}
+
+
+def test_edited_metrics_are_stale(project):
+    path = "metrics/digits/validate.json"
+    project.write(path, (project.root / path).read_text().replace("0.95", "0.99"))
+    assert report(project)["stale"]["validate@digits"] == [f"{path} is modified"]
+
+
+def test_gates_say_what_they_found(project):
+    gates = ["fresh", "rejected <= 0.02", "phantoms.test.accuracy >= 0.97", "export.model.onnx.bytes < 2e4"]
+    gates += ["validation.accuracy no_worse", "test.acuracy no_worse", "test.aurok >= 0.5", "train.diagnosis > 1"]
+    project.params["report"] = {"gates": gates}
+    project.commit()
+    found = {(gate["gate"], gate["dataset"]): (gate["passed"], gate["why"]) for gate in report(project)["gates"]}
+    assert found["fresh", ""] == (True, "dvc.lock is up to date")
+    assert found["rejected <= 0.02", "digits"] == (True, "rejected is 0.000999")
+    assert found["phantoms.test.accuracy >= 0.97", "phantoms"] == (False, "test.accuracy is 0.95")
+    assert ("phantoms.test.accuracy >= 0.97", "digits") not in found
+    assert found["export.model.onnx.bytes < 2e4", "digits"][0]
+    assert found["validation.accuracy no_worse", "digits"] == (True, "the same predictions")
+    misspelt = (False, "test has no score acuracy to compare: did you mean accuracy?")
+    assert found["test.acuracy no_worse", "digits"] == misspelt
+    assert found["test.aurok >= 0.5", "digits"][1].startswith("there is no number test.aurok")
+    assert not found["train.diagnosis > 1", "digits"][0]
+
+
+def test_a_shallow_clone_says_what_to_fetch_and_then_works(project, tmp_path):
+    project.dataset("digits", wrong=range(0, 300, 9))
+    project.commit()
+    git(tmp_path, "clone", "-q", "--depth=1", "--branch=topic", project.root.as_uri(), "shallow")
+    clone = tmp_path / "shallow"
+    done = run(clone, "main")
+    assert done.returncode == 1
+    assert "main is not in this clone, which is shallow: git fetch --depth=1 origin main:refs/" in done.stderr
+    assert (
+        "git fetch --deepen=1 (on GitHub Actions: actions/checkout with fetch-depth: 2)" in run(clone, "HEAD^").stderr
+    )
+    git(clone, "fetch", "-q", "--depth=1", "origin", "main:refs/remotes/origin/main")
+    assert "digits: worse" in run(clone, "origin/main").stdout
+    assert "git fetch --unshallow" in run(clone, "origin/main...").stderr
+
+
+def test_the_merge_commit_of_a_pull_request_compares_with_its_first_parent(project, tmp_path):
+    project.dataset("digits", wrong=range(0, 300, 9))
+    project.commit()
+    project.git("checkout", "-q", "main")
+    project.write("README.md", "main went on\n")
+    project.git("add", "-A")
+    project.git("commit", "-q", "-m", "Describe")
+    project.git("merge", "-q", "--no-ff", "-m", "Merge", "topic")
+    git(tmp_path, "clone", "-q", "--depth=2", project.root.as_uri(), "clone")
+    found = contents.gather(*revisions.resolve_pair(tmp_path / "clone", "HEAD^1", "HEAD"))
+    assert "digits: worse" in page.verdict(found)
+    assert found["stale"] == {} and found["base_is_ahead_by"] == 0
+
+
+def test_a_base_that_moved_on_is_said_and_three_dots_leave_it_out(project):
+    project.dataset("digits", wrong=range(0, 300, 9))
+    project.commit()
+    project.git("checkout", "-q", "main")
+    project.params["datasets"]["digits"]["train"]["epochs"] = 10
+    project.dataset("phantoms", wrong=(), groups_of=2)
+    project.commit("Improve the phantoms")
+    against_main = report(project, "main", "topic")
+    assert "phantoms: worse" in page.verdict(against_main)
+    assert "has 1 commit that this has not: they show here as taken back" in page.render(against_main, "")
+    parted = report(project, "main...topic")
+    assert "digits: worse" in page.verdict(parted) and "phantoms: the same predictions" in page.verdict(parted)
+
+
+def test_an_unknown_revision_is_one_message(project, tmp_path):
+    done = run(project.root, "mian")
+    assert done.returncode == 1 and "mian is no branch, tag, commit or experiment here" in done.stderr
+    assert "this is no git repository" in run(tmp_path, "main").stderr
+
+
+def test_pictures_are_links_or_inline(project):
+    project.write("metrics/digits/worst.png", "a picture")
+    found = report(project)
+    assert "- [worst.png (new)](metrics/digits/worst.png)" in page.render(found, "")
+    assert "![worst.png (new)](https://example.org/raw/1/metrics/digits/worst.png)" in page.render(
+        found, "https://example.org/raw/1/"
+    )
+
+
+def test_a_class_name_cannot_break_the_page(project):
+    table = (project.root / "metrics/digits/predictions.csv").read_text().replace("owl", "<b>@owl|*_x_*")
+    project.write(
+        "metrics/digits/predictions.csv",
+        table.replace("te00001,teg00001,test,dog,dog", "te00001,teg00001,test,dog,cat"),
+    )
+    text = page.render(report(project), "")
+    assert "te00001" in text and "<b>" not in text
+
+
+def test_neither_torch_nor_the_network_is_needed(project):
+    code = (
+        "import socket, sys\n"
+        "def refuse(*_): raise AssertionError('the report asked the network')\n"
+        "socket.socket.connect = refuse\n"
+        "sys.argv = ['report', 'main']\n"
+        "from tools.report import __main__\n"
+        "assert __main__.main() == 0\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=project.root,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(project.root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,138 @@
+"""Two models on test cases: what changed, and whether that is more than chance.
+
+Accuracy is judged by McNemar's test (the mid-p variant; Fagerland, Lydersen, Laake 2013, doi:10.1186/1471-2288-13-91),
+exact, and made fit for groups: where a patient has several cases, all of them change sides together. The other scores
+are judged by a paired bootstrap that draws groups. Both say "better" or "worse" of equal models about one time in
+twenty; `python -m tools.report.simulation` shows how often, and how often a real difference is seen.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+
+from stages.lib import resampling
+
+LEVEL = 0.95  # of an interval; a verdict is wrong of equal models 1 - LEVEL of the time
+POWER = 0.8  # how often the smallest difference that is named would be seen
+RESAMPLES = 1000
+LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error")
+FEWEST = 5  # groups that must all change one way before chance is ruled out: 2 * 0.5**5 / 2 < 1 - LEVEL
+FIRST_PROBABILITY = 5  # columns of predictions.csv before it: case, group, split, label, predicted
+
+
+@dataclass(frozen=True)
+class Change:
+    """A score of two models on the same cases."""
+
+    old: float
+    new: float
+    low: float  # of the interval of new - old
+    high: float
+    smallest: float  # difference that so many cases would show, 4 times in 5
+    verdict: str  # "better", "worse" or "no difference"
+
+
+def compare(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Change]:
+    """Every score's change between two predictions.csv.
+
+    A group that both have is drawn into both at once, so that what they share cancels, in full where the cases are
+    the same and in part where they overlap.
+
+    Args:
+        old: Rows of one split of predictions.csv.
+        new: The same, later; nothing says that it holds the same cases.
+    """
+    weights = resampling.weights([*old["group"], *new["group"]], RESAMPLES, seed=0)
+    drawn: dict[str, list[np.ndarray]] = {}
+    tables = [_arrays(old), _arrays(new)]
+    for block in weights:
+        scores = [resampling.replicates(*tables[0], block[:, : len(old)])[0]]
+        scores += [resampling.replicates(*tables[1], block[:, len(old) :])[0]]
+        for name in scores[0]:
+            drawn.setdefault(name, []).append(scores[1][name] - scores[0][name])
+    whole = [resampling.replicates(*table, np.ones((1, len(table[0]))))[0] for table in tables]
+    changes = {
+        name: _change(name, float(whole[0][name][0]), float(whole[1][name][0]), np.concatenate(blocks))
+        for name, blocks in drawn.items()
+    }
+    if same_cases(old, new):
+        changes["accuracy"] = _by_flipping(changes["accuracy"], correct_by_group(old, new), len(new))
+    return changes
+
+
+def shared(old: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of the cases that both have, in one order, under the groups of the later revision."""
+    both = sorted(set(old["case"]) & set(new["case"]))
+    rows = [table.set_index("case", drop=False).loc[both].reset_index(drop=True) for table in (old, new)]
+    return rows[0].assign(group=rows[1]["group"]), rows[1]
+
+
+def same_cases(old: pd.DataFrame, new: pd.DataFrame) -> bool:
+    return len(old) > 0 and old["case"].tolist() == new["case"].tolist()
+
+
+def correct_by_group(old: pd.DataFrame, new: pd.DataFrame) -> np.ndarray:
+    """How many more cases of each group the later model has right: (groups,) integers; rows are the same cases."""
+    gained = _correct(new).astype(int) - _correct(old).astype(int)
+    return gained.groupby(new["group"]).sum().to_numpy()
+
+
+def mid_p(gained: np.ndarray) -> float:
+    """The mid-p value of equal models: each group's change might as well have gone the other way.
+
+    With one case a group this is McNemar's test.
+
+    Args:
+        gained: (groups,) integers, see `correct_by_group`.
+    """
+    steps = np.abs(gained[gained != 0])
+    total, seen = int(steps.sum()), abs(int(gained.sum()))
+    if seen == 0:
+        return 1.0
+    chances = np.ones(1)  # of every sum from -total to total, a group at a time
+    for step in steps:
+        chances = np.convolve(chances, np.r_[0.5, np.zeros(2 * int(step) - 1), 0.5])
+    upper = chances[total + seen :]
+    return float(2 * upper[1:].sum() + upper[0])
+
+
+def _by_flipping(change: Change, gained: np.ndarray, cases: int) -> Change:
+    verdict = "no difference"
+    if mid_p(gained) < 1 - LEVEL:
+        verdict = "better" if gained.sum() > 0 else "worse"
+    smallest = max(_factor() * float(np.sqrt(np.square(gained).sum())), FEWEST) / cases
+    return replace(change, smallest=smallest, verdict=verdict)
+
+
+def _change(name: str, old: float, new: float, drawn: np.ndarray) -> Change:
+    drawn = drawn[np.isfinite(drawn)]  # a resample without a class has no AUROC
+    if not (len(drawn) and math.isfinite(old) and math.isfinite(new)):
+        return Change(old, new, math.nan, math.nan, math.nan, "no difference")
+    low, high = (float(x) for x in np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]))
+    verdict = "no difference"
+    if low > 0 or high < 0:
+        verdict = "better" if (low > 0) != (name in LOWER_IS_BETTER) else "worse"
+    smallest = _factor() * float(drawn.std()) or math.nan  # of the same answers nothing is known of the spread
+    return Change(old, new, low, high, smallest, verdict)
+
+
+def _factor() -> float:
+    """Standard errors that a true difference must be away from 0 to be seen POWER of the time: 2.8."""
+    return NormalDist().inv_cdf(0.5 + LEVEL / 2) + NormalDist().inv_cdf(POWER)
+
+
+def _correct(table: pd.DataFrame) -> pd.Series:
+    return table["label"] == table["predicted"]
+
+
+def _arrays(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Labels as indices (N,) and probabilities (N, K); a label that the model has no column for is never right."""
+    classes = list(table.columns[FIRST_PROBABILITY:])
+    probabilities = table.iloc[:, FIRST_PROBABILITY:].to_numpy(np.float64)
+    unknown = sorted(set(table["label"]) - set(classes))
+    probabilities = np.pad(probabilities, ((0, 0), (0, len(unknown))))
+    index = {name: k for k, name in enumerate([*classes, *unknown])}
+    return table["label"].map(index).to_numpy(np.int64), probabilities

@@ -1,0 +1,162 @@
+"""Everything that the page says, as one nest of plain values: the JSON file, and what page.render reads."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from stages.lib import outs, params
+from tools.report import comparison, data, gates
+from tools.report.comparison import Change
+from tools.report.revisions import Revision, moved_on
+from tools.report.snapshot import Results, Snapshot, flatten, load
+from tools.report.stale import stale
+
+SPLITS = ("test", "validation")
+BULKY = ("edges", "counts", "history")  # leaves of metrics that are no numbers to read
+
+
+def gather(base: Revision, head: Revision) -> dict[str, Any]:
+    """Compares two revisions.
+
+    Raises:
+        UserError: One of them cannot be read, or lacks metrics.
+    """
+    before, after = load(base), load(head)
+    judged = params.check_report(after.params.get("report"), f"params.yaml of {head}")
+    out_of_date = stale(head)
+    splits = [split for split in SPLITS if split == "test" or any(f"{split}." in gate for gate in judged.gates)]
+    names = sorted({*before.datasets, *after.datasets})
+    datasets = {name: _dataset(name, before, after, judged.score, splits) for name in names}
+    checked = gates.check(judged.gates, after.results, datasets, out_of_date)
+    report = {
+        "base": str(base),
+        "head": str(head),
+        "base_is_ahead_by": moved_on(base, head),
+        "gates": [asdict(gate) for gate in checked],
+        "passed": all(gate.passed for gate in checked),
+        "stale": out_of_date,
+        "params": _changed(_others(before), _others(after)),
+        "datasets": datasets,
+    }
+    return outs.significant(report)
+
+
+def _dataset(name: str, before: Snapshot, after: Snapshot, score: str, splits: Sequence[str]) -> dict[str, Any]:
+    old, new = before.results.get(name), after.results.get(name)
+    found: dict[str, Any] = {
+        "state": _state(name, before, after),
+        "score": score,
+        "params": _changed(_block(before, name), _block(after, name)),
+    }
+    if new is not None:
+        found |= {"test": _scores(new), "pictures": _pictures(old, new), "diagnosis": _diagnosis(new)}
+    if old is not None and new is not None:
+        found |= {
+            "code": _code(old, new),
+            "data": data.changes(old, new),
+            "comparison": {split: compare_split(old, new, split) for split in splits},
+            "numbers": _changed(_numbers(old), _numbers(new)),
+        }
+    return found
+
+
+def _state(name: str, before: Snapshot, after: Snapshot) -> str:
+    if name not in after.datasets:
+        return "removed"
+    if name not in after.results:
+        return "not run"
+    if name not in before.datasets:
+        return "added"
+    return "compared" if name in before.results else "no baseline"
+
+
+def compare_split(old: Results, new: Results, split: str) -> dict[str, Any]:
+    """One split's scores: of all its cases, and case by case on those that both revisions have."""
+    then, now = old.split(split), new.split(split)
+    both = comparison.shared(then, now)
+    relabelled = int((both[0]["label"] != both[1]["label"]).sum())
+    facts = {"cases": [len(then), len(now)], "shared": len(both[0]), "relabelled": relabelled}
+    if then.equals(now):
+        return facts | {"identical": True, "all": {}, "case_by_case": {}, "by_new_labels": {}, "flips": []}
+    whole = len(both[0]) == len(then) == len(now)
+    case_by_case = comparison.compare(*both) if len(both[0]) else {}
+    return facts | {
+        "identical": False,
+        "all": _plain(case_by_case if whole else _compare_any(then, now)),
+        "case_by_case": _plain(case_by_case),
+        "by_new_labels": _plain(_compare_any(both[0].assign(label=both[1]["label"]), both[1]) if relabelled else {}),
+        "flips": _flips(*both),
+    }
+
+
+def _compare_any(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Change]:
+    return comparison.compare(old, new) if len(old) and len(new) else {}
+
+
+def _plain(changes: dict[str, Change]) -> dict[str, Any]:
+    return {name: asdict(change) for name, change in changes.items()}
+
+
+def _flips(old: pd.DataFrame, new: pd.DataFrame) -> list[dict[str, str]]:
+    """The cases that one of the two has right and the other has not, or that changed their label."""
+    right = [table["label"] == table["predicted"] for table in (old, new)]
+    rows = (right[0] != right[1]) | (old["label"] != new["label"])
+    columns = {"case": new["case"], "old_label": old["label"], "old_predicted": old["predicted"]}
+    columns |= {"label": new["label"], "predicted": new["predicted"]}
+    return pd.DataFrame(columns)[rows].to_dict("records")  # type: ignore[return-value]
+
+
+def _scores(results: Results) -> dict[str, Any]:
+    test = results.metrics["validate"].get("test", {})
+    cases = {"cases": len(results.split("test"))}
+    return cases | {name: value for name, value in test.items() if isinstance(value, int | float)}
+
+
+def _diagnosis(results: Results) -> dict[str, str]:
+    """The sentences of train.json."""
+    return {key: value for key, value in flatten(results.metrics["train"]) if isinstance(value, str)}
+
+
+def _pictures(old: Results | None, new: Results) -> dict[str, str]:
+    """Every picture of the head, and whether it is as it was."""
+    former = old.pictures if old else {}
+    return {p: "same" if former.get(p) == b else "changed" if p in former else "new" for p, b in new.pictures.items()}
+
+
+def _code(old: Results, new: Results) -> dict[str, list[str]]:
+    """By stage, the files of code and set-up whose content is another than the one the base was made with."""
+    found = {}
+    for stage in sorted(new.lock):
+        now, then = (_hashes(results.lock.get(stage, {}).get("deps", [])) for results in (new, old))
+        own = [path for path in sorted({*now, *then}) if path.split("/")[0] not in ("data", "models", "metrics")]
+        found[stage] = [path for path in own if now.get(path) != then.get(path)]
+    return {stage: paths for stage, paths in found.items() if paths}
+
+
+def _hashes(entries: list[dict[str, Any]]) -> dict[str, str]:
+    return {entry["path"]: str(entry.get("md5")) for entry in entries}
+
+
+def _numbers(results: Results) -> Iterable[tuple[str, Any]]:
+    for file, tree in results.metrics.items():
+        for key, value in flatten(tree, file):
+            if not any(part in BULKY for part in key.split(".")) and not isinstance(value, str):
+                yield key, value
+
+
+def _block(snapshot: Snapshot, name: str) -> Iterable[tuple[str, Any]]:
+    block = (snapshot.params.get("datasets") or {}).get(name)
+    return flatten(block, f"datasets.{name}") if block is not None else ()
+
+
+def _others(snapshot: Snapshot) -> Iterable[tuple[str, Any]]:
+    return flatten({key: value for key, value in snapshot.params.items() if key != "datasets"})
+
+
+def _changed(old: Iterable[tuple[str, Any]], new: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    """The leaves that differ: key -> [old, new], sorted; None where there was, or is, none."""
+    then, now = dict(old), dict(new)
+    differing = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+    return {key: [then.get(key), now.get(key)] for key in differing}

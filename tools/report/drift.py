@@ -1,0 +1,44 @@
+"""How far the training data's intensities moved between two statistics.json."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import kolmogorov
+
+
+@dataclass(frozen=True)
+class Drift:
+    """One channel's two histograms."""
+
+    distance: float  # the largest difference of the two cumulative distributions, 0 to 1
+    p: float  # of so large a distance, were both drawn from one distribution
+
+
+def drift(old: dict[str, Any], new: dict[str, Any], old_groups: int, new_groups: int) -> Drift:
+    """The Kolmogorov-Smirnov test of two histograms, whose edges may differ.
+
+    Millions of pixels are no millions of witnesses: those of a scan resemble each other, and a test that counts them
+    calls any two data sets different. Here each group (patient) counts as one draw, which errs on the side of silence.
+
+    Args:
+        old: One of statistics.json's `channels`: its `edges` (bins + 1) and `counts` (bins).
+        new: The same.
+        old_groups: Groups of the training split.
+        new_groups: The same.
+    """
+    at = np.union1d(old["edges"], new["edges"])
+    (old_low, old_high), (new_low, new_high) = _cumulative(old, at), _cumulative(new, at)
+    distance = max(0.0, float((old_low - new_high).max()), float((new_low - old_high).max()))
+    effective = old_groups * new_groups / (old_groups + new_groups)
+    return Drift(distance, float(kolmogorov(math.sqrt(effective) * distance)))
+
+
+def _cumulative(channel: dict[str, Any], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds of the share of pixels below each value: what lies inside a bin is not known, and not made up."""
+    counts = np.asarray(channel["counts"], float)
+    shares = np.r_[0, np.cumsum(counts) / counts.sum()]
+    below = np.searchsorted(channel["edges"], at, side="right") - 1
+    above = np.searchsorted(channel["edges"], at, side="left")
+    return shares[np.clip(below, 0, len(counts))], shares[np.clip(above, 0, len(counts))]

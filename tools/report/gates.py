@@ -1,0 +1,88 @@
+"""What a change must not do: the `report.gates` of params.yaml."""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, get_args, get_type_hints
+
+from stages.lib.params.report import ReportParams
+from tools.report.data import rejected
+from tools.report.snapshot import Results, flatten
+
+SCORES = get_args(get_type_hints(ReportParams)["score"])
+COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate for one dataset."""
+
+    gate: str  # as it stands in params.yaml
+    dataset: str  # "" where it is about the whole
+    passed: bool
+    why: str
+
+
+def check(
+    gates: Sequence[str], results: dict[str, Results], datasets: dict[str, Any], stale: dict[str, list[str]]
+) -> list[Gate]:
+    """Checks every gate for every dataset that it is about.
+
+    Args:
+        results: Of the head, by dataset.
+        datasets: contents' `datasets`, with the comparison where there is a baseline.
+        stale: See `stale.stale`.
+    """
+    checked = []
+    for gate in gates:
+        if gate == "fresh":
+            why = "dvc.lock is up to date" if not stale else f"out of date: {', '.join(stale)}; dvc repro, then commit"
+            checked.append(Gate(gate, "", not stale, why))
+            continue
+        metric, *condition = gate.split()
+        first, _, rest = metric.partition(".")
+        about = [first] if first in datasets else list(results)
+        name = rest if first in datasets else metric
+        for dataset in about:
+            if dataset not in results:
+                checked.append(Gate(gate, dataset, False, f"{dataset} has no results here"))
+            elif condition == ["no_worse"]:
+                checked.append(_no_worse(gate, dataset, name, datasets[dataset]))
+            else:
+                checked.append(_bound(gate, dataset, name, condition, results[dataset]))
+    return checked
+
+
+def _no_worse(gate: str, dataset: str, name: str, found: dict[str, Any]) -> Gate:
+    split, _, score = name.partition(".")
+    if "comparison" not in found:
+        return Gate(gate, dataset, True, "no baseline")
+    compared = found["comparison"].get(split)
+    if compared is None:
+        return Gate(gate, dataset, False, f"no_worse is for scores of test or validation, not for {name}")
+    if compared["identical"] and score in SCORES:
+        return Gate(gate, dataset, True, "the same predictions")
+    changes = compared["case_by_case"] or compared["all"]  # without a shared case, of two sets of cases
+    if score not in changes:
+        return Gate(gate, dataset, False, f"{split} has no score {score} to compare{_nearest(score, SCORES)}")
+    return Gate(gate, dataset, changes[score]["verdict"] != "worse", changes[score]["verdict"])
+
+
+def _bound(gate: str, dataset: str, name: str, condition: list[str], results: Results) -> Gate:
+    numbers = {"rejected": rejected(results)["share"]}
+    for file, tree in results.metrics.items():
+        numbers |= dict(flatten(tree, file))
+    numbers |= dict(flatten(results.metrics["validate"]))  # test.accuracy is validate.test.accuracy
+    value = numbers.get(name)
+    if name not in numbers:
+        return Gate(gate, dataset, False, f"there is no number {name}{_nearest(name, numbers)}")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Gate(gate, dataset, False, f"{name} is {value!r}, no number")
+    sign, bound = condition
+    return Gate(gate, dataset, COMPARE[sign](value, float(bound)), f"{name} is {value:.4g}")
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = get_close_matches(name, list(known), n=1)
+    return f": did you mean {close[0]}?" if close else ""

@@ -1,0 +1,137 @@
+"""What git tracks of one revision's results: params.yaml, dvc.lock, metrics/<dataset>/."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.lib.errors import UserError
+from tools.report.revisions import Revision
+
+METRICS = ("ingest", "statistics", "train", "validate", "export")
+KEYS = ("case", "group", "split", "label", "predicted")  # of predictions.csv, before a probability a class
+
+
+@dataclass(frozen=True)
+class Results:
+    """One dataset's results at one revision."""
+
+    metrics: dict[str, dict[str, Any]]  # by file: ingest, statistics, train, validate, export
+    predictions: pd.DataFrame
+    lock: dict[str, dict[str, Any]]  # by stage: what dvc.lock says of it
+    pictures: dict[str, bytes]  # by path
+
+    def split(self, name: str) -> pd.DataFrame:
+        """The predictions of one split, in the order of the cases."""
+        rows = self.predictions[self.predictions["split"] == name]
+        return rows.sort_values("case").reset_index(drop=True)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A revision's params and the results of every dataset that has been run."""
+
+    revision: Revision
+    params: dict[str, Any]
+    results: dict[str, Results]
+
+    @property
+    def datasets(self) -> list[str]:
+        """The datasets of params.yaml, run or not."""
+        return sorted(self.params.get("datasets") or {})
+
+
+def load(revision: Revision) -> Snapshot:
+    """Reads a revision.
+
+    Raises:
+        UserError: A file cannot be read, or a dataset that dvc.lock knows of lacks its metrics.
+    """
+    params = _yaml(revision, "params.yaml")
+    stages = _yaml(revision, "dvc.lock").get("stages") or {}
+    paths = revision.paths()
+    results = {}
+    for dataset in sorted(params.get("datasets") or {}):
+        lock = {stage.split("@")[0]: entry for stage, entry in stages.items() if stage.endswith(f"@{dataset}")}
+        folder = f"metrics/{dataset}/"
+        if "validate" in lock or any(path.startswith(folder) for path in paths):
+            pictures = [path for path in paths if path.startswith(folder) and path.endswith(".png")]
+            results[dataset] = _results(revision, dataset, lock, pictures)
+    return Snapshot(revision, params, results)
+
+
+def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a nest of mappings by dotted key; a list is a leaf, unless it holds mappings."""
+    if isinstance(tree, list) and tree and all(isinstance(item, Mapping) for item in tree):
+        tree = {str(i): item for i, item in enumerate(tree)}
+    if not isinstance(tree, Mapping):
+        yield prefix, tree
+        return
+    for key, value in tree.items():
+        yield from flatten(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _results(revision: Revision, dataset: str, lock: dict[str, Any], pictures: list[str]) -> Results:
+    files = {name: revision.read(f"metrics/{dataset}/{name}.json") for name in METRICS}
+    files["predictions"] = revision.read(f"metrics/{dataset}/predictions.csv")
+    missing = [
+        f"metrics/{dataset}/{n}.{'csv' if n == 'predictions' else 'json'}" for n, f in files.items() if f is None
+    ]
+    if missing:
+        raise UserError(
+            f"{revision} has no {', '.join(missing)}, so there is nothing to judge {dataset} by: dvc repro "
+            f"validate@{dataset} export@{dataset}, then commit dvc.lock and metrics/"
+        )
+    metrics = {n: _json(revision, f"metrics/{dataset}/{n}.json", files[n] or b"") for n in METRICS}
+    predictions = _predictions(revision, f"metrics/{dataset}/predictions.csv", files["predictions"] or b"")
+    return Results(metrics, predictions, lock, {path: revision.read(path) or b"" for path in pictures})
+
+
+def _predictions(revision: Revision, path: str, content: bytes) -> pd.DataFrame:
+    try:
+        # By position: a class may be called "case" too. A label may look like a number, or like nothing at all.
+        table = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False)
+        if tuple(table.columns[: len(KEYS)]) != KEYS or table.shape[1] == len(KEYS):
+            raise ValueError(f"its columns are not {', '.join(KEYS)} and a probability a class")
+        header = content.decode().splitlines()[0]
+        names = list(pd.read_csv(BytesIO(f"{header}\n{header}\n".encode()), header=None, dtype=str).iloc[0])
+        probabilities = table.iloc[:, len(KEYS) :].astype(float)
+        probabilities.columns = pd.Index(names[len(KEYS) :])
+        if table[["case", "split"]].duplicated().any():
+            raise ValueError("it has a case twice")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} of {revision} is not as the validate stage writes it: {error}") from None
+    return pd.concat([table.iloc[:, : len(KEYS)], probabilities], axis="columns")
+
+
+def _json(revision: Revision, path: str, content: bytes) -> dict[str, Any]:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise UserError(f"{path} of {revision} is no valid JSON ({error}){_conflict(content)}") from None
+
+
+def _yaml(revision: Revision, path: str) -> dict[str, Any]:
+    content = revision.read(path)
+    if content is None and path == "dvc.lock":
+        return {}  # nothing has been run yet
+    if content is None:
+        raise UserError(f"{revision} has no {path}: it is no revision of this pipeline")
+    try:
+        tree = YAML(typ="safe", pure=True).load(content)
+    except YAMLError as error:
+        what = str(error).splitlines()[0]
+        raise UserError(f"{path} of {revision} is no valid YAML ({what}){_conflict(content)}") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} of {revision} holds no mapping{_conflict(content)}")
+    return tree
+
+
+def _conflict(content: bytes) -> str:
+    marked = any(line.startswith((b"<<<<<<< ", b">>>>>>> ")) for line in content.splitlines())
+    return ": it has the marks of a merge conflict; git checkout --ours on it, then dvc repro" if marked else ""
