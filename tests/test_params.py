@@ -66,3 +66,14 @@ def test_an_unknown_dataset_is_answered_with_the_nearest(tmp_path):
 def test_a_missing_file_tells_where_to_run(tmp_path):
     with pytest.raises(UserError, match="run from the repository's root"):
         params.load(tmp_path / "params.yaml")
+
+
+def test_the_reports_gates_are_checked_like_the_rest(tmp_path):
+    gates = "\nreport: {gates: [fresh, test.accuracy no_worse, rejected <= 0.02, phantoms.test.auroc >= .9]}"
+    with pytest.raises(UserError, match="'phantoms.test.auroc >= .9' is no gate: write fresh, `<metric> no_worse`"):
+        load(tmp_path, GOOD + gates)
+    assert load(tmp_path, GOOD + gates.replace(" .9", " 0.9")).report.gates[2] == "rejected <= 0.02"
+    with pytest.raises(UserError, match="report.gate is unknown: did you mean gates?"):
+        load(tmp_path, GOOD + "\nreport: {gate: []}")
+    with pytest.raises(UserError, match="reports is unknown: did you mean report?"):
+        load(tmp_path, GOOD + "\nreports: {}")
