@@ -46,10 +46,10 @@ def main(
             file_format.write(partial, program)
             runner = file_format.load(partial)
             largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name)
-            report[path.name] = {"largest_difference": largest, "bytes": partial.stat().st_size}
+            report[path.name] = {"difference_below": parity.rounded_up(largest), "bytes": partial.stat().st_size}
         written = together.enter_context(outs.replacing(card_md))
         written.write_text(
-            card.text(facts, measured, max(part["largest_difference"] for part in report.values())), encoding="utf-8"
+            card.text(facts, measured, max(part["difference_below"] for part in report.values())), encoding="utf-8"
         )
     outs.write_json(export_json, {"test_cases": len(test.y), **report})
 

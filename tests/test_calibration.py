@@ -13,20 +13,30 @@ def drawn(scale, n=4000):
     return logits * scale, labels
 
 
-@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("scale", [0.5, 3.0])
 def test_the_temperature_undoes_over_and_under_confidence(scale):
     logits, labels = drawn(scale)
-    assert calibration.temperature(logits, labels) == pytest.approx(scale, rel=0.1)
+    assert calibration.temperature(logits, labels, range(len(labels))) == pytest.approx(scale, rel=0.1)
 
 
 def test_a_split_without_a_mistake_asks_for_no_more_certainty_than_its_size_supports():
     rng = np.random.default_rng(1)
     for count in (10, 100):
         logits = np.stack([rng.uniform(1, 3, count), np.zeros(count)], 1)
-        found = calibration.temperature(logits, np.zeros(count, int))
+        found = calibration.temperature(logits, np.zeros(count, int), range(count))
         confidence = 1 / (1 + np.exp(-logits[:, 0] / found))
-        assert confidence.mean() == pytest.approx((count + 1) / (count + 2), abs=0.03)
+        assert confidence.mean() == pytest.approx((count + 1 / 2) / (count + 1), abs=0.03)
 
 
 def test_without_cases_the_temperature_is_one():
-    assert calibration.temperature(np.empty((0, 3)), np.empty(0, int)) == 1.0
+    assert calibration.temperature(np.empty((0, 3)), np.empty(0, int), []) == 1.0
+
+
+def test_a_temperature_that_chance_may_have_asked_for_is_not_taken():
+    logits, labels = drawn(1.0)
+    assert calibration.temperature(logits, labels, range(len(labels))) == pytest.approx(1.0, abs=0.1)
+    few = slice(0, 20)
+    assert calibration.temperature(logits[few] * 1.1, labels[few], range(20)) == 1.0
+    # 400 copies of the same 20 cases are no more evidence than the 20, as their groups tell.
+    copies, names = np.tile(logits[few] * 1.1, (400, 1)), np.tile(np.arange(20), 400)
+    assert calibration.temperature(copies, np.tile(labels[few], 400), names) == 1.0

@@ -7,13 +7,13 @@ from typing import Any
 from ruamel.yaml import YAML
 
 
-def text(facts: Mapping[str, Any], measured: Mapping[str, Any], largest_difference: float) -> str:
+def text(facts: Mapping[str, Any], measured: Mapping[str, Any], difference: float) -> str:
     """A card.
 
     Args:
         facts: As `stages.lib.metadata.collect` gives them.
         measured: validate.json.
-        largest_difference: Between the files' probabilities and the network's, on the test split.
+        difference: No probability of a file is further from the network's, on the test split.
     """
     classes = facts["classes"]
     sections = [
@@ -28,7 +28,7 @@ def text(facts: Mapping[str, Any], measured: Mapping[str, Any], largest_differen
         *_calibration(measured),
         *_operating_point(measured),
         "## Limits\n\n" + _limits(facts, measured),
-        "## How to run it\n\n" + _how_to_run(facts, largest_difference),
+        "## How to run it\n\n" + _how_to_run(facts, difference),
         "## Made from\n\n" + _table(("", ""), [(k, facts[k]) for k in facts if k.endswith("_sha256")]),
     ]
     return "\n".join(sections)
@@ -82,7 +82,9 @@ def _results(measured: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _calibration(measured: Mapping[str, Any]) -> list[str]:
     if "uncalibrated" not in measured:
         return []
-    before, after = (measured[part]["calibration_error"] for part in ("uncalibrated", "test"))
+    before, after = (
+        measured_test["calibration_error"] for measured_test in (measured["uncalibrated"]["test"], measured["test"])
+    )
     return [
         f"The logits are divided by {_number(measured['deployed']['temperature'])}, fitted on the validation split: "
         f"the expected calibration error on the test split is {_number(after)}, {_number(before)} without.\n"
@@ -113,10 +115,10 @@ def _limits(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _how_to_run(facts: Mapping[str, Any], largest_difference: float) -> str:
+def _how_to_run(facts: Mapping[str, Any], difference: float) -> str:
     dtype, shape = facts["input"]["dtype"], ", ".join(map(str, facts["input"]["shape"]))
     return f"""Scaling and softmax are inside. On the test split, no probability of a file is more than
-{largest_difference:.1g} off the network's.
+{difference:g} off the network's.
 
 ```python
 x = numpy.zeros((1, {shape}), "{dtype}")  # your samples

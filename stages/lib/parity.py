@@ -1,5 +1,6 @@
 """The gate: an exported file, loaded afresh in its own runtime, must say what the network says."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,3 +42,8 @@ def check(
             "nothing was exported. If that is near enough for you, raise export.tolerance in params.yaml"
         )
     return largest
+
+
+def rounded_up(difference: float) -> float:
+    """The power of ten that a difference does not exceed: its last bits are the machine's, and would make a diff."""
+    return 10.0 ** math.ceil(math.log10(difference)) if difference > 0 else 0.0

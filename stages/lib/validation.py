@@ -23,7 +23,9 @@ def settle(classifier: Classifier, validation: Split, params: ValidateParams) ->
         raise UserError("validate.flips has D, the axis of slices, but the dataset is one of images: take H or W")
     logits = predict(classifier, validation.x, params.batch_size, "calibrate")
     return Settings(
-        temperature=calibration.temperature(logits, validation.y) if params.calibrate else 1.0,
+        temperature=calibration.temperature(logits, validation.y, validation.groups, params.seed)
+        if params.calibrate
+        else 1.0,
         flips="".join(params.flips),
         unlike_threshold=unlike.threshold(logits),
     )

@@ -26,7 +26,7 @@ def load(path: Path) -> Runner:
     """Loads a .pt2, once it is sure that none of its parts is a pickle that could run code."""
     try:
         _refuse_pickles(path)
-        module = torch.export.load(path).module()
+        module = torch.export.load(io.BytesIO(path.read_bytes())).module()  # of a path it would ask for the suffix
     except UserError:
         raise
     except Exception as error:
