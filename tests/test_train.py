@@ -121,3 +121,17 @@ def test_channels_last_gives_the_same_losses(images_h5, tmp_path):
 def test_a_wrong_choice_ends_with_a_message_that_names_it(images_h5, tmp_path, given, message):
     with pytest.raises(UserError, match=message):
         train_on(images_h5, tmp_path / "out", given)
+
+
+EVERY_AUGMENTATION = {"shift": [1], "flip": "W", "rotate": 9.0, "brightness": 0.2, "noise": 0.1, "mixup": 0.3}
+
+
+@pytest.mark.parametrize("dataset", ["images_h5", "volumes_h5"])
+def test_augmentation_is_of_training_alone_and_the_same_each_time(dataset, tmp_path, request):
+    dataset_h5 = request.getfixturevalue(dataset)
+    given = LEARNS | {"augment": EVERY_AUGMENTATION}
+    first, _, augmented = train_on(dataset_h5, tmp_path / "a", given)
+    again, *_ = train_on(dataset_h5, tmp_path / "b", given)
+    _, _, plain = train_on(dataset_h5, tmp_path / "c", LEARNS)
+    assert first == again
+    assert augmented["train_loss"].min() > plain["train_loss"].min()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from stages.lib import batches, checkpoint, devices, losses, normalising, optimizers, run, tensors
+from stages.lib import batches, checkpoint, devices, keyed, losses, networks, normalising, optimizers, run, tensors
 from stages.lib.checkpoint import Recipe
 from stages.lib.distributed import World
 from stages.lib.errors import UserError
@@ -13,6 +13,8 @@ from stages.lib.params.train import TrainParams
 from stages.lib.run import Run
 from stages.lib.schedules import Schedule
 from stages.lib.step import Task
+
+SEEN_SAMPLES = 256  # of the training split, for networks that look before they learn
 
 
 def prepare(dataset_h5: Path, params: TrainParams, dataset: str) -> tuple[Task, Recipe]:
@@ -37,7 +39,8 @@ def prepare(dataset_h5: Path, params: TrainParams, dataset: str) -> tuple[Task, 
     normalise = normalising.arguments(params.normalise, about, train.x)
     recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, asdict(about))
     device = devices.choose(params.device)
-    return Task(dataset, params, about.classes, train, validation, weights, device, World()), recipe
+    keys = keyed.case_keys(train.cases)
+    return Task(dataset, params, about.classes, train, validation, keys, weights, device, World()), recipe
 
 
 def begin(task: Task, recipe: Recipe) -> Run:
@@ -53,10 +56,14 @@ def begin(task: Task, recipe: Recipe) -> Run:
         model = checkpoint.build(recipe)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"train.network: {error}") from None
+    if isinstance(model.network, networks.Compact):  # its first layer is found from the data, not trained
+        rows = batches.epoch_batches(len(task.train.y), SEEN_SAMPLES, params.seed, 0)[0][:SEEN_SAMPLES]
+        x, _ = batches.gather(task.train, rows, torch.device("cpu"))
+        model.network.see(model.normalise(x))
     model.to(task.device)
     if params.channels_last:
         layout = torch.channels_last if len(recipe.description["shape"]) == 3 else torch.channels_last_3d
-        model.to(memory_format=layout)
+        model.network.to(memory_format=layout)
     optimizer = optimizers.make(params, optimizers.groups(model.network, params.lr))
     steps = len(batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, 1))
     schedule = Schedule(params.schedule, optimizer, params.epochs, steps)

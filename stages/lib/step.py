@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.lib import batches, devices, distributed, losses
+from stages.lib import augment, batches, devices, distributed, keyed, losses
 from stages.lib.distributed import World
 from stages.lib.errors import UserError
 from stages.lib.params.train import TrainParams
@@ -25,6 +25,7 @@ class Task:
     classes: Sequence[str]
     train: Split
     validation: Split
+    keys: Tensor  # (N,) of the training cases, for augmentation
     class_weights: Tensor  # (classes,)
     device: torch.device
     world: World
@@ -74,14 +75,15 @@ def move(run: Run, params: TrainParams) -> None:
 def forward_backward(run: Run, task: Task, rows: np.ndarray, stopping: bool = False) -> Row:
     """Sets the gradients to those of the batch's weighted mean loss plus the penalties, over all processes."""
     params, world = task.params, task.world
-    shares = losses.targets(torch.from_numpy(task.train.y[rows]), len(task.classes))  # (n, classes), the whole batch's
+    drawn = draw(run, task, rows)
+    shares = drawn.shares  # (n, classes), the whole batch's
     total_weight = float((shares @ task.class_weights).sum())
     sums = torch.zeros(2, device=task.device)  # loss, correct
     for part in range(params.accumulate):
         mine = batches.share(batches.share(np.arange(len(rows)), part, params.accumulate), world.rank, world.size)
-        x, _ = batches.gather(task.train, rows[mine], task.device)
+        x = samples(run, task, drawn, mine)
         with devices.autocast(task.device, params.precision):
-            logits = run.model(x)
+            logits = run.model.network(x)
         loss, correct = weighted_sums(logits.float(), shares[mine].to(task.device), task)
         run.scaler.scale(loss / total_weight).backward()
         sums += torch.stack([loss.detach(), correct])
@@ -92,6 +94,46 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray, stopping: bool = Fa
     figures = torch.cat([sums, torch.tensor([float(stopping)], device=task.device)])
     loss_sum, correct_sum, stops = distributed.add_up(world, grads, figures).tolist()
     return {"loss": loss_sum, "weight": total_weight, "correct": correct_sum, "samples": len(rows), "stops": stops}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A batch before its pixels are read."""
+
+    rows: np.ndarray  # (n,) positions in the training split
+    keys: Tensor  # (n,) for this epoch's augmentation
+    shares: Tensor  # (n, classes) of the targets
+    partners: np.ndarray | None  # (n,) positions of what each is blended with
+    own: np.ndarray | None  # (n,) the share of itself that stays
+
+
+def draw(run: Run, task: Task, rows: np.ndarray) -> Drawn:
+    """The batch's chances and targets; every process draws all of them."""
+    params = task.params
+    classes = len(task.classes)
+    keys = keyed.epoch_keys(task.keys[rows], params.seed, run.epoch)
+    shares = losses.targets(torch.from_numpy(task.train.y[rows]), classes)
+    if not params.augment.mixup:
+        return Drawn(rows, keys, shares, None, None)
+    partners, own = augment.mixing(keys, params.augment, len(task.train.y))
+    others = losses.targets(torch.from_numpy(task.train.y[partners]), classes)
+    return Drawn(rows, keys, others.lerp(shares, torch.from_numpy(own)[:, None]), partners, own)
+
+
+def samples(run: Run, task: Task, drawn: Drawn, mine: np.ndarray) -> Tensor:
+    """The samples `mine` of a batch, normalised, augmented and blended: (n, C, ...) float32 on the device."""
+
+    def changed(rows: np.ndarray, keys: Tensor) -> Tensor:
+        x, _ = batches.gather(task.train, rows, task.device)
+        return augment.augment(run.model.normalise(x), keys.to(task.device), task.params.augment)
+
+    x = changed(drawn.rows[mine], drawn.keys[mine])
+    if drawn.partners is None or drawn.own is None:
+        return x
+    partners = drawn.partners[mine]
+    others = changed(partners, keyed.epoch_keys(task.keys[partners], task.params.seed, run.epoch))
+    own = torch.from_numpy(drawn.own[mine]).to(task.device)
+    return others.lerp(x, own.view(-1, *[1] * (x.ndim - 1)))
 
 
 def weighted_sums(logits: Tensor, shares: Tensor, task: Task) -> tuple[Tensor, Tensor]:

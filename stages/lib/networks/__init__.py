@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import nn
 
+from stages.lib.networks.compact import Compact
 from stages.lib.networks.convolutional import Convolutional
 from stages.lib.networks.fully_connected import FullyConnected
 from stages.lib.networks.residual import Residual
@@ -22,6 +23,7 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "convolutional": Convolutional,
     "skip": Skip,
     "residual": Residual,
+    "compact": Compact,
 }
 
 

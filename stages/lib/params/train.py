@@ -100,6 +100,47 @@ class ScheduleParams:
 
 
 @section
+class AugmentParams:
+    """`train.augment`: what is done to a training sample at random, anew each epoch; 0 or "" is off."""
+
+    shift: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Whole pixels at most, one number for all axes or one for each (D, H, W or H, W)."""
+
+    flip: Annotated[str, Field(pattern="^[DHW]*$")] = ""
+    """Axes that are mirrored every other time: "W" is left and right."""
+
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Degrees at most, in the plane of H and W."""
+
+    scale: Share = 0.0
+    """Share at most by which sizes grow or shrink: 0.1 is between 1/1.1 and 1.1."""
+
+    brightness: NotNegative = 0.0
+    """Added at most, in the units of the normalised values (a deviation, for `standardise`)."""
+
+    contrast: Share = 0.0
+    """Share at most by which differences from the sample's mean grow or shrink."""
+
+    noise: NotNegative = 0.0
+    """Deviation of Gaussian noise, in the units of the normalised values."""
+
+    cutout: Annotated[int, Field(ge=0)] = 0
+    """Pixels a side of a square (or cube) that is set to zero."""
+
+    mixup: NotNegative = 0.0
+    """Blend each sample with another, in shares from a Beta distribution of this parameter, such as 0.2."""
+
+    fill: Literal["reflect", "edge", "zero"] = "reflect"
+    """What comes in from beyond the edge; zero is that of the normalised values."""
+
+    def __post_init__(self) -> None:
+        if not self.shift:
+            raise ValueError("shift is empty: expected one number for all axes, or one for each")
+        if len(set(self.flip)) < len(self.flip):
+            raise ValueError(f"flip is '{self.flip}': each axis at most once")
+
+
+@section
 class TrainParams:
     """`datasets.<name>.train`."""
 
@@ -108,6 +149,7 @@ class TrainParams:
     loss: LossParams = field(default_factory=LossParams)
     optimizer: OptimizerParams = field(default_factory=OptimizerParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
+    augment: AugmentParams = field(default_factory=AugmentParams)
 
     lr: Positive = 1e-2
     """Learning rate the optimizer starts from."""
@@ -152,7 +194,7 @@ class TrainParams:
     """Minutes between checkpoints within an epoch (every epoch ends with one)."""
 
     seed: Seed = 0
-    """Of the weights, the order of the samples, and dropout."""
+    """Of the weights, the order of the samples, augmentation and dropout."""
 
     threads: Threads = 2
     """Threads in an operation; 0 is as many as there are cores. Another number gives other last bits."""

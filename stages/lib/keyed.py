@@ -1,0 +1,56 @@
+"""Random numbers that belong to a case: hashed from (seed, epoch, case), not drawn one after the other.
+
+So neither the order of a batch, nor the number of processes, nor a resumed run changes what happens to a sample. The
+hash is splitmix64's (Steele, Lea, Flood 2014), on whole batches at once, in int64: the same bits on every device.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+GOLDEN = -7046029254386353131  # 2^64 divided by the golden ratio, as int64
+TURNS = ((30, -4658895280553007687), (27, -7723592293110705685))
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    return (x >> bits) & ((1 << (64 - bits)) - 1)  # int64's own shift would copy the sign
+
+
+def mix(x: Tensor) -> Tensor:
+    """A hash of each int64, int64."""
+    for bits, factor in TURNS:
+        x = (x ^ _shifted(x, bits)) * factor
+    return x ^ _shifted(x, 31)
+
+
+def case_keys(cases: Sequence[str]) -> Tensor:
+    """A number a case (N,), from its identifier."""
+    digests = (hashlib.sha256(case.encode()).digest()[:8] for case in cases)
+    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
+
+
+def epoch_keys(cases: Tensor, seed: int, epoch: int) -> Tensor:
+    """The cases' keys (N,) in one epoch of one seed."""
+    once = mix(cases + mix(torch.tensor(seed % 2**63) + GOLDEN))
+    return mix(once + torch.tensor(epoch) * GOLDEN)  # a tensor's product wraps around, Python's does not
+
+
+def bits(keys: Tensor, stream: int, draws: int) -> Tensor:
+    """(n, draws) hashes a key; each use takes a stream of its own."""
+    counters = torch.arange(1, draws + 1, device=keys.device) * GOLDEN
+    return mix(mix(keys + stream)[:, None] + counters)
+
+
+def uniforms(keys: Tensor, stream: int, draws: int) -> Tensor:
+    """(n, draws) float32 in [0, 1)."""
+    return _shifted(bits(keys, stream, draws), 40).float() * 2.0**-24
+
+
+def normals(keys: Tensor, stream: int, draws: int) -> Tensor:
+    """(n, draws) float32 of mean 0 and deviation 1, by Box and Muller's way."""
+    pairs = bits(keys, stream, (draws + 1) // 2)
+    radius = torch.sqrt(-2 * torch.log((_shifted(pairs, 40).float() + 1) * 2.0**-24))
+    angle = (pairs & ((1 << 24) - 1)).float() * (2.0**-24 * 2 * torch.pi)
+    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)[:, :draws]
