@@ -56,10 +56,12 @@ class Cases:
             self.spacings_mm: np.ndarray = file["spacing_mm"][:]  # (N, A - 1)
             self._dtypes = [dtype.decode() for dtype in file["dtype"][:]]
             self._offsets = file["offset"][:]
+            starts = {dtype: pixels.id.get_offset() for dtype, pixels in file["pixels"].items()}
             self._mapped = {
-                dtype: np.memmap(path, dtype, mode, offset=pixels.id.get_offset(), shape=pixels.shape)
+                dtype: np.memmap(path, dtype, mode, offset=starts[dtype], shape=pixels.shape)
                 for dtype, pixels in file["pixels"].items()
             }
+        self._starts = starts
         self._index = {case: i for i, case in enumerate(self.ids)}
 
     @property
@@ -96,6 +98,11 @@ class Cases:
             raise UserError(f"case {case} is not in cases.h5: run the ingest and split stages again")
         return self._index[case]
 
+    def byte_offset(self, i: int) -> int:
+        """Where in the file a case's first pixel lies."""
+        dtype = self._dtypes[i]
+        return self._starts[dtype] + int(self._offsets[i]) * np.dtype(dtype).itemsize
+
     def __enter__(self) -> "Cases":
         return self
 
@@ -106,7 +113,8 @@ class Cases:
 def allocate(path: Path, entries: Sequence[Entry], axes: str, units: str = "") -> None:
     """Makes a cases.h5 with a place for every case, in the order given; `Cases(path, "r+")` then fills them.
 
-    Several processes may fill at once: each writes its own cases through its own map.
+    Several processes may fill at once, through a map of their own, or by writing at `byte_offset` (which keeps the
+    pages out of their memory).
 
     Args:
         axes: "CHW" or "CDHW".

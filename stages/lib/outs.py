@@ -10,9 +10,10 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:  # it takes 0.4 s, and not every stage that writes outs has a table
+    import pandas as pd
 
 
 @contextmanager
@@ -65,7 +66,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(significant(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_csv(path: Path, table: pd.DataFrame) -> None:
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
     """Writes a table without its index: floats of 6 significant digits, line ends the same on every system."""
     with replacing(path) as partial:
         table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 15
+tqdm.monitor_interval = 0  # its thread would come to nothing in a forked worker; miniters=1 does without it
 
 
 def progress(items: Iterable[Item], doing: str, unit: str, total: int | None = None) -> Iterator[Item]:
@@ -19,10 +20,11 @@ def progress(items: Iterable[Item], doing: str, unit: str, total: int | None = N
         total: How many items there are, where `items` has no length.
     """
     if sys.stderr.isatty():
-        yield from tqdm(items, desc=doing, unit=" " + unit, total=total, dynamic_ncols=True)
+        yield from tqdm(items, desc=doing, unit=" " + unit, total=total, miniters=1, dynamic_ncols=True)
         return
     every = SECONDS_BETWEEN_LINES  # the first line, too: quick work says nothing
-    yield from tqdm(items, desc=doing, unit=" " + unit, total=total, mininterval=every, delay=every, file=_Lines())
+    lines = {"mininterval": every, "delay": every, "file": _Lines()}
+    yield from tqdm(items, desc=doing, unit=" " + unit, total=total, miniters=1, **lines)
 
 
 class _Lines:

@@ -1,0 +1,48 @@
+"""A file of records that a kill can't spoil: a line each, with a checksum, appended as work is done."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+
+class Journal:
+    """Appends records; each line is whole on the disk's side before the next one starts."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(path, "ab", buffering=0)
+
+    def add(self, record: Any) -> None:
+        self._file.write(_line(record))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read(path: Path) -> Iterator[Any]:
+    """The records of a journal; a damaged or unfinished line is left out."""
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        for line in file:
+            checksum, _, text = line.rstrip(b"\n").partition(b" ")
+            if xxhash.xxh3_64_hexdigest(text).encode() == checksum:
+                yield json.loads(text)
+
+
+def write(path: Path, records: Iterable[Any]) -> None:
+    """Writes a journal anew, moved into place when it is whole."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        for record in records:
+            file.write(_line(record))
+    os.replace(partial, path)
+
+
+def _line(record: Any) -> bytes:
+    text = json.dumps(record, separators=(",", ":")).encode()
+    return xxhash.xxh3_64_hexdigest(text).encode() + b" " + text + b"\n"

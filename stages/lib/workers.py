@@ -1,0 +1,153 @@
+"""Work in several processes behind concurrent.futures' Executor, so that a cluster's executor can take their place."""
+
+import multiprocessing
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for_end
+from types import TracebackType
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+AHEAD = 4  # chunks a worker that wait in line: bounds memory
+
+
+class Serial(Executor):
+    """Runs everything at once in this process."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def count(workers: int) -> int:
+    """`workers`, or the cores that this process may use for 0."""
+    return workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    # A fork takes 10 ms and a spawned process 0.5 s, but with other threads about (torch's) a fork may hang.
+    quick = sys.platform == "linux" and "torch" not in sys.modules and threading.active_count() == 1
+    context = multiprocessing.get_context("fork" if quick else "spawn")
+    return ProcessPoolExecutor(workers, context, _end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Lets a worker end when its parent is killed, instead of waiting for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            wait_for_end([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Workers:
+    """A number of workers, started when there is work and kept until the end.
+
+    with Workers(4) as crew:
+        for chunk, results in crew.run(function, chunks, on_crash):
+            ...
+    """
+
+    def __init__(self, number: int, executor: Callable[[int], Executor] | None = None) -> None:
+        """Args: number: Of processes; one is this process itself. executor: Makes another kind, as of a cluster."""
+        self.number = number
+        self._make = executor or (lambda n: Serial() if n == 1 else _pool(n))
+        self._executor: Executor | None = None
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+        self._executor = None
+
+    def run(
+        self,
+        function: Callable[[list[Item]], list[Result]],
+        chunks: Iterable[list[Item]],
+        on_crash: Callable[[Item], Result],
+    ) -> Iterator[tuple[list[Item], list[Result]]]:
+        """Applies `function` to every chunk, and yields chunks with their results as they are done, in any order.
+
+        When a worker crashes (a decoder's fault, or killed for its memory), the chunks that were lost with it are
+        done again, then item by item and each in a process of its own; an item that crashes there gets `on_crash`'s
+        result.
+
+        Args:
+            function: Of a module's top level, so that it can be sent to another process.
+        """
+        remaining = iter(chunks)
+        while True:
+            lost: list[list[Item]] = []
+            yield from self._run_until_crash(function, remaining, lost)
+            if not lost:
+                return
+            self._stop()
+            for chunk in lost:
+                yield chunk, _one_by_one(function, chunk, on_crash)
+
+    def _run_until_crash(
+        self, function: Callable[[list[Item]], list[Result]], remaining: Iterator[list[Item]], lost: list[list[Item]]
+    ) -> Iterator[tuple[list[Item], list[Result]]]:
+        """Adds to `lost` what a crash took along, and then starts nothing more."""
+        waiting: dict[Future[list[Result]], list[Item]] = {}
+        while True:
+            while not lost and len(waiting) < AHEAD * self.number and (chunk := next(remaining, None)) is not None:
+                if self._executor is None:
+                    self._executor = self._make(self.number)
+                try:
+                    waiting[self._executor.submit(function, chunk)] = chunk
+                except BrokenProcessPool:
+                    lost.append(chunk)
+            if not waiting:
+                return
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                chunk = waiting.pop(future)
+                try:
+                    results = future.result()
+                except BrokenProcessPool:
+                    lost.append(chunk)
+                    continue
+                yield chunk, results
+
+
+def _one_by_one(
+    function: Callable[[list[Item]], list[Result]], chunk: list[Item], on_crash: Callable[[Item], Result]
+) -> list[Result]:
+    try:
+        with _pool(1) as pool:  # most often the crash was another chunk's
+            return pool.submit(function, chunk).result()
+    except BrokenProcessPool:
+        pass
+    results = []
+    for item in chunk:
+        try:
+            with _pool(1) as pool:
+                results += pool.submit(function, [item]).result()
+        except BrokenProcessPool:
+            results.append(on_crash(item))
+    return results
+
+
+def quietly(function: Callable[[], Result]) -> Result:
+    """Runs without warnings: libraries put a file's values into them, which may name a patient."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function()
