@@ -129,6 +129,7 @@ def allocate(path: Path, entries: Sequence[Entry], axes: str, units: str = "") -
     places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    places.set_obj_track_times(False)  # HDF5 would note the time
     with h5py.File(path, "w", libver="v110") as file:
         file.attrs["axes"], file.attrs["units"] = axes, units
         file["case"] = np.array([entry.case for entry in entries], "S16")

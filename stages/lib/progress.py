@@ -23,8 +23,8 @@ def progress(items: Iterable[Item], doing: str, unit: str, total: int | None = N
         yield from tqdm(items, desc=doing, unit=" " + unit, total=total, miniters=1, dynamic_ncols=True)
         return
     every = SECONDS_BETWEEN_LINES  # the first line, too: quick work says nothing
-    lines = {"mininterval": every, "delay": every, "file": _Lines()}
-    yield from tqdm(items, desc=doing, unit=" " + unit, total=total, miniters=1, **lines)
+    lines = _Lines()
+    yield from tqdm(items, doing, total, unit=" " + unit, miniters=1, mininterval=every, delay=every, file=lines)
 
 
 class _Lines:
