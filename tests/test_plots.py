@@ -1,0 +1,96 @@
+"""make plots: opened in a real browser, without a network."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.made_project import DVC_YAML, Project
+
+ROOT = Path(__file__).parent.parent
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PLOTS = """plots:
+        - metrics/${key}/history.csv: {cache: false, x: epoch, y: validation_loss}
+        - metrics/${key}/confusion.csv: {cache: false, x: predicted, y: actual, template: confusion}
+        - metrics/${key}/worst.png: {cache: false}
+"""
+
+
+@pytest.fixture(scope="module")
+def plotted(tmp_path_factory):
+    """A project with two datasets, and the page of its plots."""
+    project = Project(tmp_path_factory.mktemp("plots") / "project")
+    project.write("dvc.yaml", DVC_YAML.replace('plots: [{"metrics/${key}/predictions.csv": {cache: false}}]', PLOTS))
+    for dataset in ("digits", "phantoms"):
+        project.dataset(dataset)
+        folder = project.root / "metrics" / dataset
+        pd.DataFrame({"epoch": [1, 2, 3], "validation_loss": [0.9, 0.5, 0.4]}).to_csv(folder / "history.csv")
+        answers = {"actual": ["cat", "cat", "dog"], "predicted": ["cat", "dog", "dog"]}
+        pd.DataFrame(answers).to_csv(folder / "confusion.csv", index=False)
+        iio.imwrite(folder / "worst.png", np.arange(1024, dtype=np.uint8).reshape(32, 32))
+    project.commit()
+    done = run(project)
+    assert done.returncode == 0, done.stderr
+    return project
+
+
+def run(project, *arguments):
+    command = [sys.executable, "-m", "tools.plots", *arguments]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(project.root)}
+    return subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def test_the_page_names_no_other_file_and_no_server(plotted):
+    page = (plotted.root / "plots.html").read_text()
+    elements = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", elements)
+    assert "<script src" not in page
+    assert page.count('<img src="data:image/png;base64,') == 2
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_every_chart_is_drawn_in_a_browser_and_no_request_leaves_the_page(plotted, tmp_path):
+    page = (plotted.root / "plots.html").read_text()
+    dom, asked = opened(page, tmp_path / "page")
+    assert len(re.findall(r'<(?:canvas|svg)[^>]*class="marks"', dom)) == 4, (
+        "a curve and a matrix for each of 2 datasets"
+    )
+    assert asked == []
+    leaking = page.replace("</body>", '<img src="http://127.0.0.1:9/leak.png"></body>')
+    assert set(opened(leaking, tmp_path / "leaking")[1]) == {"http://127.0.0.1:9/leak.png"}
+
+
+def opened(page, folder):
+    """What a browser makes of a page, and the addresses that the page asked for, or was kept from asking for."""
+    folder.mkdir()
+    watch = """<script>
+        const asked = [];
+        addEventListener("securitypolicyviolation", (event) => asked.push(event.blockedURI));
+        addEventListener("load", () => setTimeout(() => {
+            const fetched = performance.getEntriesByType("resource").map((entry) => entry.name);
+            document.body.dataset.asked = [...asked, ...fetched.filter((name) => !name.startsWith("data:"))].join(" ");
+        }, 1000));
+    </script>"""
+    (folder / "page.html").write_text(page.replace("<title>", watch + "<title>", 1))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={folder / 'profile'}"]
+    flags += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=5000", "--dump-dom"]
+    address = (folder / "page.html").as_uri()
+    done = subprocess.run([BROWSER, *flags, address], capture_output=True, text=True, timeout=120)
+    found = re.search(r'<body data-asked="([^"]*)"', done.stdout)
+    assert found, done.stderr
+    return done.stdout, found[1].split()
+
+
+def test_a_project_without_plots_says_what_to_do(tmp_path):
+    project = Project(tmp_path / "project")
+    project.params["datasets"]["digits"] = {"train": {}}
+    project.commit(lock=False)
+    done = run(project)
+    assert done.returncode == 1 and "dvc has no plots to show: run dvc repro first" in done.stderr
+    assert not (project.root / "plots.html").exists()

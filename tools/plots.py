@@ -1,0 +1,64 @@
+"""Writes every dataset's curves and pictures as one page that needs nothing else: no network, no other file.
+
+    python -m tools.plots                 # this working tree
+    python -m tools.plots main            # main beside it, in the same charts
+
+`dvc plots` draws the charts; here its page gets vega's code, and its pictures, inside.
+"""
+
+import argparse
+import base64
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import vl_convert
+
+from stages.lib import outs
+from stages.lib.errors import UserError
+
+TEMPLATE = Path(__file__).with_name("plots.html")
+VEGA_LITE = "v5.20"  # the major version that dvc's charts are written for
+
+
+def main(revisions: list[str], page: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        drawn = _draw(revisions, Path(folder))
+        outs.write_bytes(page, _with_pictures(drawn).replace("{vega}", _vega()).encode())
+    print(f"{page}: open it in a browser")
+
+
+def _draw(revisions: list[str], folder: Path) -> Path:
+    verb = ["diff", *revisions] if revisions else ["show"]
+    command = [sys.executable, "-m", "dvc", "plots", *verb, "--html-template", str(TEMPLATE), "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    page = folder / "index.html"
+    if done.returncode or not page.exists() or not re.search(r"vegaEmbed\(|<img", page.read_text()):
+        raise UserError(f"dvc has no plots to show: run dvc repro first\n{done.stderr}".strip())
+    return page
+
+
+def _with_pictures(page: Path) -> str:
+    def inside(match: re.Match[str]) -> str:
+        picture = (page.parent / match["path"]).read_bytes()
+        return f'<img src="data:image/png;base64,{base64.b64encode(picture).decode()}"'
+
+    return re.sub(r'<img src="(?P<path>[^":]+)"', inside, page.read_text())
+
+
+def _vega() -> str:
+    """The code of vega, vega-lite and vega-embed, fit to stand inside a script element."""
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE).replace("</script", "<\\/script")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tools.plots", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("revisions", nargs="*", help="revisions to draw beside the working tree")
+    parser.add_argument("--page", type=Path, default=Path("plots.html"))
+    options = parser.parse_args()
+    try:
+        main(options.revisions, options.page)
+    except UserError as error:
+        sys.exit(f"error: {error}")
