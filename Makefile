@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint requirements clean
+.PHONY: help setup repro test lint report plots requirements clean
 SHELL := /bin/sh
+BASE ?= main
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
@@ -22,6 +23,12 @@ lint: .venv/dev.stamp  ## ruff (lint and format) and mypy
 	mypy
 
 setup: .venv/dev.stamp  ## make .venv with everything the pipeline and its tests need
+
+report: .venv/dev.stamp  ## report.md: what changed since BASE (main), and whether it means anything
+	python -m tools.report $(BASE) --markdown report.md --json report.json
+
+plots: .venv/dev.stamp  ## plots.html: all curves and pictures as one page that needs no network
+	python -m tools.plots
 
 requirements: .venv/uv.stamp  ## pin pyproject.toml's dependencies anew
 	$(COMPILE) --upgrade -o requirements.txt

@@ -35,7 +35,7 @@ def _draw(revisions: list[str], folder: Path) -> Path:
     command = [sys.executable, "-m", "dvc", "plots", *verb, "--html-template", str(TEMPLATE), "--out", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True)
     page = folder / "index.html"
-    if done.returncode or not page.exists() or not re.search(r"vegaEmbed\(|<img", page.read_text()):
+    if done.returncode or not page.exists() or not re.search(r"spec = {[^}]|<img", page.read_text()):
         raise UserError(f"dvc has no plots to show: run dvc repro first\n{done.stderr}".strip())
     return page
 
