@@ -9,9 +9,12 @@ Each has two functions:
 from types import ModuleType
 
 from stages.lib.exported import onnx, pt2, torchscript
+from stages.lib.exported.program import Runner
 
 FORMATS: dict[str, ModuleType] = {
     ".torchscript": torchscript,
     ".onnx": onnx,
     ".pt2": pt2,
 }
+
+__all__ = ["FORMATS", "Runner"]

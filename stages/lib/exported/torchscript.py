@@ -21,8 +21,17 @@ def write(path: Path, program: Program) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # deprecated for torch.export; phones and C++ still take it
         frozen = torch.jit.freeze(_scripted(program))
-        torch.jit.save(frozen, content, _extra_files={METADATA: json.dumps(program.metadata)})
+        torch.jit.save(frozen, content, _extra_files=_notes(program))
     path.write_bytes(archive.normalised(content.getvalue()))
+
+
+def _notes(program: Program) -> dict[str, str]:
+    """The metadata, and what a C++ program needs of it without a JSON reader."""
+    return {
+        METADATA: json.dumps(program.metadata),
+        "classes.txt": "".join(f"{name}\n" for name in program.metadata["classes"]),
+        "input.txt": " ".join([program.dtype, *map(str, program.shape)]) + "\n",
+    }
 
 
 def _scripted(program: Program) -> torch.jit.ScriptModule:

@@ -1,0 +1,84 @@
+"""Compares the exported files with the network they came from: size, latency and throughput on the CPU, as ratios.
+
+    python -m tools.bench_export models/digits --threads 2
+
+Each is asked for batches of 1 and of 64 in turn with the others, so that a busy moment of the machine hits all alike;
+the median counts.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stages.lib import checkpoint
+from stages.lib.deployed import Deployed, Settings, outputs
+from stages.lib.errors import UserError
+from stages.lib.exported import FORMATS, Runner
+
+BATCHES = (1, 64)
+SECONDS = 4.0  # of rounds, for each batch size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.bench_export", description=__doc__.partition("\n")[0])
+    parser.add_argument("models", type=Path, help="a folder that train and export wrote, such as models/digits")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    try:
+        print(compare(arguments.models).to_string(index=False, float_format="%.4g"))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def compare(models: Path) -> pd.DataFrame:
+    """One row a file and batch size: bytes, milliseconds a batch, samples a second, and these over the network's."""
+    classifier, recipe = checkpoint.load(models / "model.pt")
+    runners: dict[str, Runner] = {"network": eager(Deployed(classifier, Settings()).eval())}
+    files = sorted(path for path in models.iterdir() if path.suffix in FORMATS)
+    runners |= {path.name: FORMATS[path.suffix].load(path) for path in files}
+    sizes = {path.name: path.stat().st_size for path in files} | {"network": (models / "model.pt").stat().st_size}
+    shape, dtype = recipe.description["shape"], recipe.description["dtype"]
+    rows = []
+    for batch in BATCHES:
+        x = np.random.default_rng(0).integers(0, 100, (batch, *shape)).astype(dtype)
+        seconds = in_turn({name: partial(runner, x) for name, runner in runners.items()})
+        for name, taken in seconds.items():
+            ratio = seconds["network"] / taken
+            rows.append((name, batch, sizes[name], 1000 * taken, batch / taken, f"{ratio:.2f}x"))
+    return pd.DataFrame(rows, columns=["file", "batch", "bytes", "ms", "samples/s", "of network"])
+
+
+def eager(model: torch.nn.Module) -> Runner:
+    @torch.inference_mode()
+    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(output.numpy() for output in outputs(model(torch.from_numpy(x))))
+
+    return run
+
+
+def in_turn(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
+    """The median seconds of each call, after a warm-up."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        for _ in range(3):  # TorchScript optimises in its second call
+            call()
+    end = time.perf_counter() + SECONDS
+    while time.perf_counter() < end or len(next(iter(taken.values()))) < 3:
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+if __name__ == "__main__":
+    main()
