@@ -1,12 +1,16 @@
 """torch's zip archives, made the same bytes in every clone."""
 
 import io
+import json
 import zipfile
+from pathlib import Path
+from typing import Any
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that zip knows
 ALIGNMENT = 64  # bytes: torch maps tensors from where they lie in the file
 
 
+METADATA = "metadata.json"  # in the folder extra/, which torch's loaders read as an extra file
 HEADER = 30  # bytes of a member's header in the file, before its name
 TELLTALE = (".debug_pkl", "serialization_id")  # absolute paths of the sources; a hash over them
 
@@ -21,6 +25,13 @@ def normalised(content: bytes) -> bytes:
                 info.extra = _padding(result.tell() + HEADER + len(name.encode()))
                 target.writestr(info, source.read(name))
     return result.getvalue()
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The metadata.json that a file of ours carries; {} in another's."""
+    with zipfile.ZipFile(path) as file:
+        found = [name for name in file.namelist() if name.endswith(f"/extra/{METADATA}")]
+        return json.loads(file.read(found[0])) if found else {}
 
 
 def _padding(position: int) -> bytes:

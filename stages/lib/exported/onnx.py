@@ -30,7 +30,7 @@ def write(path: Path, program: Program) -> None:
     model = made.model_proto
     _forget_sources(model)
     for key, value in program.metadata.items():
-        model.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
+        model.metadata_props.add(key=key, value=json.dumps(value))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -60,3 +60,7 @@ def load(path: Path) -> Runner:
         return tuple(session.run(None, {INPUT: x}))
 
     return run
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    return {note.key: json.loads(note.value) for note in onnx.load(path).metadata_props}

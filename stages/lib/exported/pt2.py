@@ -13,13 +13,14 @@ from stages.lib.errors import UserError
 from stages.lib.exported import archive
 from stages.lib.exported.program import Program, Runner
 
-METADATA = "metadata.json"
-
 
 def write(path: Path, program: Program) -> None:
     content = io.BytesIO()
-    torch.export.save(program.exported, content, extra_files={METADATA: json.dumps(program.metadata)})
+    torch.export.save(program.exported, content, extra_files={archive.METADATA: json.dumps(program.metadata)})
     path.write_bytes(archive.normalised(content.getvalue()))
+
+
+read_metadata = archive.read_metadata
 
 
 def load(path: Path) -> Runner:

@@ -13,8 +13,6 @@ from stages.lib.errors import UserError
 from stages.lib.exported import archive
 from stages.lib.exported.program import Program, Runner
 
-METADATA = "metadata.json"  # in the archive's extra/ folder, which torch.jit.load(_extra_files=...) reads
-
 
 def write(path: Path, program: Program) -> None:
     content = io.BytesIO()
@@ -28,7 +26,7 @@ def write(path: Path, program: Program) -> None:
 def _notes(program: Program) -> dict[str, str]:
     """The metadata, and what a C++ program needs of it without a JSON reader."""
     return {
-        METADATA: json.dumps(program.metadata),
+        archive.METADATA: json.dumps(program.metadata),
         "classes.txt": "".join(f"{name}\n" for name in program.metadata["classes"]),
         "input.txt": " ".join([program.dtype, *map(str, program.shape)]) + "\n",
     }
@@ -43,6 +41,9 @@ def _scripted(program: Program) -> torch.jit.ScriptModule:
                 return torch.jit.trace(program.module, program.example)
         except torch.jit.TracerWarning:
             return torch.jit.script(program.module)
+
+
+read_metadata = archive.read_metadata
 
 
 def load(path: Path) -> Runner:

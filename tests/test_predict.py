@@ -1,0 +1,132 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stages import ingest, sample
+from stages.lib import checkpoint, exported, params, raw_cases, tensors
+from stages.lib.cases import Cases
+from stages.lib.deployed import Deployed, Settings
+from stages.lib.exported.program import Program
+from tests.conftest import write_dataset_h5, write_model_pt
+from tools import predict
+
+CLASSES = ["class0", "class1", "class2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model of 8x8 pictures in three formats, and the test split's cases as PNG files."""
+    folder = tmp_path_factory.mktemp("predict")
+    write_dataset_h5(folder / "d.h5")
+    write_model_pt(folder / "model.pt", folder / "d.h5", trained=True)
+    model = Deployed(checkpoint.load(folder / "model.pt")[0], Settings(), unlike=True).eval()
+    facts = {
+        "classes": CLASSES,
+        "input": {"axes": "NCHW", "shape": [1, 8, 8], "dtype": "uint8", "units": "", "spacing_mm": None},
+        "geometry": {
+            "colour": "grey_luminance",
+            "resize": None,
+            "spacing_mm": None,
+            "shape": [8, 8],
+            "fill": 0.0,
+            "dtype": "uint8",
+        },
+    }
+    for suffix, file_format in exported.FORMATS.items():
+        file_format.write(folder / f"model{suffix}", Program(model, (1, 8, 8), "uint8", facts, outputs=2))
+    for i, x in enumerate(tensors.read_split(folder / "d.h5", "test").x):
+        Image.fromarray(np.array(x[0])).save(folder / f"{i:02}.png")
+    return folder
+
+
+def said(capsys, *arguments):
+    with pytest.raises(SystemExit) as left:
+        predict.main([str(argument) for argument in arguments])
+    return left.value.code, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("suffix", exported.FORMATS)
+def test_files_get_the_percentages_that_the_network_gives_their_tensors(folder, capsys, suffix):
+    code, out, _ = said(capsys, folder / f"model{suffix}", folder / "*.png", "--output", "csv", "--top", 3)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    x = torch.from_numpy(np.array(tensors.read_split(folder / "d.h5", "test").x))
+    wanted = checkpoint.load(folder / "model.pt")[0](x).softmax(1).detach().numpy()
+    assert code == 0 and len(rows) == 24 * 3
+    for row in rows:
+        case, k = int(row["file"][-6:-4]), CLASSES.index(row["class"])
+        assert float(row["probability"]) == pytest.approx(wanted[case, k], abs=1e-5)
+        assert int(row["rank"]) == 1 + int((wanted[case] > wanted[case, k]).sum())
+
+
+def test_json_and_table_name_the_best_class_and_what_is_unlike_the_training_data(folder, capsys):
+    _, out, _ = said(capsys, folder / "model.onnx", folder / "01.png", "--output", "json", "--top", 1)
+    (row,) = json.loads(out)
+    assert list(row["probabilities"]) == ["class1"]
+    assert row["unlike"] in (True, False)
+    _, out, _ = said(capsys, folder / "model.onnx", folder / "01.png")
+    assert "01.png   class1 " in out and out.count("%") == 3
+
+
+def test_the_raw_tensor_and_the_explanation_are_written_beside(folder, capsys, tmp_path):
+    more = ("--raw", tmp_path / "x.raw", "--explain", tmp_path / "heat.png")
+    assert said(capsys, folder / "model.pt2", folder / "03.png", folder / "02.png", *more)[0] == 0
+    x = np.array(tensors.read_split(folder / "d.h5", "test").x)
+    assert (tmp_path / "x.raw").read_bytes() == x[[3, 2]].tobytes()
+    with Image.open(tmp_path / "heat.png") as heat:
+        red, green, _ = np.asarray(heat.convert("RGB"), int).reshape(-1, 3).T
+        assert (red > green + 50).any()
+
+
+def test_a_picture_of_another_size_and_colour_is_brought_to_the_models_shape(folder, capsys, tmp_path):
+    with Image.open(folder / "02.png") as picture:
+        picture.resize((40, 40), Image.Resampling.BILINEAR).convert("RGB").save(tmp_path / "large.png")
+    code, out, _ = said(capsys, folder / "model.onnx", tmp_path / "large.png", "--top", 1)
+    assert code == 0 and "class2" in out
+
+
+def test_a_file_that_cannot_be_read_is_named_with_its_reason_and_the_others_are_answered(folder, capsys, tmp_path):
+    (tmp_path / "a.png").write_bytes((folder / "00.png").read_bytes()[:-30])
+    (tmp_path / "b.png").write_bytes(b"")
+    code, out, err = said(capsys, folder / "model.onnx", tmp_path, folder / "01.png")
+    assert code == 1
+    assert out.count("\n") == 1 and "01.png" in out
+    assert f"error: {tmp_path / 'a.png'}: " in err and f"error: {tmp_path / 'b.png'}: empty" in err
+
+
+@pytest.mark.parametrize("name, message", [("model.pt", "is no exported model"), ("none.onnx", "not found")])
+def test_a_model_of_another_kind_or_none_gives_one_clear_message(folder, capsys, name, message):
+    code, _, _ = said(capsys, folder / name, folder / "01.png")
+    assert str(code).startswith("error: ") and message in str(code)
+
+
+def test_names_that_match_nothing_are_a_mistake(folder, capsys):
+    code, _, _ = said(capsys, folder / "model.onnx", folder / "nothing*.png")
+    assert "not found: expected a picture" in str(code)
+
+
+def test_a_series_is_read_to_the_pixels_and_spacing_that_ingest_stores(tmp_path):
+    raw = tmp_path / "raw"
+    sample.main(raw, params.check(params.SampleParams, {"source": "phantoms", "patients": 3}))
+    names = ("cases.h5", "cases.csv", "rejected.csv", "ingest.json")
+    paths = {name.replace(".", "_"): tmp_path / "out" / name for name in names}
+    (tmp_path / "out").mkdir()
+    ingest.main(raw, **paths, params=params.check(params.IngestParams, {"identifiers": "open", "workers": 1}))
+    with Cases(tmp_path / "out" / "cases.h5") as cases:
+        stored = {hash(x.tobytes()): list(cases.spacings_mm[i]) for i, x in enumerate(cases)}
+    series = [path.parent for path in sorted(raw.rglob("*.dcm")) if path.name.endswith("000.dcm")]
+    found = list(raw_cases.read_cases([str(path) for path in series], "volumes", 1))
+    assert [case.name for case in found] == [str(path) for path in series]
+    assert {hash(case.pixels.tobytes()): list(case.spacing_mm) for case in found} == stored
+    assert {case.units for case in found} == {"HU"}
+
+
+def test_a_ct_slice_is_no_input_for_a_model_of_pictures_without_units(folder, capsys, tmp_path):
+    sample.main(tmp_path / "raw", params.check(params.SampleParams, {"source": "phantoms", "patients": 3}))
+    code, out, err = said(capsys, folder / "model.onnx", next((tmp_path / "raw").rglob("*.dcm")))
+    assert code == 1 and out == ""
+    assert "it holds HU, the model takes numbers without a unit" in err
