@@ -113,16 +113,17 @@ export.main(shared / "dataset.h5", shared / "model.pt", **paths, params=ExportPa
 
 
 def test_every_file_says_what_it_takes_and_what_it_was_made_from(done):
-    properties = {p.key: p.value for p in onnx.load(done / "model.onnx").metadata_props}
-    assert json.loads(properties["classes"]) == ["class0", "class1", "class2"]
-    contract = json.loads(properties["input"])
+    (note,) = onnx.load(done / "model.onnx").metadata_props
+    facts = json.loads(note.value)
+    assert facts["classes"] == ["class0", "class1", "class2"]
+    contract = facts["input"]
     assert contract["dtype"] == tensors.read_description(done / "dataset.h5").dtype
     extra = {"metadata.json": ""}
     torch.jit.load(done / "model.torchscript", _extra_files=extra)
     assert json.loads(extra["metadata.json"])["input"] == contract
     extra = {"metadata.json": ""}
     torch.export.load(done / "model.pt2", extra_files=extra)
-    assert json.loads(extra["metadata.json"])["model_sha256"] == properties["model_sha256"]
+    assert json.loads(extra["metadata.json"])["model_sha256"] == facts["model_sha256"]
 
 
 def test_an_export_beyond_the_tolerance_is_refused_and_the_former_files_stay(done, tmp_path, monkeypatch):

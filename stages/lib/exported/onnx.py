@@ -10,6 +10,7 @@ import onnx
 import torch
 
 from stages.lib.errors import UserError
+from stages.lib.exported.archive import METADATA
 from stages.lib.exported.program import Program, Runner
 
 INPUT, OUTPUTS = "input", ("probabilities", "unlike")
@@ -29,8 +30,7 @@ def write(path: Path, program: Program) -> None:
     assert made is not None
     model = made.model_proto
     _forget_sources(model)
-    for key, value in program.metadata.items():
-        model.metadata_props.add(key=key, value=json.dumps(value))
+    model.metadata_props.add(key=METADATA, value=json.dumps(program.metadata))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -63,4 +63,6 @@ def load(path: Path) -> Runner:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    return {note.key: json.loads(note.value) for note in onnx.load(path).metadata_props}
+    """What `write` was given; {} in another's file."""
+    notes = {note.key: note.value for note in onnx.load(path).metadata_props}
+    return json.loads(notes.get(METADATA, "{}"))
