@@ -32,14 +32,14 @@ def main(
 
         inspected = inspection.inspect_all(raw, files, store, options, crew)
         planned = planning.plan(inspected, options)
-        planning.label_cases(planned.cases, labels)  # before the long work
+        labelled = planning.label_cases(planned.cases, labels)  # before the long work
         cases, digests, damaged = fill(raw, planned.cases, store, options, crew)
         store.finish()
 
         refused = sorted(planned.refused + damaged)
         write_rejected(rejected_csv, refused, found.litter)
         planning.check_rejected(len(cases), refused, params.max_rejected, str(rejected_csv))
-        rows = planning.label_cases(cases, labels)
+        rows = [labelled[case.case] for _, case in cases]
         planning.check_classes(rows, labels, str(rejected_csv))
         only = [case for _, case in cases]
         groups = join_duplicates(only, [row.label for row in rows], name_groups(only, rows, options), digests)

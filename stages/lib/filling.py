@@ -4,9 +4,9 @@ import errno
 import math
 import os
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -32,8 +32,12 @@ class Part(NamedTuple):
     start: int  # blocks
     stop: int
     offset: int  # bytes: where the first of them goes
-    case: Case
+    block: int  # bytes of each
     reader: str
+    files: tuple[Inspected, ...]
+    recipe: tuple[Any, ...]
+    shape: tuple[int, ...]  # of the case
+    dtype: str
     stored: Stored | None
 
 
@@ -121,16 +125,21 @@ def _allocate(cases: list[tuple[str, str, Case]], store: Store) -> list[int]:
 def _parts(cases: list[tuple[str, str, Case]], offsets: list[int], store: Store) -> Iterator[Part]:
     """The work, case by case; a large volume is several parts, so that several processes share it."""
     for index, (content, reader, case) in enumerate(cases):
-        block = _block_bytes(case)
+        blocks = case.blocks
+        block = _bytes(case.shape, case.dtype) // blocks
         step = max(1, CHUNK_BYTES // block)
-        for start in range(0, case.blocks, step):
-            stop = min(start + step, case.blocks)
-            stored = store.pixels.get((content, start))
-            yield Part(index, content, start, stop, offsets[index] + start * block, case, reader, stored)
+        what = (block, reader, case.files, case.recipe, case.shape, case.dtype)
+        for start in range(0, blocks, step):
+            stop, place = min(start + step, blocks), offsets[index] + start * block
+            yield Part(index, content, start, stop, place, *what, store.pixels.get((content, start)))
 
 
-def _block_bytes(case: Case) -> int:
-    return math.prod(case.shape) // case.blocks * np.dtype(case.dtype).itemsize
+@lru_cache
+def _bytes(shape: tuple[int, ...], dtype: str) -> int:
+    return math.prod(shape) * _dtype(dtype).itemsize
+
+
+_dtype = lru_cache(np.dtype)
 
 
 def _chunks(parts: Iterator[Part]) -> Iterator[list[Part]]:
@@ -138,7 +147,7 @@ def _chunks(parts: Iterator[Part]) -> Iterator[list[Part]]:
     size = 0
     for part in parts:
         chunk.append(part)
-        size += (part.stop - part.start) * _block_bytes(part.case)
+        size += (part.stop - part.start) * part.block
         if size >= CHUNK_BYTES or len(chunk) == CHUNK_CASES:
             yield chunk
             chunk, size = [], 0
@@ -154,9 +163,13 @@ def _whole_cases(
     for parts, results in done:
         notes.add([_record(part, result) for part, result in zip(parts, results, strict=True)])
         for part, result in zip(parts, results, strict=True):
+            blocks = part.shape[1] if len(part.shape) == 4 else 1
+            if part.stop - part.start == blocks:
+                yield part.number, result
+                continue
             mine = pieces.setdefault(part.number, {})
             mine[part.start] = result
-            if sum(max(len(piece.digests), piece.blocks) for piece in mine.values()) == part.case.blocks:
+            if sum(max(len(piece.digests), piece.blocks) for piece in mine.values()) == blocks:
                 del pieces[part.number]
                 ordered = [mine[start] for start in sorted(mine)]
                 refused = next((piece for piece in ordered if piece.reason), None)
@@ -206,7 +219,7 @@ def _fill(part: Part, target: int, work: Work) -> Filled:
 
 def _copy(part: Part, stored: Stored, target: int) -> bool:
     """Copies blocks from an earlier run's file; False where they are not what they were."""
-    block = _block_bytes(part.case)
+    block = part.block
     if len(stored.digests) != part.stop - part.start:
         return False
     try:
@@ -222,23 +235,23 @@ def _copy(part: Part, stored: Stored, target: int) -> bool:
 
 
 def _decode(part: Part, target: int, work: Work) -> Filled:
-    case, block = part.case, _block_bytes(part.case)
+    shape, block = part.shape, part.block
     reader = readers.reader(part.reader)
     digests = []
 
     def load(file: Inspected) -> bytes:
-        content = read_content(os.path.join(work.raw, file.path))
+        content = read_content(f"{work.raw}/{file.path}")
         if xxhash.xxh3_128_hexdigest(content) != file.digest:
             raise Rejected("changed", f"{file.path} changed while it was read")
         return content
 
-    for pixels in reader.read(case.files, case.recipe, part.start, part.stop, load, work.options):
-        if len(case.shape) == 3:  # a picture
-            pixels = pixels.reshape(-1, *case.shape[1:])  # (C, H, W)
-            pixels = converted(pixels, case.shape[0], work.options.params.colour)
+    for pixels in reader.read(part.files, part.recipe, part.start, part.stop, load, work.options):
+        if len(shape) == 3:  # a picture
+            pixels = pixels.reshape(-1, *shape[1:])  # (C, H, W)
+            pixels = converted(pixels, shape[0], work.options.params.colour)
         pixels = np.ascontiguousarray(pixels)
-        if pixels.dtype != case.dtype or pixels.nbytes != block:
-            raise Rejected("corrupt", f"decoded to {pixels.shape} {pixels.dtype}, expected {case.shape} {case.dtype}")
+        if pixels.dtype != _dtype(part.dtype) or pixels.nbytes != block:
+            raise Rejected("corrupt", f"decoded to {pixels.shape} {pixels.dtype}, expected {shape} {part.dtype}")
         digests.append(xxhash.xxh3_128_hexdigest(pixels.data))
         _write(target, pixels.data, part.offset + len(digests) * block - block)
     return Filled(tuple(digests))

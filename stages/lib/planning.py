@@ -41,7 +41,9 @@ def plan(inspection: Inspection, options: Options) -> Plan:
 
 
 def _with_channels(case: Case, channels: int) -> Case:
-    return case if len(case.shape) == 4 or case.shape[0] == channels else case.with_channels(channels)
+    return (
+        case if len(case.shape) == 4 or case.shape[0] == channels else case._replace(shape=(channels, *case.shape[1:]))
+    )
 
 
 def _of_one_kind(cases: list[tuple[str, Case]], options: Options) -> tuple[list[tuple[str, Case]], list[Refusal]]:
@@ -58,13 +60,13 @@ def _of_one_kind(cases: list[tuple[str, Case]], options: Options) -> tuple[list[
     return kept, [Refusal(tuple(file.path for file in case.files), reason, detail) for case in others]
 
 
-def label_cases(cases: list[tuple[str, Case]], labels: Labels) -> list[Row]:
-    """The row of each case.
+def label_cases(cases: list[tuple[str, Case]], labels: Labels) -> dict[str, Row]:
+    """The row of each case, by its identifier.
 
     Raises:
         UserError: A case has no label, or its files have several, or a class or a series has no case.
     """
-    rows: list[Row] = []
+    rows: dict[str, Row] = {}
     without: list[str] = []
     for _, case in cases:
         found = {row.label: row for file in case.files if (row := labels.of(file.path, case.series))}
@@ -73,7 +75,7 @@ def label_cases(cases: list[tuple[str, Case]], labels: Labels) -> list[Row]:
             detail = f"'{one.label}' from {one.name} and '{other.label}' from {other.name}"
             raise UserError(f"the case of {case.files[0].path} has two labels: {detail}: leave one of them")
         if found:
-            rows += found.values()
+            rows[case.case] = found.popitem()[1]
         else:
             without.append(case.files[0].path)
     if without:

@@ -5,6 +5,7 @@ A new format: write `stages/lib/readers/<name>.py` with inspect, assemble and re
 
 import importlib
 from collections.abc import Callable
+from functools import cache
 from typing import cast
 
 from stages.lib.readers.contract import Reader
@@ -23,5 +24,6 @@ def recognise(content: bytes) -> str:
     return next(name for name, takes in READERS.items() if takes(content))
 
 
+@cache
 def reader(name: str) -> Reader:
     return cast(Reader, importlib.import_module(f"stages.lib.readers.{name}"))

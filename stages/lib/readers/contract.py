@@ -36,7 +36,7 @@ For example, a format of raw 4x4 grey pictures:
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -81,8 +81,7 @@ class Inspected(NamedTuple):
     own: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Case(NamedTuple):
     """A case to be: everything but its pixels."""
 
     case: str  # identifier
@@ -101,9 +100,6 @@ class Case:
     def blocks(self) -> int:
         """Slices of a volume; a picture is one block."""
         return self.shape[1] if len(self.shape) == 4 else 1
-
-    def with_channels(self, channels: int) -> "Case":
-        return replace(self, shape=(channels, *self.shape[1:]))
 
 
 class Refusal(NamedTuple):
