@@ -32,7 +32,7 @@ class Inspection:
             common = self._alike.setdefault((reader, common), common)  # kept once, not a million times
             self.accepted.setdefault(reader, []).append(Inspected(path, digest, common, own))
         else:
-            self.refused.append(Refusal((path,), common[0], common[1], ignored=bool(own[0])))
+            self.refused.append(Refusal((path,), *common, *own))
 
 
 def inspect_all(raw: Path, files: list[RawFile], store: Store, options: Options, crew: workers.Workers) -> Inspection:
@@ -87,7 +87,7 @@ def _noted(
 
 
 def _crashed(item: tuple[int, str]) -> Record:
-    return ["", "", ("crashed", "the process that read it came to its end"), (False,)]
+    return ["", "", ("crashed", "the process that read it came to its end"), (False, "")]
 
 
 def _inspect_chunk(raw: str, options: Options, chunk: list[tuple[int, str]]) -> list[Record]:
@@ -95,7 +95,7 @@ def _inspect_chunk(raw: str, options: Options, chunk: list[tuple[int, str]]) -> 
 
 
 def inspect_file(path: str, options: Options) -> Record:
-    """[digest, reader, Common, Own] of a file; or [digest, "", (reason, detail), (ignored,)]."""
+    """[digest, reader, Common, Own] of a file; or [digest, "", (reason, detail), (ignored, series)]."""
     digest = ""
     try:
         content = read_content(path)
@@ -104,11 +104,11 @@ def inspect_file(path: str, options: Options) -> Record:
         common, own = readers.reader(reader).inspect(content, options)
         return [digest, reader, common, own]
     except Rejected as error:
-        return [digest, "", (error.reason, error.detail), (isinstance(error, Ignored),)]
+        return [digest, "", (error.reason, error.detail), (isinstance(error, Ignored), error.series)]
     except MemoryError:
-        return [digest, "", ("too_large", "its header asks for more memory than there is"), (False,)]
+        return [digest, "", ("too_large", "its header asks for more memory than there is"), (False, "")]
     except Exception as error:  # a file may be damaged in any way, and libraries have as many exceptions
-        return [digest, "", ("unreadable", f"{type(error).__name__}: {error}"), (False,)]
+        return [digest, "", ("unreadable", f"{type(error).__name__}: {error}"), (False, "")]
 
 
 def read_content(path: str) -> bytes:

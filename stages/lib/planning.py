@@ -27,7 +27,7 @@ def plan(inspection: Inspection, options: Options) -> Plan:
     cases: list[tuple[str, Case]] = []
     refused = list(inspection.refused)
     for name in sorted(inspection.accepted):
-        assembly = readers.reader(name).assemble(inspection.accepted[name], options)
+        assembly = readers.reader(name).assemble(inspection.accepted[name], inspection.refused, options)
         cases += [(name, case) for case in assembly.cases]
         refused += assembly.refused
     cases, others = _of_one_kind(cases, options)

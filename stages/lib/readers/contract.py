@@ -10,8 +10,9 @@ A reader is a module of this package with three functions, and one line in READE
         The facts of one file. `Common` is what many files have alike (kept once), `Own` what is the file's own.
         Raises Rejected, or Ignored for what is no picture by design (a directory, a report).
 
-    assemble(files: list[Inspected], options: Options) -> Assembly
-        One file a case, or many, with geometry checked: a case is right, or it is rejected with its reason.
+    assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly
+        One file a case, or many, with geometry checked: a case is right, or it is rejected with its reason. `unread`
+        are the files that could not be inspected; one of them may be what a case lacks.
 
     read(files, recipe, start, stop, load, options) -> Iterator[np.ndarray]
         The blocks start..stop of a case: its slices (H, W), or for a picture its only block (C, H, W), in the case's
@@ -27,7 +28,7 @@ For example, a format of raw 4x4 grey pictures:
             raise Rejected("truncated", f"{len(content)} bytes, expected 16")
         return (), ()
 
-    def assemble(files, options):
+    def assemble(files, unread, options):
         name = options.identify
         return Assembly([Case(name("path", f.path), None, (f,), "uint8", (1, 4, 4)) for f in files])
 
@@ -55,6 +56,7 @@ class Rejected(Exception):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
+        self.series = ""  # identifier of the series that lacks the file, where the header still tells
 
 
 class Ignored(Rejected):
@@ -109,6 +111,7 @@ class Refusal(NamedTuple):
     reason: str
     detail: str
     ignored: bool = False
+    series: str = ""  # identifier of the series that lacks the files, where their headers still tell
 
 
 @dataclass
@@ -124,7 +127,7 @@ class Reader(Protocol):
 
     def inspect(self, content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]: ...
 
-    def assemble(self, files: list[Inspected], options: Options) -> Assembly: ...
+    def assemble(self, files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly: ...
 
     def read(
         self,

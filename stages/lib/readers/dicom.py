@@ -20,15 +20,10 @@ VOLUMETRIC = ("CT", "MR", "PT")
 def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """The tags that place a file in its series and its pixels in a volume."""
     header, instance = read_header(content, options)
-    if header.rows * header.columns > options.params.max_pixels:
-        size = f"{header.columns}x{header.rows}"
-        raise Rejected("too_large", f"{size} pixels; ingest.max_pixels is {options.params.max_pixels}")
-    if header.burned_in and options.params.burned_in == "reject":
-        raise Rejected("burned_in_annotation", "BurnedInAnnotation is YES")
     return tuple(header), tuple(instance)
 
 
-def assemble(files: list[Inspected], options: Options) -> Assembly:
+def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
     """A volume a series, and a case for each single picture.
 
     Raises:
@@ -36,34 +31,29 @@ def assemble(files: list[Inspected], options: Options) -> Assembly:
     """
     _check_decoders({Header(*file.common).syntax for file in files})
     series: dict[str, list[Inspected]] = defaultdict(list)
+    pictures: dict[str, list[Inspected]] = defaultdict(list)
     assembly = Assembly([])
-    seen: dict[str, Inspected] = {}
     for file in files:
-        header, instance = Header(*file.common), Instance.from_plain(file.own)
-        if header.modality in VOLUMETRIC and options.params.kind != "images":
-            series[header.series].append(file)
-        elif header.localizer and header.modality == "CT" and options.params.kind != "images":
-            assembly.refused.append(Refusal((file.path,), "localizer", "set apart", ignored=True))
-        elif instance.sop in seen:
-            _same_instance(seen[instance.sop], file, assembly)
+        header = Header(*file.common)
+        if options.params.kind == "images" or header.modality not in VOLUMETRIC:
+            pictures[Instance.from_plain(file.own).sop].append(file)
         else:
-            seen[instance.sop] = file
-            _add_picture(file, header, instance, options, assembly)
+            series[header.series].append(file)
+    for alike in pictures.values():
+        _add_picture(alike, options, assembly)
+    lost = dicom_series.Lost(unread)
     for name in sorted(series):
-        dicom_series.add_volumes(series[name], options, assembly)
+        dicom_series.add_volumes(series[name], lost, options, assembly)
     return assembly
 
 
-def _same_instance(first: Inspected, second: Inspected, assembly: Assembly) -> None:
-    if Instance.from_plain(first.own).pixels == Instance.from_plain(second.own).pixels:
-        assembly.refused.append(Refusal((second.path,), "same_instance", f"a copy of {first.path}", ignored=True))
-    else:
-        detail = f"has the SOPInstanceUID of {first.path}, but other pixels"
-        assembly.refused.append(Refusal((second.path,), "instance_twice", detail))
-
-
-def _add_picture(file: Inspected, header: Header, instance: Instance, options: Options, assembly: Assembly) -> None:
+def _add_picture(alike: list[Inspected], options: Options, assembly: Assembly) -> None:
+    """Adds the picture of an instance, which may be there in several copies."""
+    file, *copies = alike
+    header, instance = Header(*file.common), Instance.from_plain(file.own)
     try:
+        if any(Instance.from_plain(copy.own).pixels != instance.pixels for copy in copies):
+            raise Rejected("instance_twice", f"{file.path} and others have one SOPInstanceUID, but different pixels")
         if instance.frames > 1:
             raise Rejected("frames_without_geometry", f"{instance.frames} frames, and not of a volume")
         if min(header.rows, header.columns) < options.params.min_side:
@@ -72,8 +62,10 @@ def _add_picture(file: Inspected, header: Header, instance: Instance, options: O
         only = instance.slices[0]
         rescale = dicom_pixels.rescaling(header, [only])
     except Rejected as error:
-        assembly.refused.append(Refusal((file.path,), error.reason, error.detail))
+        assembly.refused.append(Refusal(tuple(f.path for f in alike), error.reason, error.detail))
         return
+    for copy in copies:
+        assembly.refused.append(Refusal((copy.path,), "same_instance", f"a copy of {file.path}", ignored=True))
     assembly.cases.append(
         Case(
             case=options.identify("instance", instance.sop),

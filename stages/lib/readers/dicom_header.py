@@ -104,14 +104,26 @@ def read_header(content: bytes, options: Options) -> tuple[Header, Instance]:
     """
     dataset, end = parse(content)
     _check_is_image(dataset)
+    try:
+        return _read_header(content, dataset, end, options)
+    except Rejected as error:
+        if uid := str(dataset.get("SeriesInstanceUID") or ""):
+            error.series = options.identify("series", uid)
+        raise
+
+
+def _read_header(content: bytes, dataset: Dataset, end: int, options: Options) -> tuple[Header, Instance]:
     syntax = dataset.file_meta.TransferSyntaxUID
     little = syntax.is_little_endian
+    if end >= 0:
+        _check_has_pixels(content, end, little)
     header = _header(dataset, syntax, little, options)
     start, length = _pixel_element(content, end, syntax, little, header.bits_allocated)
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames < 1:
         raise Rejected("malformed", f"NumberOfFrames is {frames}")
     _check_length(header, frames, start, length, len(content))
+    _check_params(header, options)
     digest = xxhash.xxh3_128_hexdigest(memoryview(content)[max(end, 0) :])
     sop = options.identify("instance", str(dataset.get("SOPInstanceUID") or xxhash.xxh3_128_hexdigest(content)))
     return header, Instance(sop, start, digest, frames, _slices(dataset, frames))
@@ -158,23 +170,30 @@ def _check_is_image(dataset: Dataset) -> None:
         raise Rejected("unknown_transfer_syntax", str(dataset.file_meta.TransferSyntaxUID))
 
 
-def _pixel_element(content: bytes, at: int, syntax: UID, little: bool, bits_allocated: int) -> tuple[int, int]:
-    """The first byte of uncompressed pixels and their number; (-1, -1) where pydicom has to bring them.
-
-    Raises:
-        Rejected: The file has no pixels.
-    """
-    if at < 0:
-        return -1, -1
+def _check_has_pixels(content: bytes, at: int, little: bool) -> None:
     if content[at : at + 4] != PIXEL_DATA["little" if little else "big"]:
         ends = at >= len(content)
         raise Rejected("no_pixels", "the file ends before its pixels" if ends else "no PixelData (7FE0,0010)")
+
+
+def _pixel_element(content: bytes, at: int, syntax: UID, little: bool, bits_allocated: int) -> tuple[int, int]:
+    """The first byte of uncompressed pixels and their number; (-1, -1) where pydicom has to bring them."""
+    if at < 0:
+        return -1, -1
     if syntax.is_compressed or (not little and bits_allocated == 8):  # bytes swapped in pairs: pydicom knows
         return -1, -1
     order = "little" if little else "big"
     if syntax.is_implicit_VR:
         return at + 8, int.from_bytes(content[at + 4 : at + 8], order)  # type: ignore[arg-type]
     return at + 12, int.from_bytes(content[at + 8 : at + 12], order)  # type: ignore[arg-type]
+
+
+def _check_params(header: Header, options: Options) -> None:
+    if header.rows * header.columns > options.params.max_pixels:
+        size = f"{header.columns}x{header.rows}"
+        raise Rejected("too_large", f"{size} pixels; ingest.max_pixels is {options.params.max_pixels}")
+    if header.burned_in and options.params.burned_in == "reject":
+        raise Rejected("burned_in_annotation", "BurnedInAnnotation is YES")
 
 
 def _check_length(header: Header, frames: int, start: int, length: int, size: int) -> None:
@@ -195,7 +214,6 @@ def _header(d: Dataset, syntax: UID, little: bool, options: Options) -> Header:
         image_type = [str(part) for part in _values(d.get("ImageType"))]
         patient = str(d.get("PatientID") or "")
         issuer, study = str(d.get("IssuerOfPatientID") or ""), str(d.get("StudyInstanceUID") or "")
-        series = str(d.get("SeriesInstanceUID") or study or d.get("SOPInstanceUID") or "")
         header = Header(
             sop_class=str(d.get("SOPClassUID") or ""),
             modality=_word(d, "Modality"),
@@ -224,7 +242,7 @@ def _header(d: Dataset, syntax: UID, little: bool, options: Options) -> Header:
             else options.identify("study", study)
             if study
             else None,
-            series=options.identify("series", series),
+            series=options.identify("series", _series_of(d)),
             frame_of_reference=options.identify("frame of reference", str(d.get("FrameOfReferenceUID") or "")),
             manufacturer=_word(d, "Manufacturer"),
             body_part=_word(d, "BodyPartExamined"),
@@ -237,6 +255,10 @@ def _header(d: Dataset, syntax: UID, little: bool, options: Options) -> Header:
         raise Rejected("malformed", f"{type(error).__name__}: {error}") from None
     _check_samples(header)
     return header
+
+
+def _series_of(d: Dataset) -> str:
+    return str(d.get("SeriesInstanceUID") or d.get("StudyInstanceUID") or d.get("SOPInstanceUID") or "")
 
 
 def _check_samples(header: Header) -> None:

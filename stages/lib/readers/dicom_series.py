@@ -1,6 +1,7 @@
 """The geometry of a series: slices become a volume only where nothing about their places has to be guessed."""
 
 import math
+import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from stages.lib.readers.dicom_header import PHASES, Header, Instance, Slice
 PARALLEL = 1e-4  # how much directions may differ: scanners write them with four to six digits
 SAME_PLACE = 0.01  # of the in-plane spacing: slices nearer than this are at one place
 LOCALIZER_ANGLE = 10  # degrees: a slice at more than that to the rest is no slice of theirs with a fault
+DAMAGED = ("empty", "malformed", "no_pixels", "truncated", "unreadable", "crashed")  # whatever the file's name
+ANY = "*"
 # What the files of one volume must agree in, with the reason that is counted when they don't.
 ALIKE = {
     "modality": "mixed_kinds",
@@ -42,10 +45,42 @@ class Frame:
     place: Slice
 
 
-def add_volumes(files: list[Inspected], options: Options, assembly: Assembly) -> None:
+class Lost:
+    """Files that can't be read, and may be slices: without one at its end, a volume is short and looks whole."""
+
+    def __init__(self, unread: list[Refusal]) -> None:
+        self._of_series: dict[str, Refusal] = {}
+        self._beside: dict[tuple[str, str], Refusal] = {}  # by folder and ending
+        for refusal in unread:
+            if refusal.series and not refusal.ignored:
+                self._of_series[refusal.series] = refusal
+            elif not refusal.ignored:
+                folder, name = os.path.split(refusal.paths[0])
+                self._beside[folder, ANY if refusal.reason in DAMAGED else _ending(name)] = refusal
+
+    def check(self, files: list[Inspected]) -> None:
+        """Raises:
+        Rejected: One of the unread files says that it is of this series, or lies beside it and may be.
+        """
+        lost = self._of_series.get(Header(*files[0].common).series)
+        places = {(folder, _ending(name)) for folder, name in (os.path.split(file.path) for file in files)}
+        for folder, ending in sorted(places):
+            lost = lost or self._beside.get((folder, ANY)) or self._beside.get((folder, ending))
+        if lost:
+            detail = f"{lost.paths[0]} can't be read ({lost.reason}) and may be one of its slices: mend or remove it"
+            raise Rejected("unreadable_slice", detail)
+
+
+def _ending(name: str) -> str:
+    """.dcm of 0001.dcm, nothing for a name without."""
+    return os.path.splitext(name)[1].lower()
+
+
+def add_volumes(files: list[Inspected], lost: Lost, options: Options, assembly: Assembly) -> None:
     """Adds a series' volume (or volumes, under split_4d), or the reason why it is none, to the assembly."""
     refused: list[Refusal] = []
     try:
+        lost.check(files)
         files, copies = _without_copies(files)
         refused += copies
         frames, localizers = _without_localizers(_frames(files))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stages.lib.readers import jpeg, pillow
-from stages.lib.readers.contract import Assembly, Case, Inspected, Options, Rejected
+from stages.lib.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
 
 
 class Picture(NamedTuple):
@@ -47,7 +47,7 @@ def _check_size(picture: Picture, options: Options) -> None:
         raise Rejected("too_large", f"{size} pixels; ingest.max_pixels is {params.max_pixels}")
 
 
-def assemble(files: list[Inspected], options: Options) -> Assembly:
+def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
     """A case a file, or one a frame."""
     assembly = Assembly([])
     for file in files:

@@ -30,7 +30,7 @@ def inspect(content: bytes) -> tuple[int, int, int, str, int, int, str] | None:
 
 def _exif_orientation(content: bytes) -> int:
     try:
-        with Image.open(io.BytesIO(content), formats=("JPEG", "MPO")) as image:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # Pillow's parsers raise all kinds on a damaged header
         return 1

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from stages.lib.readers.contract import Rejected
 
 # Others can start programs (EPS) or are no pictures. The order is that in which Pillow tries them.
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF", "SGI")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF", "SGI")
 GREY = {"1": "uint8", "L": "uint8", "LA": "uint8", "La": "uint8"} | dict.fromkeys(("I;16", "I;16B", "I;16L"), "uint16")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
 BITS_PER_SAMPLE, SAMPLE_FORMAT, TIFF_ORIENTATION = 258, 339, 274

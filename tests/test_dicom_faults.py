@@ -1,0 +1,348 @@
+"""Faults put into a CT: each gives the right volume or a rejection with the right reason, and never a wrong volume."""
+
+import copy
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import SegmentationStorage, generate_uid
+
+from stages.lib.errors import UserError
+from tests.raw_data import SHARED, Ingested, ingest, make_slice, scan, write_series
+
+RIGHT = "right"
+MIDDLE = 4  # the slice that is spoilt
+
+
+def pixels_of(image: Dataset) -> np.ndarray:
+    return np.frombuffer(image.PixelData, "<u2").reshape(image.Rows, image.Columns)
+
+
+def with_pixels(image: Dataset, pixels: np.ndarray) -> Dataset:
+    image.Rows, image.Columns = pixels.shape
+    image.PixelData = pixels.astype("<u2").tobytes()
+    return image
+
+
+def drop(slices: list[Dataset]) -> None:
+    del slices[MIDDLE]
+
+
+def copy_instance(slices: list[Dataset]) -> None:
+    slices.append(copy.deepcopy(slices[MIDDLE]))
+
+
+def repeat_with_other_uid(slices: list[Dataset]) -> None:
+    again = copy.deepcopy(slices[MIDDLE])
+    again.SOPInstanceUID = generate_uid()
+    slices.append(again)
+
+
+def tilt(slices: list[Dataset], degrees: float = 15.0) -> None:
+    angle = np.radians(degrees)
+    for image in slices:
+        image.ImageOrientationPatient = [1, 0, 0, 0, round(np.cos(angle), 8), round(np.sin(angle), 8)]
+
+
+def tilt_in_tag(slices: list[Dataset]) -> None:
+    for image in slices:
+        image.GantryDetectorTilt = 5
+
+
+def add_localizer(slices: list[Dataset]) -> None:
+    scout = copy.deepcopy(slices[0])
+    scout.SOPInstanceUID = generate_uid()
+    scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    scout.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    slices.append(with_pixels(scout, np.zeros((30, 5), np.uint16)))
+
+
+def add_unnamed_localizer(slices: list[Dataset]) -> None:
+    add_localizer(slices)
+    slices[-1].ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+
+
+def shift_one(slices: list[Dataset], share: float = 0.3) -> None:
+    x, y, z = slices[MIDDLE].ImagePositionPatient
+    step = slices[MIDDLE + 1].ImagePositionPatient[2] - z
+    slices[MIDDLE].ImagePositionPatient = [x, y, z + share * step]
+
+
+def jitter(slices: list[Dataset]) -> None:
+    shift_one(slices, 0.9e-4)
+
+
+def jitter_directions(slices: list[Dataset]) -> None:
+    slices[MIDDLE].ImageOrientationPatient = [0.99999999, 0.00005, 0, -0.00005, 0.99999999, 0]
+
+
+def two_frames_of_reference(slices: list[Dataset]) -> None:
+    for image in slices[MIDDLE:]:
+        image.FrameOfReferenceUID = "1.2.3.4"
+
+
+def four_dimensional(slices: list[Dataset]) -> None:
+    for image in list(slices):
+        again = copy.deepcopy(image)
+        again.SOPInstanceUID = generate_uid()
+        again.AcquisitionNumber = 2
+        slices.append(with_pixels(again, pixels_of(image) ^ 1))
+
+
+def shuffle_numbers(slices: list[Dataset]) -> None:
+    for image, number in zip(slices, np.random.default_rng(0).permutation(len(slices)), strict=True):
+        image.InstanceNumber = int(number)
+
+
+def delete(keyword: str, everywhere: bool = False) -> Callable[[list[Dataset]], None]:
+    def spoil(slices: list[Dataset]) -> None:
+        for image in slices if everywhere else [slices[MIDDLE]]:
+            if keyword in image:
+                delattr(image, keyword)
+
+    return spoil
+
+
+def set_all(**values: object) -> Callable[[list[Dataset]], None]:
+    def spoil(slices: list[Dataset]) -> None:
+        for image in slices:
+            for keyword, value in values.items():
+                setattr(image, keyword, value)
+
+    return spoil
+
+
+def same_numbers(slices: list[Dataset]) -> None:
+    set_all(InstanceNumber=1)(slices)
+
+
+def mix_sizes(slices: list[Dataset]) -> None:
+    image = slices[MIDDLE]
+    with_pixels(image, pixels_of(image)[:-1])
+
+
+def change_slope(slices: list[Dataset]) -> None:
+    slices[MIDDLE].RescaleSlope = 2
+
+
+def short_pixels(slices: list[Dataset]) -> None:
+    slices[MIDDLE].PixelData = slices[MIDDLE].PixelData[:-10]
+
+
+def short_last(slices: list[Dataset]) -> None:
+    slices[-1].PixelData = slices[-1].PixelData[:-10]
+
+
+def bare_last(slices: list[Dataset]) -> None:
+    del slices[-1].PixelData
+
+
+def other_pixels(slices: list[Dataset]) -> None:
+    again = copy.deepcopy(slices[MIDDLE])
+    slices.append(with_pixels(again, pixels_of(again) ^ 1))
+
+
+def lookup_table(slices: list[Dataset]) -> None:
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType, table.LUTData = [1, 0, 16], "HU", [0]
+    table["LUTDescriptor"].VR = table["LUTData"].VR = "US"
+    set_all(ModalityLUTSequence=Sequence([table]))(slices)
+
+
+def garbage_above(slices: list[Dataset]) -> None:
+    for image in slices:
+        with_pixels(image, pixels_of(image) | 0xA000)
+
+
+def nothing(slices: list[Dataset]) -> None:
+    pass
+
+
+# What is done to the series, and what must come of it. The first seventeen are those of docs that compare readers.
+FAULTS: dict[str, tuple[Callable[[list[Dataset]], None], str]] = {
+    "a slice missing": (drop, "missing_slices"),
+    "an instance twice": (copy_instance, RIGHT),
+    "a tilt of 15 degrees": (tilt, "tilted"),
+    "a localizer inside": (add_localizer, RIGHT),
+    "uneven gaps": (shift_one, "uneven_gaps"),
+    "two frames of reference": (two_frames_of_reference, "mixed_frames_of_reference"),
+    "four dimensions": (four_dimensional, "several_at_a_place"),
+    "instance numbers shuffled": (shuffle_numbers, RIGHT),
+    "a position missing": (delete("ImagePositionPatient"), "position_missing"),
+    "an orientation missing": (delete("ImageOrientationPatient"), "orientation_missing"),
+    "a spacing missing": (delete("PixelSpacing"), "spacing_missing"),
+    "a slice without pixels": (delete("PixelData"), "unreadable_slice"),
+    "mixed sizes": (mix_sizes, "mixed_sizes"),
+    "a slope that differs": (change_slope, "float32"),
+    "a slice's pixels cut": (short_pixels, "unreadable_slice"),
+    "the last slice's pixels cut": (short_last, "unreadable_slice"),
+    "the last slice without pixels": (bare_last, "unreadable_slice"),
+    # and these are those of our own table
+    "positions missing everywhere": (delete("ImagePositionPatient", True), "position_missing"),
+    "instance numbers absent": (delete("InstanceNumber", True), RIGHT),
+    "instance numbers all the same": (same_numbers, RIGHT),
+    "a localizer that does not say so": (add_unnamed_localizer, RIGHT),
+    "a slice twice under another name": (repeat_with_other_uid, RIGHT),
+    "an instance twice with other pixels": (other_pixels, "instance_twice"),
+    "a tilt in its tag alone": (tilt_in_tag, "tilted"),
+    "MONOCHROME1": (set_all(PhotometricInterpretation="MONOCHROME1"), "monochrome1_in_ct"),
+    "a modality lookup table": (lookup_table, "modality_lut"),
+    "a Siemens mosaic": (set_all(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "mosaic"),
+    "no rescale slope": (delete("RescaleSlope", True), "rescale_missing"),
+    "positions off by 0.9e-4 of a gap": (jitter, RIGHT),
+    "directions off by 0.5e-4": (jitter_directions, RIGHT),
+    "garbage above the stored bits": (garbage_above, RIGHT),
+    "nothing": (nothing, RIGHT),
+}
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory) -> list[Dataset]:
+    """The real chest CT, all slices and of each every fourth pixel; a made series where it is missing."""
+    archive = SHARED / "ct-chest-dicom.zip"
+    if not archive.exists():
+        return [make_slice(i, pixels) for i, pixels in enumerate(scan(20, 16, 12))]
+    with zipfile.ZipFile(archive) as file:
+        names = [name for name in file.namelist() if not name.endswith("/")]
+        images = [pydicom.dcmread(io.BytesIO(file.read(name))) for name in names]
+    images.sort(key=lambda image: image.ImagePositionPatient[2])
+    for image in images:
+        with_pixels(image, pixels_of(image)[100:400:4, 100:420:4])
+        image.PixelSpacing = [4 * step for step in image.PixelSpacing]
+    return images
+
+
+def expected_of(slices: list[Dataset]) -> np.ndarray:
+    """(D, H, W) Hounsfield units, from the numbers in the files alone."""
+    return np.stack([pixels_of(image).astype(np.int32) * int(image.RescaleSlope) - 1024 for image in slices])
+
+
+def put(raw: Path, slices: list[Dataset]) -> None:
+    raw.mkdir(parents=True)
+    for name, image in zip(np.random.default_rng(0).permutation(len(slices)), slices, strict=True):
+        image.save_as(raw / f"{name:03d}.dcm", enforce_file_format=True)
+
+
+def write_healthy(raw: Path) -> None:
+    """A second series, so that there always is a case."""
+    write_series(raw / "y" / "healthy", scan(5, 9, 9), series="healthy", patient="Roe")
+
+
+def spoilt_case(done: Ingested) -> np.ndarray | None:
+    found = [p[0] for p, label in zip(done.pixels, done.table["label"], strict=True) if label == "x"]
+    assert len(found) < 2
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_gives_the_right_volume_or_the_right_reason(fault, series, tmp_path):
+    spoil, outcome = FAULTS[fault]
+    spoilt = copy.deepcopy(series)
+    spoil(spoilt)
+    put(tmp_path / "raw" / "x", spoilt)
+    write_healthy(tmp_path / "raw")
+    kept = {}
+    try:
+        done = ingest(tmp_path / "raw", tmp_path / "out")
+        volume = spoilt_case(done)
+        kept = done.counts["rejected"]
+    except UserError as error:  # the class is without a case: the list says why
+        assert "no case of class 'x'" in str(error)
+        volume = None
+        kept = dict.fromkeys(
+            line.split(",")[2] for line in (tmp_path / "out" / "rejected.csv").read_text().splitlines()[1:]
+        )
+    if outcome == RIGHT:
+        assert volume is not None and volume.dtype == np.int16
+        assert np.array_equal(volume, expected_of(series))
+    elif outcome == "float32":
+        assert volume is not None and volume.dtype == np.float32
+        assert np.array_equal(volume, expected_of(spoilt))
+    else:
+        assert volume is None
+        assert outcome in kept
+
+
+def test_two_series_in_a_folder_are_two_volumes(series, tmp_path):
+    other = copy.deepcopy(series)
+    for image in other:
+        image.SeriesInstanceUID, image.SOPInstanceUID = "1.2.3", generate_uid()
+        with_pixels(image, pixels_of(image)[::-1])
+    put(tmp_path / "raw" / "x", [*series, *other])
+    done = ingest(tmp_path / "raw", tmp_path / "out")
+    assert {pixels.tobytes() for pixels in done.pixels} == {
+        expected_of(one).astype(np.int16).tobytes() for one in (series, other)
+    }
+    assert done.counts["groups"] == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>gone</html>", "cut in its header", "cut in its pixels"])
+@pytest.mark.parametrize("at", [0, MIDDLE, -1])
+def test_a_file_that_cannot_be_read_rejects_the_series_it_may_belong_to(content, at, series, tmp_path):
+    put(tmp_path / "raw" / "x", series)
+    write_healthy(tmp_path / "raw")
+    path = sorted((tmp_path / "raw" / "x").iterdir(), key=lambda p: pydicom.dcmread(p).ImagePositionPatient[2])[at]
+    whole = path.read_bytes()
+    path.write_bytes(content if isinstance(content, bytes) else whole[:700] if "header" in content else whole[:-9])
+    with pytest.raises(UserError, match="no case of class 'x'"):
+        ingest(tmp_path / "raw", tmp_path / "out")
+    rejected = pd.read_csv(tmp_path / "out" / "rejected.csv", keep_default_na=False)
+    others = rejected[rejected["reason"] == "unreadable_slice"]
+    assert len(others) == len(series) - 1
+    assert others["detail"].str.contains(f"x/{path.name}").all()
+
+
+def test_phases_at_one_place_can_be_split_into_volumes(series, tmp_path):
+    spoilt = copy.deepcopy(series)
+    set_all(AcquisitionNumber=1)(spoilt)
+    four_dimensional(spoilt)
+    put(tmp_path / "raw" / "x", spoilt)
+    done = ingest(tmp_path / "raw", tmp_path / "out", split_4d=True)
+    half = len(series)
+    assert {p.tobytes() for p in done.pixels} == {
+        expected_of(phase).astype(np.int16).tobytes() for phase in (spoilt[:half], spoilt[half:])
+    }
+    assert done.counts["groups"] == 1
+
+
+def test_padding_is_air(tmp_path):
+    def spoil(slices: list[Dataset]) -> None:
+        for image in slices:
+            image.PixelPaddingValue = 63536
+            stored = pixels_of(image).copy()
+            stored[0, 0] = 63536
+            with_pixels(image, stored)
+
+    pixels = write_series(tmp_path / "raw" / "a", spoil=spoil)
+    done = ingest(tmp_path / "raw", tmp_path / "out")
+    assert (done.pixels[0][0, :, 0, 0] == -1000).all()
+    assert np.array_equal(done.pixels[0][0, :, 1:], pixels[:, 1:])
+
+
+def test_what_is_no_picture_is_counted_by_its_sop_class(tmp_path):
+    write_series(tmp_path / "raw" / "a")
+    other = make_slice(0, scan(1)[0])
+    other.SOPClassUID = SegmentationStorage
+    other.save_as(tmp_path / "raw" / "a" / "segmentation", enforce_file_format=True)
+    done = ingest(tmp_path / "raw", tmp_path / "out")
+    assert done.counts["ignored"] == {"Segmentation Storage": 1}
+    assert done.counts["cases"] == 1
+
+
+def test_files_without_preamble_or_meta_header_are_read(tmp_path):
+    pixels = write_series(tmp_path / "raw" / "a")
+    for path in (tmp_path / "raw" / "a").iterdir():
+        image = pydicom.dcmread(path)
+        del image.file_meta
+        image.preamble = None
+        image.save_as(path, implicit_vr=False, little_endian=True)
+    assert not any(path.read_bytes()[128:132] == b"DICM" for path in (tmp_path / "raw" / "a").iterdir())
+    done = ingest(tmp_path / "raw", tmp_path / "out")
+    assert np.array_equal(done.pixels[0][0], pixels)
