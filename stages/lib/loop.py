@@ -24,8 +24,8 @@ def fit(run: Run, task: Task, resume: Resume, stop: Stop) -> None:
     while run.epoch <= task.params.epochs and not out_of_patience(run, task.params.patience):
         started = time.perf_counter()
         stopped = train_epoch(run, task, resume, stop)
-        validation = {} if stopped else evaluate(run.judged, task, stop)
-        if stopped or stop:
+        validation = None if stopped else evaluate(run.judged, task, stop)
+        if validation is None:
             resume.save(run.state())
             stop.leave()
         finish_epoch(run, task, validation)
@@ -57,8 +57,8 @@ def train_epoch(run: Run, task: Task, resume: Resume, stop: Stop) -> bool:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, task: Task, stop: Stop) -> Row:
-    """Loss and accuracy over the validation split; nothing if there is none, or when asked to stop."""
+def evaluate(model: nn.Module, task: Task, stop: Stop) -> Row | None:
+    """Loss and accuracy over the validation split, if it has any case; None if it left early, asked to stop."""
     samples = len(task.validation.y)
     if samples == 0:
         return {}
@@ -72,9 +72,12 @@ def evaluate(model: nn.Module, task: Task, stop: Stop) -> Row:
         with devices.autocast(task.device, task.params.precision):
             logits = model(x)
         sums += torch.stack(weighted_sums(logits.float(), losses.targets(y, len(task.classes)), task))
-        if stop and task.world.size == 1:
-            return {}
-    loss, correct = distributed.add_up(task.world, [], sums).tolist()
+        if stop:
+            break
+    stopping = torch.tensor([float(bool(stop))], device=task.device)
+    loss, correct, stops = distributed.add_up(task.world, [], torch.cat([sums, stopping])).tolist()
+    if stops:
+        return None
     return {"loss": loss / float(task.class_weights[task.validation.y].sum()), "accuracy": correct / samples}
 
 

@@ -5,19 +5,34 @@ from pathlib import Path
 
 import torch
 
-from stages.lib import batches, checkpoint, devices, keyed, losses, networks, normalising, optimizers, run, tensors
+from stages.lib import (
+    batches,
+    checkpoint,
+    devices,
+    keyed,
+    losses,
+    networks,
+    normalising,
+    optimizers,
+    run,
+    shared_layers,
+    tensors,
+)
 from stages.lib.checkpoint import Recipe
 from stages.lib.distributed import World
 from stages.lib.errors import UserError
 from stages.lib.params.train import TrainParams
 from stages.lib.run import Run
 from stages.lib.schedules import Schedule
+from stages.lib.shared_layers import Place
 from stages.lib.step import Task
 
 SEEN_SAMPLES = 256  # of the training split, for networks that look before they learn
 
 
-def prepare(dataset_h5: Path, params: TrainParams, dataset: str) -> tuple[Task, Recipe]:
+def prepare(
+    dataset_h5: Path, params: TrainParams, dataset: str, device: torch.device, world: World
+) -> tuple[Task, Recipe]:
     """Reads what is to be learnt, and says what model is to learn it.
 
     Raises:
@@ -38,9 +53,8 @@ def prepare(dataset_h5: Path, params: TrainParams, dataset: str) -> tuple[Task, 
         raise UserError(f"train.loss.class_weights: {error}") from None
     normalise = normalising.arguments(params.normalise, about, train.x)
     recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, asdict(about))
-    device = devices.choose(params.device)
     keys = keyed.case_keys(train.cases)
-    return Task(dataset, params, about.classes, train, validation, keys, weights, device, World()), recipe
+    return Task(dataset, params, about.classes, train, validation, keys, weights, device, world, Place()), recipe
 
 
 def begin(task: Task, recipe: Recipe) -> Run:
@@ -69,4 +83,6 @@ def begin(task: Task, recipe: Recipe) -> Run:
     schedule = Schedule(params.schedule, optimizer, params.epochs, steps)
     scaler = torch.amp.GradScaler(task.device.type, enabled=params.precision == "float16")
     averaged = run.average_of(model) if params.average is not None else None
+    if task.world.size > 1:
+        shared_layers.share(model.network, task.place)
     return Run(model, optimizer, schedule, scaler, averaged)

@@ -13,6 +13,7 @@ from stages.lib.distributed import World
 from stages.lib.errors import UserError
 from stages.lib.params.train import TrainParams
 from stages.lib.run import Row, Run, update_average
+from stages.lib.shared_layers import Place
 from stages.lib.tensors import Split
 
 
@@ -29,6 +30,7 @@ class Task:
     class_weights: Tensor  # (classes,)
     device: torch.device
     world: World
+    place: Place  # of this process's samples in the batch
 
 
 def train_batch(run: Run, task: Task, rows: np.ndarray, stopping: bool) -> Row:
@@ -80,7 +82,9 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray, stopping: bool = Fa
     total_weight = float((shares @ task.class_weights).sum())
     sums = torch.zeros(2, device=task.device)  # loss, correct
     for part in range(params.accumulate):
-        mine = batches.share(batches.share(np.arange(len(rows)), part, params.accumulate), world.rank, world.size)
+        of_all = batches.share(np.arange(len(rows)), part, params.accumulate)
+        mine = batches.share(of_all, world.rank, world.size)
+        task.place.start, task.place.total = len(of_all) * world.rank // world.size, len(of_all)
         x = samples(run, task, drawn, mine)
         with devices.autocast(task.device, params.precision):
             logits = run.model.network(x)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Stop:
@@ -16,7 +16,7 @@ class Stop:
     def __bool__(self) -> bool:
         return self.signal is not None
 
-    def leave(self) -> None:
+    def leave(self) -> NoReturn:
         """Ends the process as the signal would have."""
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt

@@ -178,6 +178,9 @@ class TrainParams:
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto: the first CUDA device where there is one, else the CPU; or cpu, cuda, cuda:N, mps."""
 
+    processes: Count = 1
+    """Processes on this machine that share the work, one a CUDA device where there are any."""
+
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     """What the network computes in; weights stay float32, and float16's gradients are scaled."""
 
@@ -197,7 +200,8 @@ class TrainParams:
     """Of the weights, the order of the samples, augmentation and dropout."""
 
     threads: Threads = 2
-    """Threads in an operation; 0 is as many as there are cores. Another number gives other last bits."""
+    """Threads in an operation, of all processes together; 0 is as many as there are cores. Another number gives other
+    last bits."""
 
     portable: bool = False
     """Pin the instruction set to AVX2, so that the bytes are those of any x86-64 machine that has it."""

@@ -1,0 +1,51 @@
+"""Real processes of this machine, over gloo; slow to start, so each test asks several things of its runs."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import psutil
+
+from tests.test_train import LEARNS, train_on
+
+NETWORK = {"name": "convolutional", "arguments": {"norm": "BatchNorm", "dropout": 0.3}}
+ONE = LEARNS | {"epochs": 6, "network": NETWORK, "batch_size": 7, "augment": {"shift": [1], "mixup": 0.2}, "threads": 2}
+TWO = ONE | {"processes": 2}
+
+RUN = """
+import sys, torch
+from pathlib import Path
+from tests.test_distributed import TWO
+from tests.test_train import train_on
+
+if __name__ == "__main__":
+    train_on(Path(sys.argv[1]), Path(sys.argv[2]), TWO)
+"""
+
+
+def test_two_processes_give_the_losses_of_one_and_the_bytes_of_two_with_a_worker_lost(images_h5, tmp_path):
+    _, _, one = train_on(images_h5, tmp_path / "one", ONE)
+    _, _, two = train_on(images_h5, tmp_path / "two", TWO)
+    pd.testing.assert_frame_equal(one, two, atol=1e-4, rtol=1e-4)
+
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    with subprocess.Popen([sys.executable, script, images_h5, tmp_path / "broken"], env=environment) as run:
+        lose_a_worker(run, tmp_path / "broken" / ".resume" / "state.pt")
+        assert run.wait(120) == 0
+    for out in ("model.pt", "history.csv", "train.json"):
+        assert (tmp_path / "broken" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
+
+
+def lose_a_worker(run, state):
+    """Kills one of the training processes once there is a checkpoint."""
+    while not state.exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    parents = psutil.Process(run.pid).children(recursive=True)
+    workers = [process for process in parents if "spawn_main" in " ".join(process.cmdline())]
+    assert len(workers) == 2
+    workers[1].kill()
