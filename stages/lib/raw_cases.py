@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import xxhash
 
 from stages.lib import raw_files, readers
 from stages.lib.errors import UserError
 from stages.lib.identifiers import OPEN
+from stages.lib.inspection import Inspection, inspect_file
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.readers.colour import converted
-from stages.lib.readers.contract import Case, Ignored, Inspected, Options, Rejected
+from stages.lib.readers.contract import Case, Inspected, Options, Rejected
 
 
 class RawCase(NamedTuple):
@@ -42,36 +42,21 @@ def read_cases(names: Sequence[str], kind: Literal["images", "volumes"], channel
     """
     options = Options(check(IngestParams, {"kind": kind}), OPEN)
     files = _files(names)
-    inspected, troubles = _inspect(files, options)
+    inspection = Inspection()
+    for path in files:
+        inspection.add(path, inspect_file(path, options))
     cases: list[tuple[str, Case]] = []
-    for reader, accepted in inspected.items():
-        assembly = readers.reader(reader).assemble(accepted, options)
+    refused = list(inspection.refused)
+    for reader, accepted in inspection.accepted.items():
+        assembly = readers.reader(reader).assemble(accepted, inspection.refused, options)
         cases += [(reader, case) for case in assembly.cases]
-        refused = (refusal for refusal in assembly.refused if not refusal.ignored)
-        troubles += [RawCase(_named(r.paths), trouble=_said(r.reason, r.detail)) for r in refused]
+        refused += assembly.refused
     place = {path: i for i, path in enumerate(files)}
     for reader, case in sorted(cases, key=lambda entry: min(place[file.path] for file in entry[1].files)):
         yield _read(reader, case, channels, options)
-    yield from troubles
-
-
-def _inspect(files: Sequence[str], options: Options) -> tuple[dict[str, list[Inspected]], list[RawCase]]:
-    """The files by their readers, and those that no reader takes."""
-    inspected: dict[str, list[Inspected]] = {}
-    troubles = []
-    for path in files:
-        try:
-            content = Path(path).read_bytes()
-            reader = readers.recognise(content)
-            facts = readers.reader(reader).inspect(content, options)
-            inspected.setdefault(reader, []).append(Inspected(path, xxhash.xxh3_128_hexdigest(content), *facts))
-        except Ignored:
-            continue
-        except Rejected as error:
-            troubles.append(RawCase(path, trouble=_said(error.reason, error.detail)))
-        except Exception as error:  # a file may be damaged in any way, and decoders have as many exceptions
-            troubles.append(RawCase(path, trouble=_said("unreadable", f"{type(error).__name__}: {error}")))
-    return inspected, troubles
+    for refusal in refused:
+        if not refusal.ignored:
+            yield RawCase(_named(refusal.paths), trouble=_said(refusal.reason, refusal.detail))
 
 
 def _files(names: Sequence[str]) -> list[str]:
