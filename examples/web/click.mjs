@@ -1,0 +1,54 @@
+// Clicks through the page in headless Chromium, for tests/test_web.py:
+//
+//   node click.mjs CHROMIUM URL MODEL FILE...
+//
+// Prints JSON: for each file, what the page says and the percentages it shows. The last half of the files is dropped,
+// the first half chosen.
+import fs from "node:fs";
+import path from "node:path";
+import puppeteer from "puppeteer-core";
+
+const [executablePath, url, model, ...files] = process.argv.slice(2);
+const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
+try {
+  const page = await browser.newPage();
+  const strange = [];
+  page.on("request", (request) => {
+    const address = new URL(request.url());
+    if (address.protocol.startsWith("http") && address.host !== new URL(url).host) strange.push(request.url());
+  });
+  await page.goto(url);
+  const say = () => page.$eval("#message", (element) => element.textContent);
+  const settled = async (before) =>
+    page.waitForFunction((text) => document.getElementById("message").textContent !== text, {}, before);
+
+  let before = await say();
+  await (await page.$("#model")).uploadFile(model);
+  await settled(before);
+  const answers = [];
+  for (const [i, file] of files.entries()) {
+    await page.evaluate(() => (document.getElementById("message").textContent = "waiting"));
+    if (i < files.length / 2) {
+      await (await page.$("#picture")).uploadFile(file);
+    } else {
+      await page.evaluate((name, base64) => {
+        const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytes], name));
+        document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+      }, path.basename(file), fs.readFileSync(file).toString("base64"));
+    }
+    await settled("waiting");
+    const tables = await page.$$eval("#answers table", (found) =>
+      found.map((table) =>
+        [...table.rows].map((row) => ({
+          class: row.cells[0].textContent,
+          percent: row.cells[1].textContent,
+          probability: Number(row.dataset.probability),
+        }))));
+    answers.push({ file, message: await say(), tables });
+  }
+  console.log(JSON.stringify({ answers, strange }));
+} finally {
+  await browser.close();
+}
