@@ -106,12 +106,16 @@ def test_a_test_set_that_changed_is_said_plainly_and_compared_where_it_overlaps(
     assert "Case by case, on the 200 cases in both" in text
 
 
-def test_test_sets_without_a_common_case_are_not_compared_case_by_case(project):
+def test_test_sets_with_few_common_cases_are_judged_by_all_of_them_and_that_is_said(project):
     project.dataset("digits", cases=range(1000, 1300), wrong=range(1000, 1300, 3))
+    project.dataset("phantoms", cases=range(200, 500), wrong=range(200, 500, 3), groups_of=2)
     project.commit()
     found = report(project)
-    assert "digits: not to be compared, the test sets share no case" in page.verdict(found)
-    assert [gate["why"] for gate in found["gates"] if gate["dataset"] == "digits"] == ["worse"]  # of two sets of cases
+    said = page.verdict(found)
+    assert "digits: worse on two test sets of 300 and 300 cases that share 0 cases (accuracy 0.95 -> 0.6667)" in said
+    assert "phantoms: worse on two test sets of 300 and 300 cases that share 100 cases" in said
+    assert [gate["passed"] for gate in found["gates"]] == [True, False, False]
+    assert "too few to judge by" in page.render(found, "")
 
 
 def test_changed_labels_are_counted_and_both_models_judged_by_the_new_ones(project):

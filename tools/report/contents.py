@@ -73,11 +73,13 @@ def _state(name: str, before: Snapshot, after: Snapshot) -> str:
 
 
 def compare_split(old: Results, new: Results, split: str) -> dict[str, Any]:
-    """One split's scores: of all its cases, and case by case on those that both revisions have."""
+    """One split's scores: of all its cases, and case by case on those that both have; `judged` says which counts."""
     then, now = old.split(split), new.split(split)
     both = comparison.shared(then, now)
     relabelled = int((both[0]["label"] != both[1]["label"]).sum())
-    facts = {"cases": [len(then), len(now)], "shared": len(both[0]), "relabelled": relabelled}
+    # A few shared cases show little; then all of them speak, though the change may be the cases' and not the model's.
+    judged = "case_by_case" if 2 * len(both[0]) >= max(len(then), len(now)) else "all"
+    facts = {"cases": [len(then), len(now)], "shared": len(both[0]), "relabelled": relabelled, "judged": judged}
     if then.equals(now):
         return facts | {"identical": True, "all": {}, "case_by_case": {}, "by_new_labels": {}, "flips": []}
     whole = len(both[0]) == len(then) == len(now)

@@ -63,7 +63,7 @@ def _no_worse(gate: str, dataset: str, name: str, found: dict[str, Any]) -> Gate
         return Gate(gate, dataset, False, f"no_worse is for scores of test or validation, not for {name}")
     if compared["identical"] and score in SCORES:
         return Gate(gate, dataset, True, "the same predictions")
-    changes = compared["case_by_case"] or compared["all"]  # without a shared case, of two sets of cases
+    changes = compared[compared["judged"]]
     if score not in changes:
         return Gate(gate, dataset, False, f"{split} has no score {score} to compare{_nearest(score, SCORES)}")
     return Gate(gate, dataset, changes[score]["verdict"] != "worse", changes[score]["verdict"])

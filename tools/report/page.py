@@ -36,16 +36,24 @@ def _sentence(found: dict[str, Any]) -> str:
     if compared is None:
         score = found.get("test", {}).get(found["score"])
         return _short(found) + (f", {found['score']} {number(score)}" if score is not None else "")
-    if not compared["shared"]:
-        return "not to be compared, the test sets share no case"
-    cases = plural(compared["shared"], "case")
     if compared["identical"]:
-        return f"the same predictions of all {cases}"
-    change = compared["case_by_case"][found["score"]]
+        return f"the same predictions of all {plural(compared['shared'], 'case')}"
+    change = _judged(found)
+    if change is None:
+        return "no test case to compare"
+    cases = plural(compared["shared"], "case")
+    if compared["judged"] == "all":
+        cases = f"two test sets of {compared['cases'][0]:,} and {compared['cases'][1]:,} cases that share {cases}"
     figures = f"{found['score']} {number(change['old'])} -> {number(change['new'])}"
     if change["verdict"] == "no difference":
-        return f"no difference that {cases} can show ({figures}; {signed(change['smallest'])[1:]} would show)"
+        return f"no difference that {cases} can show ({figures}; {number(change['smallest'])} would show)"
     return f"{change['verdict']} on {cases} ({figures})"
+
+
+def _judged(found: dict[str, Any]) -> dict[str, Any] | None:
+    """The change of the score that the verdict is about, on the cases that it is about."""
+    compared = found["comparison"]["test"]
+    return compared[compared["judged"]].get(found["score"])
 
 
 def _short(found: dict[str, Any]) -> str:
@@ -60,7 +68,8 @@ def _short(found: dict[str, Any]) -> str:
     compared = found["comparison"]["test"]
     if compared["identical"]:
         return "the same predictions"
-    return compared["case_by_case"][found["score"]]["verdict"] if compared["shared"] else "not to be compared"
+    change = _judged(found)
+    return change["verdict"] if change else "no test case to compare"
 
 
 def _compared(report: dict[str, Any]) -> str:
@@ -167,6 +176,8 @@ def _scores(found: dict[str, Any]) -> list[str]:
     if not whole:
         parts[0] += f"\n\nThe two test sets are not the same: of {test['cases'][0]:,} and {test['cases'][1]:,} cases, "
         parts[0] += f"{test['shared']:,} are in both."
+        if test["judged"] == "all":
+            parts[0] += " That is too few to judge by, so the verdict is that of all cases: model and cases in one."
         parts += [_score_table(f"Case by case, on the {plural(test['shared'], 'case')} in both", test["case_by_case"])]
     if test["relabelled"]:
         parts += [

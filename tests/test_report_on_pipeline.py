@@ -1,0 +1,91 @@
+"""The report on real trainings: a harmless change, an improvement and a regression are told apart."""
+
+import importlib
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.lib import command, params
+from tests.made_project import Project
+from tools.report import contents, page, revisions
+
+ROOT = Path(__file__).parent.parent
+STAGES = ("sample", "ingest", "split", "statistics", "dataset", "train", "validate", "export")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:_NoneStep.value:DeprecationWarning",  # inside dvc
+    "ignore::FutureWarning:torch",  # torch.jit is deprecated and works
+)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A clone of this project with the digits alone, whose stages run in this process."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
+    clone = object.__new__(Project)
+    clone.root = tmp_path / "clone"
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file() and not name.startswith(("metrics/", "tests/", "dvc.lock")):
+            (clone.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, clone.root / name)
+    clone.git("init", "-q", "-b", "main")
+    monkeypatch.chdir(clone.root)
+    clone.params = {"datasets": {"digits": {stage: {} for stage in STAGES}}}
+    clone.params["datasets"]["digits"] |= {"sample": {"source": "digits"}, "ingest": {"identifiers": "open"}}
+    clone.params["datasets"]["digits"]["validate"] = {"resamples": 0, "worst": 1}
+    clone.params["report"] = {"gates": ["fresh", "test.accuracy no_worse"]}
+    pipeline = YAML(typ="safe").load(Path("dvc.yaml"))
+    pipeline["stages"]["sample"]["foreach"] = ["digits"]
+    YAML().dump(pipeline, Path("dvc.yaml"))
+    return clone
+
+
+def rebuild(project, since, until="validate"):
+    """Runs the stages from one to another, as dvc repro would, and commits."""
+    YAML().dump(project.params, project.root / "params.yaml")
+    checked = params.load(Path("params.yaml"))
+    for stage in STAGES[STAGES.index(since) : STAGES.index(until) + 1]:
+        main = importlib.import_module(f"stages.{stage}").main
+        main(**command.arguments(main, stage, "digits", checked.section("digits", stage)))
+    return project.commit(since)
+
+
+def verdict(project, base, head):
+    """What is said of digits, and whether it passes."""
+    report = contents.gather(*revisions.resolve_pair(project.root, base, head))
+    assert report["stale"] == {}
+    return page.verdict(report), report["passed"]
+
+
+def test_a_seed_an_improvement_and_a_regression_are_told_apart(project):
+    learning = {"lr": 0.05, "optimizer": {"arguments": {"momentum": 0.9, "nesterov": True}}, "batch_size": 32}
+    train = project.params["datasets"]["digits"]["train"]
+    train.update(learning | {"epochs": 1})
+    undertrained = rebuild(project, "sample", "export")  # export.json is needed, and takes no part in a verdict
+    train["epochs"] = 12
+    trained = rebuild(project, "train")
+    train["seed"] = 1
+    reseeded = rebuild(project, "train")
+    train["seed"] = 0
+    shuffle_a_tenth(project.root / "data/raw/digits/labels.csv")
+    shuffled = rebuild(project, "ingest")
+
+    said, passed = verdict(project, undertrained, trained)
+    assert passed and "digits: better on 272 cases" in said
+    said, passed = verdict(project, trained, reseeded)
+    assert passed and "digits: no difference that 272 cases can show" in said
+    said, passed = verdict(project, trained, shuffled)  # the split is stratified by label: other cases are tested
+    assert not passed and "digits: worse on two test sets" in said
+
+
+def shuffle_a_tenth(labels_csv):
+    header, *rows = labels_csv.read_text().splitlines()
+    chosen = random.Random(0).sample(range(len(rows)), len(rows) // 10)
+    labels = [rows[i].split(",")[1] for i in chosen]
+    random.Random(1).shuffle(labels)
+    for i, label in zip(chosen, labels, strict=True):
+        rows[i] = f"{rows[i].split(',')[0]},{label}"
+    labels_csv.write_text("\n".join([header, *rows]) + "\n")
