@@ -28,13 +28,8 @@ TINY = {
 def run(folder: Path, *command: str) -> str:
     """Runs a command in a copy of the project, as `make` would: the environment's own programs come first."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {
-        "PATH": path,
-        "DVC_NO_ANALYTICS": "1",
-        "GIT_AUTHOR_NAME": "t",
-        "GIT_COMMITTER_NAME": "t",
-    }
-    environment |= {"GIT_AUTHOR_EMAIL": "t@example.org", "GIT_COMMITTER_EMAIL": "t@example.org"}
+    person = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = os.environ | person | {"PATH": path, "DVC_NO_ANALYTICS": "1"}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=400, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
