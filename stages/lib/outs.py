@@ -22,7 +22,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Works for files and folders. When the block raises, `path` is as it was and the partial is gone.
     """
-    partial = path.with_name(path.name + ".partial")
+    # The ending stays: torch and others tell formats by it.
+    partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove(partial)  # of a run that was killed
     try:
