@@ -2,7 +2,7 @@
 
     no_nodule     vessels alone
     solid         a soft-tissue ball of 40 HU
-    calcified     the same ball around a dense core of 350 HU
+    calcified     the same ball around a dense core of 500 HU
 
 All classes draw body, spacing, vessels and noise from the same distributions, and the few voxels of a nodule move a
 scan's mean by far less than it differs between patients, so the mean intensity tells nothing.
@@ -18,7 +18,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 CLASSES = ("no_nodule", "solid", "calcified")
 ROWS = 48  # and columns
-AIR, FAT, LUNG, TISSUE, CALCIUM, BONE = -1000, -90, -850, 40, 350, 500  # HU
+AIR, FAT, LUNG, TISSUE, CALCIUM, BONE = -1000, -90, -850, 40, 500, 600  # HU
 NOISE = 30  # HU, standard deviation
 SLOPE, INTERCEPT = 1, -1024  # stored value to HU
 
@@ -80,7 +80,7 @@ def draw_body(rng: np.random.Generator, label: str) -> tuple[float, list[Ellipso
             centre = lung.centre + rng.uniform(-0.6, 0.6, 3) * lung.radii
             vessels.append(Ellipsoid(centre, np.array([0.5 * length, 4.5, 4.5]), TISSUE))
     # Drawn for every class, so that the classes' bodies come from the same stream of numbers.
-    lung, radius = lungs[rng.integers(2)], rng.uniform(13, 17)
+    lung, radius = lungs[rng.integers(2)], rng.uniform(15, 19)
     centre = lung.centre + rng.uniform(-0.5, 0.5, 3) * lung.radii
     solid, core = (Ellipsoid(centre, np.full(3, r), hu) for r, hu in ((radius, TISSUE), (0.65 * radius, CALCIUM)))
     nodule = {"no_nodule": [], "solid": [solid], "calcified": [solid, core]}[label]
