@@ -1,9 +1,6 @@
-import functools
-import http.server
 import json
 import shutil
 import subprocess
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +14,10 @@ from stages.lib.exported import onnx
 from stages.lib.exported.program import Program
 from stages.lib.geometry import Geometry
 from tests.conftest import write_dataset_h5, write_model_pt
+from tools import agree
 
 WEB = Path(__file__).parents[1] / "examples" / "web"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM = agree.chromium()
 pytestmark = [
     pytest.mark.skipif(not (CHROMIUM and shutil.which("node")), reason="chromium and node are not installed"),
     pytest.mark.skipif(not (WEB / "node_modules").is_dir(), reason="run `npm ci --prefix examples/web` first"),
@@ -37,16 +35,8 @@ GEOMETRY = {
 @pytest.fixture
 def page():
     """The page's address, from a server of its own."""
-    handler = functools.partial(QuietHandler, directory=str(WEB))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
+    with agree.served(WEB) as address:
+        yield address
 
 
 def click(page, model, files):

@@ -1,0 +1,68 @@
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from stages import dataset, export, ingest, sample, split, statistics, train, validate
+from stages.lib import command, params
+from stages.lib.errors import UserError
+from tools import agree
+
+SECTIONS = {
+    "ingest": {"identifiers": "open", "workers": 1},
+    "split": {},
+    "statistics": {},
+    "dataset": {},
+    "train": {"network": {"name": "fully_connected"}, "epochs": 2},
+    "validate": {"resamples": 20},
+    "export": {},
+}
+
+
+def run_chain(root):
+    """All stages for root/data/raw/small, in this process."""
+    paths = {}
+    stages = (ingest, split, statistics, dataset, train, validate, export)
+    for stage in stages:
+        name = stage.__name__.removeprefix("stages.")
+        section = params.check(params.SECTIONS[name], SECTIONS[name])
+        arguments = command.arguments(stage.main, name, "small", section)
+        arguments = {k: root / v if k not in ("params", "dataset") else v for k, v in arguments.items()}
+        stage.main(**arguments)
+        paths |= arguments
+    return paths
+
+
+def write_pictures(raw):
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        folder = raw / ("bright" if i % 2 else "dark")
+        folder.mkdir(parents=True, exist_ok=True)
+        size = rng.integers(9, 30, 2)
+        pixels = rng.integers(0, 100, size) + (120 if i % 2 else 0)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+
+
+@pytest.mark.parametrize("kind", ["pictures of mixed sizes", "series"])
+def test_raw_files_get_validations_probabilities_from_every_exported_file(tmp_path, monkeypatch, kind):
+    raw = tmp_path / "data/raw/small"
+    if kind == "series":
+        sample.main(raw, params.check(params.SampleParams, {"source": "phantoms", "patients": 30}))
+    else:
+        write_pictures(raw)
+    paths = run_chain(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda name: None)  # test_cpp and test_web are about those
+    given = raw, paths["dataset_h5"], paths["predictions_csv"], paths["model_onnx"].parent
+    table = agree.compare(*given)
+    assert len(table) == 3 and (table["cases"] >= 5).all()
+    assert (table["largest difference"] < 1e-5).all()
+
+    wrong = pd.read_csv(paths["predictions_csv"])
+    wrong.iloc[-1, -1] += 0.5
+    wrong.to_csv(paths["predictions_csv"], index=False)
+    assert (agree.compare(*given)["largest difference"] > 0.4).all()
+    shutil.rmtree(next(path for path in raw.iterdir() if path.is_dir()))
+    with pytest.raises(UserError, match="was it changed after ingest"):
+        agree.compare(*given)

@@ -1,0 +1,143 @@
+"""Holds every way to run a model against validation's predictions.csv, from raw file to percentages.
+
+    python -m tools.agree digits
+
+The test split's first cases are found again among the raw files, brought to the model's shape, and given to each
+exported file in its own runtime, to the C++ program, and to the web page in headless Chromium, where CMake, node and
+Chromium are installed. Exits 1 when a probability differs by more than 1e-4.
+"""
+
+import argparse
+import functools
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from stages.lib import command, tensors
+from stages.lib.errors import UserError
+from stages.lib.exported import FORMATS, open_model
+from stages.lib.predictions import COLUMNS
+from stages.lib.raw_cases import RawCase
+from tools import predict
+
+CASES = 50
+TOLERANCE = 1e-4
+ROOT = Path(__file__).parents[1]
+CPP, WEB = ROOT / "examples" / "cpp", ROOT / "examples" / "web"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.agree", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("dataset", help="a block of params.yaml's `datasets` that has been exported")
+    dataset = parser.parse_args().dataset
+    try:
+        paths = command.stage_paths("ingest", dataset) | command.stage_paths("export", dataset)
+        paths |= command.stage_paths("validate", dataset)
+        table = compare(paths["raw"], paths["dataset_h5"], paths["predictions_csv"], paths["model_onnx"].parent)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    print(table.to_string(index=False))
+    sys.exit(0 if (table["largest difference"] <= TOLERANCE).all() else 1)
+
+
+def compare(raw: Path, dataset_h5: Path, predictions_csv: Path, models: Path) -> pd.DataFrame:
+    """A row a way to run the model: how many cases it was asked, and its largest difference."""
+    cases, wanted = test_cases(raw, dataset_h5, predictions_csv, open_model(models / "model.onnx")[1])
+    ways: dict[str, Callable[[], np.ndarray]] = {
+        f"tools.predict model{suffix}": functools.partial(by_file, models / f"model{suffix}", cases)
+        for suffix in FORMATS
+    }
+    if shutil.which("cmake"):
+        ways["C++ program"] = functools.partial(by_program, models / "model.torchscript", cases)
+    if chromium() and shutil.which("node") and (WEB / "node_modules").is_dir():
+        ways["web page"] = functools.partial(by_page, models / "model.onnx", cases)
+    rows = [(name, len(cases), float(np.abs(way() - wanted).max())) for name, way in ways.items()]
+    return pd.DataFrame(rows, columns=["way", "cases", "largest difference"])
+
+
+def test_cases(raw: Path, dataset_h5: Path, predictions_csv: Path, facts: dict) -> tuple[list[RawCase], np.ndarray]:
+    """The raw files that are the first test cases, at the model's shape, and what validation says of them, (N, K)."""
+    split = tensors.read_split(dataset_h5, "test")
+    said = pd.read_csv(predictions_csv, dtype={"case": str}).set_index("case").iloc[:, len(COLUMNS) - 1 :]
+    rows = {np.array(x).tobytes(): i for i, x in enumerate(split.x[:CASES])}
+    found = {}
+    for case in predict.shaped([str(raw)], facts):
+        if case.pixels is not None and (i := rows.get(case.pixels.tobytes())) is not None:
+            found[i] = case
+    if len(found) < len(rows):
+        raise UserError(f"{len(rows) - len(found)} test cases are not among {raw}: was it changed after ingest?")
+    order = sorted(found)
+    return [found[i] for i in order], said.loc[[split.cases[i] for i in order]].to_numpy(float)
+
+
+def stacked(cases: Sequence[RawCase]) -> np.ndarray:  # (N, C, *size)
+    return np.stack([case.pixels for case in cases if case.pixels is not None])
+
+
+def by_file(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
+    answers = predict.answer(open_model(model)[0], cases)
+    return np.stack([one.probabilities for one in answers if one.probabilities is not None])
+
+
+def by_program(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
+    """Builds examples/cpp and asks it about the raw numbers."""
+    classes = open_model(model)[1]["classes"]
+    with tempfile.TemporaryDirectory() as folder:
+        build, samples = Path(folder) / "build", Path(folder) / "samples.raw"
+        for step in (["-S", CPP, "-B", build, f"-DTORCH={Path(torch.__file__).parent}"], ["--build", build]):
+            subprocess.run(["cmake", *map(str, step)], check=True, stdout=subprocess.DEVNULL)
+        samples.write_bytes(stacked(cases).tobytes())
+        call = [build / "classify", model, samples]
+        printed = subprocess.run(call, check=True, capture_output=True, encoding="utf-8").stdout
+    chances = [re.findall(r"^ *([\d.]+) %  (.*)$", text, re.MULTILINE) for text in printed.split("sample ")[1:]]
+    named = [{name: float(percent) / 100 for percent, name in chance} for chance in chances]
+    return np.array([[row[name] for name in classes] for row in named])
+
+
+def by_page(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
+    """Drops the pictures, or the raw numbers of volumes, on examples/web."""
+    classes = open_model(model)[1]["classes"]
+    with tempfile.TemporaryDirectory() as folder, served(WEB) as address:
+        files = [case.name for case in cases]
+        if stacked(cases).ndim == 5:
+            files = [f"{folder}/samples.raw"]
+            Path(files[0]).write_bytes(stacked(cases).tobytes())
+        call: list[str | Path] = ["node", WEB / "click.mjs", str(chromium()), address, model, *files]
+        printed = subprocess.run(call, check=True, capture_output=True, encoding="utf-8").stdout
+    tables = [table for answer in json.loads(printed)["answers"] for table in answer["tables"]]
+    named = [{line["class"]: line["probability"] for line in table} for table in tables]
+    return np.array([[row[name] for name in classes] for row in named])
+
+
+def chromium() -> str | None:
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of a server of one folder, for this machine alone."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    main()
