@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stages.lib.readers.contract import Options
 
-LIBRARIES = ("numpy", "pillow", "simplejpeg", "tifffile", "torchvision", "pydicom", "python-gdcm", "pyjpegls",
+LIBRARIES = ("numpy", "pillow", "simplejpeg", "tifffile", "imagecodecs", "pydicom", "python-gdcm", "pyjpegls",
              "pylibjpeg", "pylibjpeg-openjpeg")  # fmt: skip
 # These say what becomes of the cases, not what they are.
 OF_NO_MATTER = ("workers", "group", "max_rejected", "identifiers")

@@ -1,4 +1,4 @@
-"""Every picture but the plain JPEG: Pillow, and tifffile or torchvision where Pillow would halve 16 bits."""
+"""Every picture but the plain JPEG: Pillow, and tifffile or imagecodecs where Pillow would halve 16 bits."""
 
 import io
 import struct
@@ -14,7 +14,7 @@ from stages.lib.readers.contract import Rejected
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF", "SGI")
 GREY = {"1": "uint8", "L": "uint8", "LA": "uint8", "La": "uint8"} | dict.fromkeys(("I;16", "I;16B", "I;16L"), "uint16")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
-BITS_PER_SAMPLE, SAMPLE_FORMAT, TIFF_ORIENTATION = 258, 339, 274
+BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339
 
 Image.MAX_IMAGE_PIXELS = None  # ingest.max_pixels is checked instead, before anything is decoded
 
@@ -34,15 +34,23 @@ def inspect(content: bytes) -> tuple[int, int, int, str, int, int, str]:
             if decoder != "pillow":
                 channels, dtype = _samples_16_bit(image, content)
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # of a phone: its own thumbnail
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-            orientation = orientation if orientation in range(1, 9) else 1
-            # Pillow turns a TIFF by itself, when it loads it: its size is that before.
             width, height = image.size
+            orientation = _orientation(image, decoder)
     except Image.UnidentifiedImageError:
         raise Rejected("not_an_image", "its content is of no known picture format") from None
     if orientation >= 5:
         height, width = width, height
     return height, width, channels, dtype, frames, orientation, decoder
+
+
+def _orientation(image: Image.Image, decoder: str) -> int:
+    """EXIF's orientation where it is left to us: Pillow turns a TIFF by itself, and says the size that it then has."""
+    if image.format == "TIFF" and decoder == "pillow":
+        return 1
+    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode the whole picture to look behind it
+        return 1
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _decoder(image: Image.Image, content: bytes) -> str:
@@ -108,7 +116,7 @@ def decode(content: bytes, decoder: str, frame: int, transparency: str) -> np.nd
     Raises:
         Rejected: Corrupt, or in part transparent.
     """
-    pixels = {"pillow": _by_pillow, "tiff": _by_tifffile, "png16": _by_torchvision}[decoder](content, frame)
+    pixels = {"pillow": _by_pillow, "tiff": _by_tifffile, "png16": _by_imagecodecs}[decoder](content, frame)
     return _without_alpha(pixels, transparency)
 
 
@@ -117,8 +125,6 @@ def _by_pillow(content: bytes, frame: int) -> np.ndarray:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if frame:
                 image.seek(frame)
-            if image.format == "TIFF":  # lest Pillow turns it as well
-                image.tag_v2.pop(TIFF_ORIENTATION, None)  # type: ignore[attr-defined]
             if image.mode in GREY and image.mode not in ("LA", "La", "1"):
                 transparent = "transparency" in image.info
                 return np.asarray(image.convert("LA") if transparent and image.mode == "L" else image)
@@ -145,15 +151,13 @@ def _by_tifffile(content: bytes, frame: int) -> np.ndarray:
     return pixels.astype(np.uint16, copy=False)
 
 
-def _by_torchvision(content: bytes, frame: int) -> np.ndarray:
-    import torch  # only for 16-bit PNG, which no lighter dependency reads in colour
-    from torchvision.io import ImageReadMode, decode_png
+def _by_imagecodecs(content: bytes, frame: int) -> np.ndarray:
+    import imagecodecs
 
     try:
-        pixels = decode_png(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.UNCHANGED)
-    except RuntimeError as error:
+        return imagecodecs.png_decode(content)
+    except imagecodecs.PngError as error:
         raise Rejected("corrupt", str(error)) from None
-    return pixels.permute(1, 2, 0).numpy().astype(np.uint16, copy=False)
 
 
 def _without_alpha(pixels: np.ndarray, transparency: str) -> np.ndarray:

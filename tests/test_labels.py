@@ -1,0 +1,153 @@
+"""labels.csv and class folders: whatever leaves a label in doubt is an error that names it."""
+
+import numpy as np
+import pydicom
+import pytest
+
+from stages.lib.errors import UserError
+from stages.lib.params.ingest import IngestParams
+from stages.lib.readers.colour import converted
+from tests.raw_data import ingest, write_pictures, write_series
+
+FILES = ["cat/0.png", "cat/1.jpg", "dog/0.png", "dog/1.jpg"]
+
+
+@pytest.fixture
+def raw(tmp_path):
+    write_pictures(tmp_path / "raw", each=2)
+    return tmp_path / "raw"
+
+
+def run(raw, text: str | bytes, **params):
+    content = text.encode() if isinstance(text, str) else text
+    (raw / "labels.csv").write_bytes(content)
+    return ingest(raw, raw.parent / "out", **params)
+
+
+def rows(*more: str, header: str = "path,label") -> str:
+    return "\n".join([header, *(f"{path},{path[:3]}" for path in FILES), *more]) + "\n"
+
+
+def test_labels_csv_labels_files_and_folders(raw):
+    assert run(raw, rows()).counts["classes"] == {"cat": 2, "dog": 2}
+    assert run(raw, "path,label\ncat,feline\ndog,canine\n").counts["classes"] == {"canine": 2, "feline": 2}
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeff" + rows(), rows().replace(",", ";"), rows().replace(",", "\t"), rows().replace("\n", "\r\n")]
+)
+def test_byte_order_mark_semicolons_tabs_and_windows_line_ends_are_read(raw, text):
+    assert run(raw, text).counts["classes"] == {"cat": 2, "dog": 2}
+
+
+def test_backslashes_are_folders_too(raw):
+    assert run(raw, rows().replace("/", "\\")).counts["cases"] == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (rows(header="path,class"), "no column label: .*found path, class"),
+        (rows(header="file,label"), r"no column path \(or series\)"),
+        ("path,label\n", "no rows"),
+        (rows("cat/0.png,cat"), "row 6: 'cat/0.png' was in row 2 already"),
+        (rows("cat/0.png,dog"), "row 6: 'cat/0.png' has the label 'dog', but 'cat' in row 2"),
+        (rows("cat/2.png,cat"), "row 6: path 'cat/2.png' is no file or folder .*did you mean cat/"),
+        (rows("../x.png,cat"), r"row 6: path '../x.png' leaves .*raw"),
+        (rows("/etc/passwd,cat"), "row 6: path '/etc/passwd' leaves"),
+        (rows("cat/0.png,"), "row 6: label is empty"),
+        (rows("cat/0.png"), "row 6: expected as many values"),
+        ("\n".join(rows().splitlines()[:-1]), r"1 case\(s\) without a label: dog/1.jpg"),
+        ("path,label\nünlesbar,x\n".encode("latin-1"), "not UTF-8"),
+    ],
+)
+def test_a_doubtful_table_is_an_error_that_names_row_and_value(raw, text, message):
+    with pytest.raises(UserError, match=message):
+        run(raw, text)
+
+
+def test_a_group_column_makes_groups(raw):
+    groups = dict(zip(FILES, ["p1", "p2", "p1", "p3"], strict=True))
+    text = "path,label,group\n" + "".join(f"{path},{path[:3]},{group}\n" for path, group in groups.items())
+    assert run(raw, text).counts["groups"] == 3
+
+
+def test_a_pattern_finds_groups_in_paths(raw):
+    done = ingest(raw, raw.parent / "out", group=r"/(\d)\.")
+    assert done.counts["groups"] == 2
+    with pytest.raises(UserError, match=r"finds no group in the path '"):
+        ingest(raw, raw.parent / "out", group="(patient.*)")
+
+
+def test_a_pattern_without_one_group_is_refused_with_the_params():
+    with pytest.raises(ValueError, match="has 2 groups, expected one"):
+        IngestParams(group="(a)(b)")
+
+
+def test_series_can_be_labelled_by_their_uid(tmp_path):
+    write_series(tmp_path / "raw" / "s1")
+    uid = pydicom.dcmread(next((tmp_path / "raw" / "s1").iterdir())).SeriesInstanceUID
+    assert run(tmp_path / "raw", f"series,label\n{uid},x\n").counts["classes"] == {"x": 1}
+    with pytest.raises(UserError, match="row 3: no series '1.2.3' was read"):
+        run(tmp_path / "raw", f"series,label\n{uid},x\n1.2.3,y\n")
+
+
+def test_files_in_class_folders_that_are_nothing_are_errors_that_name_them(raw, tmp_path):
+    (raw / "bird").mkdir()
+    with pytest.raises(UserError, match=r"class folder .*bird holds no files"):
+        ingest(raw, tmp_path / "out")
+    (raw / "bird" / ".DS_Store").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"class folder .*bird holds no files"):
+        ingest(raw, tmp_path / "out")
+
+
+def test_a_file_beside_the_class_folders_has_no_label(raw, tmp_path):
+    (raw / "x.png").write_bytes((raw / "cat" / "0.png").read_bytes())
+    with pytest.raises(UserError, match="without a label: x.png"):
+        ingest(raw, tmp_path / "out")
+
+
+def test_a_missing_folder_or_table_says_what_to_do(tmp_path):
+    with pytest.raises(UserError, match="put the data there"):
+        ingest(tmp_path / "raw", tmp_path / "out")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "x.png").write_bytes(b"x")
+    with pytest.raises(UserError, match="labels.csv not found"):
+        ingest(tmp_path / "raw", tmp_path / "out")
+
+
+def test_litter_is_ignored_and_counted_and_never_a_class(raw, tmp_path):
+    for name in (".ipynb_checkpoints/0.png", "cat/._0.png", "dog/.DS_Store", "Thumbs.db", "__MACOSX/cat/0.png"):
+        (raw / name).parent.mkdir(exist_ok=True, parents=True)
+        (raw / name).write_bytes(b"x")
+    done = ingest(raw, tmp_path / "out")
+    assert done.counts["ignored"] == {"litter": 5}
+    assert done.counts["classes"] == {"cat": 2, "dog": 2}
+    assert done.counts["files"] == {"total": 9, "in_cases": 4, "rejected": 0, "ignored": 5}
+
+
+def test_equal_pixels_of_one_label_are_one_group_and_of_two_labels_an_error(raw, tmp_path):
+    (raw / "cat" / "again.png").write_bytes((raw / "cat" / "0.png").read_bytes())
+    done = ingest(raw, tmp_path / "out")
+    assert (done.counts["duplicates"], done.counts["groups"], done.counts["cases"]) == (1, 4, 5)
+    (copied,) = done.table.loc[done.table["copy_of"] != "", "copy_of"]
+    assert copied in set(done.table["case"])
+    (raw / "dog" / "again.png").write_bytes((raw / "cat" / "0.png").read_bytes())
+    with pytest.raises(UserError, match=r"different labels.*\n.*cat/.* \(cat\)") as error:
+        ingest(raw, tmp_path / "out")
+    assert "dog/again.png (dog)" in str(error.value)
+
+
+def test_colour_is_one_mode_for_all(raw, tmp_path):
+    assert {p.shape[0] for p in ingest(raw, tmp_path / "out").pixels} == {3}
+    grey = ingest(raw, tmp_path / "out", colour="grey_mean").pixels
+    assert {p.shape[0] for p in grey} == {1}
+    for path in raw.glob("*/*.jpg"):
+        path.unlink()
+    assert {p.shape[0] for p in ingest(raw, tmp_path / "out").pixels} == {1}
+
+
+def test_grey_from_colour_is_the_mean_or_the_luminance():
+    pixel = np.array([10, 20, 36], np.uint8).reshape(3, 1, 1)
+    assert converted(pixel, 1, "grey_mean").item() == 22
+    assert converted(pixel, 1, "grey_luminance").item() == 19  # 2.126 + 14.304 + 2.599
