@@ -213,6 +213,8 @@ def _fill(part: Part, target: int, work: Work) -> Filled:
         if error.errno == errno.ENOSPC:
             raise UserError(f"no space left on the disk of {work.target}: free some, then go on") from None
         return Filled((), "unreadable", f"{type(error).__name__}: {error}", part.stop - part.start)
+    except (ImportError, SyntaxError):  # a fault of the program, and not of the file
+        raise
     except Exception as error:  # a file may be damaged in any way, and decoders have as many exceptions
         return Filled((), "unreadable", f"{type(error).__name__}: {error}", part.stop - part.start)
 

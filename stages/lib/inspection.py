@@ -100,13 +100,15 @@ def inspect_file(path: str, options: Options) -> Record:
     try:
         content = read_content(path)
         digest = xxhash.xxh3_128_hexdigest(content)
-        reader = readers.recognise(content)
-        common, own = readers.reader(reader).inspect(content, options)
-        return [digest, reader, common, own]
+        name = readers.recognise(content)
+        common, own = readers.reader(name).inspect(content, options)
+        return [digest, name, common, own]
     except Rejected as error:
         return [digest, "", (error.reason, error.detail), (isinstance(error, Ignored), error.series)]
     except MemoryError:
         return [digest, "", ("too_large", "its header asks for more memory than there is"), (False, "")]
+    except (ImportError, SyntaxError):  # a fault of the program, and not of the file
+        raise
     except Exception as error:  # a file may be damaged in any way, and libraries have as many exceptions
         return [digest, "", ("unreadable", f"{type(error).__name__}: {error}"), (False, "")]
 

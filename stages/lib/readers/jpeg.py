@@ -18,7 +18,7 @@ def inspect(content: bytes) -> tuple[int, int, int, str, int, int, str] | None:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=False)
-    except ValueError:
+    except (ValueError, KeyError):  # the latter for a subsampling that it has no name for
         return None
     if colours not in ("Gray", "YCbCr"):
         return None

@@ -14,6 +14,7 @@ from stages.lib.readers.contract import Rejected
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF", "SGI")
 GREY = {"1": "uint8", "L": "uint8", "LA": "uint8", "La": "uint8"} | dict.fromkeys(("I;16", "I;16B", "I;16L"), "uint16")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM", b"GIF8", b"RIFF")
 BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339
 
 Image.MAX_IMAGE_PIXELS = None  # ingest.max_pixels is checked instead, before anything is decoded
@@ -37,6 +38,8 @@ def inspect(content: bytes) -> tuple[int, int, int, str, int, int, str]:
             width, height = image.size
             orientation = _orientation(image, decoder)
     except Image.UnidentifiedImageError:
+        if content.startswith(STARTS):
+            raise Rejected("corrupt", "it starts as a picture, but its header is damaged or cut") from None
         raise Rejected("not_an_image", "its content is of no known picture format") from None
     if orientation >= 5:
         height, width = width, height

@@ -1,0 +1,46 @@
+"""Work in several processes, and what happens when one of them comes to its end."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+from stages.lib.workers import Workers
+
+
+def doubled(chunk: list[int]) -> list[int]:
+    return [2 * number for number in chunk]
+
+
+def dying_at_seven(chunk: list[int]) -> list[int]:
+    if 7 in chunk:
+        os._exit(1)  # as a decoder's segmentation fault does
+    return doubled(chunk)
+
+
+def results(crew: Workers, function, number: int = 40) -> dict[int, int]:
+    chunks = [list(range(start, start + 4)) for start in range(0, number, 4)]
+    done = crew.run(function, chunks, lambda item: -1)
+    return {item: result for chunk, found in done for item, result in zip(chunk, found, strict=True)}
+
+
+def test_every_item_has_its_result_whatever_the_number_of_workers():
+    for number in (1, 2, 3):
+        with Workers(number) as crew:
+            assert results(crew, doubled) == {i: 2 * i for i in range(40)}
+
+
+def test_a_crash_costs_the_item_that_crashes_and_no_other():
+    with Workers(2) as crew:
+        assert results(crew, dying_at_seven) == {i: 2 * i if i != 7 else -1 for i in range(40)}
+        assert results(crew, doubled) == {i: 2 * i for i in range(40)}
+
+
+def test_another_executor_takes_the_local_ones_place():
+    made = []
+
+    def make(number: int) -> ThreadPoolExecutor:
+        made.append(number)
+        return ThreadPoolExecutor(number)
+
+    with Workers(3, make) as crew:
+        assert results(crew, doubled) == {i: 2 * i for i in range(40)}
+    assert made == [3]
