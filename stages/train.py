@@ -34,7 +34,9 @@ def main(
             run.judged.load_state_dict(run.best.weights)
             checkpoint.save(model_pt, recipe, run.judged)
             outs.write_csv(history_csv, pd.DataFrame(run.history))
-            outs.write_json(train_json, summary.summary(run, task, recipe))
+            written = summary.summary(run, task, recipe)
+            outs.write_json(train_json, written)
+            print(written["diagnosis"]["sentence"])
         resume.remove()
 
 

@@ -6,6 +6,7 @@ from stages.lib import networks
 
 SIZES = {2: (9, 12), 3: (5, 9, 8)}
 SMALL = {"fully_connected": {"widths": [8]}, "residual": {"n_blocks": 3}}
+OWN = [name for name in networks.NETWORKS if name not in ("torchvision", "hub")]
 
 
 def build(name, dims, **arguments):
@@ -14,7 +15,7 @@ def build(name, dims, **arguments):
 
 
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", OWN)
 def test_every_network_gives_logits_and_every_parameter_a_gradient(name, dims):
     network = build(name, dims)
     logits = network(torch.randn(4, 2, *SIZES[dims]))
@@ -26,7 +27,7 @@ def test_every_network_gives_logits_and_every_parameter_a_gradient(name, dims):
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")  # TorchScript is deprecated in favour of torch.export
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", networks.NETWORKS)
+@pytest.mark.parametrize("name", OWN)
 def test_every_network_scripts_and_exports(name, dims):
     network = build(name, dims).eval()
     x = torch.randn(2, 2, *SIZES[dims])
@@ -99,3 +100,14 @@ def test_an_unknown_norm_or_dropout_is_refused_by_name():
         build("convolutional", 2, norm="Batch")
     with pytest.raises(ValueError, match="dropout is 1.5: expected a share"):
         build("convolutional", 2, dropout=1.5)
+
+
+def test_compact_whitens_the_patches_it_has_seen():
+    torch.manual_seed(0)
+    x = torch.randn(64, 2, 12, 12).cumsum(2).cumsum(3)  # neighbours alike, as in pictures
+    network = networks.build("compact", 2, 3, (12, 12), {})
+    network.see(x)
+    whitened = network.body[0](x)[:, :8].movedim(1, -1).reshape(-1, 8)
+    covariance = whitened.T @ whitened / len(whitened)
+    torch.testing.assert_close(covariance, torch.eye(8), atol=0.02, rtol=0)
+    assert torch.equal(network.body[0](x)[:, 8:], -network.body[0](x)[:, :8])

@@ -7,6 +7,7 @@ import time
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.lib import batches, devices, distributed, gradients, losses
 from stages.lib.progress import progress
@@ -40,6 +41,10 @@ def train_epoch(run: Run, task: Task, resume: Resume, stop: Stop) -> bool:
     look_every = math.ceil(len(todo) / GRADIENT_LOOKS)
     saved = time.monotonic()
     run.model.train()
+    if params.body_lr == 0:  # a frozen body keeps its statistics, too
+        for layer in run.model.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.eval()
     for rows in progress(todo[run.batch :], f"train {task.name}, epoch {run.epoch} of {params.epochs}", "batch"):
         figures = train_batch(run, task, rows, bool(stop))
         stops = figures.pop("stops")

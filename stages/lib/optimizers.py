@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from stages.lib import named
+from stages.lib.networks.adapting import head_parameters
 from stages.lib.params.train import TrainParams
 
 NEEDS_SPARSE_GRADIENTS = ("SparseAdam",)  # no network here has any
@@ -23,6 +24,14 @@ def make(params: TrainParams, groups: Iterable[dict[str, object]]) -> torch.opti
     return named.make(f"{key}.arguments", kind, params.optimizer.arguments, supplied)
 
 
-def groups(network: nn.Module, lr: float) -> list[dict[str, object]]:
-    """The parameters that learn."""
-    return [{"params": [p for p in network.parameters() if p.requires_grad], "lr": lr}]
+def groups(network: nn.Module, classes: int, lr: float, body_lr: float) -> list[dict[str, object]]:
+    """The body's parameters, unless they are frozen, and the last layer's."""
+    head = head_parameters(network, classes)
+    in_head = {id(parameter) for parameter in head}
+    body = [parameter for parameter in network.parameters() if id(parameter) not in in_head]
+    if body_lr == 0:
+        for parameter in body:
+            parameter.requires_grad_(False)
+    sections = [(body, lr * body_lr), (head, lr)] if body_lr != 1 else [(list(network.parameters()), lr)]
+    learning = [([p for p in section if p.requires_grad], rate) for section, rate in sections]
+    return [{"params": section, "lr": rate} for section, rate in learning if section]

@@ -14,6 +14,7 @@ from stages.lib import (
     networks,
     normalising,
     optimizers,
+    pretrained,
     run,
     shared_layers,
     tensors,
@@ -70,7 +71,10 @@ def begin(task: Task, recipe: Recipe) -> Run:
         model = checkpoint.build(recipe)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"train.network: {error}") from None
-    if isinstance(model.network, networks.Compact):  # its first layer is found from the data, not trained
+    pretrained.begin_from(params, recipe, model)
+    if (
+        isinstance(model.network, networks.Compact) and params.warm_start is None
+    ):  # its first layer is found from the data, not trained
         rows = batches.epoch_batches(len(task.train.y), SEEN_SAMPLES, params.seed, 0)[0][:SEEN_SAMPLES]
         x, _ = batches.gather(task.train, rows, torch.device("cpu"))
         model.network.see(model.normalise(x))
@@ -78,7 +82,7 @@ def begin(task: Task, recipe: Recipe) -> Run:
     if params.channels_last:
         layout = torch.channels_last if len(recipe.description["shape"]) == 3 else torch.channels_last_3d
         model.network.to(memory_format=layout)
-    optimizer = optimizers.make(params, optimizers.groups(model.network, params.lr))
+    optimizer = optimizers.make(params, optimizers.groups(model.network, len(task.classes), params.lr, params.body_lr))
     steps = len(batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, 1))
     schedule = Schedule(params.schedule, optimizer, params.epochs, steps)
     scaler = torch.amp.GradScaler(task.device.type, enabled=params.precision == "float16")

@@ -7,6 +7,7 @@ import torch
 
 from stages.lib.checkpoint import Recipe
 from stages.lib.complexity import complexity
+from stages.lib.diagnosis import diagnose
 from stages.lib.run import Run
 from stages.lib.step import Task
 
@@ -36,6 +37,7 @@ def summary(run: Run, task: Task, recipe: Recipe) -> dict[str, Any]:
         **size(recipe, run, task),
         "epochs": len(run.history),
         "best_epoch": run.best.epoch,
+        "diagnosis": diagnose(run.history, len(task.classes)),
         **{
             split: {figure: kept[f"{split}_{figure}"] for figure in ("loss", "accuracy")}
             for split in ("train", "validation")

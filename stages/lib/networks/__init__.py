@@ -15,8 +15,10 @@ from torch import nn
 from stages.lib.networks.compact import Compact
 from stages.lib.networks.convolutional import Convolutional
 from stages.lib.networks.fully_connected import FullyConnected
+from stages.lib.networks.hub import Hub
 from stages.lib.networks.residual import Residual
 from stages.lib.networks.skip import Skip
+from stages.lib.networks.zoo import Torchvision
 
 NETWORKS: dict[str, type[nn.Module]] = {
     "fully_connected": FullyConnected,
@@ -24,6 +26,8 @@ NETWORKS: dict[str, type[nn.Module]] = {
     "skip": Skip,
     "residual": Residual,
     "compact": Compact,
+    "torchvision": Torchvision,
+    "hub": Hub,
 }
 
 

@@ -151,8 +151,18 @@ class TrainParams:
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     augment: AugmentParams = field(default_factory=AugmentParams)
 
+    pretrained: str | None = None
+    """Weights to begin from: a file with a state dict, or, for torchvision's networks, the name of published ones such
+    as DEFAULT or IMAGENET1K_V1; the last layer starts anew when the classes are others."""
+
+    warm_start: str | None = None
+    """A former model.pt to begin from, kept outside of models/<dataset>, for retraining on grown data."""
+
     lr: Positive = 1e-2
     """Learning rate the optimizer starts from."""
+
+    body_lr: NotNegative = 1.0
+    """Times lr for all layers but the last: 0.1 fine-tunes a pretrained body gently, 0 freezes it."""
 
     epochs: Count = 20
     """Passes over the training split."""
@@ -205,3 +215,7 @@ class TrainParams:
 
     portable: bool = False
     """Pin the instruction set to AVX2, so that the bytes are those of any x86-64 machine that has it."""
+
+    def __post_init__(self) -> None:
+        if self.pretrained is not None and self.warm_start is not None:
+            raise ValueError("pretrained and warm_start are two places to begin from: give one")
