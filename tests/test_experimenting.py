@@ -1,0 +1,118 @@
+"""docs/experimenting.md: every command as written, in a repository whose pipeline takes seconds."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.made_project import Project, git
+
+ROOT = Path(__file__).parent.parent
+GUIDE = (ROOT / "docs" / "experimenting.md").read_text()
+BLOCKS = re.findall(r"^## (?P<title>.*?)$|^```bash\n(?P<block>.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+DVC_YAML = """
+stages:
+  train:
+    foreach: ${datasets}
+    do:
+      cmd: python make.py ${key}
+      params: ["datasets.${key}.train"]
+      deps: [make.py]
+      outs: ["data/${key}/cases.h5", "models/${key}/model.onnx"]
+      metrics:
+        - metrics/${key}/ingest.json: {cache: false}
+        - metrics/${key}/statistics.json: {cache: false}
+        - metrics/${key}/train.json: {cache: false}
+        - metrics/${key}/validate.json: {cache: false}
+        - metrics/${key}/export.json: {cache: false}
+        - metrics/${key}/predictions.csv: {cache: false}
+artifacts:
+  digits: {path: models/digits/model.onnx, type: model}
+"""
+MAKE_PY = """
+import pathlib, sys
+from ruamel.yaml import YAML
+from tests import made_project
+params = YAML(typ="safe").load(pathlib.Path("params.yaml"))["datasets"][sys.argv[1]]["train"]
+wrong = range(params["seed"], 300, 12 if params["lr"] < 0.1 else 30)  # a higher rate does better
+made_project.write_results(pathlib.Path(), sys.argv[1], wrong)
+model = pathlib.Path("models", sys.argv[1], "model.onnx")
+model.parent.mkdir(parents=True, exist_ok=True)
+model.write_text(str(params))
+"""
+PARAMS = (
+    "datasets:\n  digits:\n    train:\n      lr: 0.01  # step\n      seed: 0\n      batch_size: 64\n      epochs: 20\n"
+)
+PREPARE = {  # what has happened before a section begins
+    "Two people changed the same dataset": """
+        git switch --quiet --create colleague HEAD^
+        sed -i 's/epochs: 20/epochs: 40/' params.yaml
+        dvc repro --quiet
+        git commit --quiet --all --message "Train longer"
+        git switch --quiet main
+    """
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("experiments")
+    git(folder, "init", "-q", "--bare", "-b", "main", "origin.git")
+    project = Project(folder / "project")
+    for path, text in (("dvc.yaml", DVC_YAML), ("make.py", MAKE_PY), ("params.yaml", PARAMS)):
+        project.write(path, text)
+    project.write(".gitignore", "/data\n/models\n/report.*\n__pycache__\n")
+    assert run(project, "dvc repro --quiet && git add -A && git commit -q -m Train").returncode == 0
+    project.git("remote", "add", "origin", str(folder / "origin.git"))
+    return project
+
+
+def run(project, script):
+    """A block of commands in one shell, which stops at the first that fails."""
+    script = script.replace("/srv/team", str(project.root.parent / "team"))
+    people = {
+        f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONWARNINGS": "ignore",
+        "HOME": str(project.root.parent),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+    }
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    return subprocess.run(
+        command, cwd=project.root, env=environment | people, capture_output=True, text=True, timeout=240
+    )
+
+
+def test_the_guide_runs_as_it_is_written(project):
+    printed: dict[str, str] = {}
+    title = ""
+    for heading, block in BLOCKS:
+        if heading:
+            title = heading
+            if title in PREPARE:
+                done = run(project, PREPARE[title])
+                assert done.returncode == 0, done.stderr
+            continue
+        done = run(project, block)
+        assert done.returncode == 0, f"{title}\n{block}\n{done.stdout}\n{done.stderr}"
+        printed[title] = printed.get(title, "") + done.stdout
+    assert "faster" in printed["Try a parameter"]
+    queue = printed["Queue several, or a grid, and let them run"]
+    assert queue.count("Queued experiment") == 3 and "0.02" in queue and "0.05" in queue
+    assert "digits: better on 300 cases" in (project.root / "report.md").read_text()
+    assert "digits: no difference" in printed["Is one better than the other?"]
+    assert "CONFLICT" in printed["Two people changed the same dataset"]
+    merged = (project.root / "params.yaml").read_text()
+    assert re.search("lr: 0.1 +# step", merged) and "epochs: 40" in merged
+    assert run(project, "dvc status").stdout == "Data and pipelines are up to date.\n"
+    assert "Data and pipelines are up to date." in printed["Share the data"]
+    model = (project.root / "models/digits/model.onnx").read_text()
+    assert (project.root.parent / "model.onnx").read_text() == model
+    assert (project.root.parent / "in-production.onnx").read_text() == model
+    assert "digits@v1.0.0" in git(project.root.parent / "origin.git", "tag")
