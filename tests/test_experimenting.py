@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.made_project import Project, git
 
@@ -116,3 +117,10 @@ def test_the_guide_runs_as_it_is_written(project):
     assert (project.root.parent / "model.onnx").read_text() == model
     assert (project.root.parent / "in-production.onnx").read_text() == model
     assert "digits@v1.0.0" in git(project.root.parent / "origin.git", "tag")
+
+
+def test_the_artifacts_are_files_that_the_pipeline_exports():
+    pipeline = YAML(typ="safe").load(ROOT / "dvc.yaml")
+    spelt = [next(iter(out)) if isinstance(out, dict) else out for out in pipeline["stages"]["export"]["do"]["outs"]]
+    for name, artifact in pipeline["artifacts"].items():
+        assert artifact["path"] in [out.replace("${key}", name) for out in spelt]
