@@ -1,0 +1,15 @@
+from stages.lib.workers import Workers
+from tools.fuzz_ingest import fuzz, originals, read
+
+
+def test_the_files_to_be_mutated_are_sound():
+    assert {read(content) for content in originals()} == {"read"}
+
+
+def test_mutated_files_crash_nothing_and_take_neither_long_nor_much_memory():
+    """A small share of the command's ten thousand."""
+    with Workers(2) as crew:
+        results, wrong = fuzz(300, 1, crew)
+    assert len(results) == 300
+    assert wrong == []
+    assert sum(result.outcome != "read" for result in results) > 100

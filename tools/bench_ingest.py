@@ -1,0 +1,171 @@
+"""Compares ingest with plain loops and with itself, as ratios of one run.
+
+    python -m tools.bench_ingest --pictures cifar/ --series chest/
+
+`pictures` is a folder with one folder of JPEG files a class (CIFAR-10's 50,000), `series` one with a CT series. Each
+comparison is made in turn, some rounds long, so that a busy moment of the machine hits both; the best round counts.
+Every ingest is this stage's main in this process, its workers started anew; the imports of neither side are timed.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import imageio.v3 as imageio
+
+from stages import ingest
+from stages.lib.params import check
+from stages.lib.params.ingest import IngestParams
+
+FEW, MANY = 5_000, 50_000  # files whose peak memory is compared
+LARGE = 512  # pixels: the pictures of the third comparison
+NUMBER_LARGE = 1_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--series", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)  # how the command calls itself
+    given = parser.parse_args()
+    if given.memory_of:
+        print(measure_memory(given.memory_of))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        if given.pictures:
+            compare_pictures(given.pictures, Path(folder), given.rounds)
+            compare_memory(given.pictures, Path(folder))
+        if given.series:
+            compare_series(given.series, Path(folder), given.rounds)
+        compare_additions("pictures of 512x512", write_large, Path(folder), given.rounds)
+        if given.pictures:
+            compare_additions("these pictures", lambda raw: link(given.pictures, raw), Path(folder), 1)
+
+
+def run(raw: Path, out: Path, workers: int = 0) -> None:
+    params = check(IngestParams, {"identifiers": "open", "workers": workers})
+    ingest.main(raw, out / "cases.h5", out / "cases.csv", out / "rejected.csv", out / "ingest.json", params)
+
+
+def run_anew(raw: Path, out: Path) -> None:
+    shutil.rmtree(out, ignore_errors=True)
+    run(raw, out)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def best(rounds: int, *works: Callable[[], object]) -> list[float]:
+    """The least seconds of each, done in turn."""
+    times = [[seconds(work) for work in works] for _ in range(rounds)]
+    return [min(column) for column in zip(*times, strict=True)]
+
+
+def say(what: str, ratio: float, detail: str) -> None:
+    print(f"{ratio:6.1f}x  {what} ({detail})", flush=True)
+
+
+def compare_pictures(pictures: Path, folder: Path, rounds: int) -> None:
+    paths = sorted(path for path in pictures.rglob("*") if path.is_file())
+
+    def loop() -> None:
+        for path in paths:
+            imageio.imread(path)
+
+    theirs, ours = best(rounds, loop, lambda: run_anew(pictures, folder / "out"))
+    say("an imageio loop's speed", theirs / ours, f"{len(paths)} pictures: {theirs:.2f} s, ingest {ours:.2f} s")
+
+
+def compare_series(series: Path, folder: Path, rounds: int) -> None:
+    import highdicom
+    import pydicom
+
+    raw = folder / "series"
+    (raw / "one").mkdir(parents=True)
+    (raw / "one" / "series").symlink_to(series.resolve())
+    paths = [path for path in series.rglob("*") if path.is_file()]
+
+    def theirs() -> None:
+        highdicom.get_volume_from_series([pydicom.dcmread(path) for path in paths])
+
+    run_anew(raw, folder / "out")  # imports pydicom, as the other side has
+    other, ours = best(rounds + 2, theirs, lambda: run_anew(raw, folder / "out"))
+    say("highdicom's speed", other / ours, f"{len(paths)} slices: {other:.2f} s, ingest {ours:.2f} s")
+
+
+def compare_additions(what: str, write: Callable[[Path], object], folder: Path, rounds: int) -> None:
+    """A full ingest against one after 1 % of the files were added."""
+    raw = folder / "growing"
+    shutil.rmtree(raw, ignore_errors=True)
+    write(raw)
+    paths = sorted(path for path in raw.rglob("*") if path.is_file())
+    added = paths[::100]
+    full, more = [], []
+    for _ in range(rounds):
+        for path in added:
+            path.rename(folder / f"{path.parent.name}-{path.name}")
+        run_anew(raw, folder / "out")
+        for path in added:
+            (folder / f"{path.parent.name}-{path.name}").rename(path)
+        more.append(seconds(lambda: run(raw, folder / "out")))
+        full.append(seconds(lambda: run_anew(raw, folder / "out")))
+    detail = f"{len(paths)} files: full {min(full):.2f} s, with {len(added)} added {min(more):.2f} s"
+    say(f"a full ingest's speed when 1 % is added, {what}", min(full) / min(more), detail)
+
+
+def write_large(raw: Path) -> None:
+    """Pictures of which the decoding is what takes time, as those of cameras and microscopes are."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    wave = np.linspace(0, 20, LARGE)
+    for i in range(NUMBER_LARGE):
+        shape = np.sin(wave[:, None] * rng.uniform(0.5, 2)) * np.cos(wave * rng.uniform(0.5, 2)) * 80 + 128
+        noisy = shape[..., None] + rng.normal(0, 12, (LARGE, LARGE, 3))
+        folder = raw / f"class{i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        imageio.imwrite(folder / f"{i:04d}.png", np.clip(noisy, 0, 255).astype(np.uint8))
+
+
+def link(pictures: Path, raw: Path, number: int | None = None) -> None:
+    """The same files by hard or soft links; every so many of them, if not all are wanted."""
+    paths = sorted(path for path in pictures.rglob("*") if path.is_file())
+    for path in paths[:: max(1, len(paths) // number) if number else 1]:
+        place = raw / path.relative_to(pictures)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, place)
+        except OSError:
+            place.symlink_to(path.resolve())
+
+
+def compare_memory(pictures: Path, folder: Path) -> None:
+    peaks = []
+    for number in (FEW, MANY):
+        link(pictures, folder / f"raw{number}", number)
+        command = [sys.executable, "-m", "tools.bench_ingest", "--memory-of", str(folder / f"raw{number}")]
+        peaks.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    say("the peak memory at ten times the files", peaks[1] / peaks[0], " and ".join(f"{p:.0f} MiB" for p in peaks))
+
+
+def measure_memory(raw: Path) -> float:
+    """MiB at most, in the largest of the processes."""
+    with tempfile.TemporaryDirectory() as out:
+        run(raw, Path(out), workers=2)
+    most = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return most / (1024 if sys.platform == "linux" else 1 << 20)
+
+
+if __name__ == "__main__":
+    main()
