@@ -1,5 +1,6 @@
 """Work in several processes behind concurrent.futures' Executor, so that a cluster's executor can take their place."""
 
+import logging
 import multiprocessing
 import os
 import sys
@@ -147,7 +148,12 @@ def _one_by_one(
 
 
 def quietly(function: Callable[[], Result]) -> Result:
-    """Runs without warnings: libraries put a file's values into them, which may name a patient."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function()
+    """Runs without warnings and log lines: libraries put a file's values into them, which may name a patient."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function()
+    finally:
+        logging.disable(before)

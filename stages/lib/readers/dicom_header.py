@@ -103,8 +103,8 @@ def read_header(content: bytes, options: Options) -> tuple[Header, Instance]:
         Ignored: It is a sound DICOM object without a picture.
     """
     dataset, end = parse(content)
-    _check_is_image(dataset)
     try:
+        _check_is_image(dataset)
         return _read_header(content, dataset, end, options)
     except Rejected as error:
         if uid := str(dataset.get("SeriesInstanceUID") or ""):
@@ -163,7 +163,10 @@ def _check_is_image(dataset: Dataset) -> None:
         raise Ignored("Media Storage Directory Storage", "a DICOMDIR")
     if not sop_class:
         raise Rejected("malformed", "no SOPClassUID: no DICOM file, or a damaged one")
-    name = sop_class.name if not sop_class.is_private and sop_class.name != str(sop_class) else "unknown SOP class"
+    known = not sop_class.is_private and sop_class.name != str(sop_class)
+    name = sop_class.name if known else "unknown SOP class"
+    if not known and "Rows" in dataset:  # a picture of a kind to come, or a slice with a damaged UID
+        raise Rejected("unknown_sop_class", str(sop_class))
     if "Image Storage" not in name or name.startswith("RT"):
         raise Ignored(name, str(sop_class))
     if not _is_known(dataset):
