@@ -14,6 +14,7 @@ from stages.lib.deployed import Deployed, Settings
 from stages.lib.exported import FORMATS
 from stages.lib.exported.program import Program
 from stages.lib.params.export import ExportParams
+from stages.lib.variants import compare
 
 
 def main(
@@ -23,6 +24,7 @@ def main(
     model_torchscript: Path,
     model_onnx: Path,
     model_pt2: Path,
+    variants: Path,
     card_md: Path,
     export_json: Path,
     params: ExportParams,
@@ -38,20 +40,29 @@ def main(
     facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt)
     program = Program(module, tuple(about.shape), about.dtype, facts, params.opset, 1 + params.unlike)
 
-    report = {}
+    report: dict[str, dict[str, float]] = {}
+    partials: dict[Path, Path] = {}
     with ExitStack() as together:  # all files are moved into place when all are right, or none is
         for path in (model_torchscript, model_onnx, model_pt2):
-            file_format = FORMATS[path.suffix]
-            partial = together.enter_context(outs.replacing(path))
-            file_format.write(partial, program)
-            runner = file_format.load(partial)
+            partials[path] = together.enter_context(outs.replacing(path))
+            FORMATS[path.suffix].write(partials[path], program)
+            runner = FORMATS[path.suffix].load(partials[path])
             largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name)
-            report[path.name] = {"difference_below": parity.rounded_up(largest), "bytes": partial.stat().st_size}
+            report[path.name] = {
+                "difference_below": parity.rounded_up(largest),
+                "bytes": partials[path].stat().st_size,
+            }
+        folder = together.enter_context(outs.replacing(variants))
+        folder.mkdir()
+        training = tensors.read_split(dataset_h5, "train").x
+        table = compare(partials[model_onnx], folder, params.variants, training, test, params.batch_size)
+        outs.write_csv(folder / "accuracy.csv", table)
+        below = max(part["difference_below"] for part in report.values())
         written = together.enter_context(outs.replacing(card_md))
-        written.write_text(
-            card.text(facts, measured, max(part["difference_below"] for part in report.values())), encoding="utf-8"
-        )
-    outs.write_json(export_json, {"test_cases": len(test.y), **report})
+        written.write_text(card.text(facts, measured, below, table), encoding="utf-8")
+    outs.write_json(
+        export_json, {"test_cases": len(test.y), **report, "variants": table[1:].set_index("file").T.to_dict()}
+    )
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from stages import export
-from stages.lib import checkpoint, exported, tensors
+from stages.lib import checkpoint, exported, params, tensors
 from stages.lib.errors import UserError
-from stages.lib.params.export import ExportParams
 from tests.conftest import write_dataset_h5, write_model_pt
 
-FILES = ("model.torchscript", "model.onnx", "model.pt2", "card.md", "export.json")
+FILES = ("model.torchscript", "model.onnx", "model.pt2", "card.md", "export.json", "variants/accuracy.csv")
+NAMED = (*FILES[:-1], "variants", "validate.json")
 MEASURED = {
     "validation": {"accuracy": 0.5},
     "test": {"accuracy": 0.25, "auroc": None},
@@ -35,8 +35,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 def run(folder, dataset_h5, model_pt, **given):
     folder.mkdir(exist_ok=True)
     (folder / "validate.json").write_text(json.dumps(MEASURED))
-    paths = {name.replace(".", "_"): folder / name for name in (*FILES, "validate.json")}
-    export.main(dataset_h5, model_pt, **paths, params=ExportParams(**given), dataset="stripes")
+    paths = {name.replace(".", "_"): folder / name for name in NAMED}
+    export.main(dataset_h5, model_pt, **paths, params=params.check(params.ExportParams, given), dataset="stripes")
     return json.loads((folder / "export.json").read_text())
 
 
@@ -99,9 +99,9 @@ from pathlib import Path
 from stages import export
 from stages.lib.params.export import ExportParams
 there, shared = Path("out"), Path({str(tmp_path)!r})
-names = {FILES!r}
+names = {NAMED!r}
 there.mkdir(); (there / "validate.json").write_text('{json.dumps(MEASURED)}')
-paths = {{name.replace(".", "_"): there / name for name in (*names, "validate.json")}}
+paths = {{name.replace(".", "_"): there / name for name in names}}
 export.main(shared / "dataset.h5", shared / "model.pt", **paths, params=ExportParams(), dataset="stripes")
 """
         environment = os.environ | {"PYTHONPATH": str(tmp_path / clone)}
@@ -127,8 +127,7 @@ def test_every_file_says_what_it_takes_and_what_it_was_made_from(done):
 
 
 def test_an_export_beyond_the_tolerance_is_refused_and_the_former_files_stay(done, tmp_path, monkeypatch):
-    for name in FILES:
-        shutil.copy(done / name, tmp_path / name)
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
     load = exported.pt2.load
 
     def load_something_else(path):
@@ -181,3 +180,24 @@ class Harm:
 
     def __reduce__(self):
         return (open, (self.path, "w"))
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 6, 8, 8)], ids=["images", "volumes"])
+def test_smaller_variants_are_written_with_their_accuracy_beside_the_originals(tmp_path, shape):
+    write_dataset_h5(tmp_path / "dataset.h5", shape)
+    write_model_pt(tmp_path / "model.pt", tmp_path / "dataset.h5", trained=True)
+    report = run(tmp_path, tmp_path / "dataset.h5", tmp_path / "model.pt", variants=["half", "int8"], unlike=True)
+    test = tensors.read_split(tmp_path / "dataset.h5", "test")
+    original, unlike = exported.onnx.load(tmp_path / "model.onnx")(np.array(test.x))
+    assert unlike.shape == (24,)
+    for name in ("half", "int8"):
+        path = tmp_path / "variants" / f"model.{name}.onnx"
+        said = exported.onnx.load(path)(np.array(test.x))[0]
+        noted = report["variants"][path.name]
+        assert noted["accuracy"] == pytest.approx((said.argmax(1) == test.y).mean(), rel=1e-5)
+        assert 0 < np.abs(said - original).max() <= noted["difference_below"] < 0.2
+        assert noted["bytes"] < report["model.onnx"]["bytes"]
+        assert exported.onnx.read_metadata(path) == exported.onnx.read_metadata(tmp_path / "model.onnx")
+    assert "model.int8.onnx" in (tmp_path / "card.md").read_text()
+    run(tmp_path, tmp_path / "dataset.h5", tmp_path / "model.pt")  # without variants, none of before are left
+    assert [path.name for path in (tmp_path / "variants").iterdir()] == ["accuracy.csv"]

@@ -43,7 +43,7 @@ def compare(models: Path) -> pd.DataFrame:
     """One row a file and batch size: bytes, milliseconds a batch, samples a second, and these over the network's."""
     classifier, recipe = checkpoint.load(models / "model.pt")
     runners: dict[str, Runner] = {"network": eager(Deployed(classifier, Settings()).eval())}
-    files = sorted(path for path in models.iterdir() if path.suffix in FORMATS)
+    files = sorted(path for path in (*models.iterdir(), *models.glob("variants/*")) if path.suffix in FORMATS)
     runners |= {path.name: FORMATS[path.suffix].load(path) for path in files}
     sizes = {path.name: path.stat().st_size for path in files} | {"network": (models / "model.pt").stat().st_size}
     shape, dtype = recipe.description["shape"], recipe.description["dtype"]

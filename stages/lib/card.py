@@ -4,16 +4,18 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from ruamel.yaml import YAML
 
 
-def text(facts: Mapping[str, Any], measured: Mapping[str, Any], difference: float) -> str:
+def text(facts: Mapping[str, Any], measured: Mapping[str, Any], difference: float, variants: pd.DataFrame) -> str:
     """A card.
 
     Args:
         facts: As `stages.lib.metadata.collect` gives them.
         measured: validate.json.
         difference: No probability of a file is further from the network's, on the test split.
+        variants: As `stages.lib.variants.compare` gives them.
     """
     classes = facts["classes"]
     sections = [
@@ -27,6 +29,7 @@ def text(facts: Mapping[str, Any], measured: Mapping[str, Any], difference: floa
         "The intervals are bootstrap percentiles over groups, not over cases.\n",
         *_calibration(measured),
         *_operating_point(measured),
+        *_variants(variants),
         "## Limits\n\n" + _limits(facts, measured),
         "## How to run it\n\n" + _how_to_run(facts, difference),
         "## Made from\n\n" + _table(("", ""), [(k, facts[k]) for k in facts if k.endswith("_sha256")]),
@@ -100,6 +103,17 @@ def _operating_point(measured: Mapping[str, Any]) -> list[str]:
     return [f"## Operating point\n\n{said}, on the test split with:\n\n" + _table(("", ""), rows)]
 
 
+def _variants(table: pd.DataFrame) -> list[str]:
+    if len(table) < 2:
+        return []
+    rows = [
+        (str(row["file"]), str(row["bytes"]), _number(row["accuracy"]), f"{row['difference_below']:g}")
+        for row in table.to_dict("records")
+    ]
+    head = ("file", "bytes", "accuracy on test", "probabilities differ by less than")
+    return ["## Smaller variants\n\n" + _table(head, rows)]
+
+
 def _limits(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     lines = [
         "- One of its classes is always the most probable, whatever it is shown: of something unlike the training data "
@@ -131,7 +145,11 @@ probabilities = torch.export.load("model.pt2").module()(torch.from_numpy(x))
 probabilities = torch.jit.load("model.torchscript")(torch.from_numpy(x))
 ```
 
-From picture files or DICOM folders, with the project's code: `python -m tools.predict model.onnx FILE...`.
+With the project's code beside it:
+
+- `python -m tools.predict model.onnx FILE...` takes picture files and DICOM folders;
+- `examples/cpp` runs model.torchscript from C++ on raw numbers;
+- `examples/web` runs model.onnx in a browser.
 """
 
 

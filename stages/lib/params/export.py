@@ -1,4 +1,4 @@
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,9 @@ class ExportParams:
     unlike: bool = False
     """Give the files a second output: positive where a sample is unlike the training data."""
 
+    variants: tuple[Literal["half", "int8"], ...] = ()
+    """Smaller ONNX files besides, with their accuracy: half precision, 8-bit integers calibrated on training cases."""
+
     batch_size: Count = 64
     """Samples a batch while the files are checked; they take batches of any size."""
 
@@ -26,3 +29,7 @@ class ExportParams:
 
     portable: bool = False
     """Pin the instruction set to AVX2, so that the bytes are those of any x86-64 machine that has it."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.variants)) < len(self.variants):
+            raise ValueError(f"variants has one twice: {', '.join(self.variants)}")
