@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import pickle
 import re
 import shutil
@@ -86,30 +85,6 @@ def test_the_files_name_no_path_of_the_machine(done):
             for member in archive.namelist():
                 content = archive.read(member)
                 assert root not in content and b"site-packages" not in content, member
-
-
-def test_the_bytes_are_the_same_from_a_clone_at_another_path(tmp_path):
-    write_dataset_h5(tmp_path / "dataset.h5")
-    write_model_pt(tmp_path / "model.pt", tmp_path / "dataset.h5")
-    running = []
-    for clone in ("here", "elsewhere/deeper"):
-        shutil.copytree(Path(export.__file__).parent, tmp_path / clone / "stages")
-        code = f"""
-from pathlib import Path
-from stages import export
-from stages.lib.params.export import ExportParams
-there, shared = Path("out"), Path({str(tmp_path)!r})
-names = {NAMED!r}
-there.mkdir(); (there / "validate.json").write_text('{json.dumps(MEASURED)}')
-paths = {{name.replace(".", "_"): there / name for name in names}}
-export.main(shared / "dataset.h5", shared / "model.pt", **paths, params=ExportParams(), dataset="stripes")
-"""
-        environment = os.environ | {"PYTHONPATH": str(tmp_path / clone)}
-        running.append(subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path / clone, env=environment))
-    assert [process.wait() for process in running] == [0, 0]
-    for name in FILES:
-        one, other = (tmp_path / clone / "out" / name for clone in ("here", "elsewhere/deeper"))
-        assert one.read_bytes() == other.read_bytes(), name
 
 
 def test_every_file_says_what_it_takes_and_what_it_was_made_from(done):
