@@ -1,7 +1,19 @@
-"""Torch Hub entry points: the networks, untrained; they need torch alone.
+"""Torch Hub entry points: the networks, untrained, and the models that the pipeline trained; torch alone is needed.
 
 torch.hub.load("<owner>/<repository>", "compact", channels=3, classes=2, size=(32, 32), widths=[16, 32, 64])
+torch.hub.load("<folder of the repository>", "digits", source="local")  # once models/digits is there
+
+A trained model takes the dataset's own integers and gives probabilities; scaling and softmax are inside. With
+`about=True` comes what its file says of itself: the classes, and what the input has to be.
 """
+
+import functools
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
 
 from stages.lib.networks import Compact as compact  # noqa: N813
 from stages.lib.networks import Convolutional as convolutional  # noqa: N813
@@ -11,3 +23,18 @@ from stages.lib.networks import Skip as skip  # noqa: N813
 
 dependencies = ["torch"]
 __all__ = ["compact", "convolutional", "fully_connected", "residual", "skip"]
+
+
+def _trained(path: Path, about: bool = False) -> Any:
+    """The trained model, or with `about` that and its metadata."""
+    notes = {"metadata.json": ""}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and needs no code of ours to load
+        model = torch.jit.load(str(path), map_location="cpu", _extra_files=notes).eval()
+    return (model, json.loads(notes["metadata.json"])) if about else model
+
+
+# Torch Hub looks for a callable of the model's name in this module.
+for _path in sorted(Path(__file__).parent.glob("models/*/model.torchscript")):
+    if _path.parent.name not in __all__:  # a dataset called like a network is loaded by its file
+        globals()[_path.parent.name] = functools.partial(_trained, _path)

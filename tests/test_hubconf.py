@@ -1,0 +1,56 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.lib import checkpoint, tensors
+from stages.lib.deployed import Deployed, Settings
+from stages.lib.exported import torchscript
+from stages.lib.exported.program import Program
+from tests.conftest import write_dataset_h5, write_model_pt
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A copy of the repository in which a dataset called stripes was exported."""
+    networks = tmp_path / "repository" / "stages" / "lib" / "networks"
+    shutil.copytree(ROOT / "stages/lib/networks", networks, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "hubconf.py", tmp_path / "repository")
+    write_dataset_h5(tmp_path / "d.h5")
+    write_model_pt(tmp_path / "m.pt", tmp_path / "d.h5")
+    model = Deployed(checkpoint.load(tmp_path / "m.pt")[0], Settings()).eval()
+    (tmp_path / "repository/models/stripes").mkdir(parents=True)
+    program = Program(model, (1, 8, 8), "uint8", {"classes": ["a", "b", "c"]})
+    torchscript.write(tmp_path / "repository/models/stripes/model.torchscript", program)
+    x = np.array(tensors.read_split(tmp_path / "d.h5", "test").x)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "wanted.npy", model(torch.from_numpy(x)).detach().numpy())
+    return tmp_path / "repository"
+
+
+def test_torch_hub_gives_networks_and_trained_models_by_name_with_torch_alone(repository, tmp_path):
+    code = """
+import sys
+class Refuse:  # whatever is no part of torch
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("pandas", "pydantic", "h5py", "onnx", "sklearn", "torchvision", "dvc"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Refuse())
+import numpy, torch
+repository, folder = sys.argv[1:]
+x = torch.from_numpy(numpy.load(folder + "/x.npy"))
+model, about = torch.hub.load(repository, "stripes", source="local", about=True)
+assert about["classes"] == ["a", "b", "c"]
+assert abs(model(x).numpy() - numpy.load(folder + "/wanted.npy")).max() < 1e-6
+assert torch.equal(torch.hub.load(repository, "stripes", source="local")(x), model(x))
+network = torch.hub.load(repository, "residual", source="local", channels=1, classes=4, size=(16, 16))
+assert network(torch.zeros(2, 1, 16, 16)).shape == (2, 4)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", code, repository, tmp_path]
+    subprocess.run(command, cwd=tmp_path, check=True)
