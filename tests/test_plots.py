@@ -18,6 +18,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 PLOTS = """plots:
         - metrics/${key}/history.csv: {cache: false, x: epoch, y: validation_loss}
         - metrics/${key}/confusion.csv: {cache: false, x: predicted, y: actual, template: confusion}
+        - metrics/${key}/roc.csv: {cache: false, x: false_positive_rate, y: true_positive_rate, template: curve_a_class}
         - metrics/${key}/worst.png: {cache: false}
 """
 
@@ -27,12 +28,15 @@ def plotted(tmp_path_factory):
     """A project with two datasets, and the page of its plots."""
     project = Project(tmp_path_factory.mktemp("plots") / "project")
     project.write("dvc.yaml", DVC_YAML.replace('plots: [{"metrics/${key}/predictions.csv": {cache: false}}]', PLOTS))
+    shutil.copytree(ROOT / ".dvc" / "plots", project.root / ".dvc" / "plots")
     for dataset in ("digits", "phantoms"):
         project.dataset(dataset)
         folder = project.root / "metrics" / dataset
         pd.DataFrame({"epoch": [1, 2, 3], "validation_loss": [0.9, 0.5, 0.4]}).to_csv(folder / "history.csv")
         answers = {"actual": ["cat", "cat", "dog"], "predicted": ["cat", "dog", "dog"]}
         pd.DataFrame(answers).to_csv(folder / "confusion.csv", index=False)
+        curve = {"class": list("aabb"), "false_positive_rate": [0, 1, 0, 0], "true_positive_rate": [0, 1, 0, 1]}
+        pd.DataFrame(curve).to_csv(folder / "roc.csv", index=False)
         iio.imwrite(folder / "worst.png", np.arange(1024, dtype=np.uint8).reshape(32, 32))
     project.commit()
     done = run(project)

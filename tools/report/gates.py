@@ -37,8 +37,7 @@ def check(
     checked = []
     for gate in gates:
         if gate == "fresh":
-            why = "dvc.lock is up to date" if not stale else f"out of date: {', '.join(stale)}; dvc repro, then commit"
-            checked.append(Gate(gate, "", not stale, why))
+            checked.append(_fresh(gate, list(stale)))
             continue
         metric, *condition = gate.split()
         first, _, rest = metric.partition(".")
@@ -52,6 +51,13 @@ def check(
             else:
                 checked.append(_bound(gate, dataset, name, condition, results[dataset]))
     return checked
+
+
+def _fresh(gate: str, stale: list[str]) -> Gate:
+    if not stale:
+        return Gate(gate, "", True, "dvc.lock is up to date")
+    more = f" and {len(stale) - 4} more" if len(stale) > 4 else ""
+    return Gate(gate, "", False, f"out of date: {', '.join(stale[:4])}{more}; dvc repro, then commit")
 
 
 def _no_worse(gate: str, dataset: str, name: str, found: dict[str, Any]) -> Gate:

@@ -60,4 +60,4 @@ def escape(text: Any) -> str:
     """A user's text (a class, a file name) as itself: no markup, no tag, no mention, one line; `a_b <= c@d` stays."""
     one_line = re.sub(r"\s+", " ", str(text)).replace("&", "&amp;")
     without_tags = re.sub(r"<(?=[\w/!?])", "&lt;", one_line)
-    return re.sub(r"([\\`*\[\]|~]|(?<!\w)[_@]|_(?!\w))", r"\\\1", without_tags)
+    return re.sub(r"([\\`*\[\]|]|~(?=~)|(?<=~)~|(?<!\w)[_@]|_(?!\w))", r"\\\1", without_tags)

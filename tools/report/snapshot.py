@@ -113,7 +113,7 @@ def _json(revision: Revision, path: str, content: bytes) -> dict[str, Any]:
     try:
         return json.loads(content)
     except ValueError as error:
-        raise UserError(f"{path} of {revision} is no valid JSON ({error}){_conflict(content)}") from None
+        raise UserError(f"{path} of {revision} is no valid JSON ({error}){_conflict(path, content)}") from None
 
 
 def _yaml(revision: Revision, path: str) -> dict[str, Any]:
@@ -126,12 +126,15 @@ def _yaml(revision: Revision, path: str) -> dict[str, Any]:
         tree = YAML(typ="safe", pure=True).load(content)
     except YAMLError as error:
         what = str(error).splitlines()[0]
-        raise UserError(f"{path} of {revision} is no valid YAML ({what}){_conflict(content)}") from None
+        raise UserError(f"{path} of {revision} is no valid YAML ({what}){_conflict(path, content)}") from None
     if not isinstance(tree, dict):
-        raise UserError(f"{path} of {revision} holds no mapping{_conflict(content)}")
+        raise UserError(f"{path} of {revision} holds no mapping{_conflict(path, content)}")
     return tree
 
 
-def _conflict(content: bytes) -> str:
-    marked = any(line.startswith((b"<<<<<<< ", b">>>>>>> ")) for line in content.splitlines())
-    return ": it has the marks of a merge conflict; git checkout --ours on it, then dvc repro" if marked else ""
+def _conflict(path: str, content: bytes) -> str:
+    if not any(line.startswith((b"<<<<<<< ", b">>>>>>> ")) for line in content.splitlines()):
+        return ""
+    if path == "params.yaml":
+        return ": it has the marks of a merge conflict; choose by hand, then dvc repro"
+    return ": it has the marks of a merge conflict; git checkout --ours -- dvc.lock metrics, then dvc repro"
