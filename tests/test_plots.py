@@ -62,9 +62,7 @@ def test_the_page_names_no_other_file_and_no_server(plotted):
 def test_every_chart_is_drawn_in_a_browser_and_no_request_leaves_the_page(plotted, tmp_path):
     page = (plotted.root / "plots.html").read_text()
     dom, asked = opened(page, tmp_path / "page")
-    assert len(re.findall(r'<(?:canvas|svg)[^>]*class="marks"', dom)) == 4, (
-        "a curve and a matrix for each of 2 datasets"
-    )
+    assert len(re.findall(r'<(?:canvas|svg)[^>]*class="marks"', dom)) == 6, "two curves and a matrix of each dataset"
     assert asked == []
     leaking = page.replace("</body>", '<img src="http://127.0.0.1:9/leak.png"></body>')
     assert set(opened(leaking, tmp_path / "leaking")[1]) == {"http://127.0.0.1:9/leak.png"}
