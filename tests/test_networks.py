@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from stages.lib import networks
+from stages.lib.networks import layers
 
 SIZES = {2: (9, 12), 3: (5, 9, 8)}
 SMALL = {"fully_connected": {"widths": [8]}, "residual": {"n_blocks": 3}}
@@ -111,3 +112,10 @@ def test_compact_whitens_the_patches_it_has_seen():
     covariance = whitened.T @ whitened / len(whitened)
     torch.testing.assert_close(covariance, torch.eye(8), atol=0.02, rtol=0)
     assert torch.equal(network.body[0](x)[:, 8:], -network.body[0](x)[:, :8])
+
+
+@pytest.mark.parametrize("name", layers.RISING)
+def test_pooling_before_a_rising_activation_gives_what_pooling_after_it_gives(name):
+    x = torch.randn(2, 3, 8, 8)
+    active, pool = layers.activation(name), nn.MaxPool2d(2)
+    torch.testing.assert_close(active(pool(x)), pool(active(x)), rtol=0, atol=0)

@@ -39,7 +39,7 @@ class Schedule:
             self._main.step()
 
     def after_epoch(self, validation_loss: float) -> None:
-        if self._main is None or self._every == "batch" or self.batches < self._warmup_batches:
+        if self._main is None or self._every == "batch" or self.batches <= self._warmup_batches:
             return
         if isinstance(self._main, lr_scheduler.ReduceLROnPlateau):
             self._main.step(validation_loss)

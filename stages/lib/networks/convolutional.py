@@ -35,7 +35,10 @@ class Convolutional(nn.Module):
             outputs = width if i == 0 else max(1, width // 2)
             pool, size = layers.halving(size)
             body += [layers.convolution(dims, inputs, outputs), layers.norm(norm, outputs, dims)]
-            body += [layers.activation(activation), pool, layers.dropout(dropout_name, dropout, dims)]
+            active = layers.activation(activation)
+            # The largest of rising values is the value of the largest: the same numbers from a quarter of the work.
+            body += [pool, active] if activation in layers.RISING else [active, pool]
+            body.append(layers.dropout(dropout_name, dropout, dims))
             inputs = outputs
         self.body = nn.Sequential(*(layer for layer in body if not isinstance(layer, nn.Identity)))
         self.head = nn.Sequential(

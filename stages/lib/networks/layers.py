@@ -8,6 +8,8 @@ CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn
 MAX_POOL: dict[int, type[nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 GLOBAL_POOL: dict[int, type[nn.Module]] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
+RISING = ("ELU", "Hardtanh", "LeakyReLU", "ReLU", "ReLU6", "SELU", "Sigmoid", "Softplus", "Softsign", "Tanh")
+
 
 def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, bias: bool = True) -> nn.Conv2d | nn.Conv3d:
     """A convolution that keeps the size (for an odd kernel)."""

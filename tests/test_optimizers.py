@@ -1,0 +1,117 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from stages.lib import named, optimizers, params
+from stages.lib.errors import UserError
+from stages.lib.optimizers import NEEDS_SPARSE_GRADIENTS
+from stages.lib.params.train import ScheduleParams, TrainParams
+from stages.lib.schedules import NEED_FUNCTIONS, Schedule
+from tests.test_train import LEARNS, train_on
+
+OPTIMIZERS = sorted(
+    name
+    for name, kind in vars(torch.optim).items()
+    if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer
+)
+NEEDED = {
+    "StepLR": {"step_size": 2},
+    "MultiStepLR": {"milestones": [1, 3]},
+    "ExponentialLR": {"gamma": 0.9},
+    "CyclicLR": {"base_lr": 0.01, "cycle_momentum": False},
+    "CosineAnnealingWarmRestarts": {"T_0": 2},
+    "OneCycleLR": {"cycle_momentum": False},
+}
+SCHEDULERS = sorted(
+    name
+    for name, kind in vars(torch.optim.lr_scheduler).items()
+    if isinstance(kind, type) and issubclass(kind, torch.optim.lr_scheduler.LRScheduler)
+    if name not in ("LRScheduler", "_LRScheduler", *NEED_FUNCTIONS)
+)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_of_torch_takes_a_step_by_its_name_or_says_why_not(name, images_h5, tmp_path):
+    given = LEARNS | {"optimizer": {"name": name}, "lr": 0.01, "epochs": 1}
+    if name in (*NEEDS_SPARSE_GRADIENTS, "Muon"):  # Muon is for matrices alone, and networks have biases
+        with pytest.raises(UserError, match=r"train\.optimizer"):
+            train_on(images_h5, tmp_path / "out", given)
+    else:
+        _, _, history = train_on(images_h5, tmp_path / "out", given)
+        assert history["validation_loss"].notna().all()
+
+
+def schedule_of(lr=0.1, epochs=6, batches=5, **given):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr)
+    schedule = Schedule(params.check(ScheduleParams, given), optimizer, epochs, batches)
+    rates = []
+    for _ in range(epochs):
+        for _ in range(batches):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.after_batch()
+        schedule.after_epoch(1.0)
+    return rates
+
+
+@pytest.mark.filterwarnings("ignore:.*The epoch parameter in `scheduler.step:UserWarning")
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_every_scheduler_of_torch_moves_the_rate_by_its_name(name):
+    rates = schedule_of(name=name, arguments=NEEDED.get(name, {"patience": 1} if "Plateau" in name else {}))
+    assert len(set(rates)) > 1 or name == "ConstantLR"
+    assert all(math.isfinite(rate) and rate >= 0 for rate in rates)
+
+
+def test_warm_up_rises_to_the_rate_and_the_scheduler_begins_after_it():
+    rates = schedule_of(name="StepLR", arguments={"step_size": 1, "gamma": 0.5}, warmup_epochs=2)
+    assert rates[0] == pytest.approx(0.001)
+    assert rates[:11] == sorted(rates[:11])
+    assert [rates[10], rates[15], rates[20]] == pytest.approx([0.1, 0.05, 0.025])
+
+
+def test_a_one_cycle_ends_with_the_last_batch():
+    rates = schedule_of(name="OneCycleLR", every="batch", arguments={"cycle_momentum": False})
+    assert max(rates) == pytest.approx(0.1, rel=0.01)
+    assert rates[-1] < 1e-3
+
+
+def test_the_l2_penalty_and_weight_decay_are_the_same_for_sgd(images_h5, tmp_path):
+    network = {"name": "fully_connected", "arguments": {"widths": [8]}}
+    given = LEARNS | {"network": network, "batch_size": 5, "keep": "last"}
+    train_on(images_h5, tmp_path / "penalty", given | {"loss": {"l2": 0.05}})
+    train_on(images_h5, tmp_path / "decay", given | {"optimizer": {"arguments": {"weight_decay": 0.1}}})
+    train_on(images_h5, tmp_path / "neither", given)
+    penalty, decay, neither = (
+        torch.load(tmp_path / name / "model.pt", weights_only=True)["weights"]["network.layers.1.weight"]
+        for name in ("penalty", "decay", "neither")
+    )
+    torch.testing.assert_close(penalty, decay, rtol=1e-4, atol=1e-6)
+    assert (penalty - neither).abs().max() > 1e-2
+
+
+def test_the_l1_penalty_pulls_weights_to_zero(images_h5, tmp_path):
+    given = LEARNS | {"keep": "last", "epochs": 10}
+    train_on(images_h5, tmp_path / "l1", given | {"loss": {"l1": 0.1}})
+    train_on(images_h5, tmp_path / "none", given)
+    sizes = [
+        torch.load(tmp_path / name / "model.pt", weights_only=True)["weights"]["network.layers.1.weight"].abs().mean()
+        for name in ("l1", "none")
+    ]
+    assert sizes[0] < 0.5 * sizes[1]
+
+
+def test_the_body_and_the_last_layer_have_rates_of_their_own():
+    network = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
+    body, head = optimizers.groups(network, 3, 0.1, 0.5)
+    assert (body["lr"], head["lr"]) == (0.05, 0.1)
+    assert [p.shape for p in head["params"]] == [(3, 8), (3,)]
+    optimizers.groups(network, 3, 0.1, 0)
+    assert [p.requires_grad for p in network.parameters()] == [False, False, True, True]
+
+
+def test_a_class_of_torch_that_is_none_of_its_kind_is_unknown():
+    with pytest.raises(UserError, match="'Optimizer' is unknown"):
+        named.find("key", "Optimizer", torch.optim, torch.optim.Optimizer)
+    assert params.check(TrainParams, {}).optimizer.name == "SGD"

@@ -1,0 +1,158 @@
+"""Compares training with the notes' own loop, on birds against airplanes: seconds and accuracies, as ratios.
+
+    python -m tools.bench_train --images cifar10.zip --seed 0
+    python -m tools.bench_train --images cifar10.zip --epoch      # seconds an epoch alone, in turn
+
+Both learn from the same 8,000 images and are judged after each epoch by the same 2,000, by which neither chooses
+anything. The notes' loop is plain torch: DataLoader, Net, batch 64, SGD 1e-2. The pipeline runs its stages, from image
+files on; the seconds compared are those of training epochs with their validation, for both.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import re
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from stages import dataset, ingest, split, train
+from stages import statistics as measured
+from stages.lib import params, tensors
+from stages.lib.params.split import SplitParams
+from stages.lib.params.train import TrainParams
+from tools import birds
+
+RECIPE = Path("recipes/birds.yaml")
+ROUNDS = 5  # of one epoch each, in turn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.bench_train", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--images", type=Path, required=True, help="a folder or zip file with a folder a class")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order; the split is the same")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--epoch", action="store_true", help="only compare seconds an epoch, on the notes' own network")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        sections: dict[str, Any] = params.load(RECIPE).datasets
+        dataset_h5 = prepare(given.images, Path(scratch), sections["birds"])
+        if given.epoch:
+            found = epochs_in_turn(dataset_h5, Path(scratch), sections["birds_notes"]["train"])
+        else:
+            found = race(dataset_h5, Path(scratch), replace(sections["birds"]["train"], seed=given.seed))
+    print(json.dumps(found | {"cores": os.cpu_count(), "threads": given.threads}, indent=2))
+
+
+def prepare(images: Path, folder: Path, section: dict[str, Any]) -> Path:
+    """Runs the stages from image files to dataset.h5; a fifth is held out, as the validation split."""
+    raw, cases_h5, cases_csv, split_csv, dataset_h5 = (
+        folder / name for name in ("raw", "cases.h5", "cases.csv", "split.csv", "dataset.h5")
+    )
+    birds.copy(images, birds.CLASSES, raw, folder / "unpacked")
+    ingest.main(raw, cases_h5, cases_csv, folder / "rejected.csv", folder / "ingest.json", section["ingest"])
+    split.main(cases_csv, split_csv, params.check(SplitParams, {"validation": 0.2, "test": 0.0}))
+    measured.main(cases_h5, split_csv, folder / "statistics.json", section["statistics"])
+    dataset.main(cases_h5, split_csv, folder / "statistics.json", dataset_h5, section["dataset"])
+    return dataset_h5
+
+
+class Notes:
+    """The notes' training, as they write it; data in memory, normalised."""
+
+    def __init__(self, dataset_h5: Path, seed: int) -> None:
+        torch.manual_seed(seed)
+        about = tensors.read_description(dataset_h5)
+        mean, deviation = (torch.tensor(about.moments[name]).view(-1, 1, 1) for name in ("mean", "deviation"))
+        parts = []
+        for name in ("train", "validation"):
+            part = tensors.read_split(dataset_h5, name)
+            x = (torch.from_numpy(part.x.copy()) - mean) / deviation
+            parts.append(TensorDataset(x.float(), torch.from_numpy(part.y)))
+        self.train = DataLoader(parts[0], batch_size=64, shuffle=True)
+        self.validation = DataLoader(parts[1], batch_size=64)
+        self.model = nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2),
+            nn.Conv2d(16, 8, 3, padding=1), nn.Tanh(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(512, 32), nn.Tanh(), nn.Linear(32, 2),
+        )  # fmt: skip
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-2)
+
+    def epoch(self) -> tuple[float, float]:
+        """Trains and validates once: seconds, accuracy."""
+        started = time.perf_counter()
+        self.model.train()
+        for x, y in self.train:
+            loss = nn.functional.cross_entropy(self.model(x), y)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+        self.model.eval()
+        correct, total = 0, 0
+        with torch.no_grad():
+            for x, y in self.validation:
+                correct += int((self.model(x).argmax(1) == y).sum())
+                total += len(y)
+        return time.perf_counter() - started, correct / total
+
+
+def staged(dataset_h5: Path, folder: Path, section: TrainParams) -> pd.DataFrame:
+    """The train stage's history.csv, with the seconds of each epoch as it tells them."""
+    told = io.StringIO()
+    with contextlib.redirect_stderr(told):
+        train.main(dataset_h5, folder / "model.pt", folder / "train.json", folder / "history.csv", section, "birds")
+    history = pd.read_csv(folder / "history.csv")
+    seconds = re.findall(r"\| ([\d.]+) s$", told.getvalue(), re.MULTILINE)
+    return history.assign(seconds=[float(second) for second in seconds])
+
+
+def race(dataset_h5: Path, folder: Path, section: Any) -> dict[str, Any]:
+    """The notes' 100 epochs, then `fast`."""
+    notes = Notes(dataset_h5, section.seed)
+    epochs = [notes.epoch() for _ in range(100)]
+    seconds, accuracy = sum(taken for taken, _ in epochs), epochs[-1][1]
+    history = staged(dataset_h5, folder, section)
+    elapsed = history["seconds"].cumsum()
+    in_time = history["validation_accuracy"][elapsed <= seconds]
+    passing = elapsed[history["validation_accuracy"] > accuracy]
+    return {
+        "seed": section.seed,
+        "notes": {"seconds": seconds, "accuracy": accuracy},
+        "fast": {
+            "seconds": float(elapsed.iloc[-1]),
+            "accuracy_after_the_notes_seconds": float(in_time.iloc[-1]) if len(in_time) else None,
+            "accuracy_at_last": float(history["validation_accuracy"].iloc[-1]),
+            "seconds_until_it_passes": float(passing.iloc[0]) if len(passing) else None,
+            "epochs_until_it_passes": int(passing.index[0]) + 1 if len(passing) else None,
+        },
+        "times_sooner": seconds / float(passing.iloc[0]) if len(passing) else None,
+    }
+
+
+def epochs_in_turn(dataset_h5: Path, folder: Path, section: Any) -> dict[str, Any]:
+    """Seconds of an epoch of each on the notes' network, batch and optimizer; a busy moment hits both alike."""
+    notes = Notes(dataset_h5, section.seed)
+    ours, theirs = [], []
+    for _ in range(ROUNDS):
+        theirs += [notes.epoch()[0] for _ in range(2)]
+        ours += staged(dataset_h5, folder, replace(section, epochs=2))["seconds"].tolist()
+    return {
+        "notes": {"seconds_an_epoch": statistics.median(theirs)},
+        "stage": {"seconds_an_epoch": statistics.median(ours)},
+        "times_quicker": statistics.median(theirs) / statistics.median(ours),
+    }
+
+
+if __name__ == "__main__":
+    main()
