@@ -5,7 +5,6 @@
 The files take the dataset's own integers, any number of samples, and give probabilities.
 """
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -31,7 +30,8 @@ def main(
     dataset: str,
 ) -> None:
     classifier, recipe = checkpoint.load(model_pt)
-    measured = json.loads(validate_json.read_text(encoding="utf-8"))
+    tensors.check_made_for(dataset_h5, recipe.description)
+    measured = metadata.read_validation(validate_json)
     settings = Settings(**measured["deployed"])
     module = Deployed(classifier, settings, params.unlike).eval()
     about = tensors.Description(**recipe.description)

@@ -44,6 +44,7 @@ def main(
     params: ValidateParams,
 ) -> None:
     classifier, recipe = checkpoint.load(model_pt)
+    tensors.check_made_for(dataset_h5, recipe.description)
     about = tensors.Description(**recipe.description)
     splits = {name: tensors.read_split(dataset_h5, name) for name in ("validation", "test")}
     settings = validation.settle(classifier, splits["validation"], params)

@@ -16,6 +16,7 @@ import torch
 from stages import export
 from stages.lib import checkpoint, exported, params, tensors
 from stages.lib.errors import UserError
+from stages.lib.exported.program import Program
 from tests.conftest import write_dataset_h5, write_model_pt
 
 FILES = ("model.torchscript", "model.onnx", "model.pt2", "card.md", "export.json", "variants/accuracy.csv")
@@ -176,3 +177,22 @@ def test_smaller_variants_are_written_with_their_accuracy_beside_the_originals(t
     assert "model.int8.onnx" in (tmp_path / "card.md").read_text()
     run(tmp_path, tmp_path / "dataset.h5", tmp_path / "model.pt")  # without variants, none of before are left
     assert [path.name for path in (tmp_path / "variants").iterdir()] == ["accuracy.csv"]
+
+
+def test_what_belongs_to_other_tensors_or_was_not_validated_is_refused(done, tmp_path):
+    write_dataset_h5(tmp_path / "other.h5", (1, 8, 8), classes=2)
+    with pytest.raises(UserError, match=r"other\.h5 is not what the model was trained on \(classes"):
+        run(tmp_path, tmp_path / "other.h5", done / "model.pt")
+    paths = {name.replace(".", "_"): tmp_path / "none" / name for name in NAMED}
+    with pytest.raises(UserError, match="run the validate stage first"):
+        export.main(done / "dataset.h5", done / "model.pt", **paths, params=params.ExportParams(), dataset="stripes")
+
+
+def test_a_network_that_cannot_be_exported_gives_one_line():
+    class Choosing(torch.nn.Module):
+        def forward(self, x):
+            return x.float() if x.sum() > 0 else -x.float()
+
+    with pytest.raises(UserError, match="torch.export can't export this network") as refused:
+        _ = Program(Choosing(), (1, 8, 8), "uint8", {}).exported
+    assert "\n" not in str(refused.value)

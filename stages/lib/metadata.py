@@ -10,6 +10,7 @@ import numpy as np
 
 from stages.lib.checkpoint import Recipe
 from stages.lib.deployed import Settings
+from stages.lib.errors import UserError
 from stages.lib.tensors import SPLITS, read_split
 
 
@@ -38,6 +39,20 @@ def collect(dataset: str, recipe: Recipe, settings: Settings, dataset_h5: Path, 
         "dataset_sha256": _sha256(dataset_h5),
         "model_sha256": _sha256(model_pt),
     }
+
+
+def read_validation(validate_json: Path) -> dict[str, Any]:
+    """validate.json, which says what the model is deployed with.
+
+    Raises:
+        UserError: It is missing, or of another version of this project.
+    """
+    if not validate_json.exists():
+        raise UserError(f"{validate_json} not found: run the validate stage first")
+    measured = json.loads(validate_json.read_text(encoding="utf-8"))
+    if "deployed" not in measured:
+        raise UserError(f"{validate_json} does not say what the model is deployed with: run the validate stage again")
+    return measured
 
 
 def _counts(dataset_h5: Path, split: str, classes: int) -> list[int]:

@@ -10,7 +10,7 @@ Layout, with <split> one of train, validation, test:
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -63,6 +63,20 @@ def read_split(dataset_h5: Path, name: str) -> Split:
             file[name]["y"][:],
             [case.decode() for case in file[name]["case"][:]],
             [group.decode() for group in file[name]["group"][:]],
+        )
+
+
+def check_made_for(dataset_h5: Path, description: Mapping[str, object]) -> None:
+    """Refuses a model of other tensors: its classes or shape may be others, and nobody would notice.
+
+    Raises:
+        UserError: The model's description is not that of the tensors.
+    """
+    here = asdict(read_description(dataset_h5))
+    other = [name for name in here if here[name] != description.get(name)]
+    if other:
+        raise UserError(
+            f"{dataset_h5} is not what the model was trained on ({', '.join(other)}): run the train stage again"
         )
 
 

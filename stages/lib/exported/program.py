@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stages.lib.errors import UserError
+
 EXAMPLES = 2  # torch.export takes a batch of one for a constant
 Runner = Callable[[np.ndarray], tuple[np.ndarray, ...]]
 """Maps (N, C, *size) of the dataset's own integers to probabilities (N, classes) and further outputs, if it has any."""
@@ -33,7 +35,11 @@ class Program:
     def exported(self) -> torch.export.ExportedProgram:
         batch = torch.export.Dim("N", min=1)
         with torch.inference_mode(False), torch.no_grad():
-            program = torch.export.export(self.module, (self.example,), dynamic_shapes=({0: batch},))
+            try:
+                program = torch.export.export(self.module, (self.example,), dynamic_shapes=({0: batch},))
+            except Exception as error:  # torch has many, each of pages
+                reason = str(error).strip().partition("\n")[0]
+                raise UserError(f"torch.export can't export this network for any batch size: {reason}") from error
         for graph in program.graph_module.modules():
             for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else []:
                 node.meta.pop("stack_trace", None)  # absolute paths of the sources
