@@ -1,0 +1,73 @@
+"""Training's own memory, mapped pages of dataset.h5 aside, does not grow with the data set."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from stages.lib import tensors
+
+RUN = """
+import re, sys, threading, time
+from pathlib import Path
+from tests.test_train import train_on
+
+def anonymous_mib():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+def watch():
+    while True:
+        peaks.append(anonymous_mib())
+        time.sleep(0.005)
+
+peaks = []
+threading.Thread(target=watch, daemon=True).start()
+network = {"name": "fully_connected", "arguments": {"widths": []}}
+train_on(Path(sys.argv[1]), Path(sys.argv[2]), {"network": network, "epochs": 1, "batch_size": 8, "threads": 1})
+print("peak", max(peaks))
+"""
+SAMPLE = (1, 16, 128, 128)  # int16: half a MiB
+
+
+def write_sparse(path, samples):
+    """A dataset.h5 of zeros that takes hardly any place on the disk."""
+    about = tensors.Description(
+        ["a", "b"], "NCDHW", list(SAMPLE), "int16", "HU", None, {},
+        {"minimum": [-1.0], "maximum": [1.0], "mean": [0.0], "deviation": [1.0]},
+    )  # fmt: skip
+    writer = tensors.Writer(path, SAMPLE, "int16")
+    writer.close(about)
+    places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(path, "r+", libver="v110") as file:
+        for name, count in (("train", samples), ("validation", 8), ("test", 8)):
+            group = file.create_group(name)
+            space = h5py.h5s.create_simple((count, *SAMPLE))
+            h5py.h5d.create(group.id, b"x", h5py.h5t.STD_I16LE, space, places)
+            group["y"] = np.arange(count) % 2
+            group["case"] = group["group"] = np.array([f"{i:016d}" for i in range(count)], "S16")
+
+
+def peak_mib(folder, samples):
+    folder.mkdir()
+    write_sparse(folder / "dataset.h5", samples)
+    script = folder / "run.py"
+    script.write_text(RUN)
+    command = [sys.executable, str(script), str(folder / "dataset.h5"), str(folder / "out")]
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    return float(told.split()[-1])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells anonymous from mapped memory")
+def test_a_data_set_of_twelve_times_the_size_trains_in_the_same_memory(tmp_path):
+    samples = int(os.environ.get("LARGE_DATASET_GIB", "0")) * 2048 or 960  # 480 MiB; by hand: 8 GiB
+    small = peak_mib(tmp_path / "small", 80)  # 40 MiB
+    large = peak_mib(tmp_path / "large", samples)
+    print(f"peak anonymous memory: {small:.0f} MiB for 40 MiB of data, {large:.0f} MiB for {samples / 2:.0f} MiB")
+    assert large < small + 40
