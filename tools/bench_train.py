@@ -31,9 +31,11 @@ from stages import statistics as measured
 from stages.lib import params, tensors
 from stages.lib.params.split import SplitParams
 from stages.lib.params.train import TrainParams
+from stages.lib.progress import progress
 from tools import birds
 
 RECIPE = Path("recipes/birds.yaml")
+EPOCHS = 100  # of the notes' loop
 ROUNDS = 5  # of one epoch each, in turn
 
 
@@ -42,16 +44,25 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="a folder or zip file with a folder a class")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order; the split is the same")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--only-notes", action="store_true", help="run the notes' loop alone, to go on later with --notes"
+    )
+    parser.add_argument("--notes", type=Path, help="take the notes' numbers from this file of a former run's output")
     parser.add_argument("--epoch", action="store_true", help="only compare seconds an epoch, on the notes' own network")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as scratch:
+        found: dict[str, Any]
         sections: dict[str, Any] = params.load(RECIPE).datasets
         dataset_h5 = prepare(given.images, Path(scratch), sections["birds"])
         if given.epoch:
             found = epochs_in_turn(dataset_h5, Path(scratch), sections["birds_notes"]["train"])
         else:
-            found = race(dataset_h5, Path(scratch), replace(sections["birds"]["train"], seed=given.seed))
+            notes = former(given.notes) if given.notes else notes_run(dataset_h5, given.seed)
+            found = {"seed": given.seed, "notes": notes}
+            if not given.only_notes:
+                section = replace(sections["birds"]["train"], seed=given.seed)
+                found["fast"] = fast_run(dataset_h5, Path(scratch), section, notes)
     print(json.dumps(found | {"cores": os.cpu_count(), "threads": given.threads}, indent=2))
 
 
@@ -117,27 +128,47 @@ def staged(dataset_h5: Path, folder: Path, section: TrainParams) -> pd.DataFrame
     return history.assign(seconds=[float(second) for second in seconds])
 
 
-def race(dataset_h5: Path, folder: Path, section: Any) -> dict[str, Any]:
-    """The notes' 100 epochs, then `fast`."""
-    notes = Notes(dataset_h5, section.seed)
-    epochs = [notes.epoch() for _ in range(100)]
-    seconds, accuracy = sum(taken for taken, _ in epochs), epochs[-1][1]
+def former(output: Path) -> dict[str, float]:
+    """The notes' numbers in a former run's output, which the stages' own lines precede."""
+    text = output.read_text()
+    return json.loads(text[text.index("{\n") :])["notes"]
+
+
+def notes_run(dataset_h5: Path, seed: int) -> dict[str, float]:
+    """The notes' 100 epochs: wall and processor seconds, and the last epoch's accuracy."""
+    notes = Notes(dataset_h5, seed)
+    used = time.process_time()
+    seconds, accuracy = 0.0, 0.0
+    for _ in progress(range(EPOCHS), "notes", "epoch"):
+        taken, accuracy = notes.epoch()
+        seconds += taken
+    return {"epochs": EPOCHS, "seconds": seconds, "cpu_seconds": time.process_time() - used, "accuracy": accuracy}
+
+
+def fast_run(dataset_h5: Path, folder: Path, section: Any, notes: dict[str, float]) -> dict[str, Any]:
+    """`fast` by the train stage, beside what the notes' loop took and reached."""
+    used = time.process_time()
     history = staged(dataset_h5, folder, section)
+    used = time.process_time() - used
     elapsed = history["seconds"].cumsum()
-    in_time = history["validation_accuracy"][elapsed <= seconds]
-    passing = elapsed[history["validation_accuracy"] > accuracy]
-    return {
-        "seed": section.seed,
-        "notes": {"seconds": seconds, "accuracy": accuracy},
-        "fast": {
-            "seconds": float(elapsed.iloc[-1]),
-            "accuracy_after_the_notes_seconds": float(in_time.iloc[-1]) if len(in_time) else None,
-            "accuracy_at_last": float(history["validation_accuracy"].iloc[-1]),
-            "seconds_until_it_passes": float(passing.iloc[0]) if len(passing) else None,
-            "epochs_until_it_passes": int(passing.index[0]) + 1 if len(passing) else None,
-        },
-        "times_sooner": seconds / float(passing.iloc[0]) if len(passing) else None,
+    in_time = history["validation_accuracy"][elapsed <= notes["seconds"]]
+    passing = history.index[history["validation_accuracy"] > notes["accuracy"]]
+    found: dict[str, Any] = {
+        "epochs": len(history),
+        "seconds": float(elapsed.iloc[-1]),
+        "cpu_seconds": used,
+        "accuracy": float(history["validation_accuracy"].iloc[-1]),
+        "accuracy_after_the_notes_seconds": float(in_time.iloc[-1]) if len(in_time) else None,
     }
+    if len(passing):
+        share = (passing[0] + 1) / len(history)  # of the processor's seconds
+        found |= {
+            "passes_after_epochs": int(passing[0]) + 1,
+            "passes_after_seconds": float(elapsed[passing[0]]),
+            "times_sooner": notes["seconds"] / float(elapsed[passing[0]]),
+            "times_sooner_in_cpu_seconds": notes["cpu_seconds"] / (used * share),
+        }
+    return found
 
 
 def epochs_in_turn(dataset_h5: Path, folder: Path, section: Any) -> dict[str, Any]:
