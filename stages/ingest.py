@@ -15,7 +15,7 @@ from stages.lib.labels import LABELS_CSV, read_labels
 from stages.lib.params.ingest import IngestParams
 from stages.lib.readers.contract import Options
 from stages.lib.store import Store, alone
-from stages.lib.workers import Workers, count
+from stages.lib.workers import Workers, count, seldom_collected
 
 STORE = ".ingest"  # beside the outs; git and dvc ignore it
 
@@ -23,7 +23,7 @@ STORE = ".ingest"  # beside the outs; git and dvc ignore it
 def main(
     raw: Path, cases_h5: Path, cases_csv: Path, rejected_csv: Path, ingest_json: Path, params: IngestParams
 ) -> None:
-    with alone(cases_h5.parent / STORE), Workers(count(params.workers)) as crew:
+    with seldom_collected(), alone(cases_h5.parent / STORE), Workers(count(params.workers)) as crew:
         options = Options(params, load_key(params.identifiers))
         found = raw_files.scan(raw)
         files = [file for file in found.files if file.path != LABELS_CSV]

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from stages.lib import outs
@@ -56,10 +57,21 @@ def _lines(cases: Sequence[Case], labels: Sequence[str], grouping: Grouping) -> 
     for case, label, group, copy in zip(cases, labels, grouping.groups, grouping.copies, strict=True):
         channels, *size = case.shape
         depth, height, width = size if len(size) == 3 else ["", *size]
-        spacing = [f"{step:.6g}" for step in case.spacing_mm or ()]
-        told = dict(case.attributes)
         yield [case.case, group, label, channels, depth, height, width, case.dtype, case.units,
-               *[""] * (3 - len(spacing)), *spacing, copy, *(told.get(name, "") for name in ATTRIBUTES)]  # fmt: skip
+               *_steps(case.spacing_mm), copy, *_told(case.attributes)]  # fmt: skip
+
+
+@lru_cache
+def _steps(spacing_mm: tuple[float, ...] | None) -> list[str]:
+    """Spacing along D, H, W; nothing where there is none."""
+    steps = [f"{step:.6g}" for step in spacing_mm or ()]
+    return [""] * (3 - len(steps)) + steps
+
+
+@lru_cache
+def _told(attributes: tuple[tuple[str, str], ...]) -> list[str]:
+    told = dict(attributes)
+    return [told.get(name, "") for name in ATTRIBUTES]
 
 
 def write_rejected(rejected_csv: Path, refused: Sequence[Refusal], litter: Sequence[str]) -> None:

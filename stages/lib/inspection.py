@@ -38,7 +38,8 @@ class Inspection:
 def inspect_all(raw: Path, files: list[RawFile], store: Store, options: Options, crew: workers.Workers) -> Inspection:
     """Inspects all files; what the store knows of unchanged ones is taken from there."""
     known = store.files()
-    names = [options.identify("path", file.path) for file in files]
+    seed = int.from_bytes(options.key[:8], "big")  # a path may name somebody, and a store lies about
+    names = [xxhash.xxh3_128_hexdigest(file.path.encode("utf-8", "surrogateescape"), seed) for file in files]
     facts: dict[int, Record] = {}
     for i, (file, name) in enumerate(zip(files, names, strict=True)):
         record = known.get(name)

@@ -69,6 +69,9 @@ def label_cases(cases: list[tuple[str, Case]], labels: Labels) -> dict[str, Row]
     rows: dict[str, Row] = {}
     without: list[str] = []
     for _, case in cases:
+        if len(case.files) == 1 and (row := labels.of(case.files[0].path, case.series)):
+            rows[case.case] = row
+            continue
         found = {row.label: row for file in case.files if (row := labels.of(file.path, case.series))}
         if len(found) > 1:
             one, other = sorted(found.values(), key=lambda row: row.number)[:2]

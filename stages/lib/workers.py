@@ -1,5 +1,6 @@
 """Work in several processes behind concurrent.futures' Executor, so that a cluster's executor can take their place."""
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for_end
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,6 +18,20 @@ from typing import Any, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 AHEAD = 4  # chunks a worker that wait in line: bounds memory
+
+
+@contextmanager
+def seldom_collected() -> Iterator[None]:
+    """Lets Python look for cycles a hundred times more seldom: with a tuple a file, it would go over all of them often.
+
+    Not never, as decoders leave cycles behind, and one process may see millions of files.
+    """
+    before = gc.get_threshold()
+    gc.set_threshold(100 * before[0], *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class Serial(Executor):
