@@ -32,7 +32,7 @@ import numpy as np
 from stages.lib.errors import UserError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What must be known of a case before there is a place for its pixels."""
 

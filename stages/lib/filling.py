@@ -21,7 +21,7 @@ from stages.lib.readers.contract import Case, Inspected, Options, Refusal, Rejec
 from stages.lib.store import Store, Stored
 
 CHUNK_BYTES = 4 << 20  # of pixels a chunk of work has, if a single block has not more
-CHUNK_CASES = 128
+CHUNK_CASES = 256
 
 
 class Part(NamedTuple):

@@ -1,6 +1,7 @@
 """From inspected files to the cases of one data set: of one kind, one colour mode, each with a label, in order."""
 
 from collections import Counter
+from functools import lru_cache
 from typing import NamedTuple
 
 from stages.lib import readers
@@ -41,9 +42,15 @@ def plan(inspection: Inspection, options: Options) -> Plan:
 
 
 def _with_channels(case: Case, channels: int) -> Case:
-    return (
-        case if len(case.shape) == 4 or case.shape[0] == channels else case._replace(shape=(channels, *case.shape[1:]))
-    )
+    if len(case.shape) == 4:
+        return case
+    return case._replace(shape=_shape(channels, *case.shape[1:]))
+
+
+@lru_cache
+def _shape(*sizes: int) -> tuple[int, ...]:
+    """One tuple for the same sizes, not one a picture."""
+    return sizes
 
 
 def _of_one_kind(cases: list[tuple[str, Case]], options: Options) -> tuple[list[tuple[str, Case]], list[Refusal]]:
