@@ -238,12 +238,12 @@ def test_a_shallow_clone_says_what_to_fetch_and_then_works(project, tmp_path):
     done = run(clone, "main")
     assert done.returncode == 1
     assert "main is not in this clone, which is shallow: git fetch --depth=1 origin main:refs/" in done.stderr
-    assert (
-        "git fetch --deepen=1 (on GitHub Actions: actions/checkout with fetch-depth: 2)" in run(clone, "HEAD^").stderr
-    )
+    with pytest.raises(UserError, match=r"git fetch --deepen=1 \(on GitHub Actions: .* fetch-depth: 2\)"):
+        revisions.resolve_pair(clone, "HEAD^", None)
     git(clone, "fetch", "-q", "--depth=1", "origin", "main:refs/remotes/origin/main")
-    assert "digits: worse" in run(clone, "origin/main").stdout
-    assert "git fetch --unshallow" in run(clone, "origin/main...").stderr
+    assert "digits: worse" in page.verdict(contents.gather(*revisions.resolve_pair(clone, "origin/main", None)))
+    with pytest.raises(UserError, match="git fetch --unshallow"):
+        revisions.resolve_pair(clone, "origin/main...", None)
 
 
 def test_the_merge_commit_of_a_pull_request_compares_with_its_first_parent(project, tmp_path):
@@ -275,9 +275,10 @@ def test_a_base_that_moved_on_is_said_and_three_dots_leave_it_out(project):
 
 
 def test_an_unknown_revision_is_one_message(project, tmp_path):
-    done = run(project.root, "mian")
-    assert done.returncode == 1 and "mian is no branch, tag, commit or experiment here" in done.stderr
-    assert "this is no git repository" in run(tmp_path, "main").stderr
+    with pytest.raises(UserError, match="mian is no branch, tag, commit or experiment here"):
+        revisions.resolve_pair(project.root, "mian", None)
+    with pytest.raises(UserError, match="this is no git repository"):
+        revisions.find_root(tmp_path)
 
 
 def test_pictures_are_links_or_inline(project):
