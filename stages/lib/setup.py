@@ -72,9 +72,8 @@ def begin(task: Task, recipe: Recipe) -> Run:
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"train.network: {error}") from None
     pretrained.begin_from(params, recipe, model)
-    if (
-        isinstance(model.network, networks.Compact) and params.warm_start is None
-    ):  # its first layer is found from the data, not trained
+    if isinstance(model.network, networks.Compact) and not (params.warm_start or params.pretrained):
+        # Its first layer is found from the data, not trained.
         rows = batches.epoch_batches(len(task.train.y), SEEN_SAMPLES, params.seed, 0)[0][:SEEN_SAMPLES]
         x, _ = batches.gather(task.train, rows, torch.device("cpu"))
         model.network.see(model.normalise(x))
@@ -89,4 +88,6 @@ def begin(task: Task, recipe: Recipe) -> Run:
     averaged = run.average_of(model) if params.average is not None else None
     if task.world.size > 1:
         shared_layers.share(model.network, task.place)
+    if params.compile:
+        model.network.compile()
     return Run(model, optimizer, schedule, scaler, averaged)
