@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import imageio.v3 as imageio
 
@@ -60,20 +61,36 @@ def run_anew(raw: Path, out: Path) -> None:
     run(raw, out)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+class Cost(NamedTuple):
+    """Seconds on the clock, and of the processors, which a busy machine changes less."""
+
+    clock: float
+    processor: float
+
+    def __str__(self) -> str:
+        return f"{self.clock:.2f} s, {self.processor:.2f} s of processor"
+
+
+def cost(work: Callable[[], object]) -> Cost:
+    began, busy = time.perf_counter(), processor()
     work()
-    return time.perf_counter() - began
+    return Cost(time.perf_counter() - began, processor() - busy)
 
 
-def best(rounds: int, *works: Callable[[], object]) -> list[float]:
-    """The least seconds of each, done in turn."""
-    times = [[seconds(work) for work in works] for _ in range(rounds)]
-    return [min(column) for column in zip(*times, strict=True)]
+def processor() -> float:
+    """Seconds that this process and those of its workers that have ended have had so far."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def say(what: str, ratio: float, detail: str) -> None:
-    print(f"{ratio:6.1f}x  {what} ({detail})", flush=True)
+def best(rounds: int, *works: Callable[[], object]) -> list[Cost]:
+    """The least of each, done in turn."""
+    return [min(column) for column in zip(*([cost(work) for work in works] for _ in range(rounds)), strict=True)]
+
+
+def say(what: str, theirs: Cost, ours: Cost, detail: str) -> None:
+    ratio = f"{theirs.clock / ours.clock:6.1f}x on the clock, {theirs.processor / ours.processor:.1f}x of processor"
+    print(f"{ratio}: {what} ({detail}: {theirs}; ingest {ours})", flush=True)
 
 
 def compare_pictures(pictures: Path, folder: Path, rounds: int) -> None:
@@ -84,7 +101,7 @@ def compare_pictures(pictures: Path, folder: Path, rounds: int) -> None:
             imageio.imread(path)
 
     theirs, ours = best(rounds, loop, lambda: run_anew(pictures, folder / "out"))
-    say("an imageio loop's speed", theirs / ours, f"{len(paths)} pictures: {theirs:.2f} s, ingest {ours:.2f} s")
+    say("ingest of JPEG files against an imageio loop", theirs, ours, f"{len(paths)} pictures")
 
 
 def compare_series(series: Path, folder: Path, rounds: int) -> None:
@@ -101,7 +118,7 @@ def compare_series(series: Path, folder: Path, rounds: int) -> None:
 
     run_anew(raw, folder / "out")  # imports pydicom, as the other side has
     other, ours = best(rounds + 2, theirs, lambda: run_anew(raw, folder / "out"))
-    say("highdicom's speed", other / ours, f"{len(paths)} slices: {other:.2f} s, ingest {ours:.2f} s")
+    say("ingest of a CT series against highdicom", other, ours, f"{len(paths)} slices")
 
 
 def compare_additions(what: str, write: Callable[[Path], object], folder: Path, rounds: int) -> None:
@@ -118,10 +135,9 @@ def compare_additions(what: str, write: Callable[[Path], object], folder: Path, 
         run_anew(raw, folder / "out")
         for path in added:
             (folder / f"{path.parent.name}-{path.name}").rename(path)
-        more.append(seconds(lambda: run(raw, folder / "out")))
-        full.append(seconds(lambda: run_anew(raw, folder / "out")))
-    detail = f"{len(paths)} files: full {min(full):.2f} s, with {len(added)} added {min(more):.2f} s"
-    say(f"a full ingest's speed when 1 % is added, {what}", min(full) / min(more), detail)
+        more.append(cost(lambda: run(raw, folder / "out")))
+        full.append(cost(lambda: run_anew(raw, folder / "out")))
+    say(f"ingest after 1 % was added against a full one, {what}", min(full), min(more), f"{len(paths)} files")
 
 
 def write_large(raw: Path) -> None:
@@ -156,7 +172,9 @@ def compare_memory(pictures: Path, folder: Path) -> None:
         link(pictures, folder / f"raw{number}", number)
         command = [sys.executable, "-m", "tools.bench_ingest", "--memory-of", str(folder / f"raw{number}")]
         peaks.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    say("the peak memory at ten times the files", peaks[1] / peaks[0], " and ".join(f"{p:.0f} MiB" for p in peaks))
+    print(
+        f"{peaks[1] / peaks[0]:6.2f}x: peak memory at {MANY} files against {FEW} ({peaks[1]:.0f}, {peaks[0]:.0f} MiB)"
+    )
 
 
 def measure_memory(raw: Path) -> float:
