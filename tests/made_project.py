@@ -122,9 +122,9 @@ def write_results(
             "classes": dict.fromkeys(CLASSES, 467),
             "channels": [channel | {"edges": [10 * i + shift for i in range(17)], "counts": counts}],
         },
-        "train": {"best_epoch": 8, "diagnosis": "sound: training and validation losses stay together"},
+        "train": {"best_epoch": 8, "diagnosis": {"verdict": "sound", "sentence": "sound: both losses fall"}},
         "validate": {"validation": {"accuracy": right[1]}, "test": {"accuracy": right[0], "calibration_error": 0.02}},
-        "export": {"test_cases": len(tables[0]), "model.onnx": {"bytes": 12345, "largest_difference": 1e-7}},
+        "export": {"test_cases": len(tables[0]), "model.onnx": {"bytes": 12345, "difference_below": 1e-7}},
     }
     for file, tree in files.items():
         (folder / f"{file}.json").write_text(json.dumps(tree, indent=2) + "\n")

@@ -84,6 +84,19 @@ def test_an_improvement_and_noise_are_told_apart(project):
     assert "phantoms: no difference that 300 cases can show (accuracy 0.95 -> 0.95; " in said
 
 
+def test_sizes_parity_and_the_diagnosis_of_training_are_told(project):
+    for file, old, new in (
+        ("export", "12345", "54321"),
+        ("train", "sound: both losses fall", "overfitting: they part"),
+    ):
+        path = f"metrics/digits/{file}.json"
+        project.write(path, (project.root / path).read_text().replace(old, new))
+    text = page.render(report(project), "")
+    assert "| model.onnx | 12,345    | 54,321    | 1e-07 " in text
+    assert "Training: overfitting: they part. Before: sound: both losses fall." in text
+    assert "Training: sound: both losses fall." in text.split("## phantoms")[1]
+
+
 def test_changed_data_is_told_by_counts_rejects_and_intensities(project):
     project.dataset("digits", shift=40, rejected=50, raw="more pictures")
     project.commit()
@@ -214,7 +227,12 @@ def test_edited_metrics_are_stale(project):
 
 def test_gates_say_what_they_found(project):
     gates = ["fresh", "rejected <= 0.02", "phantoms.test.accuracy >= 0.97", "export.model.onnx.bytes < 2e4"]
-    gates += ["validation.accuracy no_worse", "test.acuracy no_worse", "test.aurok >= 0.5", "train.diagnosis > 1"]
+    gates += [
+        "validation.accuracy no_worse",
+        "test.acuracy no_worse",
+        "test.aurok >= 0.5",
+        "train.diagnosis.verdict > 1",
+    ]
     project.params["report"] = {"gates": gates}
     project.commit()
     found = {(gate["gate"], gate["dataset"]): (gate["passed"], gate["why"]) for gate in report(project)["gates"]}
@@ -227,7 +245,7 @@ def test_gates_say_what_they_found(project):
     misspelt = (False, "test has no score acuracy to compare: did you mean accuracy?")
     assert found["test.acuracy no_worse", "digits"] == misspelt
     assert found["test.aurok >= 0.5", "digits"][1].startswith("there is no number test.aurok")
-    assert not found["train.diagnosis > 1", "digits"][0]
+    assert not found["train.diagnosis.verdict > 1", "digits"][0]
 
 
 def test_a_shallow_clone_says_what_to_fetch_and_then_works(project, tmp_path):
@@ -298,6 +316,27 @@ def test_a_class_name_cannot_break_the_page(project):
     )
     text = page.render(report(project), "")
     assert "te00001" in text and "<b>" not in text
+
+
+def test_classes_may_be_called_as_the_columns_are_and_labels_may_look_like_numbers_or_nothing(project):
+    path = project.root / "metrics/digits/predictions.csv"
+    table = path.read_text().replace("cat", "case").replace("dog", "NA").replace("owl", "01")
+    for commit in ("first", "second"):
+        project.write("metrics/digits/predictions.csv", table)
+        project.commit(commit)
+        table = table.replace(",NA,NA,", ",NA,case,", 3)
+    found = report(project, "HEAD^")["datasets"]["digits"]["comparison"]["test"]
+    assert [row["predicted"] for row in found["flips"]] == ["case"] * 3
+    assert {row["label"] for row in found["flips"]} == {"NA"}
+    assert found["case_by_case"]["auroc"]["old"] == pytest.approx(found["case_by_case"]["auroc"]["new"])
+
+
+def test_a_project_without_a_test_split_is_reported(project):
+    lines = (project.root / "metrics/digits/predictions.csv").read_text().splitlines()
+    kept = [line for line in lines if ",test," not in line]
+    project.write("metrics/digits/predictions.csv", "\n".join(kept) + "\n")
+    said = page.verdict(report(project))
+    assert "digits: no test case to compare" in said
 
 
 def test_neither_torch_nor_the_network_is_needed(project):

@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from stages.lib import resampling
+from tools.report.snapshot import KEYS, PROBABILITY_OF
 
 LEVEL = 0.95  # of an interval; a verdict is wrong of equal models 1 - LEVEL of the time
 POWER = 0.8  # how often the smallest difference that is named would be seen
 RESAMPLES = 1000
 LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error")
 FEWEST = 5  # groups that must all change one way before chance is ruled out: 2 * 0.5**5 / 2 < 1 - LEVEL
-FIRST_PROBABILITY = 5  # columns of predictions.csv before it: case, group, split, label, predicted
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def _correct(table: pd.DataFrame) -> pd.Series:
 
 def _arrays(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Labels as indices (N,) and probabilities (N, K); a label that the model has no column for is never right."""
-    classes = list(table.columns[FIRST_PROBABILITY:])
-    probabilities = table.iloc[:, FIRST_PROBABILITY:].to_numpy(np.float64)
+    classes = [column.removeprefix(PROBABILITY_OF) for column in table.columns[len(KEYS) :]]
+    probabilities = table.iloc[:, len(KEYS) :].to_numpy(np.float64)
     unknown = sorted(set(table["label"]) - set(classes))
     probabilities = np.pad(probabilities, ((0, 0), (0, len(unknown))))
     index = {name: k for k, name in enumerate([*classes, *unknown])}

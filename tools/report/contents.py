@@ -51,7 +51,8 @@ def _dataset(name: str, before: Snapshot, after: Snapshot, score: str, splits: S
         "params": _changed(_block(before, name), _block(after, name)),
     }
     if new is not None:
-        found |= {"test": _scores(new), "pictures": _pictures(old, new), "diagnosis": _diagnosis(new)}
+        found |= {"test": _scores(new), "pictures": _pictures(old, new), "export": _export(old, new)}
+        found |= {"diagnosis": [_diagnosis(results) for results in (old, new)]}
     if old is not None and new is not None:
         found |= {
             "code": _code(old, new),
@@ -116,9 +117,18 @@ def _scores(results: Results) -> dict[str, Any]:
     return cases | {name: value for name, value in test.items() if isinstance(value, int | float)}
 
 
-def _diagnosis(results: Results) -> dict[str, str]:
-    """The sentences of train.json."""
-    return {key: value for key, value in flatten(results.metrics["train"]) if isinstance(value, str)}
+def _diagnosis(results: Results | None) -> str | None:
+    """What training said of itself."""
+    said = results.metrics["train"].get("diagnosis") if results else None
+    return said["sentence"] if isinstance(said, dict) else said
+
+
+def _export(old: Results | None, new: Results) -> dict[str, dict[str, list[Any]]]:
+    """Every exported file's size, and how far its probabilities may be from the network's: [old, new] each."""
+    then, now = (results.metrics["export"] if results else {} for results in (old, new))
+    files = sorted(name for name in {*then, *now} if isinstance({**then, **now}[name], dict))
+    keys = ("bytes", "difference_below")
+    return {file: {key: [side.get(file, {}).get(key) for side in (then, now)] for key in keys} for file in files}
 
 
 def _pictures(old: Results | None, new: Results) -> dict[str, str]:

@@ -104,8 +104,8 @@ def _dataset(found: dict[str, Any], links: str) -> list[str]:
         parts += ["On the test split:\n\n" + table(["", "value"], rows)]
     if "numbers" in found:
         parts += [_changes("Every number of metrics/ that changed", found["numbers"], fold=True)]
-    if found.get("diagnosis"):
-        parts += ["Training:\n\n" + table(["", ""], found["diagnosis"].items())]
+    if "test" in found:
+        parts += [_export(found["export"]), _diagnosis(*found["diagnosis"])]
     parts += [_pictures(found.get("pictures", {}), links)]
     if found["state"] == "compared" and not any(found[key] for key in ("params", "code", "numbers")):
         parts += ["Nothing changed."]
@@ -204,6 +204,20 @@ def _score_table(title: str, changes: dict[str, dict[str, Any]]) -> str:
     return f"{title}:\n\n{table(headers, rows)}" if rows else ""
 
 
+def _export(export: dict[str, dict[str, list[Any]]]) -> str:
+    rows = [
+        (file, *map(number, facts["bytes"]), *map(number, facts["difference_below"])) for file, facts in export.items()
+    ]
+    headers = ["file", "old bytes", "new bytes", "old: differs by less than", "new: differs by less than"]
+    return "Exported:\n\n" + table(headers, rows) if rows else ""
+
+
+def _diagnosis(old: str | None, new: str | None) -> str:
+    if new is None:
+        return ""
+    return f"Training: {escape(new)}." + (f" Before: {escape(old)}." if old not in (None, new) else "")
+
+
 def _pictures(pictures: dict[str, str], links: str) -> str:
     shown = []
     for path, state in pictures.items():
@@ -213,9 +227,10 @@ def _pictures(pictures: dict[str, str], links: str) -> str:
 
 
 HOW_TO_READ = """\
-- A verdict compares the two models case by case, on the test cases that both revisions have: accuracy by McNemar's
-  test (mid-p, patients kept whole), the other scores by a bootstrap that draws patients. Of two equally good models it
-  says "better" or "worse" about one time in twenty, for each score.
+- A verdict compares the two models case by case, on the test cases that both revisions have, or on all where fewer than
+  half are in both: accuracy by McNemar's test (mid-p, patients kept whole), the other scores, and test sets that differ,
+  by a bootstrap that draws patients. Of two equally good models it says "better" or "worse" about one time in twenty, for
+  each score.
 - "no difference" is not "equal": a difference of the size under "would show" is found four times in five, a
   smaller one less often.
 - An interval is that of the change, over the cases one might have had; it does not hold the luck of a training's seed.

@@ -1,9 +1,10 @@
 """What git tracks of one revision's results: params.yaml, dvc.lock, metrics/<dataset>/."""
 
+import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO
+from io import BytesIO, StringIO
 from typing import Any
 
 import pandas as pd
@@ -15,6 +16,7 @@ from tools.report.revisions import Revision
 
 METRICS = ("ingest", "statistics", "train", "validate", "export")
 KEYS = ("case", "group", "split", "label", "predicted")  # of predictions.csv, before a probability a class
+PROBABILITY_OF = "probability of "  # before a class in the tables here: the class may be called "case"
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,9 @@ def _predictions(revision: Revision, path: str, content: bytes) -> pd.DataFrame:
         table = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False)
         if tuple(table.columns[: len(KEYS)]) != KEYS or table.shape[1] == len(KEYS):
             raise ValueError(f"its columns are not {', '.join(KEYS)} and a probability a class")
-        header = content.decode().splitlines()[0]
-        names = list(pd.read_csv(BytesIO(f"{header}\n{header}\n".encode()), header=None, dtype=str).iloc[0])
+        names = next(csv.reader(StringIO(content.decode())))  # as written: pandas renames what it has seen before
         probabilities = table.iloc[:, len(KEYS) :].astype(float)
-        probabilities.columns = pd.Index(names[len(KEYS) :])
+        probabilities.columns = pd.Index([PROBABILITY_OF + name for name in names[len(KEYS) :]])
         if table[["case", "split"]].duplicated().any():
             raise ValueError("it has a case twice")
     except (ValueError, UnicodeDecodeError) as error:
