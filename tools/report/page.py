@@ -227,10 +227,10 @@ def _pictures(pictures: dict[str, str], links: str) -> str:
 
 
 HOW_TO_READ = """\
-- A verdict compares the two models case by case, on the test cases that both revisions have, or on all where fewer than
-  half are in both: accuracy by McNemar's test (mid-p, patients kept whole), the other scores, and test sets that differ,
-  by a bootstrap that draws patients. Of two equally good models it says "better" or "worse" about one time in twenty, for
-  each score.
+- A verdict compares the two models case by case, on the test cases that both revisions have, or on all where fewer
+  than half are in both: accuracy by McNemar's test (mid-p, patients kept whole), the other scores, and test sets that
+  differ, by a bootstrap that draws patients. Of two equally good models it says "better" or "worse" about one time in
+  twenty, for each score.
 - "no difference" is not "equal": a difference of the size under "would show" is found four times in five, a
   smaller one less often.
 - An interval is that of the change, over the cases one might have had; it does not hold the luck of a training's seed.
