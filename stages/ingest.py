@@ -44,6 +44,8 @@ def main(
         only = [case for _, case in cases]
         groups = join_duplicates(only, [row.label for row in rows], name_groups(only, rows, options), digests)
         publish(store, cases_h5, cases_csv, ingest_json, only, rows, groups, refused, found)
+        rejected = sum(not refusal.ignored for refusal in refused)
+        print(f"{len(cases)} cases of {len(set(groups.groups))} groups, {rejected} rejected ({rejected_csv} says why)")
 
 
 if __name__ == "__main__":
