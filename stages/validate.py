@@ -62,7 +62,7 @@ def main(
     if params.operating_point:
         report["operating_point"] = validation.operate(params.operating_point, splits, said, about.classes)
     span = validation.span(about)
-    report["unlike"] = unlike.caught(classifier, test.x, span, settings.unlike_threshold, params.batch_size)
+    report["unlike"] = unlike.caught(classifier, test.x, span, settings, params.batch_size)
     outs.write_json(validate_json, report)
 
     tables = [predictions.table(name, splits[name], said[name], about.classes) for name in splits]

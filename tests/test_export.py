@@ -188,11 +188,23 @@ def test_what_belongs_to_other_tensors_or_was_not_validated_is_refused(done, tmp
         export.main(done / "dataset.h5", done / "model.pt", **paths, params=params.ExportParams(), dataset="stripes")
 
 
-def test_a_network_that_cannot_be_exported_gives_one_line():
-    class Choosing(torch.nn.Module):
-        def forward(self, x):
-            return x.float() if x.sum() > 0 else -x.float()
+class Choosing(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if int(x.sum()) > 100:
+            return x.float()
+        return -x.float()
 
+
+def test_a_choice_that_depends_on_the_input_stays_one_in_torchscript(tmp_path):
+    program = Program(Choosing().eval(), (1, 2, 2), "uint8", {"classes": ["a"]})
+    exported.torchscript.write(tmp_path / "model.torchscript", program)
+    run = exported.torchscript.load(tmp_path / "model.torchscript")
+    for value in (1, 200):
+        x = np.full((1, 1, 2, 2), value, np.uint8)
+        assert (run(x)[0] == (value if value == 200 else -value)).all()
+
+
+def test_a_network_that_cannot_be_exported_gives_one_line():
     with pytest.raises(UserError, match="torch.export can't export this network") as refused:
         _ = Program(Choosing(), (1, 8, 8), "uint8", {}).exported
     assert "\n" not in str(refused.value)

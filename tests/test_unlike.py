@@ -1,14 +1,11 @@
 import numpy as np
 import pytest
+import torch
 
 from stages.lib import checkpoint, tensors, unlike, validation
-from stages.lib.inference import predict
+from stages.lib.deployed import Deployed, Settings, roughness
+from stages.lib.inference import predict_all
 from tests.conftest import write_model_pt
-
-
-def test_the_threshold_leaves_95_percent_of_the_validation_cases_below():
-    logits = np.random.default_rng(0).normal(size=(1000, 3))
-    assert (unlike.energies(logits) > unlike.threshold(logits)).mean() == pytest.approx(0.05, abs=0.002)
 
 
 @pytest.mark.parametrize("corrupt", unlike.CORRUPTIONS.values(), ids=unlike.CORRUPTIONS)
@@ -22,12 +19,31 @@ def test_a_corruption_keeps_shape_and_range_and_changes_every_sample(corrupt, sh
     assert all(np.abs(a - b).max() > 1 for a, b in zip(spoilt, x, strict=True))
 
 
-def test_a_blank_stripe_picture_has_a_higher_energy_than_those_the_network_knows(tmp_path, images_h5):
+def test_the_threshold_leaves_95_percent_of_the_validation_cases_below_and_spoilt_ones_beyond(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5, trained=True)
     classifier, _ = checkpoint.load(tmp_path / "model.pt")
     about, test = tensors.read_description(images_h5), tensors.read_split(images_h5, "test")
-    fixed = unlike.threshold(predict(classifier, tensors.read_split(images_h5, "validation").x, 8))
-    report = unlike.caught(classifier, test.x, validation.span(about), fixed, 8)
+    known = tensors.read_split(images_h5, "validation").x
+    settings = unlike.settled(classifier, known, Settings(), 8)
+    second = predict_all(Deployed(classifier, settings, unlike=True).eval(), known, 8)[1]
+    assert (second > 0).mean() == pytest.approx(0.05, abs=1 / 24)
+    report = unlike.caught(classifier, test.x, validation.span(about), settings, 8)
     assert list(report) == ["none", *unlike.CORRUPTIONS]
-    assert report["blank"]["auroc"] > 0.9
-    assert report["blank"]["flagged"] > report["none"]["flagged"]
+    for name in ("noise", "blank", "shuffled"):
+        assert report[name]["auroc"] > 0.9, name
+        assert report[name]["flagged"] > 0.9 > report["none"]["flagged"], name
+
+
+def test_roughness_tells_a_picture_from_noise_and_from_a_blank():
+    ramp = torch.arange(64.0).reshape(1, 1, 8, 8)
+    noise = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert roughness(torch.zeros(1, 1, 8, 8)) == 0
+    assert roughness(ramp) < 0.5 < 1 < roughness(noise)
+    assert roughness(10 * ramp + 3) == pytest.approx(roughness(ramp).item(), rel=1e-4)
+    assert roughness(torch.rand(2, 1, 1, 4, 4)).shape == (2,)  # a single slice has no neighbours along D
+
+
+def test_an_empty_validation_split_settles_nothing(tmp_path, images_h5):
+    write_model_pt(tmp_path / "model.pt", images_h5)
+    classifier, _ = checkpoint.load(tmp_path / "model.pt")
+    assert unlike.settled(classifier, np.empty((0, 1, 8, 8), np.uint8), Settings(), 8) == Settings()

@@ -19,22 +19,29 @@ class Settings:
     flips: str = ""
     """Axes of "DHW" along which a sample is also shown mirrored, one at a time; the probabilities are averaged."""
 
+    energy_mean: float = 0.0
+    """Of the validation split, as the three below."""
+
+    energy_deviation: float = 1.0
+    roughness_mean: float = 0.0
+    roughness_deviation: float = 1.0
+
     unlike_threshold: float = 0.0
-    """The energy beyond which a sample is unlike anything seen in training."""
+    """How many deviations a sample may be away before it is unlike anything seen in training."""
 
 
 class Deployed(nn.Module):
     """The classifier with what it was settled to, and softmax.
 
-    With `unlike` there is a second output, (N,): the energy (Liu et al. 2020, arXiv:2010.03759) above its threshold.
-    Where it is positive, the sample is unlike the training data and the probabilities mean nothing.
+    With `unlike` there is a second output, (N,): how far beyond its threshold `strangeness` is. Where it is positive,
+    the sample is unlike the training data and the probabilities mean nothing.
     """
 
     def __init__(self, classifier: Classifier, settings: Settings, unlike: bool = False) -> None:
         super().__init__()
         self.classifier = classifier
         self.temperature = settings.temperature
-        self.threshold = settings.unlike_threshold
+        self.settings = settings
         # From the end, so that it is the same axis of images and of volumes. No axes: as it is.
         self.views: list[list[int]] = [[], *([-("WHD".index(axis) + 1)] for axis in settings.flips)]
         self.unlike = unlike
@@ -44,12 +51,36 @@ class Deployed(nn.Module):
         probabilities = torch.stack([torch.softmax(one / self.temperature, dim=1) for one in logits]).mean(0)
         if not self.unlike:
             return probabilities
-        return probabilities, energy(logits[0]) - self.threshold
+        return probabilities, strangeness(
+            logits[0], self.classifier.normalise(x), self.settings
+        ) - self.settings.unlike_threshold
+
+
+def strangeness(logits: Tensor, x: Tensor, settings: Settings) -> Tensor:  # (N, K), (N, C, *size) -> (N,)
+    """How many deviations a sample is from those of the validation split: the larger of two scores.
+
+    What no class claims has a high energy. But a network may be sure of pure noise, which energy then takes for known;
+    what is no picture at all is too rough, or too smooth.
+
+    Args:
+        x: Normalised.
+    """
+    high = (energy(logits) - settings.energy_mean) / settings.energy_deviation
+    odd = (roughness(x) - settings.roughness_mean).abs() / settings.roughness_deviation
+    return torch.maximum(high, odd)
 
 
 def energy(logits: Tensor) -> Tensor:  # (N, K) -> (N,)
-    """High where no class claims the sample."""
+    """High where no class claims the sample (Liu et al. 2020, arXiv:2010.03759)."""
     return -torch.logsumexp(logits, dim=1)
+
+
+def roughness(x: Tensor) -> Tensor:  # (N, C, *size) -> (N,)
+    """How much neighbours differ, over how much a pixel differs from the mean: 0 in a blank, beyond 1 in noise."""
+    steps = torch.stack([x.diff(dim=axis).abs().flatten(1).sum(1) for axis in range(2, x.ndim)]).mean(0)
+    flat = x.flatten(1)
+    spread = (flat - flat.mean(1, keepdim=True)).abs().sum(1)
+    return steps / (spread + 1e-6)
 
 
 def outputs(result: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -4,13 +4,15 @@ A classifier has a class for everything it is shown, an upside-down scan or a bl
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from sklearn import metrics
+from torch import Tensor, nn
 
 from stages.lib.classifier import Classifier
-from stages.lib.deployed import energy
+from stages.lib.deployed import Settings, energy, roughness, strangeness
 from stages.lib.inference import predict
 
 KEPT = 0.95  # share of the validation cases below the threshold
@@ -46,34 +48,68 @@ CORRUPTIONS: dict[str, Callable[[np.ndarray, Range, Rng], np.ndarray]] = {
 }
 
 
-def energies(logits: np.ndarray) -> np.ndarray:  # (N, K) -> (N,)
-    return energy(torch.from_numpy(logits)).numpy()
+class _Measures(nn.Module):
+    """Energy and roughness of each sample, (N, 2)."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([energy(self.classifier(x)), roughness(self.classifier.normalise(x))], dim=1)
 
 
-def threshold(logits: np.ndarray) -> float:
-    """The energy that `KEPT` of the validation cases stay below; 0.0 without cases."""
-    return float(f"{np.quantile(energies(logits), KEPT):.6g}") if len(logits) else 0.0
+class _Strangeness(nn.Module):
+    def __init__(self, classifier: Classifier, settings: Settings) -> None:
+        super().__init__()
+        self.classifier, self.settings = classifier, settings
+
+    def forward(self, x: Tensor) -> Tensor:  # -> (N,)
+        return strangeness(self.classifier(x), self.classifier.normalise(x), self.settings)
+
+
+def settled(classifier: Classifier, x: np.ndarray, settings: Settings, batch_size: int) -> Settings:
+    """The settings with what validation samples are like, and the threshold that `KEPT` of them stay below."""
+    if not len(x):
+        return settings
+    measures = predict(_Measures(classifier), x, batch_size, "unlike: validation")  # (N, 2)
+    mean, deviation = measures.mean(0), np.maximum(measures.std(0), 1e-6)
+    settings = replace(
+        settings,
+        energy_mean=_written(mean[0]),
+        energy_deviation=_written(deviation[0]),
+        roughness_mean=_written(mean[1]),
+        roughness_deviation=_written(deviation[1]),
+    )
+    known = predict(_Strangeness(classifier, settings), x, batch_size, "unlike: validation")
+    return replace(settings, unlike_threshold=_written(np.quantile(known, KEPT)))
+
+
+def _written(value: float) -> float:
+    """As validate.json keeps it."""
+    return float(f"{value:.6g}")
 
 
 def caught(
-    classifier: Classifier, x: np.ndarray, span: Range, threshold: float, batch_size: int
+    classifier: Classifier, x: np.ndarray, span: Range, settings: Settings, batch_size: int
 ) -> dict[str, dict[str, float]]:
     """What the threshold catches of the test split, and of the test split spoilt in each way.
 
     Returns:
         By name of the corruption ("none" is the test split itself): `flagged`, the share beyond the threshold, and
-        `auroc`, how well the energy tells the spoilt from the others.
+        `auroc`, how well strangeness tells the spoilt from the others.
     """
     if not len(x):
         return {}
     original = np.array(x[:AT_MOST])
-    known = energies(predict(classifier, original, batch_size, "unlike: none"))
-    report = {"none": {"flagged": float((known > threshold).mean())}}
+    model = _Strangeness(classifier, settings)
+    known = predict(model, original, batch_size, "unlike: none")
+    report = {"none": {"flagged": float((known > settings.unlike_threshold).mean())}}
     for name, corrupt in CORRUPTIONS.items():
         spoilt = corrupt(original.astype(np.float64), span, np.random.default_rng(0))
         spoilt = spoilt if original.dtype.kind == "f" else spoilt.round()
-        found = energies(predict(classifier, spoilt.astype(original.dtype), batch_size, f"unlike: {name}"))
+        found = predict(model, spoilt.astype(original.dtype), batch_size, f"unlike: {name}")
         is_spoilt = np.repeat([False, True], [len(known), len(found)])
         area = metrics.roc_auc_score(is_spoilt, np.concatenate([known, found]))
-        report[name] = {"flagged": float((found > threshold).mean()), "auroc": float(area)}
+        report[name] = {"flagged": float((found > settings.unlike_threshold).mean()), "auroc": float(area)}
     return report

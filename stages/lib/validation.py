@@ -22,13 +22,13 @@ def settle(classifier: Classifier, validation: Split, params: ValidateParams) ->
     if "D" in params.flips and validation.x.ndim == 4:
         raise UserError("validate.flips has D, the axis of slices, but the dataset is one of images: take H or W")
     logits = predict(classifier, validation.x, params.batch_size, "calibrate")
-    return Settings(
+    settings = Settings(
         temperature=calibration.temperature(logits, validation.y, validation.groups, params.seed)
         if params.calibrate
         else 1.0,
         flips="".join(params.flips),
-        unlike_threshold=unlike.threshold(logits),
     )
+    return unlike.settled(classifier, validation.x, settings, params.batch_size)
 
 
 def score_table(

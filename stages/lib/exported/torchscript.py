@@ -39,7 +39,7 @@ def _scripted(program: Program) -> torch.jit.ScriptModule:
         try:
             with torch.no_grad():
                 return torch.jit.trace(program.module, program.example)
-        except torch.jit.TracerWarning:
+        except (torch.jit.TracerWarning, SystemError):  # the latter where the warning is raised inside torch
             return torch.jit.script(program.module)
 
 
