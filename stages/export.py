@@ -63,6 +63,7 @@ def main(
     outs.write_json(
         export_json, {"test_cases": len(test.y), **report, "variants": table[1:].set_index("file").T.to_dict()}
     )
+    print(f"{', '.join(report)} in {model_onnx.parent} agree with the network on {len(test.y)} test cases")
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ def main(
     outs.write_figure(uncertain_png, show.cases(test, p, unsure, "The least certain test cases"))
     outs.write_figure(explained_png, show.explained(test, p))
     outs.write_figure(samples_png, show.samples(tensors.read_split(dataset_h5, "train")))
+    print(f"test accuracy {report['test']['accuracy']:.4f} of {len(test.y)} cases; the rest is in {validate_json}")
 
 
 if __name__ == "__main__":

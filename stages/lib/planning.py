@@ -116,11 +116,18 @@ def check_rejected(cases: int, refused: list[Refusal], limit: float, rejected_cs
     """Raises:
     UserError: More than the allowed share of cases was rejected, or nothing is left.
     """
-    reasons = Counter(refusal.reason for refusal in refused if not refusal.ignored)
-    rejected = sum(reasons.values())
-    if cases and rejected <= limit * (cases + rejected):
+    lost = _lost_cases(refused)
+    if cases and len(lost) <= limit * (cases + len(lost)):
         return
+    reasons = Counter(refusal.reason for refusal in refused if not refusal.ignored)
     summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "no file is a picture"
-    what = f"{rejected} of {cases + rejected} cases were rejected ({summary})"
+    what = f"{len(lost)} of {cases + len(lost)} cases were rejected ({summary})"
     wayout = f"{rejected_csv} names them; mend or remove them, or raise ingest.max_rejected ({limit:g})"
     raise UserError(f"{what}: {wayout}" if cases else f"no case could be read: {what}: {rejected_csv} names the files")
+
+
+def _lost_cases(refused: list[Refusal]) -> list[Refusal]:
+    """What was rejected, a series once: its unreadable files, which were rejected before it, are not counted again."""
+    rejected = [refusal for refusal in refused if not refusal.ignored]
+    series = {refusal.series for refusal in rejected if refusal.reason == "unreadable_slice"}
+    return [r for r in rejected if r.reason == "unreadable_slice" or not r.series or r.series not in series]

@@ -90,7 +90,7 @@ def add_volumes(files: list[Inspected], lost: Lost, options: Options, assembly: 
     except Rejected as error:
         gone = {path for refusal in refused for path in refusal.paths}
         paths = tuple(file.path for file in files if file.path not in gone)
-        refused.append(Refusal(paths, error.reason, error.detail))
+        refused.append(Refusal(paths, error.reason, error.detail, series=Header(*files[0].common).series))
     assembly.refused += refused
 
 
