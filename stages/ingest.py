@@ -43,11 +43,6 @@ def main(
         planning.check_classes(rows, labels, str(rejected_csv))
         only = [case for _, case in cases]
         groups = join_duplicates(only, [row.label for row in rows], name_groups(only, rows, options), digests)
-        print(
-            f"{len(cases)} cases, {len(refused)} refusals: {rejected_csv} lists them"
-            if refused
-            else f"{len(cases)} cases"
-        )
         publish(store, cases_h5, cases_csv, ingest_json, only, rows, groups, refused, found)
         rejected = sum(not refusal.ignored for refusal in refused)
         print(f"{len(cases)} cases of {len(set(groups.groups))} groups, {rejected} rejected ({rejected_csv} says why)")
