@@ -60,9 +60,8 @@ def main(
         below = max(part["difference_below"] for part in report.values())
         written = together.enter_context(outs.replacing(card_md))
         written.write_text(card.text(facts, measured, below, table), encoding="utf-8")
-    outs.write_json(
-        export_json, {"test_cases": len(test.y), **report, "variants": table[1:].set_index("file").T.to_dict()}
-    )
+    smaller = {row.pop("file"): row for row in table[1:].to_dict("records")}
+    outs.write_json(export_json, {"test_cases": len(test.y), **report, "variants": smaller})
     print(f"{', '.join(report)} in {model_onnx.parent} agree with the network on {len(test.y)} test cases")
 
 
