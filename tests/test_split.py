@@ -40,7 +40,7 @@ def test_a_group_is_never_on_two_sides():
 
 
 def test_groups_of_every_size_are_on_every_side():
-    table = cases(200, 2)
+    table = cases(2000, 2)
     table["split"] = splits.assign(table, SHARES, seed=0)
     sizes = table.groupby("group").agg(size=("case", "size"), split=("split", "first"))
     assert (sizes.groupby("split")["size"].mean() > 1.4).all()
@@ -66,6 +66,18 @@ def test_the_split_follows_from_the_seed_and_not_from_the_order_of_the_cases():
     first, again, other = (splits.assign(t, SHARES, s) for t, s in ((table, 0), (shuffled, 0), (table, 1)))
     assert first.equals(again.sort_index())
     assert not first.equals(other)
+
+
+def test_few_cases_change_sides_when_some_are_added_or_relabelled():
+    before = cases(400, 3)
+    grown = pd.concat([before, cases(440, 3).iloc[-60:].assign(group=lambda t: "new" + t["group"])], ignore_index=True)
+    relabelled = before.copy()
+    changed = np.random.default_rng(0).random(len(before)) < 0.1
+    relabelled.loc[changed, "label"] = "a"
+    first = splits.assign(before, SHARES, seed=0)
+    for table in (grown, relabelled):
+        again = splits.assign(table, SHARES, seed=0).iloc[: len(before)]
+        assert (again.to_numpy() == first.to_numpy()).mean() > 0.9
 
 
 def test_a_share_of_zero_leaves_that_split_empty():

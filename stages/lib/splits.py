@@ -1,5 +1,7 @@
 """Training, validation and test: a group (a patient) never on two sides, classes in the same proportions on all."""
 
+from hashlib import sha256
+
 import numpy as np
 import pandas as pd
 
@@ -8,11 +10,11 @@ from stages.lib.tensors import SPLITS
 
 
 def assign(cases: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.Series:
-    """Assigns every case to a split.
+    """Assigns every case to a split, so that a case keeps its side when others are added, removed or relabelled.
 
-    Groups go one by one, the largest first and equal ones in an order drawn from the seed, to the split that still
-    lacks the largest part of its share of the classes that the group holds: so large groups, too, end on every side.
-    scikit-learn's StratifiedGroupKFold has folds of one size only.
+    Within each class (of a group: its most frequent one) the groups stand in the order of a hash of seed and name: the
+    first go to test, the next to validation, the rest to training. A further group moves no more than the few at the
+    two borders, where a fresh permutation, or scikit-learn's StratifiedGroupKFold, would deal all anew.
 
     Args:
         cases: Columns case, group, label; a group may hold several classes.
@@ -26,20 +28,32 @@ def assign(cases: pd.DataFrame, shares: dict[str, float], seed: int) -> pd.Serie
     """
     wanted_splits = [split for split in SPLITS if shares[split] > 0]
     _check_enough_groups(cases, wanted_splits)
-    counts = pd.crosstab(cases["group"], cases["label"]).sort_index()  # (groups, classes)
-    held = counts.to_numpy(np.float64)
-    wanted = np.outer([shares[split] for split in wanted_splits], held.sum(axis=0))  # (splits, classes) cases
-    lacking = wanted.copy()
-    weight = 1 / held.sum(axis=0)  # a rare class counts as much as a frequent one
-    shuffled = np.random.default_rng(seed).permutation(len(held))
-    chosen = np.empty(len(held), np.int64)
-    for i in shuffled[np.argsort(-held[shuffled].sum(axis=1), kind="stable")]:
-        chosen[i] = np.argmax((lacking / wanted) @ (weight * held[i]))
-        lacking[chosen[i]] -= held[i]
-    split_of_group = pd.Series([wanted_splits[c] for c in chosen], index=counts.index)
+    counts = pd.crosstab(cases["group"], cases["label"])  # (groups, classes)
+    hashed = pd.Series([sha256(f"{seed} {group}".encode()).hexdigest() for group in counts.index], counts.index)
+    split_of_group: dict[str, str] = {}
+    for _, stratum in counts.sum(axis=1).loc[hashed.sort_values().index].groupby(counts.idxmax(axis=1)):
+        split_of_group |= _deal(stratum, shares)
     split = cases["group"].map(split_of_group)
     _check_every_class_everywhere(cases["label"], split, wanted_splits)
     return split
+
+
+def _deal(sizes: pd.Series, shares: dict[str, float]) -> dict[str, str]:
+    """Cuts groups, in order, where the cases so far come nearest to each share; one group at least for each split.
+
+    Args:
+        sizes: Cases a group, indexed by group.
+    """
+    names = [split for split in ("test", "validation", "train") if shares[split] > 0]
+    ends = np.concatenate([[0], sizes.cumsum()]) / sizes.sum()  # share of the cases before each possible cut
+    cuts, share = [0], 0.0
+    for i, name in enumerate(names[:-1], start=1):
+        share += shares[name]
+        nearest = int(np.abs(ends - share).argmin())
+        cuts.append(min(max(nearest, cuts[-1] + 1), max(len(sizes) - (len(names) - i), cuts[-1])))
+    cuts.append(len(sizes))
+    parts = zip(names, cuts, cuts[1:], strict=False)
+    return {group: name for name, start, stop in parts for group in sizes.index[start:stop]}
 
 
 def assert_no_leakage(split: pd.DataFrame) -> None:
