@@ -20,9 +20,9 @@ from stages.lib.workers import Workers, count, seldom_collected
 STORE = ".ingest"  # beside the outs; git and dvc ignore it
 
 
-def main(
-    raw: Path, cases_h5: Path, cases_csv: Path, rejected_csv: Path, ingest_json: Path, params: IngestParams
-) -> None:
+def main(raw: Path, cases_h5: Path, cases_csv: Path, ingest_json: Path, params: IngestParams) -> None:
+    # It names source files, so it stays on this machine: as an out of dvc's, every clone would have to make it anew.
+    rejected_csv = cases_csv.with_name("rejected.csv")
     with seldom_collected(), alone(cases_h5.parent / STORE), Workers(count(params.workers)) as crew:
         options = Options(params, load_key(params.identifiers))
         found = raw_files.scan(raw)

@@ -45,7 +45,6 @@ def ingest(raw: Path, out: Path, **params: object) -> Ingested:
         raw,
         out / "cases.h5",
         out / "cases.csv",
-        out / "rejected.csv",
         out / "ingest.json",
         IngestParams(**given),  # type: ignore[arg-type]
     )

@@ -12,7 +12,7 @@ from tools import agree
 
 SECTIONS = {
     "ingest": {"identifiers": "open", "workers": 1},
-    "split": {},
+    "split": {"validation": 0.2, "test": 0.25},
     "statistics": {},
     "dataset": {},
     "train": {"network": {"name": "fully_connected"}, "epochs": 2},

@@ -53,7 +53,7 @@ def main() -> None:
 
 def run(raw: Path, out: Path, workers: int = 0) -> None:
     params = check(IngestParams, {"identifiers": "open", "workers": workers})
-    ingest.main(raw, out / "cases.h5", out / "cases.csv", out / "rejected.csv", out / "ingest.json", params)
+    ingest.main(raw, out / "cases.h5", out / "cases.csv", out / "ingest.json", params)
 
 
 def run_anew(raw: Path, out: Path) -> None:

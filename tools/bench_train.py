@@ -72,7 +72,7 @@ def prepare(images: Path, folder: Path, section: dict[str, Any]) -> Path:
         folder / name for name in ("raw", "cases.h5", "cases.csv", "split.csv", "dataset.h5")
     )
     birds.copy(images, birds.CLASSES, raw, folder / "unpacked")
-    ingest.main(raw, cases_h5, cases_csv, folder / "rejected.csv", folder / "ingest.json", section["ingest"])
+    ingest.main(raw, cases_h5, cases_csv, folder / "ingest.json", section["ingest"])
     split.main(cases_csv, split_csv, params.check(SplitParams, {"validation": 0.2, "test": 0.0}))
     measured.main(cases_h5, split_csv, folder / "statistics.json", section["statistics"])
     dataset.main(cases_h5, split_csv, folder / "statistics.json", dataset_h5, section["dataset"])
