@@ -77,8 +77,8 @@ def test_a_seed_an_improvement_and_a_regression_are_told_apart(project):
     assert passed and "digits: better on 269 cases" in said
     said, passed = verdict(project, trained, reseeded)
     assert passed and "digits: no difference that 269 cases can show" in said
-    said, passed = verdict(project, trained, shuffled)  # the split is stratified by label: other cases are tested
-    assert not passed and "digits: worse on two test sets" in said
+    said, passed = verdict(project, trained, shuffled)  # the split is stable: 10 cases at its borders moved
+    assert not passed and "digits: worse on 259 cases" in said
 
 
 def shuffle_a_tenth(labels_csv):
