@@ -92,7 +92,7 @@ def test_a_class_of_too_few_patients_is_named():
 
 
 def test_a_single_class_is_refused():
-    with pytest.raises(UserError, match="needs two classes"):
+    with pytest.raises(UserError, match="needs two classes, the cases have but 'a': .* a labels.csv at its top"):
         splits.assign(cases(10, weights=(1, 0, 0)), SHARES, seed=0)
 
 

@@ -69,7 +69,10 @@ def assert_no_leakage(split: pd.DataFrame) -> None:
 def _check_enough_groups(cases: pd.DataFrame, wanted_splits: list[str]) -> None:
     groups = cases.groupby("label")["group"].nunique()
     if len(groups) < 2:
-        raise UserError(f"a classifier needs two classes, the cases have but {', '.join(groups.index) or 'none'}")
+        raise UserError(
+            f"a classifier needs two classes, the cases have but '{', '.join(groups.index) or 'none'}': the raw data "
+            "needs a folder for each class, or a labels.csv at its top"
+        )
     few = groups[groups < len(wanted_splits)]
     if len(few):
         raise UserError(
