@@ -8,6 +8,7 @@ Every ingest is this stage's main in this process, its workers started anew; the
 """
 
 import argparse
+import io
 import os
 import resource
 import shutil
@@ -16,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +55,8 @@ def main() -> None:
 
 def run(raw: Path, out: Path, workers: int = 0) -> None:
     params = check(IngestParams, {"identifiers": "open", "workers": workers})
-    ingest.main(raw, out / "cases.h5", out / "cases.csv", out / "ingest.json", params)
+    with redirect_stdout(io.StringIO()):
+        ingest.main(raw, out / "cases.h5", out / "cases.csv", out / "ingest.json", params)
 
 
 def run_anew(raw: Path, out: Path) -> None:
