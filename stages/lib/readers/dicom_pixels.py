@@ -153,10 +153,12 @@ def _stored(container: np.ndarray, header: Header) -> np.ndarray:
     """Masks what lies outside the stored bits (old overlays, garbage) and gives the sign back."""
     if header.bits_stored == header.bits_allocated:
         return container.view(container.dtype.str.replace("u", "i")) if header.signed else container
-    shifted = container.astype(np.int32) >> (header.high_bit + 1 - header.bits_stored)
-    masked = shifted & ((1 << header.bits_stored) - 1)
+    shift = header.high_bit + 1 - header.bits_stored
+    masked = (container >> shift if shift else container) & ((1 << header.bits_stored) - 1)
+    if not header.signed:
+        return masked
     sign = 1 << (header.bits_stored - 1)
-    return (masked ^ sign) - sign if header.signed else masked
+    return (masked ^ sign).view(f"i{masked.itemsize}") - sign  # a bit is left over, so the difference fits
 
 
 def _rescaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> np.ndarray:
@@ -166,11 +168,13 @@ def _rescaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> n
     slope, intercept = _scale(place)
     if dtype == "float32":
         return (stored * np.float64(slope) + intercept).astype(np.float32)
-    if slope == 1 and intercept == 0:
-        values = stored
-    else:
-        values = stored.astype(np.int32) * int(slope) + int(intercept)
-    if header.modality == "CT" and header.bits_stored > 15 or abs(slope) > 1:
+    checked = header.modality == "CT" and header.bits_stored > 15 or abs(slope) > 1
+    if slope == 1 and not checked:
+        values = stored.astype(dtype)
+        values += np.int64(intercept).astype(dtype)  # it may wrap around on the way, never in the end
+        return values
+    values = stored.astype(np.int32) * int(slope) + int(intercept)
+    if checked:
         _check_fits(values, header, dtype)
     return values.astype(dtype)
 
