@@ -1,4 +1,4 @@
-"""cases.h5 + split.csv + statistics.json -> dataset.h5: training-ready tensors of one shape.
+"""cases/ + split.csv + statistics.json -> dataset.h5: training-ready tensors of one shape.
 
 python -m stages.dataset digits
 """
@@ -21,25 +21,25 @@ from stages.lib.params.dataset import DatasetParams
 from stages.lib.progress import progress
 
 
-def main(cases_h5: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, params: DatasetParams) -> None:
+def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, params: DatasetParams) -> None:
     split = pd.read_csv(split_csv, dtype=str, keep_default_na=False)
     measured = json.loads(statistics_json.read_text(encoding="utf-8"))
     classes = sorted(split["label"].unique())
-    with Cases(cases_h5) as cases, outs.replacing(dataset_h5) as partial:
-        arguments = settle(params, measured, cases.dims)
+    with Cases(cases) as opened, outs.replacing(dataset_h5) as partial:
+        arguments = settle(params, measured, opened.dims)
         geometry = Geometry(**arguments)
-        channels = {"keep": int(cases.shapes[0, 0]), "rgb": 3}.get(params.colour, 1)
+        channels = {"keep": int(opened.shapes[0, 0]), "rgb": 3}.get(params.colour, 1)
         shape, dtype = (channels, *arguments["shape"]), arguments["dtype"]
         moments = [Moments(dtype) for _ in range(channels)]
         writer = tensors.Writer(partial, shape, dtype)
         for name in tensors.SPLITS:
             rows = split[split["split"] == name]
-            samples = transformed(cases, rows["case"].tolist(), geometry, name)
+            samples = transformed(opened, rows["case"].tolist(), geometry, name)
             if name == "train":
                 samples = counted(samples, moments)
             labels = rows["label"].map({label: i for i, label in enumerate(classes)}).to_numpy()
             writer.write_split(name, samples, labels, rows["case"].tolist(), rows["group"].tolist())
-        writer.close(describe(classes, shape, cases, arguments, moments))
+        writer.close(describe(classes, shape, opened, arguments, moments))
     print(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
 
 

@@ -1,9 +1,11 @@
-"""Raw pictures and DICOM series -> cases.h5 with every case's own integers, cases.csv, and what was refused.
+"""Raw pictures and DICOM series -> cases/ with every case's own integers, cases.csv, and what was refused.
 
 python -m stages.ingest digits
 """
 
 from pathlib import Path
+
+import numpy as np
 
 from stages.lib import command, inspection, planning, raw_files
 from stages.lib.catalogue import publish, write_rejected
@@ -20,32 +22,36 @@ from stages.lib.workers import Workers, count, seldom_collected
 STORE = ".ingest"  # beside the outs; git and dvc ignore it
 
 
-def main(raw: Path, cases_h5: Path, cases_csv: Path, ingest_json: Path, params: IngestParams) -> None:
+def main(raw: Path, cases: Path, cases_csv: Path, ingest_json: Path, params: IngestParams) -> None:
     # It names source files, so it stays on this machine: as an out of dvc's, every clone would have to make it anew.
     rejected_csv = cases_csv.with_name("rejected.csv")
-    with seldom_collected(), alone(cases_h5.parent / STORE), Workers(count(params.workers)) as crew:
+    with seldom_collected(), alone(cases.parent / STORE), Workers(count(params.workers)) as crew:
         options = Options(params, load_key(params.identifiers))
         found = raw_files.scan(raw)
-        files = [file for file in found.files if file.path != LABELS_CSV]
-        labels = read_labels(raw, (file.path for file in files), found.folders, options.key)
-        store = Store(cases_h5.parent / STORE, fingerprint(options))
+        paths = [path for path in found.paths if path != LABELS_CSV]
+        labels = read_labels(raw, paths, found.folders, options.key)
+        store = Store(cases.parent / STORE, fingerprint(options))
 
-        inspected = inspection.inspect_all(raw, files, store, options, crew)
-        planned = planning.plan(inspected, options)
+        facts = inspection.inspect_all(raw, paths, store, options, crew)
+        planned, raw_bytes = planning.plan(facts, options), facts.size
+        del facts  # they are in the cases now, and would take as much memory again
         labelled = planning.label_cases(planned.cases, labels)  # before the long work
-        cases, digests, damaged = fill(raw, planned.cases, store, options, crew)
-        store.finish()
+        filled = fill(raw, planned.cases, raw_bytes, store, options, crew)
 
-        refused = sorted(planned.refused + damaged)
+        refused = sorted(planned.refused + filled.refused)
         write_rejected(rejected_csv, refused, found.litter)
-        planning.check_rejected(len(cases), refused, params.max_rejected, str(rejected_csv))
-        rows = [labelled[case.case] for _, case in cases]
+        planning.check_rejected(len(filled.cases), refused, params.max_rejected, str(rejected_csv))
+        rows = labelled
+        if len(filled.cases) < len(rows):
+            rows = [rows[i] for i in np.flatnonzero(np.isin(planned.cases.ids, filled.cases.ids))]
         planning.check_classes(rows, labels, str(rejected_csv))
-        only = [case for _, case in cases]
-        groups = join_duplicates(only, [row.label for row in rows], name_groups(only, rows, options), digests)
-        publish(store, cases_h5, cases_csv, ingest_json, only, rows, groups, refused, found)
+        classes = [row.label for row in rows]
+        groups = join_duplicates(filled.cases, classes, name_groups(filled.cases, rows, options), filled.digests)
+        publish(filled, cases, cases_csv, ingest_json, classes, groups, refused, found)
+        store.forget_all_but(filled.pieces.values())
         rejected = sum(not refusal.ignored for refusal in refused)
-        print(f"{len(cases)} cases of {len(set(groups.groups))} groups, {rejected} rejected ({rejected_csv} says why)")
+        numbers = f"{len(rows)} cases of {len(np.unique(groups.groups))} groups, {rejected} rejected"
+        print(f"{numbers} ({rejected_csv} says why)")
 
 
 if __name__ == "__main__":

@@ -18,25 +18,25 @@ from stages.lib.params.statistics import StatisticsParams
 from stages.lib.progress import progress
 
 
-def main(cases_h5: Path, split_csv: Path, statistics_json: Path, params: StatisticsParams) -> None:
+def main(cases: Path, split_csv: Path, statistics_json: Path, params: StatisticsParams) -> None:
     split = pd.read_csv(split_csv, dtype=str, keep_default_na=False)
     train = split.loc[split["split"] == "train", "case"].tolist()
-    with Cases(cases_h5) as cases:
-        rows = np.array([cases.index(case) for case in train])
-        dtype, channels = _one_kind(cases)
+    with Cases(cases) as opened:
+        rows = np.array([opened.index(case) for case in train])
+        dtype, channels = _one_kind(opened)
         moments = [Moments(dtype) for _ in range(channels)]
         for row in progress(rows, "statistics", "case"):
-            for channel, counted in zip(cases[int(row)], moments, strict=True):
+            for channel, counted in zip(opened[int(row)], moments, strict=True):
                 counted.add(channel)
-        axes = dict(zip("CDHW" if cases.dims == 3 else "CHW", cases.shapes[rows].T, strict=True))
-        spacings = dict(zip(cases.axes[1:], cases.spacings_mm[rows].T, strict=True))
+        axes = dict(zip("CDHW" if opened.dims == 3 else "CHW", opened.shapes[rows].T, strict=True))
+        spacings = dict(zip(opened.axes[1:], opened.spacings_mm[rows].T, strict=True))
         written: dict[str, Any] = {
             "cases": len(train),
             "groups": int(split.loc[split["split"] == "train", "group"].nunique()),
             "classes": _counts(split[split["split"] == "train"], "label"),
             "splits": {name: _counts(part, "label") for name, part in split.groupby("split")},
             "dtype": dtype,
-            "units": cases.units,
+            "units": opened.units,
             "shape": {axis: _spread(sizes) for axis, sizes in axes.items()},
             "spacing_mm": {axis: _spread(steps) for axis, steps in spacings.items()},
             "channels": [asdict(counted.summary(params.percentiles, params.bins)) for counted in moments],

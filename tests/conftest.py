@@ -8,8 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.lib import checkpoint, tensors
-from stages.lib.cases import Cases, Entry, allocate
+from stages.lib import cases, checkpoint, tensors
 
 
 def write_dataset_h5(
@@ -51,14 +50,13 @@ def write_dataset_h5(
 
 
 def write_cases(folder: Path, pixels: list[np.ndarray], spacing_mm: tuple[float, ...] | None = None) -> None:
-    """cases.h5 and split.csv under `folder`: two classes in turn; of every 10 cases 2 for validation, 2 for test."""
+    """cases/ and split.csv under `folder`: two classes in turn; of every 10 cases 2 for validation, 2 for test."""
     axes = "CHW" if pixels[0].ndim == 3 else "CDHW"
     ids = [f"case{i:04d}" for i in range(len(pixels))]
-    entries = [Entry(case, x.dtype.name, x.shape, spacing_mm) for case, x in zip(ids, pixels, strict=True)]
-    allocate(folder / "cases.h5", entries, axes, "HU" if axes == "CDHW" else "")
-    with Cases(folder / "cases.h5", "r+") as cases:
-        for case, x in zip(ids, pixels, strict=True):
-            cases[case][...] = x
+    spacings = [spacing_mm] * len(ids) if spacing_mm else None
+    cases.write_cases(
+        folder / "cases", dict(zip(ids, pixels, strict=True)), axes, "HU" if axes == "CDHW" else "", spacings
+    )
     split = ["train"] * 6 + ["validation"] * 2 + ["test"] * 2
     table = pd.DataFrame({"case": ids, "group": ids, "label": ["a" if i % 2 else "b" for i in range(len(ids))]})
     table["split"] = [split[i % 10] for i in range(len(ids))]

@@ -23,11 +23,11 @@ class Ingested:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.cases_h5, self.cases_csv = folder / "cases.h5", folder / "cases.csv"
+        self.cases_csv = folder / "cases.csv"
         self.table = pd.read_csv(self.cases_csv, dtype=str, keep_default_na=False)
         self.rejected = pd.read_csv(folder / "rejected.csv", dtype=str, keep_default_na=False)
         self.counts = json.loads((folder / "ingest.json").read_text())
-        with Cases(self.cases_h5) as cases:
+        with Cases(folder / "cases") as cases:
             self.axes, self.units, self.spacings_mm = cases.axes, cases.units, cases.spacings_mm
             self.pixels = [np.array(pixels) for pixels in cases]
 
@@ -35,7 +35,13 @@ class Ingested:
         return self.rejected.set_index("path").loc[path, "reason"]
 
     def bytes(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in sorted(self.folder.iterdir()) if path.is_file()}
+        return bytes_below(self.folder)
+
+
+def bytes_below(folder: Path) -> dict[str, bytes]:
+    """Every file of the outs, by its path."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and ".ingest" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def ingest(raw: Path, out: Path, **params: object) -> Ingested:
@@ -43,7 +49,7 @@ def ingest(raw: Path, out: Path, **params: object) -> Ingested:
     given = {"workers": 1, "identifiers": "open", "max_rejected": 1.0} | params
     main(
         raw,
-        out / "cases.h5",
+        out / "cases",
         out / "cases.csv",
         out / "ingest.json",
         IngestParams(**given),  # type: ignore[arg-type]

@@ -46,6 +46,6 @@ def test_a_stage_that_is_not_for_a_dataset_says_for_which_it_is(tmp_path):
 
 def test_paths_go_by_the_names_of_their_files():
     paths = command.stage_paths("statistics", "mine", ROOT / "dvc.yaml")
-    assert paths["cases_h5"] == Path("data/mine/cases.h5")
+    assert paths["cases"] == Path("data/mine/cases")
     assert paths["statistics_json"] == Path("metrics/mine/statistics.json")
     assert command.stage_paths("ingest", "mine", ROOT / "dvc.yaml")["raw"] == Path("data/raw/mine")

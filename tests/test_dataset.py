@@ -11,7 +11,7 @@ from tests.conftest import write_cases
 
 def make(folder, pixels, spacing=None, **params):
     write_cases(folder, pixels, spacing)
-    inputs = (folder / "cases.h5", folder / "split.csv", folder / "statistics.json")
+    inputs = (folder / "cases", folder / "split.csv", folder / "statistics.json")
     statistics.main(*inputs, StatisticsParams())
     dataset.main(*inputs, folder / "dataset.h5", DatasetParams(**params))
     return folder / "dataset.h5"

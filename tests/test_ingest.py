@@ -55,7 +55,7 @@ def test_more_rejects_than_allowed_fail_with_a_summary_and_the_list(tmp_path):
     with pytest.raises(UserError, match=r"1 of 9 cases were rejected \(1 not_an_image\).*rejected.csv"):
         ingest(tmp_path / "raw", tmp_path / "out", max_rejected=0.05)
     assert "cat/bad.jpg,rejected,not_an_image" in (tmp_path / "out" / "rejected.csv").read_text()
-    assert not (tmp_path / "out" / "cases.h5").exists()
+    assert not (tmp_path / "out" / "cases").exists()
 
 
 def test_the_real_chest_ct_has_its_known_shape_spacing_and_values(tmp_path):

@@ -1,5 +1,6 @@
 """A second ingest: only what changed is decoded, a damaged store is noticed, and a kill costs nothing but time."""
 
+import multiprocessing
 import os
 import random
 import shutil
@@ -7,15 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from stages.lib import filling
+from stages.lib import cases, filling, workers
 from stages.lib.errors import UserError
+from stages.lib.readers import pillow
 from stages.lib.store import alone
-from tests.raw_data import Ingested, ingest, scan, write_pictures, write_series
+from tests.raw_data import Ingested, bytes_below, ingest, scan, write_pictures, write_series
 
 
 @pytest.fixture
@@ -24,9 +27,9 @@ def decoded(monkeypatch) -> list[str]:
     files: list[str] = []
     decode = filling._decode
 
-    def counted(part, target, work):
-        files.extend(file.path for file in part.files)
-        return decode(part, target, work)
+    def counted(work, reader, case, start, stop):
+        files.extend(file.path for file in case.files)
+        return decode(work, reader, case, start, stop)
 
     monkeypatch.setattr(filling, "_decode", counted)
     return files
@@ -88,26 +91,35 @@ def test_a_slice_added_to_a_series_makes_its_volume_new_and_leaves_the_others(tm
     assert any(np.array_equal(volume[0], pixels) for volume in again.pixels)
 
 
-@pytest.mark.parametrize("damage", ["pixels", "journal", "cut pixels", "cut journal", "no pixels", "junk"])
+@pytest.mark.parametrize("damage", ["pixels", "notes", "cut pixels", "cut notes", "no pixels", "no notes", "junk"])
 def test_a_damaged_store_is_noticed_and_not_used(damage, tmp_path):
     write_pictures(tmp_path / "raw", each=6)
     settle(tmp_path / "raw")
     before = ingest(tmp_path / "raw", tmp_path / "out").bytes()
-    (folder,) = [path for path in (tmp_path / "out" / ".ingest").iterdir() if path.is_dir()]
-    pixels, journal, files = folder / "cases.h5", folder / "cases.jsonl", folder / "files.jsonl"
-    for path in (pixels, journal, files):
-        content = bytearray(path.read_bytes())
-        if damage == "no pixels":
-            pixels.unlink(missing_ok=True)
-        elif damage.startswith("cut") and damage.split()[1] in path.name.replace("cases.h5", "pixels").replace(
-            "jsonl", "journal"
-        ):
-            path.write_bytes(content[: len(content) // 2])
-        elif damage == "junk":
-            path.write_bytes(os.urandom(500))
-        elif (damage == "pixels") == (path == pixels):
-            content[-20] ^= 0xFF
-            path.write_bytes(content)
+    (store,) = [path for path in (tmp_path / "out" / ".ingest").iterdir() if path.is_dir()]
+    pixels = list(store.rglob("*.h5"))
+    notes = [*store.rglob("*.json"), store / "files.jsonl"]
+    assert pixels and len(notes) == len(pixels) + 1
+    for path in [path for kind in ((pixels,), (notes,), (pixels, notes)) for paths in kind for path in paths]:
+        if damage != "junk" and (damage.split()[-1] == "pixels") != (path in pixels):
+            continue
+        content = bytearray(path.read_bytes()) if path.exists() else bytearray(99)
+        path.unlink(missing_ok=True)
+        content[-20] ^= 0xFF
+        changed = {"cut": content[: len(content) // 2], "junk": os.urandom(500)}.get(damage.split()[0], content)
+        if not damage.startswith("no "):
+            path.write_bytes(changed)
+    assert ingest(tmp_path / "raw", tmp_path / "out").bytes() == before
+
+
+def test_damage_in_place_reaches_the_out_by_its_other_name_and_is_mended(tmp_path):
+    write_pictures(tmp_path / "raw", each=6)
+    settle(tmp_path / "raw")
+    before = ingest(tmp_path / "raw", tmp_path / "out").bytes()
+    (piece,) = (tmp_path / "out" / "cases").iterdir()
+    with open(piece, "r+b") as file:
+        file.seek(-20, os.SEEK_END)
+        file.write(b"damaged")
     assert ingest(tmp_path / "raw", tmp_path / "out").bytes() == before
 
 
@@ -131,7 +143,82 @@ def test_a_picture_found_damaged_while_it_is_decoded_leaves_the_bytes_of_an_inge
     (tmp_path / "raw" / "cat" / "cut.jpg").write_bytes(whole[: len(whole) * 9 // 10])
     done = ingest(tmp_path / "raw", tmp_path / "out")
     assert done.reason("cat/cut.jpg") == "truncated"
-    assert done.cases_h5.read_bytes() == without.cases_h5.read_bytes()
+    assert bytes_below(done.folder / "cases") == bytes_below(without.folder / "cases")
+
+
+def stamps(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def test_a_picture_more_changes_the_piece_that_it_falls_into_and_no_other_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(cases, "PIECE_BYTES", 100)
+    write_pictures(tmp_path / "raw", each=20)
+    settle(tmp_path / "raw")
+    ingest(tmp_path / "raw", tmp_path / "out")
+    before = stamps(tmp_path / "out" / "cases")
+    assert len(before) > 8
+    write_pictures(tmp_path / "more", each=1, seed=9)
+    shutil.copy(tmp_path / "more" / "cat" / "0.png", tmp_path / "raw" / "cat" / "new.png")
+    again = ingest(tmp_path / "raw", tmp_path / "out")
+    after = stamps(tmp_path / "out" / "cases")
+    assert sum(after[name] != before[name] for name in before) == 1
+    assert again.bytes() == full(tmp_path / "raw", tmp_path / "full").bytes()
+
+
+def test_more_data_than_the_pieces_were_cut_for_are_cut_anew_without_decoding(tmp_path, decoded, monkeypatch):
+    monkeypatch.setattr(cases, "PIECE_BYTES", 100)
+    write_pictures(tmp_path / "raw", each=7)
+    settle(tmp_path / "raw")
+    ingest(tmp_path / "raw", tmp_path / "out")
+    assert len(list((tmp_path / "out" / "cases").iterdir())) <= 4
+    decoded.clear()
+    write_pictures(tmp_path / "more", each=4, seed=9)
+    for path in sorted((tmp_path / "more" / "cat").iterdir()):
+        shutil.copy(path, tmp_path / "raw" / "cat" / f"new{path.name}")
+    again = ingest(tmp_path / "raw", tmp_path / "out")
+    assert len(list((tmp_path / "out" / "cases").iterdir())) > 4
+    assert len(decoded) == 4
+    assert again.bytes() == full(tmp_path / "raw", tmp_path / "full").bytes()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_large_piece_filled_by_several_workers_has_the_bytes_of_a_small_one(number, tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_series(tmp_path / "raw" / name, scan(9, seed=ord(name)), series=name)
+    small = ingest(tmp_path / "raw", tmp_path / "small").bytes()
+    monkeypatch.setattr(filling, "SMALL_BYTES", 0)
+    monkeypatch.setattr(filling, "RUN_BYTES", 200)
+    assert ingest(tmp_path / "raw", tmp_path / "large", workers=number).bytes() == small
+    write_series(tmp_path / "raw" / "a" / "more", scan(5, seed=4), series="more")
+    again = ingest(tmp_path / "raw", tmp_path / "large", workers=number)  # copies of what is there, and a new volume
+    assert again.bytes() == full(tmp_path / "raw", tmp_path / "full").bytes()
+
+
+@pytest.mark.parametrize("small_bytes", [0, filling.SMALL_BYTES])
+def test_a_decoder_that_takes_its_process_down_costs_its_own_case_and_names_the_file(
+    small_bytes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(filling, "SMALL_BYTES", small_bytes)
+    write_pictures(tmp_path / "raw", each=6)
+    without = ingest(tmp_path / "raw", tmp_path / "without").bytes()
+    (tmp_path / "raw" / "cat" / "deadly.png").write_bytes((tmp_path / "raw" / "cat" / "0.png").read_bytes() + b"deadly")
+    decode = pillow.decode
+
+    def deadly(content, *given):
+        if content.endswith(b"deadly"):
+            os._exit(1)
+        return decode(content, *given)
+
+    monkeypatch.setattr(pillow, "decode", deadly)
+    monkeypatch.setattr(workers, "_pool", forked)
+    done = ingest(tmp_path / "raw", tmp_path / "out", workers=2)
+    assert done.reason("cat/deadly.png") == "crashed"
+    assert done.bytes()["cases/0.h5"] == without["cases/0.h5"]
+
+
+def forked(number: int) -> ProcessPoolExecutor:
+    """Workers that know what this process has patched, though torch may be imported in it."""
+    return ProcessPoolExecutor(number, multiprocessing.get_context("fork"))
 
 
 def test_two_ingests_of_one_data_set_at_once_are_refused(tmp_path):
@@ -146,7 +233,6 @@ from pathlib import Path
 from tests.raw_data import ingest
 ingest(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, kind="images")
 """
-OUTS = ("cases.h5", "cases.csv", "rejected.csv", "ingest.json")
 
 
 def start(raw: Path, out: Path) -> "subprocess.Popen[bytes]":
@@ -161,18 +247,19 @@ def test_kills_at_random_moments_leave_no_partial_out_and_the_bytes_of_an_ingest
     began = time.monotonic()
     assert start(tmp_path / "raw", tmp_path / "whole").wait() == 0
     seconds = time.monotonic() - began
-    whole = {name: (tmp_path / "whole" / name).read_bytes() for name in OUTS}
+    whole = bytes_below(tmp_path / "whole")
     rng = random.Random(0)
     for _ in range(kills):
         process = start(tmp_path / "raw", tmp_path / "out")
         time.sleep(rng.uniform(0.3, 1.0) * seconds)
         os.kill(process.pid, signal.SIGKILL)  # the parent alone: its workers must end by themselves
         process.wait()
-        for name in OUTS:
-            path = tmp_path / "out" / name
-            assert not path.exists() or path.read_bytes() == whole[name]
+        found = bytes_below(tmp_path / "out")
+        assert all(content == whole[name] for name, content in found.items() if "partial" not in name)
+        pieces = {name for name in whole if name.startswith("cases/")}
+        assert pieces <= found.keys() or not pieces & found.keys()
     deadline = time.monotonic() + 20
     while start(tmp_path / "raw", tmp_path / "out").wait() != 0:  # a worker may hold the lock for a moment
         assert time.monotonic() < deadline
-    assert {name: (tmp_path / "out" / name).read_bytes() for name in OUTS} == whole
-    assert not list((tmp_path / "out").rglob("*.partial"))
+    assert bytes_below(tmp_path / "out") == whole
+    assert not list((tmp_path / "out").rglob("*.partial*"))

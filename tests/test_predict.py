@@ -112,11 +112,11 @@ def test_names_that_match_nothing_are_a_mistake(folder, capsys):
 def test_a_series_is_read_to_the_pixels_and_spacing_that_ingest_stores(tmp_path):
     raw = tmp_path / "raw"
     sample.main(raw, params.check(params.SampleParams, {"source": "phantoms", "patients": 3}))
-    names = ("cases.h5", "cases.csv", "ingest.json")
+    names = ("cases", "cases.csv", "ingest.json")
     paths = {name.replace(".", "_"): tmp_path / "out" / name for name in names}
     (tmp_path / "out").mkdir()
     ingest.main(raw, **paths, params=params.check(params.IngestParams, {"identifiers": "open", "workers": 1}))
-    with Cases(tmp_path / "out" / "cases.h5") as cases:
+    with Cases(tmp_path / "out" / "cases") as cases:
         stored = {hash(x.tobytes()): list(cases.spacings_mm[i]) for i, x in enumerate(cases)}
     series = [path.parent for path in sorted(raw.rglob("*.dcm")) if path.name.endswith("000.dcm")]
     found = list(raw_cases.read_cases([str(path) for path in series], "volumes", 1))

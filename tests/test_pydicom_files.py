@@ -10,8 +10,9 @@ import pydicom
 import pytest
 import SimpleITK
 
+from stages.lib.facts import Facts
 from stages.lib.identifiers import OPEN
-from stages.lib.inspection import Inspection, inspect_file
+from stages.lib.inspection import inspect_file
 from stages.lib.params.ingest import IngestParams
 from stages.lib.readers import dicom
 from stages.lib.readers.contract import Options, Rejected
@@ -80,16 +81,16 @@ def check_volume(volume: np.ndarray, images: list, paths: list[Path], folder: Pa
 def accepted_pictures() -> list[Path]:
     options = Options(IngestParams(kind="images"), OPEN)
     return [
-        path for path in sorted(FILES.rglob("*")) if path.is_file() and inspect_file(str(path), options)[1] == "dicom"
+        path for path in sorted(FILES.rglob("*")) if path.is_file() and inspect_file(str(path), options)[2] == "dicom"
     ]
 
 
 def read_alone(path: Path) -> np.ndarray | None:
     """A file's picture, (C, H, W), by the reader; None where it is rejected."""
     options = Options(IngestParams(kind="images"), OPEN)
-    inspection = Inspection()
-    inspection.add(str(path), inspect_file(str(path), options))
-    assembly = dicom.assemble(inspection.accepted.get("dicom", []), [], options)
+    facts = Facts([str(path)])
+    facts.put(0, options.identify("path", str(path)), inspect_file(str(path), options))
+    assembly = dicom.assemble([facts.file(0)] if "dicom" in facts.accepted else [], [], options)
     if not assembly.cases:
         return None
     (case,) = assembly.cases

@@ -11,7 +11,7 @@ from tests.conftest import write_cases
 
 def measure(folder, pixels, **params):
     write_cases(folder, pixels, params.pop("spacing_mm", None))
-    main = (folder / "cases.h5", folder / "split.csv", folder / "statistics.json")
+    main = (folder / "cases", folder / "split.csv", folder / "statistics.json")
     statistics.main(*main, StatisticsParams(**params))
     return json.loads((folder / "statistics.json").read_text())
 

@@ -3,23 +3,23 @@
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-from stages.lib.workers import Workers
+from stages.lib.workers import Workers, singles
 
 
-def doubled(chunk: list[int]) -> list[int]:
-    return [2 * number for number in chunk]
+def doubled(job: list[int]) -> list[int]:
+    return [2 * number for number in job]
 
 
-def dying_at_seven(chunk: list[int]) -> list[int]:
-    if 7 in chunk:
+def dying_at_seven(job: list[int]) -> list[int]:
+    if 7 in job:
         os._exit(1)  # as a decoder's segmentation fault does
-    return doubled(chunk)
+    return doubled(job)
 
 
 def results(crew: Workers, function, number: int = 40) -> dict[int, int]:
-    chunks = [list(range(start, start + 4)) for start in range(0, number, 4)]
-    done = crew.run(function, chunks, lambda item: -1)
-    return {item: result for chunk, found in done for item, result in zip(chunk, found, strict=True)}
+    jobs = [list(range(start, start + 4)) for start in range(0, number, 4)]
+    done = crew.run(function, jobs, singles, lambda items: [-1])
+    return {item: result for job, found in done for item, result in zip(job, found, strict=True)}
 
 
 def test_every_item_has_its_result_whatever_the_number_of_workers():

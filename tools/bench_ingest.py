@@ -56,7 +56,7 @@ def main() -> None:
 def run(raw: Path, out: Path, workers: int = 0) -> None:
     params = check(IngestParams, {"identifiers": "open", "workers": workers})
     with redirect_stdout(io.StringIO()):
-        ingest.main(raw, out / "cases.h5", out / "cases.csv", out / "ingest.json", params)
+        ingest.main(raw, out / "cases", out / "cases.csv", out / "ingest.json", params)
 
 
 def run_anew(raw: Path, out: Path) -> None:

@@ -68,14 +68,14 @@ def main() -> None:
 
 def prepare(images: Path, folder: Path, section: dict[str, Any]) -> Path:
     """Runs the stages from image files to dataset.h5; a fifth is held out, as the validation split."""
-    raw, cases_h5, cases_csv, split_csv, dataset_h5 = (
-        folder / name for name in ("raw", "cases.h5", "cases.csv", "split.csv", "dataset.h5")
+    raw, cases, cases_csv, split_csv, dataset_h5 = (
+        folder / name for name in ("raw", "cases", "cases.csv", "split.csv", "dataset.h5")
     )
     birds.copy(images, birds.CLASSES, raw, folder / "unpacked")
-    ingest.main(raw, cases_h5, cases_csv, folder / "ingest.json", section["ingest"])
+    ingest.main(raw, cases, cases_csv, folder / "ingest.json", section["ingest"])
     split.main(cases_csv, split_csv, params.check(SplitParams, {"validation": 0.2, "test": 0.0}))
-    measured.main(cases_h5, split_csv, folder / "statistics.json", section["statistics"])
-    dataset.main(cases_h5, split_csv, folder / "statistics.json", dataset_h5, section["dataset"])
+    measured.main(cases, split_csv, folder / "statistics.json", section["statistics"])
+    dataset.main(cases, split_csv, folder / "statistics.json", dataset_h5, section["dataset"])
     return dataset_h5
 
 

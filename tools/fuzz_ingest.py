@@ -33,13 +33,14 @@ from pydicom.uid import (
 )
 
 from stages.lib import readers
+from stages.lib.facts import Facts
 from stages.lib.identifiers import OPEN
-from stages.lib.inspection import Inspection, inspect_file
+from stages.lib.inspection import inspect_file
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.progress import progress
 from stages.lib.readers.contract import Options, Rejected
-from stages.lib.workers import Workers, count, quietly
+from stages.lib.workers import Workers, count, quietly, singles
 
 SECONDS = 10
 MEBIBYTES = 2048
@@ -70,7 +71,8 @@ def main() -> None:
 def fuzz(files: int, seed: int, crew: Workers) -> tuple[list[Result], list[int]]:
     """Each file's result, and the numbers of those that went wrong."""
     chunks = [list(range(start, min(start + CHUNK, files))) for start in range(0, files, CHUNK)]
-    done = crew.run(partial(try_files, seed), chunks, lambda number: Result("CRASHED", 0.0, 0.0))
+    crashed = Result("CRASHED", 0.0, 0.0)
+    done = crew.run(partial(try_files, seed), chunks, singles, lambda numbers: [crashed] * len(numbers))
     results, wrong = [], []
     for number, result in progress(
         ((n, r) for chunk, found in done for n, r in zip(chunk, found, strict=True)), "fuzz", "file", files
@@ -113,12 +115,12 @@ def read(content: bytes) -> str:
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
-        inspection = Inspection()
-        inspection.add("file", inspect_file(file.name, options))
-    if inspection.refused:
-        return inspection.refused[0].reason
-    ((name, files),) = inspection.accepted.items()
-    assembly = readers.reader(name).assemble(files, [], options)
+        facts = Facts(["file"])
+        facts.put(0, options.identify("path", "file"), inspect_file(file.name, options))
+    if facts.refused:
+        return facts.refused[0].reason
+    (name,) = facts.accepted
+    assembly = readers.reader(name).assemble([facts.file(0)], [], options)
     if assembly.refused:
         return assembly.refused[0].reason
     (case,) = assembly.cases

@@ -1,68 +1,81 @@
-"""cases.h5: every case's own integers, one after the other, to be memory-mapped.
+"""cases/: every case's own integers, end to end in HDF5 files of a few MiB, to be memory-mapped.
 
-Layout (N cases in the order of their identifiers, A axes: "CHW" for images, "CDHW" for volumes):
+The folder is cut into pieces by the first bits of the identifiers, so that new data change only the pieces that they
+fall into: an ingest makes no others again, and `dvc push` sends no others. A piece, in the order of the identifiers
+(n cases, A axes: "CHW" for images, "CDHW" for volumes):
 
-    /pixels/<dtype>  (elements,) contiguous: the cases of that dtype end to end, each in C order
-    /case            (N,) S16: keyed hash, the name of the case everywhere in the project
-    /dtype           (N,) S8: which of /pixels the case lies in
-    /offset          (N,) int64: its first element there
-    /shape           (N, A) int64
-    /spacing_mm      (N, A - 1) float64: along D, H, W (or H, W); nan where unknown
-    attributes       axes ("CHW" or "CDHW"), units ("HU" or "")
+    <first bits in hexadecimal digits>.h5
+        /index           (n,) of
+            case         S16: keyed hash, the name of the case everywhere in the project
+            dtype        S8: which of /pixels the case lies in
+            offset       int64: its first element there
+            shape        (A,) int64
+            spacing_mm   (A - 1,) float64: along D, H, W (or H, W); nan where unknown
+        /pixels/<dtype>  (elements,) contiguous: the cases of that dtype end to end, each in C order
+        attributes       axes ("CHW" or "CDHW"), units ("HU" or "")
 
 One flat array a dtype, not a data set a case: 50,000 small pictures would be 50,000 HDF5 objects, slow to make and to
 open, and cases differ in shape. A case is read without a copy, as a view of the mapped file:
 
-    with Cases(path) as cases:
+    with Cases(folder) as cases:
         for pixels in cases:  # (C, H, W) or (C, D, H, W), read-only
             ...
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import h5py
 import numpy as np
 
 from stages.lib.errors import UserError
 
+PIECE_BYTES = 1 << 20  # of raw files: a piece has no less, if the data set has more
+PIECE_CASES = 2  # likewise
+COLUMNS = [("case", "S16"), ("dtype", "S8"), ("offset", "<i8")]  # of the index, with shape and spacing
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What must be known of a case before there is a place for its pixels."""
 
-    case: str
-    dtype: str
-    shape: tuple[int, ...]  # (C, H, W) or (C, D, H, W)
-    spacing_mm: tuple[float, ...] | None = None  # along D, H, W (or H, W)
+def piece_bits(raw_bytes: int, cases: int) -> int:
+    """How many first bits of the identifiers tell pieces apart.
+
+    It follows from the data alone, and not from what was there before: else the bytes would tell their history.
+    """
+    most = min(raw_bytes // PIECE_BYTES, cases // PIECE_CASES)
+    return max(1, most).bit_length() - 1
+
+
+def piece_name(piece: int, bits: int) -> str:
+    return f"{piece:0{max(1, math.ceil(bits / 4))}x}.h5"
 
 
 class Cases:
-    """Reads cases.h5, in the order of the file, which is that of cases.csv; with mode "r+" its pixels can be set."""
+    """Reads cases/, in the order of the identifiers, which is that of cases.csv."""
 
-    def __init__(self, path: Path, mode: Literal["r", "r+"] = "r") -> None:
-        if not path.exists():
-            raise UserError(f"{path} not found: run the ingest stage first")
-        with h5py.File(path) as file:
-            self.axes: str = file.attrs["axes"]
-            self.units: str = file.attrs["units"]
-            self.ids: list[str] = [case.decode() for case in file["case"][:]]
-            self.shapes: np.ndarray = file["shape"][:]  # (N, A)
-            self.spacings_mm: np.ndarray = file["spacing_mm"][:]  # (N, A - 1)
-            self._dtypes = [dtype.decode() for dtype in file["dtype"][:]]
-            self._offsets = file["offset"][:]
-            starts = {dtype: pixels.id.get_offset() for dtype, pixels in file["pixels"].items()}
-            self._mapped = {
-                dtype: np.memmap(path, dtype, mode, offset=starts[dtype], shape=pixels.shape)
-                for dtype, pixels in file["pixels"].items()
-            }
-        self._starts = starts
-        self._index = {case: i for i, case in enumerate(self.ids)}
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise UserError(f"{folder} not found: run the ingest stage first")
+        self._paths = sorted(folder.glob("*.h5"))
+        if not self._paths:
+            raise UserError(f"{folder} has no cases: run the ingest stage again")
+        indices = []
+        self._starts: list[dict[str, tuple[int, int]]] = []  # a piece's dtypes: where they start, and their elements
+        for path in self._paths:
+            with h5py.File(path) as file:
+                self.axes: str = file.attrs["axes"]
+                self.units: str = file.attrs["units"]
+                indices.append(file["index"][:])
+                arrays = file["pixels"]
+                self._starts.append({dtype: (arrays[dtype].id.get_offset(), arrays[dtype].size) for dtype in arrays})
+        index = np.concatenate(indices)
+        self.ids: list[str] = [case.decode() for case in index["case"]]
+        self.shapes: np.ndarray = index["shape"]  # (N, A)
+        self.spacings_mm: np.ndarray = index["spacing_mm"]  # (N, A - 1)
+        self._dtypes, self._offsets = index["dtype"], index["offset"]
+        self._pieces = np.repeat(np.arange(len(indices)), [len(one) for one in indices])
+        self._mapped: dict[tuple[int, str], np.ndarray] = {}
+        self._positions = {case: i for i, case in enumerate(self.ids)}
 
     @property
     def dims(self) -> int:
@@ -72,18 +85,18 @@ class Cases:
     @property
     def dtypes(self) -> list[str]:
         """The dtypes that occur, sorted."""
-        return sorted(self._mapped)
+        return sorted({dtype for starts in self._starts for dtype in starts})
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, case: int | str) -> np.ndarray:
-        """A case's pixels by position or identifier: a view, (C, H, W) or (C, D, H, W)."""
+        """A case's pixels by position or identifier: a read-only view, (C, H, W) or (C, D, H, W)."""
         i = self.index(case) if isinstance(case, str) else case
         shape = tuple(self.shapes[i])
         start = int(self._offsets[i])
-        flat = self._mapped[self._dtypes[i]][start : start + math.prod(shape)]
-        return flat.reshape(shape).view(np.ndarray)
+        flat = self._map(int(self._pieces[i]), self._dtypes[i].decode())[start : start + math.prod(shape)]
+        return flat.reshape(shape)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self[i] for i in range(len(self)))
@@ -92,16 +105,19 @@ class Cases:
         """The position of a case.
 
         Raises:
-            UserError: The file has no such case.
+            UserError: There is no such case.
         """
-        if case not in self._index:
-            raise UserError(f"case {case} is not in cases.h5: run the ingest and split stages again")
-        return self._index[case]
+        if case not in self._positions:
+            folder = self._paths[0].parent
+            raise UserError(f"case {case} is not in {folder}: run the ingest and split stages again")
+        return self._positions[case]
 
-    def byte_offset(self, i: int) -> int:
-        """Where in the file a case's first pixel lies."""
-        dtype = self._dtypes[i]
-        return self._starts[dtype] + int(self._offsets[i]) * np.dtype(dtype).itemsize
+    def _map(self, piece: int, dtype: str) -> np.ndarray:
+        if (mapped := self._mapped.get((piece, dtype))) is None:
+            start, elements = self._starts[piece][dtype]
+            mapped = np.memmap(self._paths[piece], dtype, "r", offset=start, shape=(elements,)).view(np.ndarray)
+            self._mapped[piece, dtype] = mapped
+        return mapped
 
     def __enter__(self) -> "Cases":
         return self
@@ -110,21 +126,37 @@ class Cases:
         self._mapped.clear()
 
 
-def allocate(path: Path, entries: Sequence[Entry], axes: str, units: str = "") -> None:
-    """Makes a cases.h5 with a place for every case, in the order given; `Cases(path, "r+")` then fills them.
-
-    Several processes may fill at once, through a map of their own, or by writing at `byte_offset` (which keeps the
-    pages out of their memory).
+def index_of(
+    cases: np.ndarray, dtypes: np.ndarray, shapes: np.ndarray, spacings_mm: np.ndarray
+) -> tuple[np.ndarray, dict[str, int]]:
+    """A piece's index, and how many elements of each dtype it holds.
 
     Args:
+        cases: (n,) S16, ascending; dtypes: (n,) S8; shapes: (n, A); spacings_mm: (n, A - 1).
+    """
+    axes = shapes.shape[1]
+    index = np.zeros(len(cases), [*COLUMNS, ("shape", "<i8", axes), ("spacing_mm", "<f8", axes - 1)])
+    index["case"], index["dtype"], index["shape"], index["spacing_mm"] = cases, dtypes, shapes, spacings_mm
+    sizes = shapes.prod(axis=1)
+    ends = {}
+    for dtype in np.unique(dtypes):
+        mine = dtypes == dtype
+        after = sizes[mine].cumsum()
+        index["offset"][mine] = after - sizes[mine]
+        ends[dtype.decode()] = int(after[-1])
+    return index, ends
+
+
+def allocate(path: Path, index: np.ndarray, elements: Mapping[str, int], axes: str, units: str = "") -> dict[str, int]:
+    """Makes a piece with a place for every case, and says at which byte of the file each dtype's pixels start.
+
+    Several processes may then write into it at once.
+
+    Args:
+        index, elements: As `index_of` gives them.
         axes: "CHW" or "CDHW".
         units: "HU" where the numbers are Hounsfield units.
     """
-    ends: Counter[str] = Counter()
-    offsets = []
-    for entry in entries:
-        offsets.append(ends[entry.dtype])
-        ends[entry.dtype] += math.prod(entry.shape)
     # A place on the disk at once, so that it can be mapped, and not filled with zeros first.
     places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -132,16 +164,37 @@ def allocate(path: Path, entries: Sequence[Entry], axes: str, units: str = "") -
     places.set_obj_track_times(False)  # HDF5 would note the time
     with h5py.File(path, "w", libver="v110") as file:
         file.attrs["axes"], file.attrs["units"] = axes, units
-        file["case"] = np.array([entry.case for entry in entries], "S16")
-        file["dtype"] = np.array([entry.dtype for entry in entries], "S8")
-        file["offset"] = np.array(offsets, np.int64)
-        file["shape"] = np.array([entry.shape for entry in entries], np.int64).reshape(-1, len(axes))
-        unknown = (math.nan,) * (len(axes) - 1)
-        file["spacing_mm"] = np.array([entry.spacing_mm or unknown for entry in entries]).reshape(-1, len(axes) - 1)
-        for name, label in (("shape", axes), ("spacing_mm", axes[1:])):
-            file[name].attrs["columns"] = label
+        file["index"] = index
         pixels = file.create_group("pixels")
-        for dtype in sorted(ends):
-            space = h5py.h5s.create_simple((ends[dtype],))
+        starts = {}
+        for dtype in sorted(elements):
+            space = h5py.h5s.create_simple((elements[dtype],))
             kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-            h5py.h5d.create(pixels.id, dtype.encode(), kind, space, places)
+            starts[dtype] = h5py.h5d.create(pixels.id, dtype.encode(), kind, space, places).get_offset()
+    return starts
+
+
+def write_cases(
+    folder: Path,
+    pixels: Mapping[str, np.ndarray],
+    axes: str,
+    units: str = "",
+    spacings_mm: Sequence[tuple[float, ...]] | None = None,
+) -> None:
+    """Writes a small data set that is in memory as one piece: arrays (C, H, W) or (C, D, H, W) by identifier."""
+    ids = sorted(pixels)
+    arrays = [pixels[case] for case in ids]
+    unknown = [(math.nan,) * (len(axes) - 1)] * len(ids)
+    index, elements = index_of(
+        np.array(ids, "S16"),
+        np.array([array.dtype.name for array in arrays], "S8"),
+        np.array([array.shape for array in arrays]),
+        np.array(spacings_mm or unknown),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / piece_name(0, 0)
+    starts = allocate(path, index, elements, axes, units)
+    with open(path, "r+b") as file:
+        for array, entry in zip(arrays, index, strict=True):
+            file.seek(starts[array.dtype.name] + int(entry["offset"]) * array.itemsize)
+            file.write(np.ascontiguousarray(array).tobytes())

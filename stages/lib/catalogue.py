@@ -1,23 +1,25 @@
 """The outs that people read: cases.csv, rejected.csv and ingest.json."""
 
 import csv
-import math
+import io
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from stages.lib import outs
+from stages.lib.case_table import CaseTable
+from stages.lib.filling import Filled
 from stages.lib.groups import Grouping
-from stages.lib.labels import Row
 from stages.lib.raw_files import Scan
 from stages.lib.readers.contract import Case, Refusal
-from stages.lib.store import Store
 
 # What is told of a case; a reader's further attributes are columns as well. Nothing of it names anybody.
 ATTRIBUTES = ("modality", "manufacturer", "body_part", "image_type", "kvp", "orientation", "affine")
+BLOCK = 4096  # cases
 COLUMNS = (
     *("case", "group", "label", "channels", "depth", "height", "width", "dtype", "units"),
     *("spacing_z_mm", "spacing_y_mm", "spacing_x_mm", "copy_of", *ATTRIBUTES),
@@ -25,24 +27,24 @@ COLUMNS = (
 
 
 def publish(
-    store: Store,
-    cases_h5: Path,
+    filled: Filled,
+    cases_folder: Path,
     cases_csv: Path,
     ingest_json: Path,
-    cases: Sequence[Case],
-    rows: Sequence[Row],
+    labels: Sequence[str],
     grouping: Grouping,
     refused: Sequence[Refusal],
     found: Scan,
 ) -> None:
     """Puts the outs into their places; those of an earlier run go first, so that old and new are never mixed."""
-    for out in (cases_h5, cases_csv, ingest_json):
+    for out in (cases_csv, ingest_json):
         out.unlink(missing_ok=True)
-    labels = [row.label for row in rows]
-    with outs.replacing(cases_h5) as partial:
-        _link(store.finished_h5, partial)
-    _write_table(cases_csv, COLUMNS, _lines(cases, labels, grouping))
-    outs.write_json(ingest_json, summary(cases, labels, grouping, refused, found))
+    with outs.replacing(cases_folder) as partial:
+        partial.mkdir()
+        for name, path in filled.pieces.items():
+            _link(path, partial / name)
+    _write_lines(cases_csv, _lines(filled.cases, labels, grouping))
+    outs.write_json(ingest_json, summary(filled.cases, labels, grouping, refused, found))
 
 
 def _link(finished: Path, place: Path) -> None:
@@ -53,22 +55,41 @@ def _link(finished: Path, place: Path) -> None:
         shutil.copyfile(finished, place)
 
 
-def _lines(cases: Sequence[Case], labels: Sequence[str], grouping: Grouping) -> Iterator[list[object]]:
-    for case, label, group, copy in zip(cases, labels, grouping.groups, grouping.copies, strict=True):
-        channels, *size = case.shape
-        depth, height, width = size if len(size) == 3 else ["", *size]
-        yield [case.case, group, label, channels, depth, height, width, case.dtype, case.units,
-               *_steps(case.spacing_mm), copy, *_told(case.attributes)]  # fmt: skip
+def _lines(cases: CaseTable, labels: Sequence[str], grouping: Grouping) -> Iterator[str]:
+    """cases.csv; what many cases share is put into words once."""
+    yield _csv(COLUMNS) + "\n"
+    kinds = [(_csv(_described(case)), _csv(_told(case.attributes))) for _, case in cases.kinds]
+    spelt = {label: _csv([label]) for label in set(labels)}
+    columns = (_numbers(column) for column in (cases.ids, cases.which, grouping.groups))
+    for i, (label, number, kind, group) in enumerate(zip(labels, *columns, strict=True)):
+        described, told = kinds[kind]
+        copy = f"{cases.ids[grouping.copies[i]]:016x}" if i in grouping.copies else ""
+        yield f"{number:016x},{group:016x},{spelt[label]},{described},{copy},{told}\n"
 
 
-@lru_cache
+def _numbers(column: np.ndarray) -> Iterator[int]:
+    """Python's own, which are quick to spell, but not all at once."""
+    return (number for at in range(0, len(column), BLOCK) for number in column[at : at + BLOCK].tolist())
+
+
+def _csv(values: Iterable[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
+
+
+def _described(case: Case) -> list[object]:
+    channels, *size = case.shape
+    depth, height, width = size if len(size) == 3 else ["", *size]
+    return [channels, depth, height, width, case.dtype, case.units, *_steps(case.spacing_mm)]
+
+
 def _steps(spacing_mm: tuple[float, ...] | None) -> list[str]:
     """Spacing along D, H, W; nothing where there is none."""
     steps = [f"{step:.6g}" for step in spacing_mm or ()]
     return [""] * (3 - len(steps)) + steps
 
 
-@lru_cache
 def _told(attributes: tuple[tuple[str, str], ...]) -> list[str]:
     told = dict(attributes)
     return [told.get(name, "") for name in ATTRIBUTES]
@@ -82,19 +103,19 @@ def write_rejected(rejected_csv: Path, refused: Sequence[Refusal], litter: Seque
         for path in refusal.paths
     ]
     lines += [(path, "ignored", "litter", "hidden, or left by a system") for path in litter]
-    _write_table(rejected_csv, ("path", "outcome", "reason", "detail"), sorted(lines))
+    _write_lines(
+        rejected_csv, (_csv(line) + "\n" for line in (("path", "outcome", "reason", "detail"), *sorted(lines)))
+    )
 
 
-def _write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
     """As outs.write_csv, a line at a time: a million cases take no more memory than one."""
     with outs.replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8", errors="replace") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(lines)
+        file.writelines(lines)
 
 
 def summary(
-    cases: Sequence[Case], labels: Sequence[str], grouping: Grouping, refused: Sequence[Refusal], found: Scan
+    cases: CaseTable, labels: Sequence[str], grouping: Grouping, refused: Sequence[Refusal], found: Scan
 ) -> dict[str, object]:
     """The counts of ingest.json; files = in cases + rejected + ignored."""
     rejected = [refusal for refusal in refused if not refusal.ignored]
@@ -102,12 +123,15 @@ def summary(
     for refusal in refused:
         if refusal.ignored:
             ignored[refusal.reason] += len(refusal.paths)
-    noted = Counter(note for case in cases for note in case.noted)
+    noted: Counter[str] = Counter()
+    for (_, case), number in zip(cases.kinds, np.bincount(cases.which, minlength=len(cases.kinds)), strict=True):
+        noted.update(dict.fromkeys(case.noted, int(number)))
     rejected_files = sum(len(refusal.paths) for refusal in rejected)
-    used = len({file.path for case in cases for file in case.files})
+    whole = {file.path for _, case in cases.kinds if case.case for file in case.files}
+    used = len(whole) + sum(path != "" for path in cases.paths)
     return {
         "cases": len(cases),
-        "groups": len(set(grouping.groups)),
+        "groups": len(np.unique(grouping.groups)),
         "classes": dict(sorted(Counter(labels).items())),
         "files": {
             "total": used + rejected_files + sum(ignored.values()),
@@ -117,8 +141,8 @@ def summary(
         },
         "rejected": dict(sorted(Counter(refusal.reason for refusal in rejected).items())),
         "ignored": dict(sorted(ignored.items())),
-        "duplicates": grouping.duplicates,
+        "duplicates": len(grouping.copies),
         "exif_rotated": noted["exif_rotated"],
         "burned_in": noted["burned_in"],
-        "megapixels": sum(math.prod(case.shape[1:]) for case in cases) / 1e6,
+        "megapixels": int(cases.shapes()[:, 1:].prod(axis=1).sum()) / 1e6,
     }

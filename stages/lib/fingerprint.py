@@ -9,6 +9,7 @@ from stages.lib.readers.contract import Options
 
 LIBRARIES = ("numpy", "pillow", "simplejpeg", "tifffile", "imagecodecs", "pydicom", "python-gdcm", "pyjpegls",
              "pylibjpeg", "pylibjpeg-openjpeg")  # fmt: skip
+OURS = ("case_table.py", "cases.py", "facts.py", "filling.py", "inspection.py", "store.py")
 # These say what becomes of the cases, not what they are.
 OF_NO_MATTER = ("workers", "group", "max_rejected", "identifiers")
 
@@ -17,7 +18,7 @@ def fingerprint(options: Options) -> str:
     """A name that is another when anything of it is."""
     known = hashlib.sha256(options.key + sys.version.encode())
     lib = Path(__file__).parent
-    for source in (*sorted((lib / "readers").glob("*.py")), lib / "inspection.py", lib / "filling.py"):
+    for source in (*sorted((lib / "readers").glob("*.py")), *(lib / name for name in OURS)):
         known.update(source.read_bytes())
     for library in LIBRARIES:
         known.update(f"{library} {_version(library)}\n".encode())

@@ -5,79 +5,101 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from stages.lib.case_table import CaseTable
 from stages.lib.errors import UserError
 from stages.lib.labels import Row
-from stages.lib.readers.contract import Case, Options
+from stages.lib.readers.contract import Options
 
 NAMED = 5  # how many examples a message gives
 
 
 @dataclass(frozen=True)
 class Grouping:
-    groups: list[str]  # of each case
-    copies: list[str]  # of each case: the first case with the same pixels, "" where that is itself
-    duplicates: int  # cases with the pixels of another
+    groups: np.ndarray  # (N,) uint64: of each case
+    copies: dict[int, int]  # by case: the first case with the same pixels, where that is not itself
 
 
-def name_groups(cases: Sequence[Case], rows: Sequence[Row], options: Options) -> list[str]:
-    """Each case's group: ingest.group's match, else the labels' group, else the patient, else its own.
+def name_groups(cases: CaseTable, rows: Sequence[Row], options: Options) -> np.ndarray:
+    """Each case's group: ingest.group's match, else the labels' group, else the patient, else its own; (N,) uint64.
 
     Raises:
         UserError: The expression matches no part of a path, or there is a group column as well.
     """
     pattern = options.params.group
-    if pattern is None:
-        return [
-            options.identify("group", row.group) if row.group else case.patient or case.case
-            for case, row in zip(cases, rows, strict=True)
-        ]
-    if any(row.group for row in rows):
+    named = any(row.group for row in rows)
+    if pattern is not None and named:
         raise UserError("labels.csv has a column group, and ingest.group is set: remove one of the two")
-    groups = []
-    for case in cases:
-        match = re.search(pattern, case.files[0].path)
-        if not match or not match[1]:
-            raise UserError(f"ingest.group {pattern!r} finds no group in the path '{case.files[0].path}'")
-        groups.append(options.identify("group", match[1]))
+    patients = [int(case.patient, 16) if case.patient else 0 for _, case in cases.kinds]
+    groups = np.array(patients, np.uint64)[cases.which]
+    groups = np.where(groups == 0, cases.ids, groups)
+    if pattern is not None:
+        names = [_matched(pattern, cases.path(i)) for i in range(len(cases))]
+    else:
+        names = [row.group or "" for row in rows] if named else []
+    for i, name in enumerate(names):
+        if name:
+            groups[i] = int(options.identify("group", name), 16)
     return groups
 
 
-def join_duplicates(
-    cases: Sequence[Case], labels: Sequence[str], groups: Sequence[str], digests: Sequence[bytes]
-) -> Grouping:
+def _matched(pattern: str, path: str) -> str:
+    match = re.search(pattern, path)
+    if not match or not match[1]:
+        raise UserError(f"ingest.group {pattern!r} finds no group in the path '{path}'")
+    return match[1]
+
+
+def join_duplicates(cases: CaseTable, labels: Sequence[str], groups: np.ndarray, digests: np.ndarray) -> Grouping:
     """Joins the groups of cases with equal pixels.
+
+    Args:
+        digests: (N,) of 16 bytes: of the pixels.
 
     Raises:
         UserError: Equal pixels have different labels; the message lists the files.
     """
-    same: dict[tuple[bytes, str, tuple[int, ...]], list[int]] = defaultdict(list)
-    for i, (case, digest) in enumerate(zip(cases, digests, strict=True)):
-        same[digest, case.dtype, case.shape].append(i)
-    repeated = [members for members in same.values() if len(members) > 1]
+    repeated = _repeated(cases, digests)
     _check_labels(cases, labels, repeated)
-    parent: dict[str, str] = {}
+    parent: dict[int, int] = {}
 
-    def root(group: str) -> str:
+    def root(group: int) -> int:
         while (above := parent.get(group, group)) != group:
             parent[group] = group = parent.get(above, above)
         return group
 
-    copies = [""] * len(cases)
+    copies = {}
     for members in repeated:
         for i in members[1:]:
-            copies[i] = cases[members[0]].case
-            low, high = sorted((root(groups[members[0]]), root(groups[i])))
+            copies[i] = members[0]
+            low, high = sorted((root(int(groups[members[0]])), root(int(groups[i]))))
             parent[high] = low
-    return Grouping([root(group) for group in groups], copies, sum(len(m) - 1 for m in repeated))
+    joined = np.isin(groups, np.array(list(parent), np.uint64))
+    groups = groups.copy()
+    groups[joined] = [root(int(group)) for group in groups[joined]]
+    return Grouping(groups, copies)
 
 
-def _check_labels(cases: Sequence[Case], labels: Sequence[str], repeated: list[list[int]]) -> None:
+def _repeated(cases: CaseTable, digests: np.ndarray) -> list[list[int]]:
+    """Positions of cases with equal pixels, several a list."""
+    halves = digests.view(np.uint64)[::2]  # whole digests numpy would sort in ten times the memory
+    order = np.argsort(halves, kind="stable")
+    alike = np.flatnonzero(halves[order][1:] == halves[order][:-1])
+    same: dict[tuple[bytes, str, tuple[int, ...]], list[int]] = defaultdict(list)
+    for i in np.unique(order[np.concatenate([alike, alike + 1])]).tolist():
+        case = cases.kind(i)
+        same[digests[i].tobytes(), case.dtype, case.shape].append(i)  # digests know nothing of shapes
+    return [members for members in same.values() if len(members) > 1]
+
+
+def _check_labels(cases: CaseTable, labels: Sequence[str], repeated: list[list[int]]) -> None:
     wrong = []
     for members in repeated:
         other = next((i for i in members if labels[i] != labels[members[0]]), None)
         if other is not None:
             pair = (members[0], other)
-            wrong.append(" and ".join(f"{cases[i].files[0].path} ({labels[i]})" for i in pair))
+            wrong.append(" and ".join(f"{cases.path(i)} ({labels[i]})" for i in pair))
     if wrong:
         more = f"\n  ... and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
         listed = "\n  ".join(sorted(wrong)[:NAMED])

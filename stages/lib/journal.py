@@ -9,18 +9,10 @@ from typing import Any
 import xxhash
 
 
-class Journal:
-    """Appends records; each line is whole on the disk's side before the next one starts."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "ab", buffering=0)
-
-    def add(self, record: Any) -> None:
-        self._file.write(_line(record))
-
-    def close(self) -> None:
-        self._file.close()
+def append(path: Path, record: Any) -> None:
+    """Adds a record: a line, which is whole before the next one starts."""
+    with open(path, "ab", buffering=0) as file:
+        file.write(_line(record))
 
 
 def read(path: Path) -> Iterator[Any]:

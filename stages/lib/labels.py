@@ -7,7 +7,7 @@ SeriesInstanceUID); and, if wanted, `group`. Commas, semicolons or tabs; UTF-8 w
 import csv
 import difflib
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -33,30 +33,33 @@ class Labels:
     by_path: dict[str, Row] = field(default_factory=dict)
     by_series: dict[str, Row] = field(default_factory=dict)  # keyed by hashed UID
     grouped: bool = False
+    _folders: dict[str, Row | None] = field(default_factory=dict)  # looked up before
 
     def of(self, path: str, series: str | None) -> Row | None:
         """The row for a file: its own, its series', or that of the nearest folder above it."""
-        row = self.by_path.get(path) or self.by_series.get(series or "")
-        while row is None and path:
-            path = path.rpartition("/")[0]
-            row = self.by_path.get(path)
-        return row
+        row = self.by_path.get(path) or (self.by_series.get(series) if series else None)
+        return row or self._of_folder(path.rpartition("/")[0])
+
+    def _of_folder(self, folder: str) -> Row | None:
+        if folder not in self._folders:
+            above = self._of_folder(folder.rpartition("/")[0]) if folder else None
+            self._folders[folder] = self.by_path.get(folder) or above
+        return self._folders[folder]
 
 
-def read_labels(raw: Path, files: Iterable[str], folders: list[str], key: bytes) -> Labels:
+def read_labels(raw: Path, files: Sequence[str], folders: list[str], key: bytes) -> Labels:
     """Reads labels.csv, or takes the folders for classes where there is none.
 
     Raises:
         UserError: Whatever leaves a file's label in doubt; the message names the row and value, or the folder.
     """
     table = raw / LABELS_CSV
-    paths = set(files)
     if not table.exists():
-        return _class_folders(raw, paths, folders)
-    return _Table(table, paths, key).labels
+        return _class_folders(raw, files, folders)
+    return _Table(table, set(files), key).labels
 
 
-def _class_folders(raw: Path, paths: set[str], folders: list[str]) -> Labels:
+def _class_folders(raw: Path, paths: Sequence[str], folders: list[str]) -> Labels:
     if not folders:
         raise UserError(
             f"{raw / LABELS_CSV} not found, and {raw} has no class folders: write a labels.csv with the columns path "

@@ -1,8 +1,8 @@
 """Long work shows itself: a bar on a terminal, a line now and then in a log."""
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -11,20 +11,27 @@ SECONDS_BETWEEN_LINES = 15
 tqdm.monitor_interval = 0  # its thread would come to nothing in a forked worker; miniters=1 does without it
 
 
-def progress(items: Iterable[Item], doing: str, unit: str, total: int | None = None) -> Iterator[Item]:
+def progress(
+    items: Iterable[Item], doing: str, unit: str, total: int | None = None, size: Callable[[Item], int] = lambda item: 1
+) -> Iterator[Item]:
     """Yields the items while stderr shows how many are done, how many a second, and the time left.
 
     Args:
         doing: What is going on, as in "ingest digits".
         unit: What is counted, in the singular: "case".
-        total: How many items there are, where `items` has no length.
+        total: How many there are, where `items` has no length.
+        size: How many of them an item is.
     """
-    if sys.stderr.isatty():
-        yield from tqdm(items, desc=doing, unit=" " + unit, total=total, miniters=1, dynamic_ncols=True)
-        return
-    every = SECONDS_BETWEEN_LINES  # the first line, too: quick work says nothing
-    lines = _Lines()
-    yield from tqdm(items, doing, total, unit=" " + unit, miniters=1, mininterval=every, delay=every, file=lines)
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    how: dict[str, Any] = {"dynamic_ncols": True}
+    if not sys.stderr.isatty():
+        every = SECONDS_BETWEEN_LINES  # the first line, too: quick work says nothing
+        how = {"mininterval": every, "delay": every, "file": _Lines()}
+    with tqdm(desc=doing, unit=" " + unit, total=total, miniters=1, **how) as bar:
+        for item in items:
+            yield item
+            bar.update(size(item))
 
 
 class _Lines:

@@ -10,8 +10,9 @@ import numpy as np
 
 from stages.lib import raw_files, readers
 from stages.lib.errors import UserError
+from stages.lib.facts import Facts
 from stages.lib.identifiers import OPEN
-from stages.lib.inspection import Inspection, inspect_file
+from stages.lib.inspection import inspect_file
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.readers.colour import converted
@@ -42,13 +43,13 @@ def read_cases(names: Sequence[str], kind: Literal["images", "volumes"], channel
     """
     options = Options(check(IngestParams, {"kind": kind}), OPEN)
     files = _files(names)
-    inspection = Inspection()
-    for path in files:
-        inspection.add(path, inspect_file(path, options))
+    facts = Facts(files)
+    for i, path in enumerate(files):
+        facts.put(i, options.identify("path", path), inspect_file(path, options))
     cases: list[tuple[str, Case]] = []
-    refused = list(inspection.refused)
-    for reader, accepted in inspection.accepted.items():
-        assembly = readers.reader(reader).assemble(accepted, inspection.refused, options)
+    refused = list(facts.refused)
+    for reader, positions in facts.accepted.items():
+        assembly = readers.reader(reader).assemble([facts.file(i) for i in positions], facts.refused, options)
         cases += [(reader, case) for case in assembly.cases]
         refused += assembly.refused
     place = {path: i for i, path in enumerate(files)}
@@ -67,7 +68,7 @@ def _files(names: Sequence[str]) -> list[str]:
             raise UserError(f"{name} not found: expected a picture, a DICOM file, a folder of them, or a glob")
         for path in found:
             files += (
-                [os.path.join(path, file.path) for file in raw_files.scan(Path(path)).files]
+                [os.path.join(path, below) for below in raw_files.scan(Path(path)).paths]
                 if os.path.isdir(path)
                 else [path]
             )

@@ -2,25 +2,22 @@
 
 import os
 import time
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from stages.lib.errors import UserError
 
 RECENT_NS = 100_000_000  # a file changed twice within a tick of the file system's clock looks unchanged
 LITTER = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "icon\r"}
-
-
-class RawFile(NamedTuple):
-    """A file, and what tells without reading that it is still the same."""
-
-    path: str  # below data/raw/<dataset>, with /
-    signature: str  # size, times and inode; "" where a change could go unnoticed
+STAMP = 4  # numbers: size, times of the last change of content and of anything, inode
 
 
 class Scan(NamedTuple):
-    files: list[RawFile]
+    paths: list[str]  # of the files, below data/raw/<dataset>, with /
     litter: list[str]
     folders: list[str]  # directly below data/raw/<dataset>, litter left out
 
@@ -33,37 +30,55 @@ def scan(raw: Path) -> Scan:
     """
     if not raw.is_dir():
         raise UserError(f"{raw} not found: put the data there (class folders, or files and a labels.csv)")
-    files: list[RawFile] = []
     litter: list[str] = []
-    entries = sorted(_walk(str(raw), "", frozenset(), litter))
-    recent = time.time_ns() - RECENT_NS
-    for path, signature, changed in entries:
-        files.append(RawFile(path, signature if changed < recent else ""))
-    folders = sorted(e.name for e in os.scandir(raw) if e.is_dir() and not is_litter(e.name))
-    if not files:
+    paths = list(_walk(str(raw), "", frozenset(), litter))
+    if not paths:
         raise UserError(f"{raw} holds no files: put the data there (class folders, or files and a labels.csv)")
-    return Scan(files, sorted(litter), folders)
+    folders = sorted(e.name for e in os.scandir(raw) if e.is_dir() and not is_litter(e.name))
+    return Scan(paths, sorted(litter), folders)
+
+
+def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Tells without reading that a file is still the same."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & (1 << 63) - 1
+
+
+def stamps(raw: Path, paths: Sequence[str]) -> np.ndarray:
+    """(N, 4) int64: the files' stamps; zeros of one that is gone."""
+    numbers = array("q")
+    for path in paths:
+        try:
+            numbers.extend(stamp(os.stat(f"{raw}/{path}")))
+        except FileNotFoundError:
+            numbers.extend((0,) * STAMP)
+    return np.frombuffer(numbers, np.int64).reshape(-1, STAMP)
+
+
+def is_recent(stamps: np.ndarray) -> np.ndarray:
+    """(N,) bool: which files were changed a moment ago."""
+    return stamps[:, 1:3].max(axis=1) >= time.time_ns() - RECENT_NS
 
 
 def is_litter(name: str) -> bool:
     """Hidden files and folders (.DS_Store, ._x.jpg, .ipynb_checkpoints), and what Windows leaves behind."""
-    return name.startswith(".") or name.lower() in LITTER
+    return name[0] == "." or name.lower() in LITTER
 
 
-def _walk(folder: str, below: str, above: frozenset[str], litter: list[str]) -> Iterator[tuple[str, str, int]]:
+def _walk(folder: str, below: str, above: frozenset[str], litter: list[str]) -> Iterator[str]:
+    """A folder's files and what lies below it, in the order of their paths."""
     real = os.path.realpath(folder)
     if real in above:
         return  # a link to a folder that it lies in
-    for entry in os.scandir(folder):
-        path = below + entry.name
-        if is_litter(entry.name):
-            litter += [path] if not entry.is_dir() else _files_below(entry.path, path)
-        elif entry.is_dir():
-            yield from _walk(entry.path, path + "/", above | {real}, litter)
+    with os.scandir(folder) as found:
+        entries = sorted((e.name + "/" if e.is_dir() else e.name, e) for e in found)
+    for name, entry in entries:
+        path = below + name
+        if is_litter(name.rstrip("/")):
+            litter += _files_below(entry.path, path.rstrip("/")) if name[-1] == "/" else [path]
+        elif name[-1] == "/":
+            yield from _walk(entry.path, path, above | {real}, litter)
         elif entry.is_file():
-            s = entry.stat()
-            changed = max(s.st_mtime_ns, s.st_ctime_ns)
-            yield path, f"{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}", changed
+            yield path
         else:
             raise UserError(f"{entry.path} is no file (a broken link?): mend or remove it")
 

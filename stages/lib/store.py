@@ -3,33 +3,41 @@
 A folder of its own for each state of code, libraries, key and params that matter (its name is their fingerprint):
 
     files.jsonl         what inspecting each file said, by hashed path, with size, times and inode to tell a change by
-    cases.h5 / .jsonl   the last finished pixels (one file with the out, by hard link) and where each case lies in it
-    working, interrupted   the same of a run under way, and of one that was killed
+    files.new.jsonl     the same, noted while files are inspected
+    refused.jsonl       contents that could not be decoded, and why
+    pieces/<key>.h5     pieces of cases/ (one file with the out, by hard link); the key is of all that is in one
+    pieces/<key>.json   where each case lies in it, by the content that it was decoded from, and its checksum
 
-Pixels are found by the content that they were decoded from, and taken only if their checksum is right. So a damaged
-store costs time, and never a pixel.
+A piece is in its place only when it is whole, so a run that was killed has lost no more than those under way. It is
+taken again by its key where its size and time are as they were; single cases are copied out of other pieces, and out
+of a changed one, where their checksums are right. So a damaged store costs time, and never a pixel.
 """
 
+import base64
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from stages.lib import journal
 from stages.lib.errors import UserError
+from stages.lib.facts import DIGEST, Facts
+from stages.lib.raw_files import STAMP
 
-Record = list[Any]
+CHUNK = 4096  # files a line
 
 
 class Stored(NamedTuple):
-    """Where a run of a case's blocks lies."""
+    """Where a case's pixels lie."""
 
-    path: Path
+    path: str
     offset: int  # bytes
-    digests: tuple[str, ...]  # of each block
+    digest: bytes
 
 
 class Store:
@@ -40,72 +48,175 @@ class Store:
         for other in folder.iterdir() if folder.exists() else ():
             if other.is_dir() and other != self.folder:
                 shutil.rmtree(other)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._keep_interrupted()
-        self.pixels: dict[tuple[str, int], Stored] = {}
-        self.refusals: dict[str, tuple[str, str]] = {}  # content: reason, detail
-        for name in ("interrupted", "cases"):
-            self._load(name)
+        self.pieces = self.folder / "pieces"
+        self.pieces.mkdir(parents=True, exist_ok=True)
+        for partial in self.pieces.glob("*.partial*"):  # of a run that was killed
+            partial.unlink()
+        self._known = 0  # files
+        self.refusals: dict[bytes, tuple[str, str]] = {
+            bytes.fromhex(content): (reason, detail)
+            for content, reason, detail in journal.read(self.folder / "refused.jsonl")
+        }
+        self._notes: dict[str, _Notes] = {}
+        for path in self.pieces.glob("*.json"):
+            self.load(path.stem)
 
-    @property
-    def working_h5(self) -> Path:
-        return self.folder / "working.h5"
+    # What inspecting the files said
 
-    def files(self) -> dict[str, Record]:
-        """What was inspected: hashed path -> [signature, ...]."""
-        known: dict[str, Record] = {}
+    def take_files(self, names: np.ndarray, stamps_now: Callable[[], np.ndarray], facts: Facts) -> np.ndarray:
+        """Fills in what is known of files with these hashed paths, if their stamps are as they were.
+
+        Args:
+            stamps_now: Brings them, (N, 4); not asked where nothing is known.
+
+        Returns:
+            Which files are known, (N,) bool.
+        """
+        known = np.zeros(len(names), bool)
+        stamps: np.ndarray | None = None
+        order = np.argsort(names)
+        ordered = names[order]
         for name in ("files.jsonl", "files.new.jsonl"):
-            for records in journal.read(self.folder / name):
-                known.update((record[0], record[1:]) for record in records)
+            for record in journal.read(self.folder / name):
+                theirs, part = _unpacked(record[0], np.uint64), _facts(record[1:])
+                self._known += len(theirs)
+                stamps = stamps_now() if stamps is None else stamps
+                at = np.minimum(np.searchsorted(ordered, theirs), len(names) - 1)
+                positions = order[at]
+                same = (names[positions] == theirs) & (stamps[positions] == part.stamps).all(1)
+                facts.take(positions[same], part, np.flatnonzero(same))
+                known[positions[same]] = True
         return known
 
-    def journal_files(self) -> journal.Journal:
-        return journal.Journal(self.folder / "files.new.jsonl")
+    def knows_more(self, files: int) -> bool:
+        """Whether it knows of files that are no more, or are no more as they were."""
+        return self._known != files
 
-    def keep_files(self, chunks: Iterable[list[Record]]) -> None:
+    def note_files(self, names: np.ndarray, facts: Facts) -> None:
+        """Appends what was found out of some files."""
+        journal.append(self.folder / "files.new.jsonl", _record(names, facts))
+        self._known += len(names)
+
+    def keep_files(self, names: np.ndarray, facts: Facts) -> None:
         """Replaces what was known of files by what is there now."""
-        journal.write(self.folder / "files.jsonl", chunks)
+        parts = (np.arange(at, min(at + CHUNK, len(names))) for at in range(0, len(names), CHUNK))
+        records = (_record(names[part], facts.part(part)) for part in parts)
+        journal.write(self.folder / "files.jsonl", records)
         (self.folder / "files.new.jsonl").unlink(missing_ok=True)
 
-    def journal_pixels(self) -> journal.Journal:
-        """For records [content, first block, offset, digests] or [content, reason, detail] about working.h5."""
-        return journal.Journal(self.folder / "working.jsonl")
+    # Pixels
 
-    def set_aside(self) -> None:
-        """Makes working.h5 a source of pixels for the next one."""
-        self._keep_interrupted()
-        self._load("interrupted")
+    def refuse(self, content: bytes, reason: str, detail: str) -> None:
+        """Notes that a case of this content can't be decoded."""
+        self.refusals[content] = (reason, detail)
+        journal.append(self.folder / "refused.jsonl", [content.hex(), reason, detail])
 
-    @property
-    def finished_h5(self) -> Path:
-        return self.folder / "cases.h5"
+    def piece(self, key: str) -> Path:
+        return self.pieces / f"{key}.h5"
 
-    def finish(self) -> None:
-        """Makes working.h5 the last finished pixels."""
-        for ending in ("jsonl", "h5"):
-            os.replace(self.folder / f"working.{ending}", self.folder / f"cases.{ending}")
-        for ending in ("jsonl", "h5"):
-            (self.folder / f"interrupted.{ending}").unlink(missing_ok=True)
+    def has(self, key: str) -> bool:
+        """Whether a piece is there, whole and as it was written."""
+        notes = self._notes.get(key)
+        return notes is not None and notes.stamp == _stamp(self.piece(key))
 
-    def _keep_interrupted(self) -> None:
-        """Renames a killed run's working.h5, unless an interrupted one before it has more."""
-        working, interrupted = (self.folder / f"{name}.jsonl" for name in ("working", "interrupted"))
-        if working.exists() and (self.folder / "working.h5").exists():
-            if not interrupted.exists() or working.stat().st_size >= interrupted.stat().st_size:
-                os.replace(self.folder / "working.h5", self.folder / "interrupted.h5")
-                os.replace(working, interrupted)
-        working.unlink(missing_ok=True)
-        self.working_h5.unlink(missing_ok=True)
+    def digests(self, key: str) -> np.ndarray:
+        """Of the pixels of each case in a piece, (n,) of 16 bytes."""
+        return self._notes[key].digests
 
-    def _load(self, name: str) -> None:
-        path = self.folder / f"{name}.h5"
-        for records in journal.read(self.folder / f"{name}.jsonl"):
-            for record in records:
-                if len(record) == 3:
-                    self.refusals[record[0]] = (record[1], record[2])
-                elif path.exists():
-                    content, start, offset, digests = record
-                    self.pixels[content, start] = Stored(path, offset, tuple(digests))
+    def finder(self) -> Callable[[np.ndarray], dict[int, Stored]]:
+        """Finds where pixels that were decoded from given contents lie, by position among these."""
+        notes = list(self._notes.items())
+        contents = np.concatenate([np.empty(0, DIGEST), *(note.contents for _, note in notes)])
+        halves = contents.view(np.uint64)[::2]
+        order = np.argsort(halves)
+        ordered = halves[order]
+        starts = np.cumsum([0, *(len(note.contents) for _, note in notes)])
+
+        def find(wanted: np.ndarray) -> dict[int, Stored]:
+            found: dict[int, Stored] = {}
+            if not len(contents):
+                return found
+            at = order[np.minimum(np.searchsorted(ordered, wanted.view(np.uint64)[::2]), len(order) - 1)]
+            for i in np.flatnonzero(contents[at] == wanted).tolist():
+                piece = int(np.searchsorted(starts, at[i], side="right")) - 1
+                (key, note), j = notes[piece], at[i] - starts[piece]
+                found[i] = Stored(str(self.piece(key)), int(note.offsets[j]), note.digests[j].tobytes())
+            return found
+
+        return find
+
+    def forget_all_but(self, pieces: Iterable[Path]) -> None:
+        """Removes what is no part of the data set any more."""
+        for key in self._notes.keys() - {piece.stem for piece in pieces}:
+            del self._notes[key]
+            for ending in ("json", "h5"):
+                (self.pieces / f"{key}.{ending}").unlink(missing_ok=True)
+
+    def load(self, key: str) -> None:
+        """Learns of a piece that `keep` has taken in."""
+        for note in journal.read(self.pieces / f"{key}.json"):
+            arrays = (_unpacked(note[name], kind) for name, kind in _Notes.KINDS.items())
+            self._notes[key] = _Notes(note["stamp"], *arrays)
+
+
+def keep(made: Path, key: str, contents: np.ndarray, offsets: np.ndarray, digests: np.ndarray) -> None:
+    """Gives a whole piece, which lies at `made` beside its place, its place; any process may.
+
+    Args:
+        contents: (n,) of 16 bytes: what the pixels of each case depend on; offsets: (n,) int64: its first byte;
+        digests: (n,) of 16 bytes: of its pixels.
+    """
+    arrays = {"contents": contents, "offsets": offsets, "digests": digests}
+    note = {"stamp": _stamp(made)} | {name: _packed(array) for name, array in arrays.items()}
+    journal.write(made.with_name(f"{key}.json"), [note])
+    os.replace(made, made.with_name(f"{key}.h5"))
+
+
+class _Notes:
+    """What is known of a piece."""
+
+    KINDS = {"contents": DIGEST, "offsets": np.dtype(np.int64), "digests": DIGEST}
+
+    def __init__(self, stamp: list[int], contents: np.ndarray, offsets: np.ndarray, digests: np.ndarray) -> None:
+        self.stamp, self.contents, self.offsets, self.digests = stamp, contents, offsets, digests
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Tells a change; the time of the last link, which is no change, is left out."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _packed(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _unpacked(text: str, dtype: Any) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def _record(names: np.ndarray, part: Facts) -> list[Any]:
+    columns = (names, part.names, part.stamps, part.digests, part.kinds)
+    return [*map(_packed, columns), part.alike, list(part.owns.items()), list(part.reasons.items())]
+
+
+def _facts(record: list[Any]) -> Facts:
+    names, stamps, digests, kinds, alike, owns, reasons = record
+    part = Facts([])
+    part.names, part.stamps = _unpacked(names, np.uint64), _unpacked(stamps, np.int64).reshape(-1, STAMP)
+    part.digests, part.kinds = _unpacked(digests, DIGEST), _unpacked(kinds, np.int32)
+    part.alike = [(reader, _tuples(common)) for reader, common in alike]
+    part.owns = {i: _tuples(own) for i, own in owns}
+    part.reasons = {i: tuple(reason) for i, reason in reasons}
+    return part
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
+Job = TypeVar("Job")
 Result = TypeVar("Result")
-AHEAD = 4  # chunks a worker that wait in line: bounds memory
+AHEAD = 4  # jobs a worker that wait in line: bounds memory
 
 
 @contextmanager
@@ -74,7 +75,7 @@ class Workers:
     """A number of workers, started when there is work and kept until the end.
 
     with Workers(4) as crew:
-        for chunk, results in crew.run(function, chunks, on_crash):
+        for job, result in crew.run(function, jobs, split, on_crash):
             ...
     """
 
@@ -97,70 +98,79 @@ class Workers:
 
     def run(
         self,
-        function: Callable[[list[Item]], list[Result]],
-        chunks: Iterable[list[Item]],
-        on_crash: Callable[[Item], Result],
-    ) -> Iterator[tuple[list[Item], list[Result]]]:
-        """Applies `function` to every chunk, and yields chunks with their results as they are done, in any order.
+        function: Callable[[Job], Result],
+        jobs: Iterable[Job],
+        split: Callable[[Job], Iterable[Job]],
+        on_crash: Callable[[Job], Result],
+    ) -> Iterator[tuple[Job, Result]]:
+        """Applies `function` to every job, and yields jobs with their results as they are done, in any order.
 
-        When a worker crashes (a decoder's fault, or killed for its memory), the chunks that were lost with it are
-        done again, then item by item and each in a process of its own; an item that crashes there gets `on_crash`'s
-        result.
+        When a worker crashes (a decoder's fault, or killed for its memory), the jobs that were lost with it are done
+        again, each in a process of its own. One that crashes there, too, is split, and its parts are yielded in its
+        place; a part that crashes gets `on_crash`'s result.
 
         Args:
             function: Of a module's top level, so that it can be sent to another process.
         """
-        remaining = iter(chunks)
+        remaining = iter(jobs)
         while True:
-            lost: list[list[Item]] = []
+            lost: list[Job] = []
             yield from self._run_until_crash(function, remaining, lost)
             if not lost:
                 return
             self._stop()
-            for chunk in lost:
-                yield chunk, _one_by_one(function, chunk, on_crash)
+            for job in lost:
+                yield from _alone(function, job, split, on_crash)
 
     def _run_until_crash(
-        self, function: Callable[[list[Item]], list[Result]], remaining: Iterator[list[Item]], lost: list[list[Item]]
-    ) -> Iterator[tuple[list[Item], list[Result]]]:
+        self, function: Callable[[Job], Result], remaining: Iterator[Job], lost: list[Job]
+    ) -> Iterator[tuple[Job, Result]]:
         """Adds to `lost` what a crash took along, and then starts nothing more."""
-        waiting: dict[Future[list[Result]], list[Item]] = {}
+        waiting: dict[Future[Result], Job] = {}
         while True:
-            while not lost and len(waiting) < AHEAD * self.number and (chunk := next(remaining, None)) is not None:
+            while not lost and len(waiting) < AHEAD * self.number and (job := next(remaining, None)) is not None:
                 if self._executor is None:
                     self._executor = self._make(self.number)
                 try:
-                    waiting[self._executor.submit(function, chunk)] = chunk
+                    waiting[self._executor.submit(function, job)] = job
                 except BrokenProcessPool:
-                    lost.append(chunk)
+                    lost.append(job)
             if not waiting:
                 return
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                chunk = waiting.pop(future)
+                job = waiting.pop(future)
                 try:
-                    results = future.result()
+                    result = future.result()
                 except BrokenProcessPool:
-                    lost.append(chunk)
+                    lost.append(job)
                     continue
-                yield chunk, results
+                yield job, result
 
 
-def _one_by_one(
-    function: Callable[[list[Item]], list[Result]], chunk: list[Item], on_crash: Callable[[Item], Result]
-) -> list[Result]:
+def _alone(
+    function: Callable[[Job], Result],
+    job: Job,
+    split: Callable[[Job], Iterable[Job]],
+    on_crash: Callable[[Job], Result],
+) -> Iterator[tuple[Job, Result]]:
     try:
-        with _pool(1) as pool:  # most often the crash was another chunk's
-            return pool.submit(function, chunk).result()
+        with _pool(1) as pool:  # most often the crash was another job's
+            done = pool.submit(function, job).result()
     except BrokenProcessPool:
-        pass
-    results = []
-    for item in chunk:
-        try:
-            with _pool(1) as pool:
-                results += pool.submit(function, [item]).result()
-        except BrokenProcessPool:
-            results.append(on_crash(item))
-    return results
+        for part in split(job):
+            try:
+                with _pool(1) as pool:
+                    result = pool.submit(function, part).result()
+            except BrokenProcessPool:
+                result = on_crash(part)
+            yield part, result
+    else:
+        yield job, done
+
+
+def singles(items: Sequence[Item]) -> list[list[Item]]:
+    """Splits a job that is a list of things."""
+    return [[item] for item in items]
 
 
 def quietly(function: Callable[[], Result]) -> Result:

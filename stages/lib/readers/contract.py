@@ -1,10 +1,10 @@
 """What a reader is: the contract between ingest and one file format.
 
-Ingest goes over the data twice. First every file is read once and `inspect`ed: enough to know its place in cases.h5.
+Ingest goes over the data twice. First every file is read once and `inspect`ed: enough to know its place in cases/.
 Then the inspected files of a reader are `assemble`d into cases, places are made, and `read` brings the pixels. Both
 passes run in several processes and are cached, so what they return is plain (numbers, strings, tuples of those).
 
-A reader is a module of this package with three functions, and one line in READERS:
+A reader is a module of this package with three functions and a flag, and one line in READERS:
 
     inspect(content: bytes, options: Options) -> tuple[Common, Own]
         The facts of one file. `Common` is what many files have alike (kept once), `Own` what is the file's own.
@@ -18,10 +18,16 @@ A reader is a module of this package with three functions, and one line in READE
         The blocks start..stop of a case: its slices (H, W), or for a picture its only block (C, H, W), in the case's
         dtype. `load(file)` gives a file's content. Raises Rejected.
 
+    ALONE: bool
+        Whether a file that `assemble` makes one case of, called identify("path", path), makes it by itself, of what
+        it has in common with others: then `assemble` is asked once for all files that have the same Common.
+
 Axes are C, H, W or C, D, H, W; spacing is in mm along D, H, W (or H, W). Identifiers must not leave a reader: whatever
 names a patient, a series or an instance goes through `options.identify` in `inspect` already.
 
 For example, a format of raw 4x4 grey pictures:
+
+    ALONE = True
 
     def inspect(content, options):
         if len(content) != 16:
@@ -78,7 +84,7 @@ class Inspected(NamedTuple):
     """A file that a reader accepted."""
 
     path: str  # below data/raw/<dataset>
-    digest: str  # of its content
+    digest: bytes  # of its content
     common: tuple[Any, ...]
     own: tuple[Any, ...]
 
@@ -123,7 +129,9 @@ class Assembly:
 
 
 class Reader(Protocol):
-    """The three functions above."""
+    """The functions and the flag above."""
+
+    ALONE: bool
 
     def inspect(self, content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]: ...
 

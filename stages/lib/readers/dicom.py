@@ -14,6 +14,7 @@ from stages.lib.readers import dicom_pixels, dicom_series
 from stages.lib.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
 from stages.lib.readers.dicom_header import Header, Instance, read_header
 
+ALONE = False  # files make a case together
 VOLUMETRIC = ("CT", "MR", "PT")
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from stages.lib.readers import jpeg, pillow
 from stages.lib.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
 
+ALONE = True  # a file is a case, unless it is split
+
 
 class Picture(NamedTuple):
     """What the header says of a picture."""
@@ -40,11 +42,13 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
 
 
 def _check_size(picture: Picture, options: Options) -> None:
-    params, size = options.params, f"{picture.width}x{picture.height}"
+    params = options.params
     if min(picture.height, picture.width) < params.min_side:
-        raise Rejected("too_small", f"{size} pixels; ingest.min_side is {params.min_side}")
+        raise Rejected("too_small", f"{picture.width}x{picture.height} pixels; ingest.min_side is {params.min_side}")
     if picture.height * picture.width > params.max_pixels:
-        raise Rejected("too_large", f"{size} pixels; ingest.max_pixels is {params.max_pixels}")
+        raise Rejected(
+            "too_large", f"{picture.width}x{picture.height} pixels; ingest.max_pixels is {params.max_pixels}"
+        )
 
 
 def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
@@ -83,7 +87,7 @@ def read(
         pixels = jpeg.decode(content, picture.channels)  # (H, W, C)
     else:
         pixels = pillow.decode(content, picture.decoder, recipe[0], options.params.transparency)
-    yield np.ascontiguousarray(turned(pixels, picture.orientation).transpose(2, 0, 1))
+    yield turned(pixels, picture.orientation).transpose(2, 0, 1)
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

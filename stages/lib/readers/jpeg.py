@@ -22,7 +22,7 @@ def inspect(content: bytes) -> tuple[int, int, int, str, int, int, str] | None:
         return None
     if colours not in ("Gray", "YCbCr"):
         return None
-    orientation = _exif_orientation(content) if b"Exif\0" in content[: 1 << 17] else 1
+    orientation = _exif_orientation(content) if content.find(b"Exif\0", 0, 1 << 17) >= 0 else 1
     if orientation >= 5:
         height, width = width, height
     return height, width, 1 if colours == "Gray" else 3, "uint8", 1, orientation, "jpeg"
