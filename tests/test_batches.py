@@ -16,6 +16,11 @@ def test_a_last_batch_of_one_joins_the_one_before():
     assert [len(rows) for rows in epoch_batches(3, 1, 0, 1)] == [1, 1, 1]
 
 
+def test_a_last_batch_of_fewer_samples_than_parts_joins_the_one_before():
+    assert [len(rows) for rows in epoch_batches(18, 8, 0, 1, parts=3)] == [8, 10]
+    assert [len(rows) for rows in epoch_batches(19, 8, 0, 1, parts=3)] == [8, 8, 3]
+
+
 def test_shares_cover_a_batch_once():
     rows = np.arange(7)
     assert [list(share(rows, part, 3)) for part in range(3)] == [[0, 1], [2, 3], [4, 5, 6]]

@@ -7,6 +7,8 @@ import time
 
 import pandas as pd
 import psutil
+import pytest
+import torch
 
 from tests.test_train import LEARNS, train_on
 
@@ -38,6 +40,21 @@ def test_two_processes_give_the_losses_of_one_and_the_bytes_of_two_with_a_worker
         assert run.wait(120) == 0
     for out in ("model.pt", "history.csv", "train.json"):
         assert (tmp_path / "broken" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
+
+
+@pytest.mark.parametrize("dataset", ["images_h5", "volumes_h5"])
+def test_two_processes_that_share_out_whole_parts_give_the_bytes_of_one(dataset, tmp_path, request):
+    """With a chaotic optimizer, too: where nothing is rounded otherwise, nothing can grow."""
+    dataset_h5, threads = request.getfixturevalue(dataset), torch.get_num_threads()
+    given = ONE | {"optimizer": {"name": "AdamW"}, "lr": 0.03, "loss": {"l2": 1e-4}, "accumulate": 4, "threads": 1}
+    try:
+        torch.set_num_threads(1)  # as stages/lib/command.py does
+        train_on(dataset_h5, tmp_path / "one", given | {"channels_last": True})
+        train_on(dataset_h5, tmp_path / "two", given | {"channels_last": True, "processes": 2})
+    finally:
+        torch.set_num_threads(threads)
+    for out in ("model.pt", "history.csv", "train.json"):
+        assert (tmp_path / "one" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
 
 
 def lose_a_worker(run, state):

@@ -117,6 +117,26 @@ def test_channels_last_gives_the_same_losses(images_h5, tmp_path):
         ({"loss": {"class_weights": [1.0]}}, "train.loss.class_weights: 1 weights for 3 classes"),
         ({"normalise": {"mean": [0.5, 0.5], "deviation": [1.0, 1.0]}}, "train.normalise.mean has 2 numbers"),
         ({"device": "cuda:99"}, "train.device is cuda:99: this machine has"),
+        ({"augment": {"shift": [1, 2, 3]}}, "train.augment.shift has 3 numbers: expected one, or one for each of HW"),
+        ({"augment": {"flip": "D"}}, "train.augment.flip is D: the data has the axes HW"),
+        ({"batch_size": 32, "accumulate": 25}, "train.accumulate is 25: there are only 24 training cases to part"),
+        (
+            {"network": {"name": "torchvision", "arguments": {"model": "alexnet"}}},
+            "train.network: torchvision can't do with samples of 1x8x8: .*too small",
+        ),
+        (
+            {"network": {"name": "compact", "arguments": {"widths": [4] * 4}}, "batch_size": 1},
+            "train.network can't learn from 1 sample.s. at once: Expected more than 1 value",
+        ),
+        (
+            {"optimizer": {"name": "LBFGS"}, "clip_norm": 1.0},
+            "LBFGS looks several times a step, so it goes with neither",
+        ),
+        ({"optimizer": {"name": "Adam", "arguments": {"betas": [0.9]}}}, "train.optimizer.arguments: Adam refused it"),
+        (
+            {"schedule": {"name": "OneCycleLR", "every": "batch", "arguments": {"total_steps": 1}}, "batch_size": 8},
+            "train.schedule: Tried to step 2 times",
+        ),
     ],
 )
 def test_a_wrong_choice_ends_with_a_message_that_names_it(images_h5, tmp_path, given, message):

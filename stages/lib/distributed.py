@@ -2,11 +2,11 @@
 
 What a single process would draw, order, augmentation and dropout masks, every process draws whole and uses its share
 of; batch normalisation takes its statistics over all shares (`shared_layers`). So the losses are those of one process,
-to rounding.
+to rounding; and to the bit where each computes whole parts of the batch (`parts`).
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -105,18 +105,18 @@ def joined(device: torch.device, threads: int) -> Iterator[World]:
         torch.distributed.destroy_process_group()
 
 
-@torch.no_grad()
-def add_up(world: World, tensors: Sequence[Tensor], figures: Tensor) -> Tensor:
-    """Sums tensors over the processes, in place, in one exchange; and `figures`, whose sum is returned.
+def add_up(tensor: Tensor) -> None:
+    """Sums a tensor over the processes, in place.
 
     Sums, where torch's DistributedDataParallel averages: the shares of a batch need not be of one size.
     """
+    torch.distributed.all_reduce(tensor)
+
+
+def gather(world: World, tensor: Tensor) -> list[Tensor]:
+    """Every process's tensor, all of one shape, in the order of the ranks."""
     if world.size == 1:
-        return figures
-    flat = torch.cat([*(tensor.reshape(-1) for tensor in tensors), figures])
-    torch.distributed.all_reduce(flat)
-    start = 0
-    for tensor in tensors:
-        tensor.copy_(flat[start : start + tensor.numel()].view_as(tensor))
-        start += tensor.numel()
-    return flat[start:]
+        return [tensor]
+    found = [torch.empty_like(tensor) for _ in range(world.size)]
+    torch.distributed.all_gather(found, tensor)
+    return found

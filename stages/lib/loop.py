@@ -4,12 +4,12 @@ import math
 import sys
 import time
 
-import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stages.lib import batches, devices, distributed, gradients, losses
+from stages.lib import batches, devices, gradients, losses, parts
+from stages.lib.batches import Piece
 from stages.lib.progress import progress
 from stages.lib.resume import Resume
 from stages.lib.run import Best, Row, Run
@@ -37,7 +37,7 @@ def fit(run: Run, task: Task, resume: Resume, stop: Stop) -> None:
 def train_epoch(run: Run, task: Task, resume: Resume, stop: Stop) -> bool:
     """Goes through what is left of the epoch under way; True if it left between two batches, asked to stop."""
     params = task.params
-    todo = batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, run.epoch)
+    todo = batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, run.epoch, params.accumulate)
     look_every = math.ceil(len(todo) / GRADIENT_LOOKS)
     saved = time.monotonic()
     run.model.train()
@@ -68,19 +68,22 @@ def evaluate(model: nn.Module, task: Task, stop: Stop) -> Row | None:
     if samples == 0:
         return {}
     model.eval()
-    sums = torch.zeros(2, device=task.device)
     size = max(1, EVALUATION_BATCHES * task.params.batch_size // task.params.accumulate)
-    mine = batches.share(np.arange(samples), task.world.rank, task.world.size)
-    for start in range(0, len(mine), size):
-        rows = mine[start : start + size]
-        x, y = batches.gather(task.validation, rows, task.device)
-        with devices.autocast(task.device, task.params.precision):
-            logits = model(x)
-        sums += torch.stack(weighted_sums(logits.float(), losses.targets(y, len(task.classes)), task))
-        if stop:
-            break
-    stopping = torch.tensor([float(bool(stop))], device=task.device)
-    loss, correct, stops = distributed.add_up(task.world, [], torch.cat([sums, stopping])).tolist()
+
+    def compute(piece: Piece) -> list[Tensor]:
+        sums = torch.zeros(2, device=task.device)
+        for start in range(0, len(piece.rows), size):
+            if stop:
+                break
+            x, y = batches.gather(task.validation, piece.rows[start : start + size], task.device)
+            with devices.autocast(task.device, task.params.precision):
+                logits = model(x)
+            sums += torch.stack(weighted_sums(logits.float(), losses.targets(y, len(task.classes)), task))
+        return [torch.cat([sums, sums.new_tensor([float(bool(stop))])])]
+
+    mine = parts.pairwise(batches.pieces(samples, task.params.accumulate, task.world), compute)
+    (figures,) = parts.add_up(task.world, mine, task.params.accumulate)
+    loss, correct, stops = figures.tolist()
     if stops:
         return None
     return {"loss": loss / float(task.class_weights[task.validation.y].sum()), "accuracy": correct / samples}

@@ -40,7 +40,7 @@ def make(key: str, kind: Any, given: Mapping[str, Any], supplied: Mapping[str, A
             raise UserError(f"{key}.{name}: this one is filled in; use train.{name} instead")
     try:
         return kind(**supplied, **{name: _plain(value) for name, value in given.items()})
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (TypeError, ValueError, IndexError, AssertionError, RuntimeError) as error:
         raise UserError(f"{key}: {kind.__name__} refused it: {error}") from None
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from stages.lib import named
+from stages.lib.errors import UserError
 from stages.lib.networks.adapting import head_parameters
 from stages.lib.params.train import TrainParams
 
@@ -19,6 +20,8 @@ def make(params: TrainParams, groups: Iterable[dict[str, object]]) -> torch.opti
         UserError: torch.optim has no such class, or it refuses an argument.
     """
     key = "train.optimizer"
+    if params.optimizer.name == "LBFGS" and (params.clip_norm is not None or params.precision == "float16"):
+        raise UserError(f"{key}.name LBFGS looks several times a step, so it goes with neither clip_norm nor float16")
     kind = named.find(f"{key}.name", params.optimizer.name, torch.optim, torch.optim.Optimizer, NEEDS_SPARSE_GRADIENTS)
     supplied = {"params": list(groups), "lr": params.lr}
     return named.make(f"{key}.arguments", kind, params.optimizer.arguments, supplied)

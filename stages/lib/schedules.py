@@ -36,15 +36,18 @@ class Schedule:
         if self._warmup is not None and self.batches <= self._warmup_batches:
             self._warmup.step()
         elif self._main is not None and self._every == "batch":
-            self._main.step()
+            self._step()
 
     def after_epoch(self, validation_loss: float) -> None:
         if self._main is None or self._every == "batch" or self.batches <= self._warmup_batches:
             return
-        if isinstance(self._main, lr_scheduler.ReduceLROnPlateau):
-            self._main.step(validation_loss)
-        else:
-            self._main.step()
+        self._step(*[validation_loss] if isinstance(self._main, lr_scheduler.ReduceLROnPlateau) else [])
+
+    def _step(self, *figures: float) -> None:
+        try:
+            self._main.step(*figures)
+        except ValueError as error:  # OneCycleLR, told of too few total_steps
+            raise UserError(f"train.schedule: {error}") from None
 
     def state_dict(self) -> dict[str, Any]:
         parts = {"main": self._main, "warmup": self._warmup}

@@ -14,12 +14,14 @@ from stages.lib import (
     networks,
     normalising,
     optimizers,
+    parts,
     pretrained,
     run,
     shared_layers,
     tensors,
 )
 from stages.lib.checkpoint import Recipe
+from stages.lib.classifier import Classifier
 from stages.lib.distributed import World
 from stages.lib.errors import UserError
 from stages.lib.params.train import TrainParams
@@ -43,11 +45,16 @@ def prepare(
     train, validation = (tensors.read_split(dataset_h5, name) for name in ("train", "validation"))
     if len(train.y) == 0:
         raise UserError(f"{dataset_h5} has no training case: lower split.validation and split.test")
+    if len(train.y) < params.accumulate:
+        raise UserError(
+            f"train.accumulate is {params.accumulate}: there are only {len(train.y)} training cases to part"
+        )
     if len(validation.y) == 0 and (params.keep != "last" or params.patience is not None):
         raise UserError(
             f"{dataset_h5} has no validation case to choose an epoch by: raise split.validation, or set "
             "train.keep: last and train.patience: null"
         )
+    check_axes(params, len(about.shape) - 1)
     try:
         weights = losses.class_weights(params.loss, train.y, about.classes)
     except ValueError as error:
@@ -71,6 +78,7 @@ def begin(task: Task, recipe: Recipe) -> Run:
         model = checkpoint.build(recipe)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"train.network: {error}") from None
+    try_out(model, recipe)
     pretrained.begin_from(params, recipe, model)
     if isinstance(model.network, networks.Compact) and not (params.warm_start or params.pretrained):
         # Its first layer is found from the data, not trained.
@@ -82,12 +90,43 @@ def begin(task: Task, recipe: Recipe) -> Run:
         layout = torch.channels_last if len(recipe.description["shape"]) == 3 else torch.channels_last_3d
         model.network.to(memory_format=layout)
     optimizer = optimizers.make(params, optimizers.groups(model.network, len(task.classes), params.lr, params.body_lr))
-    steps = len(batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, 1))
+    steps = len(batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, 1, params.accumulate))
     schedule = Schedule(params.schedule, optimizer, params.epochs, steps)
     scaler = torch.amp.GradScaler(task.device.type, enabled=params.precision == "float16")
     averaged = run.average_of(model) if params.average is not None else None
-    if task.world.size > 1:
+    if not parts.whole(params.accumulate, task.world):
         shared_layers.share(model.network, task.place)
     if params.compile:
         model.network.compile()
     return Run(model, optimizer, schedule, scaler, averaged)
+
+
+def check_axes(params: TrainParams, dims: int) -> None:
+    """Augmentation goes along axes of the data.
+
+    Raises:
+        UserError: It is asked for along others.
+    """
+    axes = "DHW"[-dims:]
+    if len(params.augment.shift) not in (1, dims):
+        raise UserError(
+            f"train.augment.shift has {len(params.augment.shift)} numbers: expected one, or one for each of {axes}"
+        )
+    if set(params.augment.flip) - set(axes):
+        raise UserError(f"train.augment.flip is {params.augment.flip}: the data has the axes {axes}")
+
+
+@torch.no_grad()
+def try_out(model: Classifier, recipe: Recipe) -> None:
+    """Sends a sample through a fresh model.
+
+    Raises:
+        UserError: The network can't do with samples of this shape.
+    """
+    shape = recipe.description["shape"]
+    try:
+        model.eval()(torch.zeros(1, *shape))
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:
+        size = "x".join(map(str, shape))
+        raise UserError(f"train.network: {recipe.network} can't do with samples of {size}: {error}") from None
+    model.train()

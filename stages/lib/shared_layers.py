@@ -2,6 +2,7 @@
 
 Batch normalisation takes its statistics over all shares (torch's SyncBatchNorm is for CUDA alone); dropout draws the
 mask of the whole batch, as one process would, and uses its share. The layers' names and weights stay as they are.
+Not needed where a process computes whole parts of a batch (`parts`).
 """
 
 from collections.abc import Callable

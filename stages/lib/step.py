@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.lib import augment, batches, devices, distributed, keyed, losses
+from stages.lib import augment, batches, devices, keyed, losses, parts
+from stages.lib.batches import Piece
 from stages.lib.distributed import World
 from stages.lib.errors import UserError
 from stages.lib.params.train import TrainParams
+from stages.lib.parts import RunningStatistics
 from stages.lib.run import Row, Run, update_average
 from stages.lib.shared_layers import Place
 from stages.lib.tensors import Split
@@ -37,7 +39,7 @@ def train_batch(run: Run, task: Task, rows: np.ndarray, stopping: bool) -> Row:
     """Moves the weights by one batch, of which each process computes its share.
 
     Returns:
-        Sums over the batch: loss (weighted), weight, correct, samples; and how many processes are asked to stop.
+        Sums over the batch: loss (weighted), weight, correct, samples; and stops, above 0 if any process is asked to.
 
     Raises:
         UserError: The loss is no number any more.
@@ -54,8 +56,12 @@ def train_batch(run: Run, task: Task, rows: np.ndarray, stopping: bool) -> Row:
             )
         return figures["loss"] / figures["weight"]
 
-    if isinstance(run.optimizer, torch.optim.LBFGS):  # looks several times a step
-        run.optimizer.step(closure)
+    def penalised() -> float:
+        extra = losses.penalty(run.model.parameters(), task.params.loss.l1, task.params.loss.l2)
+        return closure() + float(extra)
+
+    if isinstance(run.optimizer, torch.optim.LBFGS):  # looks several times a step, at the loss too
+        run.optimizer.step(penalised)
     else:
         closure()
         move(run, task.params)
@@ -78,26 +84,48 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray, stopping: bool = Fa
     """Sets the gradients to those of the batch's weighted mean loss plus the penalties, over all processes."""
     params, world = task.params, task.world
     drawn = draw(run, task, rows)
-    shares = drawn.shares  # (n, classes), the whole batch's
-    total_weight = float((shares @ task.class_weights).sum())
-    sums = torch.zeros(2, device=task.device)  # loss, correct
-    for part in range(params.accumulate):
-        of_all = batches.share(np.arange(len(rows)), part, params.accumulate)
-        mine = batches.share(of_all, world.rank, world.size)
-        task.place.start, task.place.total = len(of_all) * world.rank // world.size, len(of_all)
-        x = samples(run, task, drawn, mine)
-        with devices.autocast(task.device, params.precision):
+    total_weight = float((drawn.shares @ task.class_weights).sum())
+    learning = [p for p in run.model.parameters() if p.requires_grad]
+    parted = params.accumulate > 1 and parts.whole(params.accumulate, world)
+    remembered = parts.RunningStatistics(run.model.network) if parted else None
+
+    def compute(piece: Piece) -> list[Tensor]:
+        for p in learning:
+            p.grad = None
+        figures = backward(run, task, drawn, piece, total_weight, remembered)
+        figures = torch.cat([figures, figures.new_tensor([float(stopping)])])
+        return [*(p.grad for p in learning if p.grad is not None), figures]
+
+    mine = parts.pairwise(batches.pieces(len(rows), params.accumulate, world), compute)
+    *gradients, figures = parts.add_up(world, mine, params.accumulate)
+    for p, gradient in zip([p for p in learning if p.grad is not None], gradients, strict=True):
+        p.grad = gradient
+    if remembered is not None:
+        remembered.move(world)
+    if params.loss.l1 or params.loss.l2:  # the same in every process
+        run.scaler.scale(losses.penalty(learning, params.loss.l1, params.loss.l2)).backward()
+    loss, correct, stops = figures.tolist()
+    return {"loss": loss, "weight": total_weight, "correct": correct, "samples": len(rows), "stops": stops}
+
+
+def backward(
+    run: Run, task: Task, drawn: "Drawn", piece: Piece, total_weight: float, remembered: RunningStatistics | None
+) -> Tensor:
+    """Sends a piece of a batch forward and its loss backward; the sums of loss and correct answers (2,)."""
+    task.place.start, task.place.total = piece.start, piece.total
+    if remembered is not None:
+        parts.seed(task.params.seed, run.epoch, run.batch, piece.part)
+    x = samples(run, task, drawn, piece.rows)
+    with devices.autocast(task.device, task.params.precision):
+        try:
             logits = run.model.network(x)
-        loss, correct = weighted_sums(logits.float(), shares[mine].to(task.device), task)
-        run.scaler.scale(loss / total_weight).backward()
-        sums += torch.stack([loss.detach(), correct])
-    if params.loss.l1 or params.loss.l2:
-        extra = losses.penalty(run.model.parameters(), params.loss.l1, params.loss.l2)
-        run.scaler.scale(extra / world.size).backward()
-    grads = [p.grad for p in run.model.parameters() if p.grad is not None]
-    figures = torch.cat([sums, torch.tensor([float(stopping)], device=task.device)])
-    loss_sum, correct_sum, stops = distributed.add_up(world, grads, figures).tolist()
-    return {"loss": loss_sum, "weight": total_weight, "correct": correct_sum, "samples": len(rows), "stops": stops}
+        except ValueError as error:  # batch norm of a single sample
+            raise UserError(f"train.network can't learn from {len(x)} sample(s) at once: {error}") from None
+    if remembered is not None:
+        remembered.note()
+    loss, correct = weighted_sums(logits.float(), drawn.shares[piece.rows].to(task.device), task)
+    run.scaler.scale(loss / total_weight).backward()
+    return torch.stack([loss.detach(), correct])
 
 
 @dataclass(frozen=True)

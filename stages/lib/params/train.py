@@ -61,8 +61,8 @@ class LossParams:
     label_smoothing: Share = 0.0
     """Share of the target spread evenly over the classes, 0 to 1."""
 
-    class_weights: Literal["balanced"] | OneOrMore | None = None
-    """A weight a class, in the order of the classes; balanced: inverse to the class's count in the training split."""
+    class_weights: Literal["balanced"] | Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
+    """A weight above 0 a class, in their order; balanced: inverse to the class's count in the training split."""
 
     l1: NotNegative = 0.0
     """Times the sum of the weights' magnitudes, added to the loss."""
@@ -171,7 +171,8 @@ class TrainParams:
     """Samples an optimizer's step sees, over all processes."""
 
     accumulate: Count = 1
-    """In how many parts a batch goes through the network: more need less memory."""
+    """In how many parts a batch goes through the network, each with batch statistics of its own: more need less memory.
+    Where processes share out whole parts, their number changes no bit (see docs/training.md)."""
 
     clip_norm: Positive | None = None
     """Largest norm of all gradients together; longer ones are scaled down to it."""
@@ -210,8 +211,8 @@ class TrainParams:
     """Of the weights, the order of the samples, augmentation and dropout."""
 
     threads: Threads = 2
-    """Threads in an operation, of all processes together; 0 is as many as there are cores. Another number gives other
-    last bits."""
+    """Threads in an operation, of all processes together and at least one each; 0 is as many as there are cores.
+    Another number gives other last bits."""
 
     portable: bool = False
     """Pin the instruction set to AVX2, so that the bytes are those of any x86-64 machine that has it."""
@@ -219,3 +220,7 @@ class TrainParams:
     def __post_init__(self) -> None:
         if self.pretrained is not None and self.warm_start is not None:
             raise ValueError("pretrained and warm_start are two places to begin from: give one")
+        if self.accumulate > self.batch_size:
+            raise ValueError(
+                f"accumulate is {self.accumulate}: expected no more parts than batch_size, {self.batch_size}"
+            )
