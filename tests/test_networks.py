@@ -1,9 +1,12 @@
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
 from stages.lib import networks
 from stages.lib.networks import layers
+from stages.lib.params.train import Network
 
 SIZES = {2: (9, 12), 3: (5, 9, 8)}
 SMALL = {"fully_connected": {"widths": [8]}, "residual": {"n_blocks": 3}}
@@ -13,6 +16,10 @@ OWN = [name for name in networks.NETWORKS if name not in ("torchvision", "hub")]
 def build(name, dims, **arguments):
     torch.manual_seed(0)
     return networks.build(name, 2, 3, SIZES[dims], SMALL.get(name, {}) | arguments)
+
+
+def test_every_network_is_a_choice_of_the_params():
+    assert list(networks.NETWORKS) == list(get_args(Network))
 
 
 @pytest.mark.parametrize("dims", [2, 3])

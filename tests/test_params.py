@@ -41,6 +41,21 @@ def test_sections_become_frozen_dataclasses_with_defaults(tmp_path):
         ("dataset: {}", "datset: {}", "datasets.digits.datset is unknown: did you mean dataset?"),
         ("dataset: {}", "", "datasets.digits.dataset is missing: add `dataset: {}`"),
         ("train: {}", "train: {lr: .nan}", "datasets.digits.train.lr"),
+        (
+            "train: {}",
+            "train: {network: {name: resnet}}",
+            "network.name is 'resnet': expected 'fully_connected', 'conv",
+        ),
+        (
+            "train: {}",
+            "train: {optimizer: {name: Adamm}}",
+            "optimizer.name is 'Adamm': expected Adam, or another of 'ASGD'",
+        ),
+        (
+            "train: {}",
+            "train: {schedule: {name: CosineLR}}",
+            "schedule.name is 'CosineLR': expected CosineAnnealingLR, or",
+        ),
         ("digits:", "digits: 3\n  other:", "datasets.digits: expected sections"),
         ("datasets:", "dataset:", "expected `datasets:` with one block a dataset"),
         ("datasets:", "datasets: [", "is no valid YAML"),

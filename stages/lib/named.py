@@ -1,27 +1,11 @@
-"""Classes of a library chosen by name in params.yaml, and their arguments checked before they are made."""
+"""Classes of a library chosen in params.yaml: their arguments are checked before they are made."""
 
 import difflib
 import inspect
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 from stages.lib.errors import UserError
-
-
-def find(key: str, name: str, module: ModuleType, kind: type, without: tuple[str, ...] = ()) -> Any:
-    """The class `name` of a module that is a true subclass of `kind`.
-
-    Raises:
-        UserError: There is none, or it is one of those in `without`; the message names the key and the nearest.
-    """
-    classes = {n: c for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, kind) and c is not kind}
-    known = sorted(n for n in classes if not n.startswith("_") and n not in without)
-    if name not in known:
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-        raise UserError(f"{key} '{name}' is unknown: {hint}")
-    return classes[name]
 
 
 def make(key: str, kind: Any, given: Mapping[str, Any], supplied: Mapping[str, Any]) -> Any:

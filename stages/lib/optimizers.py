@@ -10,21 +10,20 @@ from stages.lib.errors import UserError
 from stages.lib.networks.adapting import head_parameters
 from stages.lib.params.train import TrainParams
 
-NEEDS_SPARSE_GRADIENTS = ("SparseAdam",)  # no network here has any
-
 
 def make(params: TrainParams, groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
     """The optimizer of the params over groups of parameters.
 
     Raises:
-        UserError: torch.optim has no such class, or it refuses an argument.
+        UserError: The class refuses an argument, or goes not with another param.
     """
     key = "train.optimizer"
     if params.optimizer.name == "LBFGS" and (params.clip_norm is not None or params.precision == "float16"):
         raise UserError(f"{key}.name LBFGS looks several times a step, so it goes with neither clip_norm nor float16")
-    kind = named.find(f"{key}.name", params.optimizer.name, torch.optim, torch.optim.Optimizer, NEEDS_SPARSE_GRADIENTS)
     supplied = {"params": list(groups), "lr": params.lr}
-    return named.make(f"{key}.arguments", kind, params.optimizer.arguments, supplied)
+    return named.make(
+        f"{key}.arguments", getattr(torch.optim, params.optimizer.name), params.optimizer.arguments, supplied
+    )
 
 
 def groups(network: nn.Module, classes: int, lr: float, body_lr: float) -> list[dict[str, object]]:

@@ -10,7 +10,6 @@ from stages.lib.errors import UserError
 from stages.lib.params.train import ScheduleParams
 
 START = 0.01  # the share of lr that a warm-up starts from
-NEED_FUNCTIONS = ("LambdaLR", "MultiplicativeLR", "SequentialLR", "ChainedScheduler", "SWALR")
 
 
 class Schedule:
@@ -20,7 +19,7 @@ class Schedule:
         """Args: epochs: Of the whole run; batches: Of an epoch.
 
         Raises:
-            UserError: torch has no such scheduler, or it refuses an argument.
+            UserError: The scheduler refuses an argument.
         """
         self._every = params.every
         self._warmup_batches = round(params.warmup_epochs * batches)
@@ -65,7 +64,7 @@ def _make(params: ScheduleParams, optimizer: Optimizer, steps: int) -> Any:
     if params.name is None:
         return None
     key = "train.schedule"
-    kind = named.find(f"{key}.name", params.name, lr_scheduler, lr_scheduler.LRScheduler, NEED_FUNCTIONS)
+    kind = getattr(lr_scheduler, params.name)
     if kind is lr_scheduler.ReduceLROnPlateau and params.every == "batch":
         raise UserError(f"{key}.every: ReduceLROnPlateau looks at the validation loss, so it steps every epoch")
     wanted = inspect.signature(kind).parameters

@@ -69,7 +69,7 @@ def begin(task: Task, recipe: Recipe) -> Run:
     """A fresh run: weights drawn by the seed, optimizer and schedule at their start.
 
     Raises:
-        UserError: The network, optimizer or scheduler is unknown or refuses an argument.
+        UserError: The network, optimizer or scheduler refuses an argument.
     """
     params = task.params
     devices.set_deterministic(params.deterministic)

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -133,6 +134,9 @@ def _messages(error: ValidationError, section: Any, key: str) -> list[str]:
             lines.append(f"{spelt}: {one['ctx']['error']}")
         else:
             expected = one["msg"].removeprefix("Input should be ")
+            if one["type"] == "literal_error":
+                close = difflib.get_close_matches(str(one["input"]), re.findall("'([^']*)'", expected), 1)
+                expected = f"{close[0]}, or another of {expected}" if close else expected
             lines.append(f"{spelt} is {one['input']!r}: expected {expected}")
     return lines
 

@@ -10,12 +10,20 @@ from stages.lib.params.base import Count, NotNegative, Positive, Seed, Share, Th
 Arguments = dict[str, Any]
 OneOrMore = Annotated[tuple[float, ...], Field(min_length=1)]
 
+# Spelt out, so that a wrong name is refused before any stage runs, without the seconds that importing torch takes.
+Network = Literal["fully_connected", "convolutional", "skip", "residual", "compact", "torchvision", "hub"]
+Optimizer = Literal["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam",
+                    "RAdam", "RMSprop", "Rprop", "SGD"]  # fmt: skip
+Scheduler = Literal["ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR",
+                    "LinearLR", "MultiStepLR", "OneCycleLR", "PolynomialLR", "ReduceLROnPlateau",
+                    "StepLR"]  # fmt: skip
+
 
 @section
 class NetworkParams:
     """`train.network`: one of stages/lib/networks and its own options."""
 
-    name: str = "convolutional"
+    name: Network = "convolutional"
     """A key of NETWORKS in stages/lib/networks/__init__.py."""
 
     arguments: Arguments = field(default_factory=dict)
@@ -75,7 +83,7 @@ class LossParams:
 class OptimizerParams:
     """`train.optimizer`: any of torch.optim."""
 
-    name: str = "SGD"
+    name: Optimizer = "SGD"
     """As torch.optim spells it: SGD, Adam, AdamW, RMSprop ..."""
 
     arguments: Arguments = field(default_factory=dict)
@@ -86,7 +94,7 @@ class OptimizerParams:
 class ScheduleParams:
     """`train.schedule`: how the learning rate goes on from `train.lr`."""
 
-    name: str | None = None
+    name: Scheduler | None = None
     """As torch.optim.lr_scheduler spells it: OneCycleLR, CosineAnnealingLR, StepLR ...; null keeps lr."""
 
     arguments: Arguments = field(default_factory=dict)
