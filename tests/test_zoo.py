@@ -126,3 +126,14 @@ def test_a_model_comes_from_a_local_hub_folder(images_h5, tmp_path):
 def test_this_repository_is_a_hub_of_its_own_networks():
     network = torch.hub.load(".", "compact", source="local", channels=3, classes=2, size=(16, 16), widths=[4, 8])
     assert network(torch.randn(2, 3, 16, 16)).shape == (2, 2)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")  # TorchScript is deprecated in favour of torch.export
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(("model", "size"), [("alexnet", (63, 63)), ("r3d_18", (4, 16, 16))])
+def test_a_model_of_the_zoo_scripts_and_exports(model, size):
+    network = networks.build("torchvision", 1, 5, size, {"model": model}).eval()
+    x = torch.randn(2, 1, *size)
+    exported = torch.export.export(network, (x,), dynamic_shapes=({0: torch.export.Dim("batch")},), strict=False)
+    torch.testing.assert_close(exported.module()(x), network(x), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(torch.jit.script(network)(x), network(x), atol=1e-4, rtol=1e-4)
