@@ -23,11 +23,12 @@ def main(
         return
     device = devices.choose(params.device, distributed.local_rank())
     with distributed.joined(device, params.threads) as world, on_signals() as stop:
-        task, recipe = setup.prepare(dataset_h5, params, dataset, device, world)
-        run = setup.begin(task, recipe)
-        resume = Resume(model_pt.parent / ".resume", identity(params, dataset_h5, world.size), world.rank == 0)
-        if state := resume.load():
-            run.restore(state)
+        with distributed.together(world):
+            task, recipe = setup.prepare(dataset_h5, params, dataset, device, world)
+            run = setup.begin(task, recipe)
+            resume = Resume(model_pt.parent / ".resume", identity(params, dataset_h5, world.size), world.rank == 0)
+            if state := resume.load():
+                run.restore(state)
         summary.tell_size(recipe, run, task)
         loop.fit(run, task, resume, stop)
         if world.rank == 0:

@@ -29,6 +29,7 @@ def history(train, validation, accuracies=(0.9, 0.9), gradients=(0.01, 0.02)):
         (history([2, 1, 0.1], [2, 1, 0.9], (0.99, 0.8)), "overfitting"),
         (history([2, 1.9, 1.9], [2, 1.9, 1.9], (0.6, 0.6)), "too simple"),
         (history([2, 2], [2, 2], (0.3, 0.3)), "too short"),
+        (history([0.48, 0.4], [0.42, 0.4], (0.87, 0.86)), "too short"),
         (history([2, 2, 2], [2, 2, 2], (0.3, 0.3), (1e-7, 0.1)), "vanishing gradients"),
         (history([2, 2, 2], [2, 2, 2], (0.3, 0.3), (100, 0.01)), "exploding gradients"),
         (history([0.5, 0.45, 0.44], [0.5, 0.45, 0.45], (0.99, 0.98)), "sound"),  # a smoothed loss has a floor
@@ -36,7 +37,7 @@ def history(train, validation, accuracies=(0.9, 0.9), gradients=(0.01, 0.02)):
     ],
 )
 def test_curves_and_gradients_give_the_verdict_of_the_notes(rows, verdict):
-    said = diagnose(rows, 3)
+    said = diagnose(rows)
     assert said["verdict"] == verdict
     assert said["sentence"].startswith(f"{verdict}: training loss {rows[0]['train_loss']:.3g} -> ")
 

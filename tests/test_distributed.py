@@ -10,6 +10,8 @@ import psutil
 import pytest
 import torch
 
+from stages.lib.errors import UserError
+from stages.lib.resume import Resume
 from tests.test_train import LEARNS, train_on
 
 NETWORK = {"name": "convolutional", "arguments": {"norm": "BatchNorm", "dropout": 0.3}}
@@ -55,6 +57,12 @@ def test_two_processes_that_share_out_whole_parts_give_the_bytes_of_one(dataset,
         torch.set_num_threads(threads)
     for out in ("model.pt", "history.csv", "train.json"):
         assert (tmp_path / "one" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
+
+
+def test_a_mistake_that_one_process_meets_ends_all_of_them(images_h5, tmp_path):
+    Resume(tmp_path / ".resume", "another run's")  # whose lock the first process will want
+    with pytest.raises(UserError, match="another run is still training here"):
+        train_on(images_h5, tmp_path, TWO)
 
 
 def lose_a_worker(run, state):

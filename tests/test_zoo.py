@@ -105,6 +105,12 @@ def test_weights_of_another_network_are_refused():
         fill(networks.build("skip", 1, 2, (8, 8), {}), networks.build("compact", 1, 2, (8, 8), {}).state_dict())
 
 
+def test_weights_for_pictures_of_another_size_are_refused():
+    of_larger = networks.build("fully_connected", 1, 2, (9, 9), {}).state_dict()
+    with pytest.raises(ValueError, match="or of other data: layers.1.weight can't be taken over"):
+        fill(networks.build("fully_connected", 1, 2, (8, 8), {}), of_larger)
+
+
 def test_two_places_to_begin_from_are_refused():
     with pytest.raises(ValueError, match="give one"):
         params.check(TrainParams, {"pretrained": "a.pth", "warm_start": "b.pt"})

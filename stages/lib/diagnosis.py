@@ -17,7 +17,7 @@ AHEAD = 0.1  # training accuracy above validation accuracy
 ORDERS = 3.0  # powers of ten between the layers' gradients
 
 
-def diagnose(history: Sequence[Row], classes: int) -> dict[str, Any]:
+def diagnose(history: Sequence[Row]) -> dict[str, Any]:
     """The verdict on a history of rows as in history.csv.
 
     Returns:
@@ -26,7 +26,7 @@ def diagnose(history: Sequence[Row], classes: int) -> dict[str, Any]:
     """
     figures = measure(history)
     sound = ("sound", True, "nothing: training and validation losses fell together")
-    verdict, _, try_this = next((rule for rule in rules(figures, classes) if rule[1]), sound)
+    verdict, _, try_this = next((rule for rule in rules(figures) if rule[1]), sound)
     return {"verdict": verdict, "sentence": f"{verdict}: {said(figures)}; try {try_this}", **figures}
 
 
@@ -53,14 +53,13 @@ def measure(history: Sequence[Row]) -> dict[str, float]:
     }
 
 
-def rules(figures: dict[str, float], classes: int) -> list[tuple[str, bool, str]]:
+def rules(figures: dict[str, float]) -> list[tuple[str, bool, str]]:
     """Verdict, whether it holds, and what to try; the first that holds is the one."""
     uneven = figures["gradient_orders"] > ORDERS
     forward = figures["first_layer_gradient"] < figures["last_layer_gradient"]
     parted = figures["last_validation_loss"] > PARTED * figures["lowest_validation_loss"]
     ahead = figures["last_train_accuracy"] - figures["last_validation_accuracy"] > AHEAD
     stuck = figures["fallen"] < FALLEN and figures["train_accuracy"] < LEARNT
-    guessing = stuck and figures["train_accuracy"] < (1 + 1 / classes) / 2
     return [
         (
             "vanishing gradients",
@@ -68,7 +67,7 @@ def rules(figures: dict[str, float], classes: int) -> list[tuple[str, bool, str]
             "skip connections, batch norm, ReLU or a less deep network",
         ),
         ("exploding gradients", uneven and not forward and stuck, "train.clip_norm, a lower train.lr or batch norm"),
-        ("too short", guessing and figures["epochs"] < 3, "more train.epochs: so few tell nothing"),
+        ("too short", stuck and figures["epochs"] < 3, "more train.epochs: so few tell nothing"),
         ("too simple", stuck, "a wider or deeper network, a higher train.lr, more train.epochs or less augmentation"),
         ("overfitting", parted or ahead, "more data, augmentation, dropout, weight decay or a smaller network"),
     ]

@@ -105,6 +105,25 @@ def joined(device: torch.device, threads: int) -> Iterator[World]:
         torch.distributed.destroy_process_group()
 
 
+@contextmanager
+def together(world: World) -> Iterator[None]:
+    """A user's mistake that one process meets ends all of them: none waits for one that has left.
+
+    Raises:
+        UserError: Any process has met one in the block.
+    """
+    message = ""
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+    messages = [message] * world.size
+    if world.size > 1:
+        torch.distributed.all_gather_object(messages, message)
+    if met := next(filter(None, messages), ""):
+        raise UserError(met)
+
+
 def add_up(tensor: Tensor) -> None:
     """Sums a tensor over the processes, in place.
 

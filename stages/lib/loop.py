@@ -49,7 +49,9 @@ def train_epoch(run: Run, task: Task, resume: Resume, stop: Stop) -> bool:
         figures = train_batch(run, task, rows, bool(stop))
         stops = figures.pop("stops")
         if run.batch % look_every == 0:
-            figures |= gradients.norms(run.model.network) | {"looks": 1}
+            found = gradients.norms(run.model.network)
+            if all(map(math.isfinite, found.values())):  # float16's are not, until its scale has been found
+                figures |= found | {"looks": 1}
         for name, figure in figures.items():
             run.sums[name] = run.sums.get(name, 0.0) + figure
         run.batch += 1

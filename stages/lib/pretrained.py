@@ -46,7 +46,7 @@ def pretrained(name: str, recipe: Recipe) -> Mapping[str, Tensor]:
         raise UserError(f"train.pretrained is {name}: known are DEFAULT, {', '.join(published.__members__)}, or a file")
     try:
         return published[name].get_state_dict(check_hash=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # the latter for a file that is not what was published
         raise UserError(
             f"train.pretrained: {published[name].url} can't be had ({error}); download it elsewhere and give its path"
         ) from None

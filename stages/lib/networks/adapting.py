@@ -72,6 +72,7 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
             value.copy_(given)
         elif not name.endswith("num_batches_tracked"):
             kept.append(name)
-    if len({name.rpartition(".")[0] for name in kept}) > 1:
-        raise ValueError(f"they are of another network: {', '.join(kept[:4])} ... have no counterpart")
+    last = next(name for name, layer in reversed(list(network.named_modules())) if isinstance(layer, WEIGHTED))
+    if strays := [name for name in kept if name.rpartition(".")[0] != last]:
+        raise ValueError(f"they are of another network, or of other data: {', '.join(strays[:4])} can't be taken over")
     return kept
