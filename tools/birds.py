@@ -35,7 +35,7 @@ def main() -> None:
             )
     except UserError as error:
         sys.exit(f"error: {error}")
-    print(f"{given.to}: {count} images of {', '.join(given.classes)}")
+    print(f"{given.to}: {count} images of {', '.join(given.classes)}; recipes/birds.yaml says how to go on")
 
 
 def copy(images: Path, classes: Sequence[str], folder: Path, scratch: Path) -> int:
