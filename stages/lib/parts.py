@@ -67,7 +67,7 @@ class RunningStatistics:
             if isinstance(layer, _BatchNorm) and layer.training and layer.track_running_stats
         ]
         self._rates = [layer.momentum for layer in self._layers]
-        self._former = [(mean.clone(), var.clone(), int(number)) for mean, var, number in map(_buffers, self._layers)]
+        self._former = [(mean.clone(), var.clone()) for mean, var, _ in map(_buffers, self._layers)]
         self._parts: list[Tensor] = []
         for layer in self._layers:
             layer.momentum = 1.0  # a part then leaves its own statistics, and nothing of the former ones
@@ -86,11 +86,13 @@ class RunningStatistics:
         seen = of_all.split(sizes, 1)
         for i, (layer, rate) in enumerate(zip(self._layers, self._rates, strict=True)):
             layer.momentum = rate
-            *moved, number = self._former[i]
+            *buffers, number = _buffers(layer)
+            number -= len(self._parts)  # which the layer has counted itself
             for part in range(len(of_all)):
-                for value, new in zip(moved, seen[2 * i : 2 * i + 2], strict=True):
-                    value.lerp_(new[part], rate if rate is not None else 1 / (number + part + 1))
-            for buffer, value in zip(_buffers(layer), (*moved, torch.tensor(number + len(of_all))), strict=True):
+                number += 1
+                for value, new in zip(self._former[i], seen[2 * i : 2 * i + 2], strict=True):
+                    value.lerp_(new[part], rate if rate is not None else 1 / int(number))
+            for buffer, value in zip(buffers, self._former[i], strict=True):
                 buffer.copy_(value)
 
 
