@@ -60,9 +60,10 @@ def test_two_processes_that_share_out_whole_parts_give_the_bytes_of_one(dataset,
 
 
 def test_a_mistake_that_one_process_meets_ends_all_of_them(images_h5, tmp_path):
-    Resume(tmp_path / ".resume", "another run's")  # whose lock the first process will want
+    other = Resume(tmp_path / ".resume", "another run's")  # whose lock the first process will want
     with pytest.raises(UserError, match="another run is still training here"):
         train_on(images_h5, tmp_path, TWO)
+    other.remove()
 
 
 def lose_a_worker(run, state):
