@@ -18,6 +18,7 @@ from stages.lib import checkpoint, exported, params, tensors
 from stages.lib.errors import UserError
 from stages.lib.exported.program import Program
 from tests.conftest import write_dataset_h5, write_model_pt
+from tools import bench_export
 
 FILES = ("model.torchscript", "model.onnx", "model.pt2", "card.md", "export.json", "variants/accuracy.csv")
 NAMED = (*FILES[:-1], "variants", "validate.json")
@@ -208,3 +209,21 @@ def test_a_network_that_cannot_be_exported_gives_one_line():
     with pytest.raises(UserError, match="torch.export can't export this network") as refused:
         _ = Program(Choosing(), (1, 8, 8), "uint8", {}).exported
     assert "\n" not in str(refused.value)
+
+
+def test_the_benchmark_has_a_row_for_the_network_and_every_file_at_both_batch_sizes(done, monkeypatch):
+    monkeypatch.setattr(bench_export, "PAUSE", 0)
+    monkeypatch.setattr(bench_export, "MOMENT", 0)
+    table = bench_export.compare(done)
+    names = ["network", "model.onnx", "model.pt2", "model.torchscript"]
+    assert table[["file", "batch"]].values.tolist() == [[name, batch] for batch in (1, 64) for name in names]
+    assert table["bytes"].tolist() == 2 * [
+        (done / name).stat().st_size for name in ("model.pt", "model.onnx", "model.pt2", "model.torchscript")
+    ]
+    assert (table["ms"] > 0).all() and set(table[table["file"] == "network"]["of network"]) == {"1.00x"}
+
+
+def test_the_benchmark_refuses_a_folder_without_exported_files(done, tmp_path):
+    shutil.copy(done / "model.pt", tmp_path)
+    with pytest.raises(UserError, match="run the export stage first"):
+        bench_export.compare(tmp_path)

@@ -2,8 +2,9 @@
 
     python -m tools.bench_export models/digits --threads 2
 
-Each is asked for batches of 1 and of 64 in turn with the others, so that a busy moment of the machine hits all alike;
-the median counts.
+All have the same number of threads and are warm. Each is asked for batches of 1 and of 64 for a moment in turn with the
+others, so that a busy machine hits all alike, after a pause: ONNX Runtime's and OpenMP's threads go on looking for work
+for a while, and would slow down whoever comes next. The median counts.
 """
 
 import argparse
@@ -24,7 +25,9 @@ from stages.lib.errors import UserError
 from stages.lib.exported import FORMATS, Runner
 
 BATCHES = (1, 64)
-SECONDS = 4.0  # of rounds, for each batch size
+ROUNDS = 5
+MOMENT = 0.2  # seconds that each is asked for in a round
+PAUSE = 0.1  # seconds
 
 
 def main() -> None:
@@ -42,8 +45,11 @@ def main() -> None:
 def compare(models: Path) -> pd.DataFrame:
     """One row a file and batch size: bytes, milliseconds a batch, samples a second, and these over the network's."""
     classifier, recipe = checkpoint.load(models / "model.pt")
-    runners: dict[str, Runner] = {"network": eager(Deployed(classifier, Settings()).eval())}
     files = sorted(path for path in (*models.iterdir(), *models.glob("variants/*")) if path.suffix in FORMATS)
+    if not files:
+        raise UserError(f"{models} has no exported file: run the export stage first")
+    facts = FORMATS[files[0].suffix].read_metadata(files[0])
+    runners: dict[str, Runner] = {"network": eager(Deployed(classifier, Settings(**facts["deployed"])).eval())}
     runners |= {path.name: FORMATS[path.suffix].load(path) for path in files}
     sizes = {path.name: path.stat().st_size for path in files} | {"network": (models / "model.pt").stat().st_size}
     shape, dtype = recipe.description["shape"], recipe.description["dtype"]
@@ -66,18 +72,25 @@ def eager(model: torch.nn.Module) -> Runner:
 
 
 def in_turn(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """The median seconds of each call, after a warm-up."""
+    """The median seconds of each call, once it is warm."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    for call in calls.values():
-        for _ in range(3):  # TorchScript optimises in its second call
-            call()
-    end = time.perf_counter() + SECONDS
-    while time.perf_counter() < end or len(next(iter(taken.values()))) < 3:
+    for _ in range(ROUNDS):
         for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            taken[name].append(time.perf_counter() - start)
+            time.sleep(PAUSE)
+            for _ in range(3):  # TorchScript optimises in its second call
+                call()
+            taken[name] += _timed(call, MOMENT)
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def _timed(call: Callable[[], object], moment: float) -> list[float]:
+    """The seconds of each call of those that fit into a moment, one at least."""
+    taken: list[float] = []
+    while not taken or sum(taken) < moment:
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return taken
 
 
 if __name__ == "__main__":
