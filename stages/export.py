@@ -29,12 +29,10 @@ def main(
     params: ExportParams,
     dataset: str,
 ) -> None:
-    classifier, recipe = checkpoint.load(model_pt)
-    tensors.check_made_for(dataset_h5, recipe.description)
+    classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
     measured = metadata.read_validation(validate_json)
     settings = Settings(**measured["deployed"])
     module = Deployed(classifier, settings, params.unlike).eval()
-    about = tensors.Description(**recipe.description)
     test = tensors.read_split(dataset_h5, "test")
     expected = inference.predict_all(module, test.x, params.batch_size, "predict")
     facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt)

@@ -43,9 +43,7 @@ def main(
     samples_png: Path,
     params: ValidateParams,
 ) -> None:
-    classifier, recipe = checkpoint.load(model_pt)
-    tensors.check_made_for(dataset_h5, recipe.description)
-    about = tensors.Description(**recipe.description)
+    classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
     splits = {name: tensors.read_split(dataset_h5, name) for name in ("validation", "test")}
     settings = validation.settle(classifier, splits["validation"], params)
     model = Deployed(classifier, settings).eval()

@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 
 CLASSES = ["cat", "dog", "owl"]
+WRITTEN = ("ingest.json", "statistics.json", "train.json", "validate.json", "export.json", "predictions.csv")
+METRICS = json.dumps([{f"metrics/${{key}}/{name}": {"cache": False}} for name in WRITTEN])
+"""All that `write_results` leaves in metrics/, as the metrics of one stage of a dvc.yaml."""
 DVC_YAML = """
 stages:
   ingest:

@@ -9,29 +9,23 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.made_project import Project, git
+from tests.made_project import METRICS, Project, git
 
 ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "experimenting.md").read_text()
 BLOCKS = re.findall(r"^## (?P<title>.*?)$|^```bash\n(?P<block>.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-DVC_YAML = """
+DVC_YAML = f"""
 stages:
   train:
-    foreach: ${datasets}
+    foreach: ${{datasets}}
     do:
-      cmd: python make.py ${key}
-      params: ["datasets.${key}.train"]
+      cmd: python make.py ${{key}}
+      params: ["datasets.${{key}}.train"]
       deps: [make.py]
-      outs: ["data/${key}/cases.h5", "models/${key}/model.onnx"]
-      metrics:
-        - metrics/${key}/ingest.json: {cache: false}
-        - metrics/${key}/statistics.json: {cache: false}
-        - metrics/${key}/train.json: {cache: false}
-        - metrics/${key}/validate.json: {cache: false}
-        - metrics/${key}/export.json: {cache: false}
-        - metrics/${key}/predictions.csv: {cache: false}
+      outs: ["data/${{key}}/cases.h5", "models/${{key}}/model.onnx"]
+      metrics: {METRICS}
 artifacts:
-  digits: {path: models/digits/model.onnx, type: model}
+  digits: {{path: models/digits/model.onnx, type: model}}
 """
 MAKE_PY = """
 import pathlib, sys

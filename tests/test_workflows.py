@@ -11,25 +11,19 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.fake_forge import FakeForge
-from tests.made_project import Project, git
+from tests.made_project import METRICS, Project, git
 
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
-RETRAINED = """
+RETRAINED = f"""
 stages:
   validate:
-    foreach: ${datasets}
+    foreach: ${{datasets}}
     do:
-      cmd: python make.py ${key}
-      params: ["datasets.${key}.train"]
-      outs: ["data/${key}/cases.h5"]
-      metrics:
-        - metrics/${key}/ingest.json: {cache: false}
-        - metrics/${key}/statistics.json: {cache: false}
-        - metrics/${key}/train.json: {cache: false}
-        - metrics/${key}/validate.json: {cache: false}
-        - metrics/${key}/export.json: {cache: false}
-        - metrics/${key}/predictions.csv: {cache: false}
+      cmd: python make.py ${{key}}
+      params: ["datasets.${{key}}.train"]
+      outs: ["data/${{key}}/cases.h5"]
+      metrics: {METRICS}
 """
 MAKE_PY = """
 import os, pathlib, sys

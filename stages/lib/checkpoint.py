@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from stages.lib import networks, outs
+from stages.lib import networks, outs, tensors
 from stages.lib.classifier import Classifier, Normalise
 from stages.lib.errors import UserError
 from stages.lib.tensors import Description
@@ -55,3 +55,14 @@ def load(path: Path, device: str = "cpu") -> tuple[Classifier, Recipe]:
     except Exception as error:  # unpickling refuses in many ways
         raise UserError(f"{path} is no checkpoint of this project: {error}") from None
     return model.to(device).eval(), recipe
+
+
+def load_for(dataset_h5: Path, path: Path) -> tuple[Classifier, Recipe, Description]:
+    """The model in eval mode, what it was made from, and the tensors' description, once it is sure that they agree.
+
+    Raises:
+        UserError: As in `load`, or the model was trained on other tensors.
+    """
+    classifier, recipe = load(path)
+    tensors.check_made_for(dataset_h5, recipe.description)
+    return classifier, recipe, Description(**recipe.description)

@@ -1,23 +1,15 @@
 """The scores of predicted probabilities, by scikit-learn; what a split can't tell is nan, never a guess."""
 
 import math
+from typing import get_args
 
 import numpy as np
 from sklearn import metrics
 
 from stages.lib.errors import UserError
+from stages.lib.params.validate import Score
 
-OVERALL = (
-    "accuracy",
-    "balanced_accuracy",
-    "macro_precision",
-    "macro_f1",
-    "auroc",
-    "average_precision",
-    "log_loss",
-    "brier",
-    "calibration_error",
-)
+OVERALL = get_args(Score)
 PER_CLASS = ("precision", "recall", "f1", "auroc", "average_precision")
 BINS = 15  # of confidence, for the calibration error
 

@@ -1,7 +1,7 @@
 import re
-from typing import Literal
 
 from stages.lib.params.base import section
+from stages.lib.params.validate import Score
 
 GATE = re.compile(r"fresh|\S+ no_worse|\S+ (<=|>=|<|>) -?\d+(\.\d*)?(e-?\d+)?")
 
@@ -10,17 +10,7 @@ GATE = re.compile(r"fresh|\S+ no_worse|\S+ (<=|>=|<|>) -?\d+(\.\d*)?(e-?\d+)?")
 class ReportParams:
     """`report`: what a pull request is judged by (`python -m tools.report`)."""
 
-    score: Literal[
-        "accuracy",
-        "balanced_accuracy",
-        "macro_precision",
-        "macro_f1",
-        "auroc",
-        "average_precision",
-        "log_loss",
-        "brier",
-        "calibration_error",
-    ] = "accuracy"
+    score: Score = "accuracy"
     """The score of the test split that the verdict is about; the others are reported beside it."""
 
     gates: tuple[str, ...] = ("fresh", "test.accuracy no_worse")

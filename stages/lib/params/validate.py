@@ -4,6 +4,19 @@ from pydantic import Field
 
 from stages.lib.params.base import Count, Seed, Threads, section
 
+Score = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "macro_precision",
+    "macro_f1",
+    "auroc",
+    "average_precision",
+    "log_loss",
+    "brier",
+    "calibration_error",
+]
+"""What validate measures of a whole split, in validate.json and scores.csv."""
+
 
 @section
 class OperatingPoint:
