@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from stages.lib import curves
+
+
+def drawn(n=20_000, k=4, seed=0):
+    """Labels, and probabilities that tell them, but not well."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, k, n)
+    raw = np.exp(rng.normal(size=(n, k)) + 2 * np.eye(k)[labels])
+    return labels, raw / raw.sum(1, keepdims=True), [f"class {i}" for i in range(k)]
+
+
+def test_a_curve_of_a_large_split_has_few_points_and_the_shape_of_all():
+    y, p, classes = drawn()
+    for table in (curves.roc(y, p, classes), curves.precision_recall(y, p, classes)):
+        assert len(table) <= curves.ROWS
+        assert table["class"].unique().tolist() == classes
+    roc = curves.roc(y, p, classes)
+    for k, name in enumerate(classes):
+        part = roc[roc["class"] == name]
+        false, true, _ = metrics.roc_curve(y == k, p[:, k])
+        along = part["false_positive_rate"] + part["true_positive_rate"]  # grows along the curve
+        off = np.interp(false + true, along, part["true_positive_rate"]) - true
+        assert np.abs(off).max() < 0.002, name
+        area = metrics.auc(part["false_positive_rate"], part["true_positive_rate"])
+        assert area == pytest.approx(metrics.roc_auc_score(y == k, p[:, k]), abs=1e-4)
+
+
+def test_a_point_that_stays_is_one_of_the_curve_with_its_threshold():
+    y, p, classes = drawn(k=2)
+    part = curves.precision_recall(y, p, classes).query("`class` == 'class 1'").dropna()
+    for row in part[::50].itertuples():
+        alarm = p[:, 1] >= row.threshold
+        assert row.recall == pytest.approx(metrics.recall_score(y, alarm))
+        assert row.precision == pytest.approx(metrics.precision_score(y, alarm))
+
+
+def test_a_small_splits_curve_keeps_every_corner():
+    y, p, classes = drawn(60)
+    roc = curves.roc(y, p, classes)
+    for k, name in enumerate(classes):
+        part = roc[roc["class"] == name]
+        area = metrics.auc(part["false_positive_rate"], part["true_positive_rate"])
+        assert area == pytest.approx(metrics.roc_auc_score(y == k, p[:, k]))
+
+
+def test_points_on_one_line_become_its_ends_and_no_two_points_are_lost():
+    line = np.linspace(0, 1, 100)
+    assert curves.thinned(line, line, 50).tolist() == [0, 99]
+    assert curves.thinned(np.zeros(2), np.ones(2), 50).tolist() == [0, 1]
+    corner = np.minimum(2 * line, 1)
+    assert curves.thinned(line, corner, 3)[1] in (49, 50)
+
+
+def test_a_hundred_classes_have_a_bounded_table_and_an_absent_class_has_no_curve():
+    y, p, classes = drawn(3000, k=100)
+    y[y == 7] = 8
+    table = curves.roc(y, p, classes)
+    assert table["class"].nunique() == 99 and "class 7" not in set(table["class"])
+    assert table.groupby("class").size().max() <= curves.LEAST
+
+
+def test_ties_and_a_single_class_are_no_trouble():
+    y = np.array([0, 1, 0, 1])
+    p = np.full((4, 2), 0.5)
+    assert curves.roc(y, p, ["a", "b"])["true_positive_rate"].tolist() == [0, 1, 0, 1]
+    assert len(curves.precision_recall(np.zeros(4, int), p, ["a", "b"])) == 0
