@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.special import softmax
 
-from stages.lib import calibration
+from stages.lib import calibration, scores
 
 
 def drawn(scale, n=4000):
@@ -26,6 +27,25 @@ def test_a_split_without_a_mistake_asks_for_no_more_certainty_than_its_size_supp
         found = calibration.temperature(logits, np.zeros(count, int), range(count))
         confidence = 1 / (1 + np.exp(-logits[:, 0] / found))
         assert confidence.mean() == pytest.approx((count + 1 / 2) / (count + 1), abs=0.03)
+
+
+@pytest.mark.parametrize("scale", [0.4, 2.5])
+def test_a_hundred_cases_are_enough_to_mend_a_badly_calibrated_model_for_other_cases(scale):
+    logits, labels = drawn(scale)
+    known, other = slice(0, 100), slice(100, None)
+    found = calibration.temperature(logits[known], labels[known], range(100))
+    assert found != 1
+    errors = [
+        scores.calibration_error(labels[other], softmax(logits[other] / divisor, axis=1)) for divisor in (1, found)
+    ]
+    assert errors[1] < errors[0] / 2
+
+
+def test_a_well_calibrated_model_is_left_alone_by_nearly_every_split_of_a_hundred_cases():
+    logits, labels = drawn(1.0)
+    splits = [slice(start, start + 100) for start in range(0, 4000, 100)]
+    taken = [calibration.temperature(logits[part], labels[part], range(100)) != 1 for part in splits]
+    assert sum(taken) <= 2  # of 40
 
 
 def test_without_cases_the_temperature_is_one():

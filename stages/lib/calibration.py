@@ -4,19 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from stages.lib import resampling
 
 LOWEST, HIGHEST = 0.05, 20.0
 RESAMPLES = 1000
+SURE = 0.99  # share of the resamples that must agree
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray, groups: Sequence[str], seed: int = 0) -> float:
     """What the logits must be divided by for the least log loss; 1.0 unless the split shows that another is better.
 
     A few dozen cases can't tell a temperature: what they ask for is mostly chance, and does harm elsewhere. So it is
-    taken only if it lowers the log loss in 97.5 % of the bootstrap's resamples of the groups.
+    taken only if the bootstrap's resamples of the groups agree, nearly all, that the model is too sure, or too unsure.
 
     Args:
         logits: (N, K) of the validation split, never of the test split.
@@ -29,10 +30,11 @@ def temperature(logits: np.ndarray, labels: np.ndarray, groups: Sequence[str], s
     if count == 0 or classes < 2:
         return 1.0
     found = float(f"{_fitted(logits, labels):.6g}")
-    gain = _losses(logits, labels) - _losses(logits / found, labels)  # (N,)
-    gains = [weight @ gain for weight in resampling.weights(groups, RESAMPLES, seed)]
-    low = np.quantile(np.concatenate(gains), (1 - resampling.LEVEL) / 2)
-    return found if low > 0 else 1.0
+    slope = _slopes(logits, labels)
+    slopes = np.concatenate([weight @ slope for weight in resampling.weights(groups, RESAMPLES, seed)])
+    low, high = np.quantile(slopes, [(1 - SURE) / 2, (1 + SURE) / 2])
+    unsure, too_sure = low > 0, high < 0
+    return found if (unsure and found < 1) or (too_sure and found > 1) else 1.0
 
 
 def _fitted(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -51,5 +53,7 @@ def _fitted(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(best.x))
 
 
-def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:  # (N, K) -> (N,)
-    return -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
+def _slopes(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:  # (N, K) -> (N,)
+    """How each case's log loss grows with the logarithm of the temperature, where that is 1."""
+    expected = (softmax(logits, axis=1) * logits).sum(1)
+    return logits[np.arange(len(labels)), labels] - expected
