@@ -29,6 +29,7 @@ from stages.lib.params.validate import ValidateParams
 def main(
     dataset_h5: Path,
     model_pt: Path,
+    history_csv: Path,
     validate_json: Path,
     scores_csv: Path,
     predictions_csv: Path,
@@ -36,6 +37,7 @@ def main(
     roc_csv: Path,
     precision_recall_csv: Path,
     reliability_csv: Path,
+    history_png: Path,
     evidence_png: Path,
     worst_png: Path,
     uncertain_png: Path,
@@ -70,7 +72,9 @@ def main(
     points.append(curves.reliability(test.y, p))
     for path, curve in zip((roc_csv, precision_recall_csv, reliability_csv), points, strict=True):
         outs.write_csv(path, curve)
-    outs.write_figure(evidence_png, pictures.evidence(test.y, p.argmax(1), about.classes, points))
+    outs.write_figure(history_png, pictures.history(pd.read_csv(history_csv)))
+    areas = scores.per_class(test.y, p)
+    outs.write_figure(evidence_png, pictures.evidence(test.y, p.argmax(1), about.classes, points, areas))
 
     show = showcase.Showcase(classifier, recipe.normalise["low"], recipe.normalise["high"], about.classes)
     wrong, unsure = predictions.wrongness(test.y, p)[: params.worst], predictions.uncertainty(p)[: params.worst]

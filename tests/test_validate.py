@@ -12,14 +12,16 @@ from stages.lib.errors import UserError
 from stages.lib.params.validate import ValidateParams
 from tests.conftest import write_dataset_h5, write_model_pt
 
-PICTURES = ("evidence.png", "worst.png", "uncertain.png", "explained.png", "samples.png")
+PICTURES = ("history.png", "evidence.png", "worst.png", "uncertain.png", "explained.png", "samples.png")
 CURVES = ("confusion.csv", "roc.csv", "precision_recall.csv", "reliability.csv")
 FILES = ("validate.json", "scores.csv", "predictions.csv", *CURVES, *PICTURES)
+HISTORY = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy\n1,1.1,0.3,1.2,0.4\n2,0.5,0.8,0.7,0.6\n"
 
 
 def run(folder, dataset_h5, model_pt, **given):
     paths = {name.replace(".", "_"): folder / name for name in FILES}
-    validate.main(dataset_h5, model_pt, **paths, params=params.check(ValidateParams, given))
+    (folder / "history.csv").write_text(HISTORY)
+    validate.main(dataset_h5, model_pt, folder / "history.csv", **paths, params=params.check(ValidateParams, given))
     return json.loads((folder / "validate.json").read_text())
 
 

@@ -110,7 +110,8 @@ def explained(model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], 
         if case.pixels is not None and one.probabilities is not None:
             k = int(one.probabilities.argmax())
             images.append(show.explanation(case.pixels, gradcam.explain(classifier, case.pixels, k)))
-            captions.append(f"{Path(case.name).name}: {classes[k]} {one.probabilities[k]:.0%}")
+            name, said = pictures.short(Path(case.name).name, 24), pictures.short(classes[k], 18)
+            captions.append(f"{name}\n{said}: {one.probabilities[k]:.0%}")
     return pictures.sheet(images, captions, "What the network looked at")
 
 

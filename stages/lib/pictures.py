@@ -1,6 +1,6 @@
-"""Pictures a person looks at first: sheets of cases, and the curves."""
+"""Pictures a person looks at first: sheets of cases, training curves, and the test split's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ TALLER = 1.2  # a tile is higher than wide by its caption
 TITLE_INCHES = 0.35
 COLUMNS = 5
 CURVES = 10  # classes with a curve of their own: more would be a tangle
+NAMES = 20  # classes named along an axis: more would not be read
 
 
 def sheet(images: Sequence[np.ndarray], captions: Sequence[str], title: str) -> Figure:
@@ -65,47 +66,109 @@ def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return (coloured * (1 - weight) + np.array([1.0, 0.1, 0.0]) * weight).clip(0, 1)  # the last bit may be above
 
 
+def history(table: pd.DataFrame) -> Figure:
+    """Loss and accuracy over the epochs, those of the training and of the validation split.
+
+    Args:
+        table: history.csv; without a validation split its validation columns are nan.
+    """
+    figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
+    marker = "o" if len(table) == 1 else ""
+    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for split in ("train", "validation"):
+            values = table[f"{split}_{what}"]
+            if values.notna().any():
+                axes.plot(table["epoch"], values, label=split, marker=marker)
+        axes.set(title=what.capitalize(), xlabel="epoch", ylabel=what)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    losses, accuracies = figure.axes
+    if (table[["train_loss", "validation_loss"]].stack() > 0).all():
+        losses.set_yscale("log")  # the last epochs' would lie on the axis
+    accuracies.set_ylim(top=1.01)
+    return figure
+
+
 def evidence(
-    labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], tables: Sequence[pd.DataFrame]
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    classes: Sequence[str],
+    tables: Sequence[pd.DataFrame],
+    areas: Mapping[str, np.ndarray],
 ) -> Figure:
     """Confusion matrix, ROC, precision-recall and reliability of the test split in one picture.
 
     Args:
         tables: Those of `stages.lib.curves`: ROC, precision-recall, reliability.
+        areas: `auroc` and `average_precision` of each class, (K,), as `stages.lib.scores.per_class` gives them.
     """
     roc, precision_recall, reliability = tables
     figure = Figure(figsize=(10, 9), dpi=100, layout="constrained")
     quarters = np.ravel(figure.subplots(2, 2))
     _confusion(quarters[0], labels, predicted, classes)
-    _lines(quarters[1], roc, "false_positive_rate", "true_positive_rate", "ROC")
-    _lines(quarters[2], precision_recall, "recall", "precision", "Precision and recall")
-    quarters[3].plot([0, 1], [0, 1], color="0.7", linestyle="--")
-    area = 300 * reliability["cases"] / max(1, reliability["cases"].sum())  # a dot of few cases is no evidence
-    quarters[3].plot(reliability["confidence"], reliability["accuracy"], color="C0", linewidth=0.8)
-    quarters[3].scatter(reliability["confidence"], reliability["accuracy"], s=area + 8)
-    quarters[3].set(title="Reliability", xlabel="confidence", ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+    auroc, precision = (dict(zip(classes, areas[name], strict=True)) for name in ("auroc", "average_precision"))
+    _lines(quarters[1], roc, "false_positive_rate", "true_positive_rate", "ROC", auroc)
+    _lines(quarters[2], precision_recall, "recall", "precision", "Precision and recall", precision)
+    _reliability(quarters[3], reliability)
     return figure
+
+
+def short(name: str, length: int) -> str:
+    """A name that fits: both its ends tell, as in "adenocar…grade_2"."""
+    head = length // 2
+    return name if len(name) <= length else f"{name[:head]}…{name[head + 1 - length :]}"
+
+
+def caption(label: int, probabilities: np.ndarray, classes: Sequence[str]) -> str:
+    """What a picture of a case says: "cat: 3%" and below it "as dog: 96%" is a cat that the model took for a dog."""
+    predicted = int(probabilities.argmax())
+    text = f"{short(classes[label], 18)}: {probabilities[label]:.0%}"
+    if predicted == label:
+        return text
+    return f"{text}\nas {short(classes[predicted], 18)}: {probabilities[predicted]:.0%}"
 
 
 def _confusion(axes: Axes, labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> None:
     count = np.zeros((len(classes), len(classes)), int)
     np.add.at(count, (labels, predicted), 1)
-    axes.imshow(count, cmap="Blues")
+    share = count / np.maximum(count.sum(1, keepdims=True), 1)  # so that a rare class is seen as well
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axes.set(title="Confusion", xlabel="predicted", ylabel="actual")
-    if len(classes) <= 20:  # more would not be read
-        ticks = range(len(classes))
-        axes.set_xticks(ticks, classes, rotation=45, ha="right", parse_math=False)
-        axes.set_yticks(ticks, classes, parse_math=False)
-        for (row, column), n in np.ndenumerate(count):
-            colour = "white" if n > count.max() / 2 else "black"
-            axes.text(column, row, str(n), ha="center", va="center", fontsize=8, color=colour)
+    ticks = range(0, len(classes), -(-len(classes) // NAMES))
+    names = [short(classes[k], 16) for k in ticks]
+    upright = max(map(len, names)) <= 2
+    axes.set_xticks(ticks, names, rotation=0 if upright else 45, ha="center" if upright else "right", parse_math=False)
+    axes.set_yticks(ticks, names, parse_math=False)
+    for row, column in np.argwhere(count) if len(classes) <= NAMES else []:
+        colour = "white" if share[row, column] > 0.5 else "black"
+        axes.text(column, row, str(count[row, column]), ha="center", va="center", fontsize=8, color=colour)
 
 
-def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, title: str) -> None:
-    for name, part in list(table.groupby("class", sort=False))[:CURVES]:
-        axes.plot(part[x], part[y], label=str(name).replace("$", r"\$").replace("_", " ").strip())
+def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, title: str, areas: Mapping[str, float]) -> None:
+    """The curves, each class with its area; of many classes, those with the least."""
+    parts = {str(name): part for name, part in table.groupby("class", sort=False)}
+    names = list(parts)
+    if len(names) > CURVES:
+        title += f": the lowest {CURVES} of {len(names)} classes"
+        names = sorted(names, key=lambda name: areas[name])[:CURVES]
+    for name in names:
+        shown = short(name, 24).replace("$", r"\$").replace("_", " ").strip()
+        axes.plot(parts[name][x], parts[name][y], label=f"{shown}  {areas[name]:.3f}")
     axes.set(
         title=title, xlabel=x.replace("_", " "), ylabel=y.replace("_", " "), xlim=(-0.02, 1.02), ylim=(-0.02, 1.02)
     )
-    if len(table):
+    if names:
         axes.legend(fontsize=7)
+
+
+def _reliability(axes: Axes, table: pd.DataFrame) -> None:
+    """A dot a bin of confidence; how far it is from the diagonal is how wrong the confidence is."""
+    confidence, accuracy, cases = table["confidence"], table["accuracy"], table["cases"]
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--")
+    axes.vlines(confidence, confidence, accuracy, color="C0", linewidth=0.8)
+    share = cases / max(1, cases.sum())
+    axes.scatter(confidence, accuracy, s=300 * share + 8)  # a dot of few cases is no evidence
+    error = (share * (accuracy - confidence).abs()).sum()
+    title = f"Reliability: calibration error {error:.3f}" if len(table) else "Reliability"
+    axes.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(-0.03, 1.04), ylim=(-0.03, 1.04))

@@ -40,10 +40,3 @@ def uncertainty(probabilities: np.ndarray) -> np.ndarray:
     """The cases, the least certain first: those whose two most probable classes are closest."""
     ordered = np.sort(probabilities, axis=1)
     return np.argsort(ordered[:, -1] - ordered[:, -2:-1].sum(1), kind="stable")
-
-
-def caption(label: int, probabilities: np.ndarray, classes: Sequence[str]) -> str:
-    """What a picture of a case says: "cat 3 % (dog 96 %)" is a cat that the model took for a dog."""
-    predicted = int(probabilities.argmax())
-    text = f"{classes[label]} {probabilities[label]:.0%}"
-    return text if predicted == label else f"{text} ({classes[predicted]} {probabilities[predicted]:.0%})"

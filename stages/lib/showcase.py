@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from stages.lib import gradcam, pictures, predictions
+from stages.lib import gradcam, pictures
 from stages.lib.classifier import Classifier
 from stages.lib.tensors import Split
 
 EACH = pictures.COLUMNS  # samples a class: a row of the sheet
-CLASSES = 20  # have a row; more would make a sheet that nobody looks through
+CLASSES = 10  # have a row; more would make a sheet that nobody looks through, and that git has to keep
 
 
 class Showcase:
@@ -24,7 +24,7 @@ class Showcase:
 
     def cases(self, split: Split, probabilities: np.ndarray, chosen: np.ndarray, title: str) -> Figure:
         """The chosen cases with what the model says of them."""
-        captions = [predictions.caption(split.y[i], probabilities[i], self._classes) for i in chosen]
+        captions = [pictures.caption(split.y[i], probabilities[i], self._classes) for i in chosen]
         return pictures.sheet([self._image(split.x[i]) for i in chosen], captions, title)
 
     def explained(self, split: Split, probabilities: np.ndarray) -> Figure:
@@ -35,8 +35,8 @@ class Showcase:
                 i = int(probabilities[:, k].argmax())
                 sample, heat = np.array(split.x[i]), gradcam.explain(self._classifier, split.x[i], k)
                 images.append(self.explanation(sample, heat))
-                captions.append(f"{name} {probabilities[i, k]:.0%}")
-        return pictures.sheet(images, captions, "What the network looked at")
+                captions.append(f"{pictures.short(name, 18)}: {probabilities[i, k]:.0%}")
+        return pictures.sheet(images, captions, self._title("What the network looked at"))
 
     def explanation(self, sample: np.ndarray, heat: np.ndarray) -> np.ndarray:
         """The sample with its heat over it, (H, W, 3): of a volume, the slice with the most heat."""
@@ -51,8 +51,12 @@ class Showcase:
         for k, name in enumerate(self._classes[:CLASSES]):
             chosen = np.flatnonzero(split.y == k)[:EACH]
             images += [self._image(split.x[i]) for i in chosen]
-            captions += [name] * len(chosen)
-        return pictures.sheet(images, captions, "Training samples")
+            captions += [pictures.short(name, 24)] * len(chosen)
+        return pictures.sheet(images, captions, self._title("Training samples"))
+
+    def _title(self, title: str) -> str:
+        classes = len(self._classes)
+        return title if classes <= CLASSES else f"{title}: {CLASSES} of {classes} classes"
 
     def _image(self, sample: np.ndarray) -> np.ndarray:
         return pictures.displayable(sample, self._low, self._high)

@@ -20,7 +20,7 @@ class ExportParams:
 
     variants: tuple[Literal["half", "int8"], ...] = ()
     """Smaller ONNX files besides, with their accuracy: half precision, 8-bit integers calibrated on training cases.
-    Smaller need not be faster: on ONNX Runtime's CPU, int8 takes longer for volumes (`python -m tools.bench_export`)."""
+    Smaller need not be faster: ONNX Runtime takes longer for volumes in int8 (`python -m tools.bench_export`)."""
 
     batch_size: Count = 64
     """Samples a batch while the files are checked; they take batches of any size."""
