@@ -12,7 +12,6 @@ from stages.lib import (
     checkpoint,
     command,
     curves,
-    inference,
     outs,
     pictures,
     predictions,
@@ -49,7 +48,7 @@ def main(
     splits = {name: tensors.read_split(dataset_h5, name) for name in ("validation", "test")}
     settings = validation.settle(classifier, splits["validation"], params)
     model = Deployed(classifier, settings).eval()
-    said = {name: inference.predict(model, split.x, params.batch_size, name) for name, split in splits.items()}
+    said = {name: validation.answers(model, split, params.batch_size, name) for name, split in splits.items()}
     test, p = splits["test"], said["test"]
 
     table = validation.score_table(splits, said, about.classes, params)
@@ -57,7 +56,7 @@ def main(
     report = validation.summary(table) | {"deployed": asdict(settings)}
     if params.calibrate:
         plain = Deployed(classifier, Settings(flips=settings.flips)).eval()
-        before = inference.predict(plain, test.x, params.batch_size, "uncalibrated")
+        before = validation.answers(plain, test, params.batch_size, "uncalibrated")
         report["uncalibrated"] = {"test": scores.overall(test.y, before)}
     if params.operating_point:
         report["operating_point"] = validation.operate(params.operating_point, splits, said, about.classes)

@@ -120,3 +120,14 @@ def test_flipping_slices_of_images_is_refused(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5)
     with pytest.raises(UserError, match="flips has D"):
         run(tmp_path, images_h5, tmp_path / "model.pt", flips=["D"])
+
+
+def test_an_answer_that_is_no_number_is_refused_by_the_name_of_the_case_and_nothing_is_written(tmp_path, images_h5):
+    write_model_pt(tmp_path / "model.pt", images_h5)
+    classifier, recipe = checkpoint.load(tmp_path / "model.pt")
+    with torch.no_grad():
+        next(classifier.network.parameters()).fill_(torch.nan)  # of a training that diverged
+    checkpoint.save(tmp_path / "model.pt", recipe, classifier)
+    with pytest.raises(UserError, match="case va0000 is no finite number, and so are 24 of 24: the training diverged"):
+        run(tmp_path, images_h5, tmp_path / "model.pt")
+    assert not (tmp_path / "validate.json").exists() and not (tmp_path / "scores.csv").exists()

@@ -6,7 +6,6 @@ from typing import get_args
 import numpy as np
 from sklearn import metrics
 
-from stages.lib.errors import UserError
 from stages.lib.params.validate import Score
 
 OVERALL = get_args(Score)
@@ -25,14 +24,7 @@ def overall(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
     Returns:
         Scores by name; AUROC and average precision are one class against the rest, averaged over the classes.
-
-    Raises:
-        UserError: A probability is no finite number.
     """
-    if not np.isfinite(probabilities).all():
-        raise UserError(
-            "the model's probabilities are no finite numbers: the training diverged, try a smaller train.lr"
-        )
     if not len(labels):
         return dict.fromkeys(OVERALL, math.nan)
     table = per_class(labels, probabilities)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from stages.lib import calibration, operating, resampling, scores, unlike
 from stages.lib.classifier import Classifier
@@ -21,7 +22,7 @@ def settle(classifier: Classifier, validation: Split, params: ValidateParams) ->
     """Fits the temperature and the unlike threshold on the validation split, the only one they may see."""
     if "D" in params.flips and validation.x.ndim == 4:
         raise UserError("validate.flips has D, the axis of slices, but the dataset is one of images: take H or W")
-    logits = predict(classifier, validation.x, params.batch_size, "calibrate")
+    logits = answers(classifier, validation, params.batch_size, "calibrate")
     settings = Settings(
         temperature=calibration.temperature(logits, validation.y, validation.groups, params.seed)
         if params.calibrate
@@ -29,6 +30,22 @@ def settle(classifier: Classifier, validation: Split, params: ValidateParams) ->
         flips="".join(params.flips),
     )
     return unlike.settled(classifier, validation.x, settings, params.batch_size)
+
+
+def answers(model: nn.Module, split: Split, batch_size: int, doing: str) -> np.ndarray:
+    """What a model says of each case of a split, (N, K) float64.
+
+    Raises:
+        UserError: An answer is no finite number.
+    """
+    said = predict(model, split.x, batch_size, doing)
+    lost = np.flatnonzero(~np.isfinite(said).all(1))
+    if len(lost):
+        raise UserError(
+            f"the model's answer to case {split.cases[lost[0]]} is no finite number, and so are {len(lost)} of "
+            f"{len(said)}: the training diverged (try a smaller train.lr), or the case's own pixels are no numbers"
+        )
+    return said
 
 
 def score_table(
