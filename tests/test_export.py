@@ -26,7 +26,13 @@ MEASURED = {
     "validation": {"accuracy": 0.5},
     "test": {"accuracy": 0.25, "auroc": None},
     "test_interval": {"accuracy": [0.125, 0.375]},
-    "deployed": {"temperature": 2.0, "flips": "W", "unlike_threshold": -1.0},
+    "deployed": {
+        "temperature": 2.0,
+        "flips": "W",
+        "unlike_means": [0, 0, 0, 0],
+        "unlike_deviations": [1, 1, 1, 1],
+        "unlike_threshold": -1.0,
+    },
 }
 
 # torch deprecates TorchScript in favour of torch.export; .pt2 stands beside it.

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.lib.classifier import Classifier
+from stages.lib.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,15 @@ class Settings:
     flips: str = ""
     """Axes of "DHW" along which a sample is also shown mirrored, one at a time; the probabilities are averaged."""
 
-    energy_mean: float = 0.0
-    """Of the validation split, as the three below."""
+    unlike_means: Sequence[float] = ()
+    """Of the validation split, a number a measure, see `measures`."""
 
-    energy_deviation: float = 1.0
-    roughness_mean: float = 0.0
-    roughness_deviation: float = 1.0
+    unlike_deviations: Sequence[float] = ()
+    """As `unlike_means`."""
 
-    unlike_threshold: float = 0.0
-    """How many deviations a sample may be away before it is unlike anything seen in training."""
+    unlike_threshold: float | None = None
+    """How many deviations a sample may be away before it is unlike anything seen in training; None without a
+    validation case to tell it from."""
 
 
 class Deployed(nn.Module):
@@ -45,29 +46,40 @@ class Deployed(nn.Module):
         # From the end, so that it is the same axis of images and of volumes. No axes: as it is.
         self.views: list[list[int]] = [[], *([-("WHD".index(axis) + 1)] for axis in settings.flips)]
         self.unlike = unlike
+        if unlike and settings.unlike_threshold is None:
+            raise UserError(
+                "export.unlike needs what validate measures on the validation split, and that has no case: take false, "
+                "or a larger split.validation"
+            )
+        self.threshold = settings.unlike_threshold or 0.0
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, classes)[, (N,)]
         logits = [self.classifier(torch.flip(x, view) if view else x) for view in self.views]
         probabilities = torch.stack([torch.softmax(one / self.temperature, dim=1) for one in logits]).mean(0)
         if not self.unlike:
             return probabilities
-        return probabilities, strangeness(
-            logits[0], self.classifier.normalise(x), self.settings
-        ) - self.settings.unlike_threshold
+        away = strangeness(measures(logits[0], self.classifier.normalise(x)), self.settings)
+        return probabilities, away - self.threshold
 
 
-def strangeness(logits: Tensor, x: Tensor, settings: Settings) -> Tensor:  # (N, K), (N, C, *size) -> (N,)
-    """How many deviations a sample is from those of the validation split: the larger of two scores.
+def measures(logits: Tensor, x: Tensor) -> Tensor:  # (N, K), (N, C, *size) -> (N, 4)
+    """What tells that a sample is unlike others: energy; then the roughness, mean and deviation of its pixels.
 
-    What no class claims has a high energy. But a network may be sure of pure noise, which energy then takes for known;
-    what is no picture at all is too rough, or too smooth.
+    What no class claims has a high energy. But a network may be sure of pure noise or of a negative, which energy then
+    takes for known; what is no picture of the kind at all is too rough or too smooth, too bright, dark or flat.
 
     Args:
         x: Normalised.
     """
-    high = (energy(logits) - settings.energy_mean) / settings.energy_deviation
-    odd = (roughness(x) - settings.roughness_mean).abs() / settings.roughness_deviation
-    return torch.maximum(high, odd)
+    pixels = x.flatten(1)
+    return torch.stack([energy(logits), roughness(x), pixels.mean(1), pixels.std(1, correction=0)], dim=1)
+
+
+def strangeness(measured: Tensor, settings: Settings) -> Tensor:  # (N, 4) -> (N,)
+    """How many deviations a sample is from those of the validation split, in the measure where it is farthest."""
+    columns = zip(measured.unbind(1), settings.unlike_means, settings.unlike_deviations, strict=True)
+    high, *others = [(column - mean) / deviation for column, mean, deviation in columns]
+    return torch.stack([high, *(other.abs() for other in others)]).amax(0)  # a low energy is nothing odd
 
 
 def energy(logits: Tensor) -> Tensor:  # (N, K) -> (N,)
@@ -77,7 +89,8 @@ def energy(logits: Tensor) -> Tensor:  # (N, K) -> (N,)
 
 def roughness(x: Tensor) -> Tensor:  # (N, C, *size) -> (N,)
     """How much neighbours differ, over how much a pixel differs from the mean: 0 in a blank, beyond 1 in noise."""
-    steps = torch.stack([x.diff(dim=axis).abs().flatten(1).sum(1) for axis in range(2, x.ndim)]).mean(0)
+    axes = [axis for axis in range(2, x.ndim) if x.shape[axis] > 1]  # a single slice has no neighbours
+    steps = torch.stack([x.diff(dim=axis).abs().flatten(1).sum(1) for axis in axes]).mean(0)
     flat = x.flatten(1)
     spread = (flat - flat.mean(1, keepdim=True)).abs().sum(1)
     return steps / (spread + 1e-6)
