@@ -186,6 +186,15 @@ def test_smaller_variants_are_written_with_their_accuracy_beside_the_originals(t
     assert [path.name for path in (tmp_path / "variants").iterdir()] == ["accuracy.csv"]
 
 
+def test_volumes_of_a_single_slice_have_the_score_of_unlike_data_in_every_format(tmp_path):
+    write_dataset_h5(tmp_path / "dataset.h5", (1, 1, 8, 8))
+    write_model_pt(tmp_path / "model.pt", tmp_path / "dataset.h5")
+    run(tmp_path, tmp_path / "dataset.h5", tmp_path / "model.pt", unlike=True)
+    x = np.array(tensors.read_split(tmp_path / "dataset.h5", "test").x)
+    scores = [module.load(tmp_path / f"model{suffix}")(x)[1] for suffix, module in exported.FORMATS.items()]
+    assert scores[1] == pytest.approx(scores[0], abs=1e-4) and scores[2] == pytest.approx(scores[0], abs=1e-4)
+
+
 def test_what_belongs_to_other_tensors_or_was_not_validated_is_refused(done, tmp_path):
     write_dataset_h5(tmp_path / "other.h5", (1, 8, 8), classes=2)
     with pytest.raises(UserError, match=r"other\.h5 is not what the model was trained on \(classes"):

@@ -89,8 +89,8 @@ def energy(logits: Tensor) -> Tensor:  # (N, K) -> (N,)
 
 def roughness(x: Tensor) -> Tensor:  # (N, C, *size) -> (N,)
     """How much neighbours differ, over how much a pixel differs from the mean: 0 in a blank, beyond 1 in noise."""
-    axes = [axis for axis in range(2, x.ndim) if x.shape[axis] > 1]  # a single slice has no neighbours
-    steps = torch.stack([x.diff(dim=axis).abs().flatten(1).sum(1) for axis in axes]).mean(0)
+    # Summed as it is: ONNX can't flatten what a single slice has of neighbours, which is nothing.
+    steps = torch.stack([x.diff(dim=axis).abs().sum(list(range(1, x.ndim))) for axis in range(2, x.ndim)]).mean(0)
     flat = x.flatten(1)
     spread = (flat - flat.mean(1, keepdim=True)).abs().sum(1)
     return steps / (spread + 1e-6)

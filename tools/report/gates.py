@@ -4,13 +4,13 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
-from stages.lib.params.report import ReportParams
+from stages.lib.params.validate import Score
 from tools.report.data import rejected
 from tools.report.snapshot import Results, flatten
 
-SCORES = get_args(get_type_hints(ReportParams)["score"])
+SCORES = get_args(Score)
 COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
 
 
