@@ -34,7 +34,8 @@ class ValidateParams:
     """`datasets.<name>.validate`."""
 
     calibrate: bool = True
-    """Fit a temperature on the validation split, so that confidence matches accuracy; the exported model has it."""
+    """Fit a temperature on the validation split, so that confidence matches accuracy; the exported model has it.
+    It stays 1 unless that split shows that the model is too sure, or too unsure."""
 
     flips: tuple[Literal["D", "H", "W"], ...] = ()
     """Test-time augmentation: average with the sample mirrored along each of these axes; the exported model does it."""
