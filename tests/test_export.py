@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from stages import export
-from stages.lib import checkpoint, exported, params, tensors
+from stages.lib import checkpoint, exported, metadata, params, tensors
 from stages.lib.errors import UserError
 from stages.lib.exported.program import Program
 from tests.conftest import write_dataset_h5, write_model_pt
@@ -242,3 +242,10 @@ def test_the_benchmark_refuses_a_folder_without_exported_files(done, tmp_path):
     shutil.copy(done / "model.pt", tmp_path)
     with pytest.raises(UserError, match="run the export stage first"):
         bench_export.compare(tmp_path)
+
+
+@pytest.mark.parametrize("measured", [{"test": {}}, {"deployed": {"temperature": 1.0, "energy_mean": 0.0}}])
+def test_what_another_version_of_this_project_measured_is_refused(tmp_path, measured):
+    (tmp_path / "validate.json").write_text(json.dumps(measured))
+    with pytest.raises(UserError, match="run the validate stage again"):
+        metadata.read_validation(tmp_path / "validate.json")

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ def read_validation(validate_json: Path) -> dict[str, Any]:
     if not validate_json.exists():
         raise UserError(f"{validate_json} not found: run the validate stage first")
     measured = json.loads(validate_json.read_text(encoding="utf-8"))
-    if "deployed" not in measured:
+    known = {field.name for field in fields(Settings)}
+    if not known.issuperset(measured.get("deployed", ["nothing"])):
         raise UserError(f"{validate_json} does not say what the model is deployed with: run the validate stage again")
     return measured
 
