@@ -1,11 +1,12 @@
 """Compares training with the notes' own loop, on birds against airplanes: seconds and accuracies, as ratios.
 
-    python -m tools.bench_train --images cifar10.zip --seed 0
-    python -m tools.bench_train --images cifar10.zip --epoch      # seconds an epoch alone, in turn
+    python -m tools.bench_train --images cifar10.zip                     # seeds 0, 1 and 2: about 15 minutes
+    python -m tools.bench_train --images cifar10.zip --results r.json    # keeps each seed there, and goes on from there
 
 Both learn from the same 8,000 images and are judged after each epoch by the same 2,000, by which neither chooses
 anything. The notes' loop is plain torch: DataLoader, Net, batch 64, SGD 1e-2. The pipeline runs its stages, from image
-files on; the seconds compared are those of training epochs with their validation, for both.
+files on; the seconds compared are those of training epochs with their validation, for both. A seed's three parts are
+the notes' 100 epochs, the recipe `fast`, and epochs of both on the notes' network, batch and optimizer in turn.
 """
 
 import argparse
@@ -28,7 +29,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stages import dataset, ingest, split, train
 from stages import statistics as measured
-from stages.lib import params, tensors
+from stages.lib import outs, params, tensors
 from stages.lib.params.split import SplitParams
 from stages.lib.params.train import TrainParams
 from stages.lib.progress import progress
@@ -42,28 +43,46 @@ ROUNDS = 5  # of one epoch each, in turn
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.bench_train", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--images", type=Path, required=True, help="a folder or zip file with a folder a class")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order; the split is the same")
+    seeds_help = "of the weights and the order; the split is the same"
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help=seeds_help)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--only-notes", action="store_true", help="run the notes' loop alone, to go on later with --notes"
-    )
-    parser.add_argument("--notes", type=Path, help="take the notes' numbers from this file of a former run's output")
-    parser.add_argument("--epoch", action="store_true", help="only compare seconds an epoch, on the notes' own network")
+    parser.add_argument("--results", type=Path, help="a JSON file of the seeds done, which are not run again")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    done = json.loads(given.results.read_text()) if given.results and given.results.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        found: dict[str, Any]
-        sections: dict[str, Any] = params.load(RECIPE).datasets
+        sections = params.load(RECIPE).datasets
         dataset_h5 = prepare(given.images, Path(scratch), sections["birds"])
-        if given.epoch:
-            found = epochs_in_turn(dataset_h5, Path(scratch), sections["birds_notes"]["train"])
-        else:
-            notes = former(given.notes) if given.notes else notes_run(dataset_h5, given.seed)
-            found = {"seed": given.seed, "notes": notes}
-            if not given.only_notes:
-                section = replace(sections["birds"]["train"], seed=given.seed)
-                found["fast"] = fast_run(dataset_h5, Path(scratch), section, notes)
-    print(json.dumps(found | {"cores": os.cpu_count(), "threads": given.threads}, indent=2))
+        for seed in given.seeds:
+            if str(seed) not in done:
+                done[str(seed)] = race(dataset_h5, Path(scratch), sections, seed)
+                if given.results:
+                    outs.write_json(given.results, done)
+    about = {"cores": os.cpu_count(), "threads": given.threads, "torch": torch.__version__}
+    print(json.dumps({"seeds": done, "mean": mean(list(done.values())), **about}, indent=2))
+
+
+def race(dataset_h5: Path, folder: Path, sections: dict[str, Any], seed: int) -> dict[str, Any]:
+    """All three comparisons with one seed."""
+    fast, plain = (replace(sections[name]["train"], seed=seed) for name in ("birds", "birds_notes"))
+    notes = notes_run(dataset_h5, seed)
+    return {
+        "notes": notes,
+        "fast": fast_run(dataset_h5, folder, fast, notes),
+        "epoch": epochs_in_turn(dataset_h5, folder, plain),
+    }
+
+
+def mean(races: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Over the seeds, of every number that each seed has."""
+    return {
+        part: {
+            name: statistics.fmean(race[part][name] for race in races)
+            for name in races[0][part]
+            if all(race[part].get(name) is not None for race in races)
+        }
+        for part in races[0]
+    }
 
 
 def prepare(images: Path, folder: Path, section: dict[str, Any]) -> Path:
@@ -90,7 +109,7 @@ class Notes:
         for name in ("train", "validation"):
             part = tensors.read_split(dataset_h5, name)
             x = (torch.from_numpy(part.x.copy()) - mean) / deviation
-            parts.append(TensorDataset(x.float(), torch.from_numpy(part.y)))
+            parts.append(TensorDataset(x.float(), torch.from_numpy(part.y.copy())))
         self.train = DataLoader(parts[0], batch_size=64, shuffle=True)
         self.validation = DataLoader(parts[1], batch_size=64)
         self.model = nn.Sequential(
@@ -126,12 +145,6 @@ def staged(dataset_h5: Path, folder: Path, section: TrainParams) -> pd.DataFrame
     history = pd.read_csv(folder / "history.csv")
     seconds = re.findall(r"\| ([\d.]+) s$", told.getvalue(), re.MULTILINE)
     return history.assign(seconds=[float(second) for second in seconds])
-
-
-def former(output: Path) -> dict[str, float]:
-    """The notes' numbers in a former run's output, which the stages' own lines precede."""
-    text = output.read_text()
-    return json.loads(text[text.index("{\n") :])["notes"]
 
 
 def notes_run(dataset_h5: Path, seed: int) -> dict[str, float]:
@@ -179,8 +192,8 @@ def epochs_in_turn(dataset_h5: Path, folder: Path, section: Any) -> dict[str, An
         theirs += [notes.epoch()[0] for _ in range(2)]
         ours += staged(dataset_h5, folder, replace(section, epochs=2))["seconds"].tolist()
     return {
-        "notes": {"seconds_an_epoch": statistics.median(theirs)},
-        "stage": {"seconds_an_epoch": statistics.median(ours)},
+        "notes_seconds": statistics.median(theirs),
+        "stage_seconds": statistics.median(ours),
         "times_quicker": statistics.median(theirs) / statistics.median(ours),
     }
 
