@@ -76,7 +76,7 @@ def write_model_pt(
     model = checkpoint.build(recipe)
     if trained:
         split = tensors.read_split(dataset_h5, "train")
-        x, y = torch.from_numpy(np.array(split.x)), torch.from_numpy(split.y)
+        x, y = torch.from_numpy(np.array(split.x)), torch.from_numpy(np.array(split.y))
         optimizer = torch.optim.Adam(model.parameters(), 1e-2)
         for _ in range(40):
             optimizer.zero_grad()

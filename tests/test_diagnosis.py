@@ -50,7 +50,6 @@ def test_a_deep_network_of_sigmoids_is_told_that_its_gradients_vanish(images_h5,
 
 def test_a_network_that_learns_labels_by_heart_is_told_that_it_overfits(images_h5, tmp_path):
     about, splits = tensors.read_description(images_h5), [tensors.read_split(images_h5, n) for n in tensors.SPLITS]
-    splits = [tensors.Split(s.x.copy(), s.y, s.cases, s.groups) for s in splits]
     writer = tensors.Writer(tmp_path / "noise.h5", (1, 8, 8), "uint8")
     rng = np.random.default_rng(0)
     for name, split in zip(tensors.SPLITS, splits, strict=True):

@@ -7,7 +7,7 @@ from stages.lib.errors import UserError
 
 def test_a_split_is_mapped_as_it_was_written(volumes_h5):
     train = tensors.read_split(volumes_h5, "train")
-    assert isinstance(train.x, np.memmap)
+    assert all(isinstance(array.base, np.memmap) for array in (train.x, train.y, train.case, train.group))
     assert train.x.shape == (24, 1, 6, 8, 8)
     assert train.x.dtype == np.int16
     assert train.y[:4].tolist() == [0, 1, 2, 0]

@@ -1,14 +1,18 @@
 import json
 from functools import partialmethod
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from stages import train
-from stages.lib import checkpoint, params, tensors
+from stages.lib import checkpoint, devices, loop, params, setup, step, tensors
+from stages.lib.distributed import World
 from stages.lib.errors import UserError
 from stages.lib.params.train import TrainParams
+from stages.lib.stopping import Stop
+from tests.conftest import write_dataset_h5
 
 LEARNS = {"network": {"name": "fully_connected", "arguments": {"widths": [16]}}, "lr": 0.1, "epochs": 3}
 
@@ -41,7 +45,9 @@ def test_the_model_kept_is_that_of_the_epoch_with_the_lowest_validation_loss(ima
     model, _ = checkpoint.load(tmp_path / "out" / "model.pt")
     split = tensors.read_split(images_h5, "validation")
     with torch.no_grad():
-        loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(split.x.copy())), torch.from_numpy(split.y))
+        loss = torch.nn.functional.cross_entropy(
+            model(torch.from_numpy(split.x.copy())), torch.from_numpy(split.y.copy())
+        )
     assert float(loss) == pytest.approx(history["validation_loss"].min(), rel=1e-4)
 
 
@@ -100,6 +106,20 @@ def test_channels_last_gives_the_same_losses(images_h5, tmp_path):
     _, _, plain = train_on(images_h5, tmp_path / "a", given)
     _, _, last = train_on(images_h5, tmp_path / "b", given | {"channels_last": True})
     pd.testing.assert_frame_equal(plain, last, rtol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 4, 8, 8)])
+def test_channels_last_holds_for_what_the_network_is_given(tmp_path, shape):
+    write_dataset_h5(tmp_path / "dataset.h5", shape)
+    params_ = params.check(TrainParams, LEARNS | {"channels_last": True, "augment": {"flip": "W", "mixup": 0.2}})
+    task, recipe = setup.prepare(tmp_path / "dataset.h5", params_, "tiny", torch.device("cpu"), World())
+    run = setup.begin(task, recipe)
+    given = []
+    run.model.network.register_forward_pre_hook(lambda network, inputs: given.append(inputs[0]))
+    step.train_batch(run, task, np.arange(6), False)
+    loop.evaluate(run.model, task, Stop())
+    assert len(given) == 2
+    assert all(x.is_contiguous(memory_format=devices.layout(True, x.ndim)) for x in given)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def pieces(samples: int, parts: int, world: World) -> list[Piece]:
     ]
 
 
-def gather(split: Split, rows: np.ndarray | slice, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Samples in their own dtype (n, C, ...) and their class indices (n,), on the device."""
-    x = torch.from_numpy(np.array(split.x[rows]))  # a copy: mapped pages are read-only
-    return x.to(device, non_blocking=True), torch.from_numpy(split.y[rows]).to(device, non_blocking=True)
+def gather(split: Split, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Samples in their own dtype (n, C, ...) and their class indices (n,), copied to the device."""
+    x, y = (torch.from_numpy(array[rows]) for array in (split.x, split.y))
+    return x.to(device, non_blocking=True), y.to(device, non_blocking=True)

@@ -26,9 +26,14 @@ class Normalise(nn.Module):
         for name, values in (("low", low), ("high", high), ("shift", shift), ("scale", scale)):
             column = torch.tensor(list(values), dtype=torch.float32).reshape(-1, *[1] * dims)
             self.register_buffer(name, column, persistent=False)  # (C, 1, 1[, 1]); its arguments are in the checkpoint
+        self.lowest, self.highest = float(min(low)), float(max(high))
+        self.one_window = len(set(low)) == len(set(high)) == 1
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, ...) -> (N, C, ...)
-        return (x.float().clamp(self.low, self.high) - self.shift) * self.scale
+        x = x.float()
+        # Two numbers clamp in a quarter of the time that two tensors take.
+        x = x.clamp(self.lowest, self.highest) if self.one_window else x.clamp(self.low, self.high)
+        return (x - self.shift) * self.scale
 
 
 class Classifier(nn.Module):

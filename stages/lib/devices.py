@@ -38,6 +38,17 @@ def set_deterministic(wanted: bool) -> None:
     torch.backends.cudnn.benchmark = not wanted
 
 
+def layout(channels_last: bool, axes: int) -> torch.memory_format:
+    """How samples and weights lie in memory.
+
+    Args:
+        axes: Of a batch: 4 for images, 5 for volumes.
+    """
+    if not channels_last:
+        return torch.contiguous_format
+    return torch.channels_last if axes == 4 else torch.channels_last_3d
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context in which the network computes."""
     if precision == "float32":

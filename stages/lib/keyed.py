@@ -5,8 +5,9 @@ hash is splitmix64's (Steele, Lea, Flood 2014), on whole batches at once, in int
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,10 +26,10 @@ def mix(x: Tensor) -> Tensor:
     return x ^ _shifted(x, 31)
 
 
-def case_keys(cases: Sequence[str]) -> Tensor:
+def case_keys(cases: Iterable[bytes]) -> Tensor:
     """A number a case (N,), from its identifier."""
-    digests = (hashlib.sha256(case.encode()).digest()[:8] for case in cases)
-    return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
+    digests = b"".join(hashlib.sha256(case).digest()[:8] for case in cases)
+    return torch.from_numpy(np.frombuffer(digests, "<i8").astype(np.int64))
 
 
 def epoch_keys(cases: Tensor, seed: int, epoch: int) -> Tensor:

@@ -4,12 +4,14 @@ import math
 import sys
 import time
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from stages.lib import batches, devices, gradients, losses, parts
 from stages.lib.batches import Piece
+from stages.lib.classifier import Classifier
 from stages.lib.progress import progress
 from stages.lib.resume import Resume
 from stages.lib.run import Best, Row, Run
@@ -64,7 +66,7 @@ def train_epoch(run: Run, task: Task, resume: Resume, stop: Stop) -> bool:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, task: Task, stop: Stop) -> Row | None:
+def evaluate(model: Classifier, task: Task, stop: Stop) -> Row | None:
     """Loss and accuracy over the validation split, if it has any case; None if it left early, asked to stop."""
     samples = len(task.validation.y)
     if samples == 0:
@@ -79,7 +81,7 @@ def evaluate(model: nn.Module, task: Task, stop: Stop) -> Row | None:
                 break
             x, y = batches.gather(task.validation, piece.rows[start : start + size], task.device)
             with devices.autocast(task.device, task.params.precision):
-                logits = model(x)
+                logits = model.network(task.laid_out(model.normalise(x)))
             sums += torch.stack(weighted_sums(logits.float(), losses.targets(y, len(task.classes)), task))
         return [torch.cat([sums, sums.new_tensor([float(bool(stop))])])]
 
@@ -88,7 +90,8 @@ def evaluate(model: nn.Module, task: Task, stop: Stop) -> Row | None:
     loss, correct, stops = figures.tolist()
     if stops:
         return None
-    return {"loss": loss / float(task.class_weights[task.validation.y].sum()), "accuracy": correct / samples}
+    counts = np.bincount(task.validation.y, minlength=len(task.classes))
+    return {"loss": loss / float(counts @ task.class_weights.numpy()), "accuracy": correct / samples}
 
 
 def finish_epoch(run: Run, task: Task, validation: Row) -> None:

@@ -46,7 +46,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # (N, classes), (N, c
 
 def targets(y: Tensor, classes: int) -> Tensor:
     """Shares a class (N, classes) of class indices (N,)."""
-    return functional.one_hot(y, classes).float()
+    return torch.eye(classes, device=y.device)[y]  # one_hot would look for the range of y first, each time
 
 
 def class_weights(params: LossParams, y: np.ndarray, classes: Sequence[str]) -> Tensor:

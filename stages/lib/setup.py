@@ -9,7 +9,6 @@ from stages.lib import (
     batches,
     checkpoint,
     devices,
-    keyed,
     losses,
     networks,
     normalising,
@@ -61,8 +60,7 @@ def prepare(
         raise UserError(f"train.loss.class_weights: {error}") from None
     normalise = normalising.arguments(params.normalise, about, train.x)
     recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, asdict(about))
-    keys = keyed.case_keys(train.cases)
-    return Task(dataset, params, about.classes, train, validation, keys, weights, device, world, Place()), recipe
+    return Task(dataset, params, about.classes, train, validation, weights, device, world, Place()), recipe
 
 
 def begin(task: Task, recipe: Recipe) -> Run:
@@ -87,8 +85,7 @@ def begin(task: Task, recipe: Recipe) -> Run:
         model.network.see(model.normalise(x))
     model.to(task.device)
     if params.channels_last:
-        layout = torch.channels_last if len(recipe.description["shape"]) == 3 else torch.channels_last_3d
-        model.network.to(memory_format=layout)
+        model.network.to(memory_format=devices.layout(True, task.train.x.ndim))
     optimizer = optimizers.make(params, optimizers.groups(model.network, len(task.classes), params.lr, params.body_lr))
     steps = len(batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, 1, params.accumulate))
     schedule = Schedule(params.schedule, optimizer, params.epochs, steps)

@@ -28,11 +28,14 @@ class Task:
     classes: Sequence[str]
     train: Split
     validation: Split
-    keys: Tensor  # (N,) of the training cases, for augmentation
     class_weights: Tensor  # (classes,)
     device: torch.device
     world: World
     place: Place  # of this process's samples in the batch
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        """Samples (n, C, ...) as the network's weights lie: a convolution would turn them again and again."""
+        return x.contiguous(memory_format=devices.layout(self.params.channels_last, x.ndim))
 
 
 def train_batch(run: Run, task: Task, rows: np.ndarray, stopping: bool) -> Row:
@@ -133,7 +136,7 @@ class Drawn:
     """A batch before its pixels are read."""
 
     rows: np.ndarray  # (n,) positions in the training split
-    keys: Tensor  # (n,) for this epoch's augmentation
+    keys: Tensor | None  # (n,) for this epoch's augmentation, if there is any
     shares: Tensor  # (n, classes) of the targets
     partners: np.ndarray | None  # (n,) positions of what each is blended with
     own: np.ndarray | None  # (n,) the share of itself that stays
@@ -143,29 +146,35 @@ def draw(run: Run, task: Task, rows: np.ndarray) -> Drawn:
     """The batch's chances and targets; every process draws all of them."""
     params = task.params
     classes = len(task.classes)
-    keys = keyed.epoch_keys(task.keys[rows], params.seed, run.epoch)
+    keys = keys_of(run, task, rows) if params.augment.draws else None
     shares = losses.targets(torch.from_numpy(task.train.y[rows]), classes)
-    if not params.augment.mixup:
+    if keys is None or not params.augment.mixup:
         return Drawn(rows, keys, shares, None, None)
     partners, own = augment.mixing(keys, params.augment, len(task.train.y))
     others = losses.targets(torch.from_numpy(task.train.y[partners]), classes)
     return Drawn(rows, keys, others.lerp(shares, torch.from_numpy(own)[:, None]), partners, own)
 
 
+def keys_of(run: Run, task: Task, rows: np.ndarray) -> Tensor:
+    """What the chances of these samples (n,) in the epoch under way are drawn from."""
+    return keyed.epoch_keys(keyed.case_keys(task.train.case[rows]), task.params.seed, run.epoch)
+
+
 def samples(run: Run, task: Task, drawn: Drawn, mine: np.ndarray) -> Tensor:
     """The samples `mine` of a batch, normalised, augmented and blended: (n, C, ...) float32 on the device."""
 
-    def changed(rows: np.ndarray, keys: Tensor) -> Tensor:
+    def changed(rows: np.ndarray, keys: Tensor | None) -> Tensor:
         x, _ = batches.gather(task.train, rows, task.device)
-        return augment.augment(run.model.normalise(x), keys.to(task.device), task.params.augment)
+        x = run.model.normalise(x)
+        return x if keys is None else augment.augment(x, keys.to(task.device), task.params.augment)
 
-    x = changed(drawn.rows[mine], drawn.keys[mine])
-    if drawn.partners is None or drawn.own is None:
-        return x
-    partners = drawn.partners[mine]
-    others = changed(partners, keyed.epoch_keys(task.keys[partners], task.params.seed, run.epoch))
-    own = torch.from_numpy(drawn.own[mine]).to(task.device)
-    return others.lerp(x, own.view(-1, *[1] * (x.ndim - 1)))
+    x = changed(drawn.rows[mine], None if drawn.keys is None else drawn.keys[mine])
+    if drawn.partners is not None and drawn.own is not None:
+        partners = drawn.partners[mine]
+        others = changed(partners, keys_of(run, task, partners))
+        own = torch.from_numpy(drawn.own[mine]).to(task.device)
+        x = others.lerp(x, own.view(-1, *[1] * (x.ndim - 1)))
+    return task.laid_out(x)
 
 
 def weighted_sums(logits: Tensor, shares: Tensor, task: Task) -> tuple[Tensor, Tensor]:
@@ -175,7 +184,9 @@ def weighted_sums(logits: Tensor, shares: Tensor, task: Task) -> tuple[Tensor, T
         logits: (n, classes); shares: (n, classes) of the targets, not smoothed.
     """
     params = task.params.loss
-    smooth = shares * (1 - params.label_smoothing) + params.label_smoothing / len(task.classes)
+    smooth = shares
+    if params.label_smoothing:
+        smooth = shares * (1 - params.label_smoothing) + params.label_smoothing / len(task.classes)
     weights = shares @ task.class_weights.to(shares.device)  # (n,)
     correct = (logits.argmax(1) == shares.argmax(1)).sum()
     return (losses.LOSSES[params.name](logits, smooth) * weights).sum(), correct.float()

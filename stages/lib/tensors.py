@@ -38,12 +38,20 @@ class Description:
 
 @dataclass(frozen=True)
 class Split:
-    """One split's tensors; `x` is mapped, so that only what is asked for is read."""
+    """One split's tensors, memory-mapped and read-only: only what is asked for is read, and little of it is kept."""
 
-    x: np.ndarray  # (N, C, H, W) or (N, C, D, H, W), read-only
+    x: np.ndarray  # (N, C, H, W) or (N, C, D, H, W)
     y: np.ndarray  # (N,) int64
-    cases: list[str]
-    groups: list[str]
+    case: np.ndarray  # (N,) S16
+    group: np.ndarray  # (N,) S16
+
+    @property
+    def cases(self) -> list[str]:
+        return self.case.astype(str).tolist()
+
+    @property
+    def groups(self) -> list[str]:
+        return self.group.astype(str).tolist()
 
 
 def read_description(dataset_h5: Path) -> Description:
@@ -52,18 +60,16 @@ def read_description(dataset_h5: Path) -> Description:
 
 
 def read_split(dataset_h5: Path, name: str) -> Split:
-    """One split of dataset.h5, its `x` memory-mapped."""
+    """One split of dataset.h5, memory-mapped."""
     with _open(dataset_h5) as file:
-        x = file[name]["x"]
-        empty = x.id.get_offset() is None  # HDF5 gives no place to an array without elements
-        return Split(
-            np.empty(x.shape, x.dtype)
-            if empty
-            else np.memmap(dataset_h5, x.dtype, "r", offset=x.id.get_offset(), shape=x.shape),
-            file[name]["y"][:],
-            [case.decode() for case in file[name]["case"][:]],
-            [group.decode() for group in file[name]["group"][:]],
-        )
+        return Split(*(_mapped(dataset_h5, file[name][array]) for array in ("x", "y", "case", "group")))
+
+
+def _mapped(path: Path, array: h5py.Dataset) -> np.ndarray:
+    start = array.id.get_offset()
+    if start is None:  # HDF5 gives no place to an array without elements
+        return np.empty(array.shape, array.dtype)
+    return np.asarray(np.memmap(path, array.dtype, "r", offset=start, shape=array.shape))
 
 
 def check_made_for(dataset_h5: Path, description: Mapping[str, object]) -> None:

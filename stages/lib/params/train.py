@@ -147,6 +147,11 @@ class AugmentParams:
         if len(set(self.flip)) < len(self.flip):
             raise ValueError(f"flip is '{self.flip}': each axis at most once")
 
+    @property
+    def draws(self) -> bool:
+        """Whether anything is done at all."""
+        return any(value for name, value in vars(self).items() if name not in ("shift", "fill")) or any(self.shift)
+
 
 @section
 class TrainParams:
