@@ -27,19 +27,21 @@ def watch():
 peaks = []
 threading.Thread(target=watch, daemon=True).start()
 network = {"name": "fully_connected", "arguments": {"widths": []}}
-train_on(Path(sys.argv[1]), Path(sys.argv[2]), {"network": network, "epochs": 1, "batch_size": 8, "threads": 1})
+given = {"network": network, "epochs": 1, "batch_size": int(sys.argv[3]), "threads": 1}
+train_on(Path(sys.argv[1]), Path(sys.argv[2]), given)
 print("peak", max(peaks))
 """
-SAMPLE = (1, 16, 128, 128)  # int16: half a MiB
+LARGE = (1, 16, 128, 128)  # int16: half a MiB
+TINY = (1, 1, 2, 2)
 
 
-def write_sparse(path, samples):
+def write_sparse(path, samples, shape):
     """A dataset.h5 of zeros that takes hardly any place on the disk."""
     about = tensors.Description(
-        ["a", "b"], "NCDHW", list(SAMPLE), "int16", "HU", None, {},
+        ["a", "b"], "NCDHW", list(shape), "int16", "HU", None, {},
         {"minimum": [-1.0], "maximum": [1.0], "mean": [0.0], "deviation": [1.0]},
     )  # fmt: skip
-    writer = tensors.Writer(path, SAMPLE, "int16")
+    writer = tensors.Writer(path, shape, "int16")
     writer.close(about)
     places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -47,27 +49,37 @@ def write_sparse(path, samples):
     with h5py.File(path, "r+", libver="v110") as file:
         for name, count in (("train", samples), ("validation", 8), ("test", 8)):
             group = file.create_group(name)
-            space = h5py.h5s.create_simple((count, *SAMPLE))
+            space = h5py.h5s.create_simple((count, *shape))
             h5py.h5d.create(group.id, b"x", h5py.h5t.STD_I16LE, space, places)
             group["y"] = np.arange(count) % 2
             group["case"] = group["group"] = np.array([f"{i:016d}" for i in range(count)], "S16")
 
 
-def peak_mib(folder, samples):
+def peak_mib(folder, samples, shape=LARGE, batch_size=8):
     folder.mkdir()
-    write_sparse(folder / "dataset.h5", samples)
+    write_sparse(folder / "dataset.h5", samples, shape)
     script = folder / "run.py"
     script.write_text(RUN)
-    command = [sys.executable, str(script), str(folder / "dataset.h5"), str(folder / "out")]
+    command = [sys.executable, str(script), str(folder / "dataset.h5"), str(folder / "out"), str(batch_size)]
     environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
     told = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     return float(told.split()[-1])
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells anonymous from mapped memory")
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="only Linux tells anonymous from mapped memory"
+)
+
+
 def test_a_data_set_of_twelve_times_the_size_trains_in_the_same_memory(tmp_path):
     samples = int(os.environ.get("LARGE_DATASET_GIB", "0")) * 2048 or 960  # 480 MiB; by hand: 8 GiB
     small = peak_mib(tmp_path / "small", 80)  # 40 MiB
     large = peak_mib(tmp_path / "large", samples)
     print(f"peak anonymous memory: {small:.0f} MiB for 40 MiB of data, {large:.0f} MiB for {samples / 2:.0f} MiB")
     assert large < small + 40
+
+
+def test_what_is_kept_of_a_case_is_a_few_bytes(tmp_path):
+    few, many = (peak_mib(tmp_path / str(samples), samples, TINY, 4096) for samples in (40_000, 640_000))
+    print(f"peak anonymous memory: {few:.0f} MiB for 40,000 cases, {many:.0f} MiB for 640,000")
+    assert many < few + 30  # the order, 8 bytes a case; identifiers as Python strings would take 80 MiB
