@@ -71,11 +71,10 @@ def transformed(cases: Cases, ids: list[str], geometry: Geometry, name: str) -> 
     """Each case as (C, *shape); one is in memory at a time."""
     for case in progress(ids, f"dataset {name}", "case"):
         i = cases.index(case)
+        if trouble := geometry.trouble(cases[i].shape, cases.spacings_mm[i]):
+            raise UserError(f"case {case}: {trouble}")
         x = torch.from_numpy(cases[i].copy())[None]  # the map is read-only, which torch does not know
-        try:
-            yield geometry(x, cases.spacings_mm[i].tolist())[0].numpy()
-        except ValueError as error:
-            raise UserError(f"case {case}: {error}") from None
+        yield geometry(x, torch.from_numpy(cases.spacings_mm[i]))[0].to(geometry.dtype).numpy()
 
 
 def counted(samples: Iterator[np.ndarray], moments: list[Moments]) -> Iterator[np.ndarray]:

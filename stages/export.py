@@ -2,21 +2,24 @@
 
     python -m stages.export digits
 
-The files take the dataset's own integers, any number of samples, and give probabilities.
+The files take pictures and volumes as they were read, any number of any size, and give probabilities.
 """
 
 from contextlib import ExitStack
 from pathlib import Path
 
-from stages.lib import card, checkpoint, command, inference, metadata, outs, parity, tensors
+from stages.lib import card, checkpoint, command, inference, metadata, native, outs, parity, questions, tensors
+from stages.lib.cases import Cases
 from stages.lib.deployed import Deployed, Settings
 from stages.lib.exported import FORMATS
 from stages.lib.exported.program import Program
+from stages.lib.geometry import Geometry
 from stages.lib.params.export import ExportParams
 from stages.lib.variants import compare
 
 
 def main(
+    cases: Path,
     dataset_h5: Path,
     model_pt: Path,
     validate_json: Path,
@@ -32,20 +35,24 @@ def main(
     classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
     measured = metadata.read_validation(validate_json)
     settings = Settings(**measured["deployed"])
-    module = Deployed(classifier, settings, params.unlike).eval()
+    deployed = Deployed(classifier, settings, params.unlike).eval()
+    module = native.behind(Geometry(**about.geometry), deployed, params.size, about.shape[0])
     test = tensors.read_split(dataset_h5, "test")
-    expected = inference.predict_all(module, test.x, params.batch_size, "predict")
-    facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt)
-    program = Program(module, tuple(about.shape), about.dtype, facts, params.opset, 1 + params.unlike)
+    expected = inference.predict_all(deployed, test.x, params.batch_size, "predict")
+    facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt, params.size)
+    dtype = facts["input"]["dtype"]
+    program = Program(module, tuple(about.shape), dtype, facts, params.opset, 1 + params.unlike)
 
     report: dict[str, dict[str, float]] = {}
     partials: dict[Path, Path] = {}
-    with ExitStack() as together:  # all files are moved into place when all are right, or none is
+    with Cases(cases) as opened, ExitStack() as together:  # all files are moved into place, or none is
         for path in (model_torchscript, model_onnx, model_pt2):
             partials[path] = together.enter_context(outs.replacing(path))
             FORMATS[path.suffix].write(partials[path], program)
             runner = FORMATS[path.suffix].load(partials[path])
             largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name)
+            asked = questions.native(opened, test, facts, expected, module)
+            largest = max(largest, parity.check_native(runner, asked, params.tolerance, path.name))
             report[path.name] = {
                 "difference_below": parity.rounded_up(largest),
                 "bytes": partials[path].stat().st_size,

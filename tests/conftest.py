@@ -43,10 +43,26 @@ def write_dataset_h5(
             dtype=dtype,
             units="HU" if volume else "",
             spacing_mm=[2.0, 1.0, 1.0] if volume else None,
-            geometry={},
+            geometry={
+                "colour": "keep",
+                "resize": None,
+                "spacing_mm": [2.0, 1.0, 1.0] if volume else None,
+                "shape": list(shape[1:]),
+                "fill": float(low),
+                "dtype": dtype,
+            },
             moments=moments,
         )
     )
+
+
+def write_cases_of(folder: Path, dataset_h5: Path) -> None:
+    """cases/ for a dataset.h5 of `write_dataset_h5`: the same samples, so that geometry changes none."""
+    splits = [tensors.read_split(dataset_h5, name) for name in tensors.SPLITS]
+    about = tensors.read_description(dataset_h5)
+    pixels = {case: x for split in splits for case, x in zip(split.cases, split.x, strict=True)}
+    spacings = [tuple(about.spacing_mm)] * len(pixels) if about.spacing_mm else None
+    cases.write_cases(folder, pixels, about.axes[1:], about.units, spacings)
 
 
 def write_cases(folder: Path, pixels: list[np.ndarray], spacing_mm: tuple[float, ...] | None = None) -> None:

@@ -22,14 +22,14 @@ stages:
       cmd: "true"
       params: ["datasets.${key}.ingest"]
       deps: ["data/raw/${key}"]
-      outs: ["data/${key}/cases.h5"]
+      outs: ["data/${key}/cases"]
       metrics: [{"metrics/${key}/ingest.json": {cache: false}}, {"metrics/${key}/statistics.json": {cache: false}}]
   train:
     foreach: ${datasets}
     do:
       cmd: "true"
       params: ["datasets.${key}.train"]
-      deps: [code.py, "data/${key}/cases.h5"]
+      deps: [code.py, "data/${key}/cases"]
       metrics: [{"metrics/${key}/train.json": {cache: false}}]
   validate:
     foreach: ${datasets}
@@ -108,7 +108,7 @@ def write_results(
         relabelled: Test cases whose label is another than it was.
         shift: Added to every intensity.
     """
-    for path, text in (("cases.h5", raw), (f"../raw/{name}/a.png", raw)):
+    for path, text in (("cases", raw), (f"../raw/{name}/a.png", raw)):
         (root / "data" / name / path).resolve().parent.mkdir(parents=True, exist_ok=True)
         (root / "data" / name / path).resolve().write_text(text)
     tables = [predictions("test", cases, wrong, groups_of, relabelled), predictions("validation", range(90), ())]

@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
 from stages import dataset, export, ingest, sample, split, statistics, train, validate
@@ -45,11 +46,24 @@ def write_pictures(raw):
         Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
 
 
-@pytest.mark.parametrize("kind", ["pictures of mixed sizes", "series"])
+def write_deep_colour(raw):
+    """16-bit pictures in colour and of mixed sizes; which of red and blue is stronger tells the class."""
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        folder = raw / ("blue" if i % 2 else "red")
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 20_000, (*rng.integers(9, 30, 2), 3))
+        pixels[..., 2 if i % 2 else 0] += 40_000
+        tifffile.imwrite(folder / f"{i}.tif", pixels.astype(np.uint16), photometric="rgb")
+
+
+@pytest.mark.parametrize("kind", ["pictures of mixed sizes", "16 bits in colour", "series"])
 def test_raw_files_get_validations_probabilities_from_every_exported_file(tmp_path, monkeypatch, kind):
     raw = tmp_path / "data/raw/small"
     if kind == "series":
         sample.main(raw, params.check(params.SampleParams, {"source": "phantoms", "patients": 24}))
+    elif kind == "16 bits in colour":
+        write_deep_colour(raw)
     else:
         write_pictures(raw)
     paths = run_chain(tmp_path)

@@ -1,16 +1,19 @@
 import re
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from stages.lib import checkpoint, tensors
+from stages.lib import checkpoint, metadata, tensors
 from stages.lib.deployed import Deployed, Settings
 from stages.lib.exported import torchscript
 from stages.lib.exported.program import Program
+from stages.lib.geometry import Geometry
+from stages.lib.native import Native
 from tests.conftest import write_dataset_h5, write_model_pt
 
 ROOT = Path(__file__).parents[1]
@@ -33,22 +36,32 @@ def classify(tmp_path_factory):
 def test_the_program_prints_the_percentages_of_raw_samples_best_first(tmp_path, classify, shape):
     write_dataset_h5(tmp_path / "d.h5", shape)
     write_model_pt(tmp_path / "m.pt", tmp_path / "d.h5")
-    model = Deployed(checkpoint.load(tmp_path / "m.pt")[0], Settings()).eval()
-    split = tensors.read_split(tmp_path / "d.h5", "test")
+    about = asdict(tensors.read_description(tmp_path / "d.h5"))
+    deployed = Deployed(checkpoint.load(tmp_path / "m.pt")[0], Settings()).eval()
+    model = Native(Geometry(**about["geometry"]), deployed).eval()
+    x = np.array(tensors.read_split(tmp_path / "d.h5", "test").x)
+    samples = [*x, np.pad(x[0], [(0, 0), *[(3, 2)] * (x.ndim - 2)], "edge")]  # the last is larger
+    spacing = " 1.5 1.0 0.5" if x.ndim == 5 else ""
     classes = ["cat", "a dog", "üçé"]
-    torchscript.write(tmp_path / "m.torchscript", Program(model, shape, str(split.x.dtype), {"classes": classes}))
-    np.array(split.x).tofile(tmp_path / "samples.raw")
+    facts = {"classes": classes, "input": metadata.contract(about, "fitted")}
+    torchscript.write(tmp_path / "m.torchscript", Program(model, shape, about["dtype"], facts))
+    lines = [f"{x.dtype} {' '.join(map(str, sample.shape))}{spacing}\n".encode() for sample in samples]
+    raw = b"".join(line + sample.tobytes() for line, sample in zip(lines, samples, strict=True))
+    (tmp_path / "samples.raw").write_bytes(raw)
 
     command = [classify, tmp_path / "m.torchscript", tmp_path / "samples.raw"]
     printed = subprocess.run(command, check=True, capture_output=True, encoding="utf-8").stdout.split("sample ")[1:]
-    wanted = model(torch.from_numpy(np.array(split.x))).detach().numpy()
+    given = torch.tensor([1.5, 1.0, 0.5], dtype=torch.float64) if spacing else None
+    wanted = np.concatenate([model(torch.from_numpy(one[None]), given).detach().numpy() for one in samples])
     assert len(printed) == len(wanted)
     for text, row in zip(printed, wanted, strict=True):
         lines = re.findall(r"^ *([\d.]+) %  (.*)$", text, re.MULTILINE)
         assert [name for _, name in lines] == [classes[k] for k in (-row).argsort()]
         assert [float(percent) / 100 for percent, _ in lines] == pytest.approx(sorted(row, reverse=True), abs=1e-6)
 
-    (tmp_path / "samples.raw").write_bytes(b"too short")
-    refused = subprocess.run(command, capture_output=True, encoding="utf-8")
-    assert refused.returncode == 1
-    assert "has 9 bytes, expected a multiple of" in refused.stderr
+    spoilt = {raw[:-1]: "ends within a sample", b"float64" + raw: "has a line", b"": "is empty"}
+    for content, message in spoilt.items():
+        (tmp_path / "samples.raw").write_bytes(content)
+        refused = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+        assert refused.returncode == 1
+        assert message in refused.stderr

@@ -22,7 +22,7 @@ stages:
       cmd: python make.py ${{key}}
       params: ["datasets.${{key}}.train"]
       deps: [make.py]
-      outs: ["data/${{key}}/cases.h5", "models/${{key}}/model.onnx"]
+      outs: ["data/${{key}}/cases", "models/${{key}}/model.onnx"]
       metrics: {METRICS}
 artifacts:
   digits: {{path: models/digits/model.onnx, type: model}}

@@ -15,9 +15,12 @@ import torch
 
 from stages import export
 from stages.lib import checkpoint, exported, metadata, params, tensors
+from stages.lib.deployed import Deployed, Settings
 from stages.lib.errors import UserError
 from stages.lib.exported.program import Program
-from tests.conftest import write_dataset_h5, write_model_pt
+from stages.lib.geometry import Geometry
+from stages.lib.native import Native
+from tests.conftest import write_cases_of, write_dataset_h5, write_model_pt
 from tools import bench_export
 
 FILES = ("model.torchscript", "model.onnx", "model.pt2", "card.md", "export.json", "variants/accuracy.csv")
@@ -43,7 +46,15 @@ def run(folder, dataset_h5, model_pt, **given):
     folder.mkdir(exist_ok=True)
     (folder / "validate.json").write_text(json.dumps(MEASURED))
     paths = {name.replace(".", "_"): folder / name for name in NAMED}
-    export.main(dataset_h5, model_pt, **paths, params=params.check(params.ExportParams, given), dataset="stripes")
+    write_cases_of(folder / "cases", dataset_h5)
+    export.main(
+        folder / "cases",
+        dataset_h5,
+        model_pt,
+        **paths,
+        params=params.check(params.ExportParams, given),
+        dataset="stripes",
+    )
     return json.loads((folder / "export.json").read_text())
 
 
@@ -75,9 +86,11 @@ def test_the_files_run_without_this_projects_code(done, tmp_path):
 import sys, warnings; warnings.simplefilter("ignore")
 import numpy, onnxruntime, torch
 folder, x = sys.argv[1], numpy.load("x.npy")
-a = onnxruntime.InferenceSession(folder + "/model.onnx").run(None, {"input": x})[0]
-b = torch.jit.load(folder + "/model.torchscript")(torch.from_numpy(x)).numpy()
-c = torch.export.load(folder + "/model.pt2").module()(torch.from_numpy(x)).detach().numpy()
+given = [x] + [numpy.array([2.0, 1.0, 1.0])] * (x.ndim == 5)
+tensors = [torch.from_numpy(one) for one in given]
+a = onnxruntime.InferenceSession(folder + "/model.onnx").run(None, dict(zip(["input", "spacing_mm"], given)))[0]
+b = torch.jit.load(folder + "/model.torchscript")(*tensors).numpy()
+c = torch.export.load(folder + "/model.pt2").module()(*tensors).detach().numpy()
 assert abs(a.sum(1) - 1).max() < 1e-5 and abs(a - b).max() < 1e-5 and abs(a - c).max() < 1e-5
 assert not [name for name in sys.modules if name.startswith("stages")]
 """
@@ -115,7 +128,7 @@ def test_an_export_beyond_the_tolerance_is_refused_and_the_former_files_stay(don
 
     def load_something_else(path):
         runner = load(path)
-        return lambda x: tuple(output * 0.999 for output in runner(x))
+        return lambda *given: tuple(output * 0.999 for output in runner(*given))
 
     monkeypatch.setattr(exported.pt2, "load", load_something_else)
     with pytest.raises(UserError, match=r"model\.pt2 gives .* export\.tolerance is 1e-05"):
@@ -123,6 +136,73 @@ def test_an_export_beyond_the_tolerance_is_refused_and_the_former_files_stay(don
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (done / name).read_bytes(), name
     assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("suffix", exported.FORMATS)
+def test_every_format_brings_what_it_is_given_to_the_datasets_size_and_spacing(done, suffix):
+    classifier, recipe = checkpoint.load(done / "model.pt")
+    settings = Settings(**MEASURED["deployed"] | {"unlike_threshold": 0.0})
+    model = Native(Geometry(**recipe.description["geometry"]), Deployed(classifier, settings)).eval()
+    runner = exported.FORMATS[suffix].load(done / f"model{suffix}")
+    rng = np.random.default_rng(0)
+    spaced = len(recipe.description["shape"]) == 4
+    for size in ((8, 8), (1, 1), (3, 40), (17, 9)):
+        x = rng.integers(0, 255, (2, 1, *([5] if spaced else []), *size)).astype(recipe.description["dtype"])
+        spacing = torch.tensor([1.5, 0.7, 1.0], dtype=torch.float64) if spaced else None
+        wanted = model(torch.from_numpy(x), spacing).detach().numpy()
+        assert np.abs(runner(x, spacing)[0] - wanted).max() < 1e-6
+
+
+def test_a_file_that_other_sizes_are_too_much_for_is_refused(done, tmp_path, monkeypatch):
+    shutil.copytree(done, tmp_path, dirs_exist_ok=True)
+    load = exported.onnx.load
+    shape = tensors.read_description(done / "dataset.h5").shape
+
+    def load_something_else(path):
+        runner = load(path)
+        return lambda x, *spacing: runner(x if list(x.shape[1:]) == shape else np.zeros_like(x), *spacing)
+
+    monkeypatch.setattr(exported.onnx, "load", load_something_else)
+    with pytest.raises(UserError, match=r"model\.onnx .*(a sample one pixel larger|export\.tolerance)"):
+        run(tmp_path, done / "dataset.h5", done / "model.pt")
+    for name in FILES:
+        assert (tmp_path / name).read_bytes() == (done / name).read_bytes(), name
+
+
+def test_a_fully_convolutional_network_runs_on_the_size_that_it_is_given(tmp_path, images_h5):
+    write_model_pt(tmp_path / "model.pt", images_h5, "compact", {"widths": [4, 8]})
+    run(tmp_path, images_h5, tmp_path / "model.pt", size="any")
+    model = Deployed(checkpoint.load(tmp_path / "model.pt")[0], Settings(temperature=2.0, flips="W")).eval()
+    for size in ((8, 8), (21, 13), (40, 8)):
+        x = np.random.default_rng(0).integers(0, 255, (3, 1, *size), np.uint8)
+        wanted = model(torch.from_numpy(x)).detach().numpy()
+        for suffix, file_format in exported.FORMATS.items():
+            assert np.abs(file_format.load(tmp_path / f"model{suffix}")(x)[0] - wanted).max() < 1e-6
+    assert "the network runs on what it gets" in (tmp_path / "card.md").read_text()
+
+
+def test_a_network_of_one_size_or_one_spacing_is_not_exported_for_any(done, tmp_path):
+    message = "has one spacing" if "CDHW" in tensors.read_description(done / "dataset.h5").axes else r"\(8, 8\) alone"
+    with pytest.raises(UserError, match=f"export.size is any, but .*{message}"):
+        run(tmp_path, done / "dataset.h5", done / "model.pt", size="any")
+    assert not (tmp_path / "model.onnx").exists()
+
+
+@pytest.mark.parametrize("colour", ["rgb", "grey_mean", "grey_luminance"])
+def test_pictures_in_colour_and_in_grey_are_taken_where_the_dataset_recolours_them(tmp_path, colour):
+    geometry = Geometry(colour, None, None, (8, 8), 0.0, "uint16")
+    channels = 3 if colour == "rgb" else 1
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(channels * 64, 2), torch.nn.Softmax(1))
+    module = Native(geometry, network).eval()
+    facts = {"classes": ["a", "b"], "input": {"inputs": ["input"], "channels": [1, 3], "dtype": "uint16"}}
+    for suffix, file_format in exported.FORMATS.items():
+        file_format.write(tmp_path / f"m{suffix}", Program(module, (channels, 8, 8), "uint16", facts))
+        runner = file_format.load(tmp_path / f"m{suffix}")
+        for size in ((1, 8, 8), (3, 8, 8), (1, 9, 31), (3, 5, 4)):
+            x = np.random.default_rng(0).integers(0, 65536, (2, *size)).astype(np.uint16)
+            assert np.abs(runner(x)[0] - module(torch.from_numpy(x)).detach().numpy()).max() < 1e-6
+        with pytest.raises(Exception, match=r"(?i)ind|range|shape"):
+            runner(np.zeros((1, 2, 8, 8), np.uint16)) if colour != "grey_mean" else runner(np.zeros((1, 8), np.uint16))
 
 
 def test_the_card_has_front_matter_that_model_hubs_read(done):
@@ -201,7 +281,14 @@ def test_what_belongs_to_other_tensors_or_was_not_validated_is_refused(done, tmp
         run(tmp_path, tmp_path / "other.h5", done / "model.pt")
     paths = {name.replace(".", "_"): tmp_path / "none" / name for name in NAMED}
     with pytest.raises(UserError, match="run the validate stage first"):
-        export.main(done / "dataset.h5", done / "model.pt", **paths, params=params.ExportParams(), dataset="stripes")
+        export.main(
+            done / "cases",
+            done / "dataset.h5",
+            done / "model.pt",
+            **paths,
+            params=params.ExportParams(),
+            dataset="stripes",
+        )
 
 
 class Choosing(torch.nn.Module):

@@ -1,9 +1,14 @@
+import warnings
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
+from torch.nn.functional import interpolate
 from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as torchvision_functional
 
-from stages.lib.geometry import Geometry, crop_or_pad, recolour, resample, to_dtype
+from stages.lib.geometry import Geometry, weights
 
 KEEP = {"colour": "keep", "resize": None, "spacing_mm": None, "fill": 0.0, "dtype": "uint8"}
 
@@ -14,9 +19,11 @@ def pixels(*shape: int, dtype: torch.dtype = torch.uint8) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
-def test_a_case_of_the_right_shape_comes_out_bit_for_bit(dtype):
+@pytest.mark.parametrize("resize", [None, 20])
+def test_a_picture_of_the_right_shape_comes_out_bit_for_bit(dtype, resize):
     x = pixels(1, 1, 5, 6, dtype=getattr(torch, dtype))
-    assert torch.equal(Geometry(**KEEP | {"dtype": dtype}, shape=(5, 6))(x), x)
+    found = Geometry(**KEEP | {"dtype": dtype, "resize": resize}, shape=(5, 6))(x)
+    assert torch.equal(found.to(x.dtype), x)
 
 
 @pytest.mark.parametrize("size", [(40, 60), (61, 33), (256, 256), (20, 300)])
@@ -29,54 +36,94 @@ def test_resize_and_centre_crop_agree_with_torchvision(size):
     if 32 * max(size) % short:  # torchvision truncates the longer side, here it is rounded
         assert found.shape == wanted.shape
     else:
-        assert_close(found.float(), wanted, atol=1, rtol=0)
+        assert_close(found, wanted, atol=1, rtol=0)
 
 
-def test_without_a_size_an_image_is_scaled_to_just_cover_the_shape():
-    geometry = Geometry(**KEEP, shape=(20, 20))
-    assert geometry.target_size((40, 80), None) == [20, 40]
-    assert geometry.target_size((10, 40), None) == [20, 80]
+@pytest.mark.parametrize("size, wanted", [((40, 80), [20, 40]), ((10, 40), [20, 80])])
+def test_without_a_size_an_image_is_scaled_to_just_cover_the_shape(size, wanted):
+    found = Geometry(**KEEP, shape=(20, 20)).target(torch.zeros(1, 1, *size), None)
+    assert [n.item() for n in found] == wanted
+
+
+@pytest.mark.parametrize("size, target", [(7, 5), (5, 7), (40, 3), (3, 40), (6, 6), (1, 4)])
+def test_the_weights_are_those_of_torchs_antialiased_filter(size, target):
+    found = weights(size, torch.tensor([float(target)]), target)
+    picture = torch.eye(size).reshape(1, size, size, 1)  # each pixel alone in a picture of its own
+    wanted = interpolate(picture, [target, 1], mode="bilinear", antialias=True)[0, :, :, 0].T
+    assert_close((found / found.sum(1, keepdim=True)).float(), wanted, atol=1e-6, rtol=0)
+
+
+def test_a_half_is_rounded_by_its_exact_value():
+    """Rounding that depends on the order of a sum would differ between runtimes."""
+    x = pixels(1, 1, 21, 33)
+    found = Geometry(**KEEP, shape=(7, 9))(x)[0, 0]
+    matrices = [weights(n, torch.tensor([t]), w) for n, t, w in ((21, 7.0, 7), (33, 11.0, 9))]
+    rows, columns = (np.array([[Fraction(int(v)) for v in row] for row in matrix.tolist()]) for matrix in matrices)
+    exact = rows @ np.array([[Fraction(v) for v in row] for row in x[0, 0].tolist()]) @ columns.T
+    wanted = exact / np.outer(rows.sum(1), columns.sum(1))
+    assert found.tolist() == [[round(value) for value in row] for row in wanted]
 
 
 def test_a_volume_is_resampled_to_the_spacing_and_keeps_its_extent():
     z = torch.arange(10.0).reshape(1, 1, 10, 1, 1).expand(1, 1, 10, 8, 8)
     geometry = Geometry(**KEEP | {"spacing_mm": [2.0, 2.0, 2.0], "dtype": "float32"}, shape=(5, 16, 16))
-    found = geometry(z, [1.0, 4.0, 4.0])
+    found = geometry(z, torch.tensor([1.0, 4.0, 4.0]))
     assert found.shape == (1, 1, 5, 16, 16)
     assert_close(found[0, 0, 1:-1, 0, 0], torch.tensor([2.5, 4.5, 6.5]))  # the middle between two slices
 
 
-def test_resampling_a_volume_is_resampling_its_axes_one_by_one():
-    x = pixels(1, 2, 9, 12, 10).float()
-    plane = torch.stack([resample(x[:, :, i], (6, 7)) for i in range(9)], dim=2)
-    wanted = torch.stack([resample(plane[:, :, :, i], (4, 7)) for i in range(6)], dim=3)
-    assert_close(resample(x, (4, 6, 7)), wanted)
-
-
-def test_a_volume_of_unknown_spacing_is_refused():
+def test_a_volume_of_the_shape_but_of_another_spacing_is_resampled():
+    x = pixels(1, 1, 4, 4, 4)
     geometry = Geometry(**KEEP | {"spacing_mm": [1.0, 1.0, 1.0]}, shape=(4, 4, 4))
-    with pytest.raises(ValueError, match="spacing is unknown"):
-        geometry(pixels(1, 1, 4, 4, 4), [float("nan")] * 3)
+    assert torch.equal(geometry(x, torch.ones(3)), x.float())
+    assert not torch.equal(geometry(x, torch.tensor([2.0, 1.0, 1.0])), x.float())
+
+
+def test_a_case_that_cannot_be_brought_to_the_shape_says_why():
+    spaced = Geometry(**KEEP | {"spacing_mm": [1.0, 1.0, 1.0]}, shape=(4, 4, 4))
+    assert "spacing is unknown" in spaced.trouble((1, 4, 4, 4), [float("nan")] * 3)
+    assert spaced.trouble((1, 9, 9, 9), [1.0, 2.0, 3.0]) == ""
+    coloured = Geometry(**KEEP | {"colour": "rgb"}, shape=(4, 4))
+    assert coloured.trouble((2, 4, 4), None) == "its 2 channels can't be made rgb"
+    with pytest.raises((IndexError, RuntimeError)):
+        coloured(pixels(1, 2, 4, 4))
 
 
 def test_a_small_case_is_padded_with_the_fill_and_a_large_one_cropped_at_the_centre():
-    x = pixels(1, 1, 2, 6)
-    found = crop_or_pad(x, (4, 4), fill=7)
-    assert found[0, 0, 0].tolist() == [7, 7, 7, 7]
+    x = pixels(1, 1, 2, 6, 3)
+    found = Geometry(**KEEP | {"fill": 7.0}, shape=(4, 4, 3))(x)
+    assert (found[0, 0, [0, 3]] == 7).all()
     assert torch.equal(found[0, 0, 1:3].byte(), x[0, 0, :, 1:5])
 
 
 def test_rounding_saturates_instead_of_wrapping_around():
-    assert to_dtype(torch.tensor([-5.0, 0.5, 1.5, 300.0]), torch.uint8).tolist() == [0, 0, 2, 255]
-    assert to_dtype(torch.tensor([-4e4, 7e4]), torch.int16).tolist() == [-32768, 32767]
-    assert to_dtype(torch.tensor([-4e4, 7e4]), torch.uint16).tolist() == [0, 65535]
+    def rounded(dtype: str, values: list[float]) -> list[float]:
+        x = torch.tensor(values).reshape(1, 1, 1, -1)
+        return Geometry(**KEEP | {"dtype": dtype}, shape=(1, len(values)))(x).flatten().tolist()
+
+    assert rounded("uint8", [-5.0, 0.5, 1.5, 300.0]) == [0, 0, 2, 255]
+    assert rounded("int16", [-4e4, 7e4]) == [-32768, 32767]
+    assert rounded("uint16", [-4e4, 7e4]) == [0, 65535]
 
 
 def test_grey_is_the_mean_or_the_luminance_and_rgb_is_grey_three_times():
     x = torch.tensor([10, 20, 60], dtype=torch.uint8).reshape(1, 3, 1, 1)
-    assert recolour(x, "grey_mean").item() == pytest.approx(30)
-    assert recolour(x, "grey_luminance").item() == pytest.approx(0.2126 * 10 + 0.7152 * 20 + 0.0722 * 60)
-    assert recolour(x[:, :1], "rgb").flatten().tolist() == [10, 10, 10]
-    assert recolour(x[:, :1], "grey_mean") is not None
-    with pytest.raises(ValueError, match="2 channels"):
-        recolour(x[:, :2], "rgb")
+
+    def recoloured(colour: str, x: torch.Tensor) -> list[float]:
+        return Geometry(**KEEP | {"colour": colour, "dtype": "float32"}, shape=(1, 1))(x).flatten().tolist()
+
+    assert recoloured("grey_mean", x) == [30]
+    assert recoloured("grey_luminance", x) == pytest.approx([0.2126 * 10 + 0.7152 * 20 + 0.0722 * 60])
+    assert recoloured("rgb", x[:, :1]) == [10, 10, 10]
+    for colour in ("grey_mean", "grey_luminance"):
+        assert recoloured(colour, x[:, :1]) == [10]
+
+
+@pytest.mark.parametrize("colour", ["keep", "rgb", "grey_mean", "grey_luminance"])
+def test_torchscript_compiles_to_the_same_numbers(colour):
+    geometry = Geometry(**KEEP | {"colour": colour}, shape=(5, 7))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        compiled = torch.jit.script(geometry)
+    for size in ((3, 5, 7), (3, 12, 9), (3, 2, 40)):
+        assert torch.equal(compiled(pixels(2, *size)), geometry(pixels(2, *size)))

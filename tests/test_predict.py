@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -8,10 +9,12 @@ import torch
 from PIL import Image
 
 from stages import ingest, sample
-from stages.lib import checkpoint, exported, params, raw_cases, tensors
+from stages.lib import checkpoint, exported, metadata, params, raw_cases, tensors
 from stages.lib.cases import Cases
 from stages.lib.deployed import Deployed, Settings
 from stages.lib.exported.program import Program
+from stages.lib.geometry import Geometry
+from stages.lib.native import Native
 from tests.conftest import write_dataset_h5, write_model_pt
 from tools import predict
 
@@ -27,20 +30,12 @@ def folder(tmp_path_factory):
     # Any picture is more than -1 deviations away from what it is measured by.
     settings = Settings(unlike_means=[0] * 4, unlike_deviations=[1] * 4, unlike_threshold=-1.0)
     model = Deployed(checkpoint.load(folder / "model.pt")[0], settings, unlike=True).eval()
-    facts = {
-        "classes": CLASSES,
-        "input": {"axes": "NCHW", "shape": [1, 8, 8], "dtype": "uint8", "units": "", "spacing_mm": None},
-        "geometry": {
-            "colour": "grey_luminance",
-            "resize": None,
-            "spacing_mm": None,
-            "shape": [8, 8],
-            "fill": 0.0,
-            "dtype": "uint8",
-        },
-    }
+    about = asdict(tensors.read_description(folder / "d.h5"))
+    about["geometry"] |= {"colour": "grey_luminance"}
+    facts = {"classes": CLASSES, "input": metadata.contract(about, "fitted"), "geometry": about["geometry"]}
+    native = Native(Geometry(**about["geometry"]), model).eval()
     for suffix, file_format in exported.FORMATS.items():
-        file_format.write(folder / f"model{suffix}", Program(model, (1, 8, 8), "uint8", facts, outputs=2))
+        file_format.write(folder / f"model{suffix}", Program(native, (1, 8, 8), "uint8", facts, outputs=2))
     for i, x in enumerate(tensors.read_split(folder / "d.h5", "test").x):
         Image.fromarray(np.array(x[0])).save(folder / f"{i:02}.png")
     return folder
@@ -78,7 +73,7 @@ def test_the_raw_tensor_and_the_explanation_are_written_beside(folder, capsys, t
     more = ("--raw", tmp_path / "x.raw", "--explain", tmp_path / "heat.png")
     assert said(capsys, folder / "model.pt2", folder / "03.png", folder / "02.png", *more)[0] == 0
     x = np.array(tensors.read_split(folder / "d.h5", "test").x)
-    assert (tmp_path / "x.raw").read_bytes() == x[[3, 2]].tobytes()
+    assert (tmp_path / "x.raw").read_bytes() == b"".join(b"uint8 1 8 8\n" + x[i].tobytes() for i in (3, 2))
     with Image.open(tmp_path / "heat.png") as heat:
         red, green, _ = np.asarray(heat.convert("RGB"), int).reshape(-1, 3).T
         assert (red > green + 50).any()
@@ -104,6 +99,13 @@ def test_a_file_that_cannot_be_read_is_named_with_its_reason_and_the_others_are_
 def test_a_model_of_another_kind_or_none_gives_one_clear_message(folder, capsys, name, message):
     code, _, _ = said(capsys, folder / name, folder / "01.png")
     assert str(code).startswith("error: ") and message in str(code)
+
+
+def test_a_picture_of_more_bits_than_the_model_was_trained_on_is_refused(folder, capsys, tmp_path):
+    Image.fromarray(np.full((9, 9), 3000, np.uint16)).save(tmp_path / "deep.png")
+    code, out, err = said(capsys, folder / "model.onnx", tmp_path / "deep.png")
+    assert code == 1 and out == ""
+    assert "it holds uint16 numbers, the model takes uint8" in err
 
 
 def test_names_that_match_nothing_are_a_mistake(folder, capsys):

@@ -1,6 +1,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.lib import checkpoint, tensors
+from stages.lib import checkpoint, metadata, tensors
 from stages.lib.deployed import Deployed, Settings
 from stages.lib.exported import onnx
 from stages.lib.exported.program import Program
 from stages.lib.geometry import Geometry
+from stages.lib.native import Native
 from tests.conftest import write_dataset_h5, write_model_pt
 from tools import agree
 
@@ -22,14 +24,8 @@ pytestmark = [
     pytest.mark.skipif(not (CHROMIUM and shutil.which("node")), reason="chromium and node are not installed"),
     pytest.mark.skipif(not (WEB / "node_modules").is_dir(), reason="run `npm ci --prefix examples/web` first"),
 ]
-GEOMETRY = {
-    "colour": "grey_luminance",
-    "resize": 10,
-    "spacing_mm": None,
-    "shape": [8, 8],
-    "fill": 7.0,
-    "dtype": "uint8",
-}
+GEOMETRY = {"colour": "grey_luminance", "resize": 10, "fill": 7.0}
+LARGE = b"int16 1 9 4 5 1.0 0.5 0.5\n" + np.full((9, 4, 5), 7, np.int16).tobytes()
 
 
 @pytest.fixture
@@ -48,15 +44,16 @@ def click(page, model, files):
     return said["answers"]
 
 
-def write_model(folder, shape, geometry):
-    """model.onnx of an untrained network, and that network with its softmax."""
+def write_model(folder, shape, given):
+    """model.onnx of an untrained network behind a geometry with what is given, and the same in torch."""
     write_dataset_h5(folder / "d.h5", shape)
     write_model_pt(folder / "m.pt", folder / "d.h5")
-    model = Deployed(checkpoint.load(folder / "m.pt")[0], Settings()).eval()
-    about = tensors.read_description(folder / "d.h5")
-    contract = {"axes": about.axes, "shape": about.shape, "dtype": about.dtype, "units": about.units}
-    facts = {"dataset": "stripes", "classes": ["cat", "a dog", "üçé"], "input": contract, "geometry": geometry}
-    onnx.write(folder / "model.onnx", Program(model, shape, about.dtype, facts))
+    about = asdict(tensors.read_description(folder / "d.h5"))
+    about["geometry"] |= given
+    deployed = Deployed(checkpoint.load(folder / "m.pt")[0], Settings()).eval()
+    model = Native(Geometry(**about["geometry"]), deployed).eval()
+    facts = {"dataset": "stripes", "classes": ["cat", "a dog", "üçé"], "input": metadata.contract(about, "fitted")}
+    onnx.write(folder / "model.onnx", Program(model, shape, about["dtype"], facts))
     return model, facts["classes"]
 
 
@@ -78,7 +75,7 @@ def test_dropped_and_chosen_pictures_get_the_networks_percentages_in_a_browser(t
             pixels = np.array(picture)
         x = torch.from_numpy(pixels[None, None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[None])
         with torch.no_grad():
-            wanted = model(Geometry(**GEOMETRY)(x))[0].numpy()
+            wanted = model(x)[0].numpy()
         (table,) = answer["tables"]
         assert [row["class"] for row in table] == [classes[k] for k in (-wanted).argsort()]
         for row in table:
@@ -89,12 +86,14 @@ def test_dropped_and_chosen_pictures_get_the_networks_percentages_in_a_browser(t
 def test_volumes_are_dropped_as_raw_numbers_and_pictures_are_refused(tmp_path, page):
     model, classes = write_model(tmp_path, (1, 6, 8, 8), {})
     x = np.array(tensors.read_split(tmp_path / "d.h5", "test").x)
-    x.tofile(tmp_path / "x.raw")
+    header = b"int16 1 6 8 8 2.0 1.0 1.0\n"
+    (tmp_path / "x.raw").write_bytes(b"".join(header + sample.tobytes() for sample in x) + LARGE)
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "slice.png")
     raw, picture = click(page, tmp_path / "model.onnx", [tmp_path / "x.raw", tmp_path / "slice.png"])
     with torch.no_grad():
-        wanted = model(torch.from_numpy(x)).numpy()
-    assert len(raw["tables"]) == len(x)
+        spacing = torch.tensor([2.0, 1.0, 1.0])
+        wanted = [*model(torch.from_numpy(x), spacing), model(torch.full((1, 1, 9, 4, 5), 7), spacing / 2)[0]]
+    assert len(raw["tables"]) == len(x) + 1
     for table, row in zip(raw["tables"], wanted, strict=True):
         assert {line["class"]: line["probability"] for line in table} == pytest.approx(
             dict(zip(classes, map(float, row), strict=True)), abs=1e-5

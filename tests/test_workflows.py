@@ -22,7 +22,7 @@ stages:
     do:
       cmd: python make.py ${{key}}
       params: ["datasets.${{key}}.train"]
-      outs: ["data/${{key}}/cases.h5"]
+      outs: ["data/${{key}}/cases"]
       metrics: {METRICS}
 """
 MAKE_PY = """
@@ -150,7 +150,7 @@ def test_retraining_on_the_same_data_proposes_nothing(retrained, forge):
     done = run("retrain", retrained, **forge.github())
     assert done.returncode == 0, done.stderr
     assert "nothing changed" in done.stdout and forge.pull_requests == []
-    assert (retrained.root / "data/digits/cases.h5").exists()  # pulled, not made: the stage was not run
+    assert (retrained.root / "data/digits/cases").exists()  # pulled, not made: the stage was not run
     assert "Running stage" not in done.stdout
 
 

@@ -2,9 +2,9 @@
 
     python -m tools.agree digits
 
-The test split's first cases are found again among the raw files, brought to the model's shape, and given to each
-exported file in its own runtime, to the C++ program, and to the web page in headless Chromium, where CMake, node and
-Chromium are installed. Exits 1 when a probability differs by more than 1e-4.
+The test split's first cases are found again among the raw files and given, as they were read, to each exported file in
+its own runtime, to the C++ program, and to the web page in headless Chromium, where CMake, node and Chromium are
+installed. Exits 1 when a probability differs by more than 1e-4.
 """
 
 import argparse
@@ -28,6 +28,7 @@ import torch
 from stages.lib import command, tensors
 from stages.lib.errors import UserError
 from stages.lib.exported import FORMATS, open_model
+from stages.lib.geometry import Geometry
 from stages.lib.predictions import COLUMNS
 from stages.lib.raw_cases import RawCase
 from tools import predict
@@ -68,22 +69,29 @@ def compare(raw: Path, dataset_h5: Path, predictions_csv: Path, models: Path) ->
 
 
 def test_cases(raw: Path, dataset_h5: Path, predictions_csv: Path, facts: dict) -> tuple[list[RawCase], np.ndarray]:
-    """The raw files that are the first test cases, at the model's shape, and what validation says of them, (N, K)."""
+    """The raw files that are the first test cases, and what validation says of them, (N, K).
+
+    Raises:
+        UserError: A case is not found, or the model does not bring what it is given to the size that was validated.
+    """
+    if facts["input"]["size"] != "fitted":
+        raise UserError("these files run on the size they are given (export.size: any), validation on the dataset's")
+    geometry = Geometry(**facts["geometry"])
     split = tensors.read_split(dataset_h5, "test")
     said = pd.read_csv(predictions_csv, dtype={"case": str}).set_index("case").iloc[:, len(COLUMNS) - 1 :]
     rows = {np.array(x).tobytes(): i for i, x in enumerate(split.x[:CASES])}
     found = {}
-    for case in predict.shaped([str(raw)], facts):
-        if case.pixels is not None and (i := rows.get(case.pixels.tobytes())) is not None:
+    for case in predict.taken([str(raw)], facts):
+        if case.pixels is None:
+            continue
+        spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
+        sample = geometry(torch.from_numpy(case.pixels)[None], spacing)[0].to(geometry.dtype).numpy()
+        if (i := rows.get(sample.tobytes())) is not None:
             found[i] = case
     if len(found) < len(rows):
         raise UserError(f"{len(rows) - len(found)} test cases are not among {raw}: was it changed after ingest?")
     order = sorted(found)
     return [found[i] for i in order], said.loc[[split.cases[i] for i in order]].to_numpy(float)
-
-
-def stacked(cases: Sequence[RawCase]) -> np.ndarray:  # (N, C, *size)
-    return np.stack([case.pixels for case in cases if case.pixels is not None])
 
 
 def by_file(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
@@ -93,32 +101,32 @@ def by_file(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
 
 def by_program(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
     """Builds examples/cpp and asks it about the raw numbers."""
-    classes = open_model(model)[1]["classes"]
+    about = open_model(model)[1]
     with tempfile.TemporaryDirectory() as folder:
         build, samples = Path(folder) / "build", Path(folder) / "samples.raw"
         for step in (["-S", CPP, "-B", build, f"-DTORCH={Path(torch.__file__).parent}"], ["--build", build]):
             subprocess.run(["cmake", *map(str, step)], check=True, stdout=subprocess.DEVNULL)
-        samples.write_bytes(stacked(cases).tobytes())
+        samples.write_bytes(b"".join(predict.as_raw(case, about) for case in cases))
         call = [build / "classify", model, samples]
         printed = subprocess.run(call, check=True, capture_output=True, encoding="utf-8").stdout
     chances = [re.findall(r"^ *([\d.]+) %  (.*)$", text, re.MULTILINE) for text in printed.split("sample ")[1:]]
     named = [{name: float(percent) / 100 for percent, name in chance} for chance in chances]
-    return np.array([[row[name] for name in classes] for row in named])
+    return np.array([[row[name] for name in about["classes"]] for row in named])
 
 
 def by_page(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
-    """Drops the pictures, or the raw numbers of volumes, on examples/web."""
-    classes = open_model(model)[1]["classes"]
+    """Drops 8-bit pictures, or the raw numbers of what a browser does not read, on examples/web."""
+    about = open_model(model)[1]
     with tempfile.TemporaryDirectory() as folder, served(WEB) as address:
         files = [case.name for case in cases]
-        if stacked(cases).ndim == 5:
+        if about["input"]["dtype"] != "uint8":
             files = [f"{folder}/samples.raw"]
-            Path(files[0]).write_bytes(stacked(cases).tobytes())
+            Path(files[0]).write_bytes(b"".join(predict.as_raw(case, about) for case in cases))
         call: list[str | Path] = ["node", WEB / "click.mjs", str(chromium()), address, model, *files]
         printed = subprocess.run(call, check=True, capture_output=True, encoding="utf-8").stdout
     tables = [table for answer in json.loads(printed)["answers"] for table in answer["tables"]]
     named = [{line["class"]: line["probability"] for line in table} for table in tables]
-    return np.array([[row[name] for name in classes] for row in named])
+    return np.array([[row[name] for name in about["classes"]] for row in named])
 
 
 def chromium() -> str | None:

@@ -3,16 +3,23 @@
     python -m tools.predict models/digits/model.onnx data/raw/digits/images/0001.png
     python -m tools.predict models/phantoms/model.pt2 "data/raw/phantoms/P00*/S0" --top 3 --output csv
 
-Files are brought to the model's shape as the dataset stage does it, by what the model's file says of it. A case that
-can't be read for certain is named with its reason, and the exit code is 1.
+The model's file brings what was read to its own size and spacing. A case that can't be read for certain, or that the
+model does not take, is named with its reason, and the exit code is 1.
+
+`--raw` writes the cases for examples/cpp and examples/web, one after the other: a line of text, then the numbers of
+(C, H, W) or (C, D, H, W), in C order and of the machine's byte order. The line has the dtype and the sizes, and where
+the model takes it, the spacing in mm along D, H, W:
+
+    int16 1 99 512 512 3.0 0.564453 0.564453
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -43,17 +50,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("files", nargs="+", help="pictures, DICOM files, folders of them, or globs")
     parser.add_argument("--top", type=int, default=3, help="how many classes a case (3)")
     parser.add_argument("--output", choices=FORMS, default="table", help="how to print (table)")
-    parser.add_argument("--raw", type=Path, help="also write what the model is given, without a header")
+    parser.add_argument("--raw", type=Path, help="also write what the model is given")
     parser.add_argument("--explain", type=Path, help="also write a PNG of where the network looked (needs model.pt)")
     arguments = parser.parse_args(argv)
     try:
         run, facts = open_model(arguments.model)
-        cases = list(shaped(arguments.files, facts))
+        cases = list(taken(arguments.files, facts))
         answers = list(answer(run, cases))
         if arguments.raw:
-            outs.write_bytes(
-                arguments.raw, b"".join(case.pixels.tobytes() for case in cases if case.pixels is not None)
-            )
+            outs.write_bytes(arguments.raw, b"".join(as_raw(case, facts) for case in cases if not case.trouble))
         if arguments.explain:
             outs.write_figure(arguments.explain, explained(arguments.model, cases, answers, facts["classes"]))
     except UserError as error:
@@ -65,51 +70,74 @@ def main(argv: Sequence[str] | None = None) -> None:
     sys.exit(1 if troubles else 0)
 
 
-def shaped(files: Sequence[str], facts: dict[str, Any]) -> Iterator[RawCase]:
-    """The cases of the files as the model takes them: its shape and dtype."""
-    geometry = Geometry(**facts["geometry"])
-    channels, *size = facts["input"]["shape"]
-    for case in read_cases(files, "images" if len(size) == 2 else "volumes", channels):
-        yield case if case.pixels is None else _fitted(case, case.pixels, geometry, facts["input"])
+def taken(files: Sequence[str], facts: dict[str, Any]) -> Iterator[RawCase]:
+    """The cases of the files, of their own size; what the model does not take has its trouble instead of pixels."""
+    contract = facts["input"]
+    kind: Literal["images", "volumes"] = "images" if len(contract["shape"]) == 3 else "volumes"
+    for case in read_cases(files, kind, min(contract["channels"])):
+        if case.pixels is None:
+            yield case
+        elif trouble := _trouble(case, case.pixels, contract):
+            yield case._replace(pixels=None, trouble=trouble)
+        else:
+            yield case._replace(pixels=case.pixels.astype(contract["dtype"]))
 
 
-def _fitted(case: RawCase, pixels: np.ndarray, geometry: Geometry, contract: dict[str, Any]) -> RawCase:
+def _trouble(case: RawCase, pixels: np.ndarray, contract: dict[str, Any]) -> str:
+    """Why the model does not take a case; empty: it does."""
     if case.units != contract["units"]:
         units = [units or "numbers without a unit" for units in (case.units, contract["units"])]
-        return case._replace(pixels=None, trouble=f"it holds {units[0]}, the model takes {units[1]}")
+        return f"it holds {units[0]}, the model takes {units[1]}"
     if pixels.ndim != len(contract["shape"]):
-        return case._replace(pixels=None, trouble="it is a picture, the model takes volumes")
-    try:
-        x = geometry(torch.from_numpy(pixels[None]), case.spacing_mm)[0].numpy()
-    except ValueError as error:
-        return case._replace(pixels=None, trouble=str(error))
-    if list(x.shape) != contract["shape"]:
-        return case._replace(pixels=None, trouble=f"it has {len(x)} channels, the model takes {contract['shape'][0]}")
-    return case._replace(pixels=np.ascontiguousarray(x))
+        return "it is a picture, the model takes volumes"
+    if len(pixels) not in contract["channels"]:
+        return f"it has {len(pixels)} channels, the model takes {' or '.join(map(str, contract['channels']))}"
+    if not np.can_cast(pixels.dtype, contract["dtype"]):
+        return f"it holds {pixels.dtype} numbers, the model takes {contract['dtype']}"
+    if "spacing_mm" in contract["inputs"] and not np.all(np.array(case.spacing_mm or 0.0) > 0):  # nan, too
+        return "its spacing is unknown, which the model needs"
+    return ""
+
+
+def as_raw(case: RawCase, facts: dict[str, Any]) -> bytes:
+    """A case for the programs in examples/, see the top of this file."""
+    assert case.pixels is not None
+    spacing = case.spacing_mm or () if "spacing_mm" in facts["input"]["inputs"] else ()
+    line = " ".join(map(str, (case.pixels.dtype, *case.pixels.shape, *map(float, spacing))))
+    return line.encode() + b"\n" + case.pixels.tobytes()
 
 
 def answer(run: Runner, cases: Sequence[RawCase]) -> Iterator[Answer]:
-    """The model's answer for each case, in the order of the cases."""
-    readable = [case for case in cases if case.pixels is not None]
-    said: dict[int, tuple[np.ndarray, ...]] = {}
-    for start in range(0, len(readable), BATCH):
-        batch = readable[start : start + BATCH]
-        results = run(np.stack([case.pixels for case in batch if case.pixels is not None]))
-        said |= {id(case): tuple(result[i] for result in results) for i, case in enumerate(batch)}
-    for case in cases:
-        probabilities, *more = said.get(id(case), (None,))
-        yield Answer(case.name, probabilities, bool(more[0] > 0) if more else None, case.trouble)
+    """The model's answer for each case, in the order of the cases; neighbours of one size are asked together."""
+    for (shape, spacing), group in groupby(cases, _size):
+        alike = list(group)
+        if not shape:
+            yield from (Answer(case.name, None, None, case.trouble) for case in alike)
+            continue
+        for start in range(0, len(alike), BATCH):
+            batch = alike[start : start + BATCH]
+            probabilities, *more = run(np.stack([case.pixels for case in batch if case.pixels is not None]), spacing)
+            for i, case in enumerate(batch):
+                yield Answer(case.name, probabilities[i], bool(more[0][i] > 0) if more else None)
+
+
+def _size(case: RawCase) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    """What the cases of a batch have in common; no shape: there is nothing to ask about."""
+    return (() if case.pixels is None else case.pixels.shape), case.spacing_mm
 
 
 def explained(model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], classes: Sequence[str]) -> Figure:
     """Each case with the heat of its most probable class over it."""
     classifier, recipe = checkpoint.load(model.with_name("model.pt"))
+    geometry = Geometry(**recipe.description["geometry"])
     show = showcase.Showcase(classifier, recipe.normalise["low"], recipe.normalise["high"], classes)
     images, captions = [], []
     for case, one in zip(cases, answers, strict=True):
         if case.pixels is not None and one.probabilities is not None:
             k = int(one.probabilities.argmax())
-            images.append(show.explanation(case.pixels, gradcam.explain(classifier, case.pixels, k)))
+            spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
+            sample = geometry(torch.from_numpy(case.pixels)[None], spacing)[0].numpy()
+            images.append(show.explanation(sample, gradcam.explain(classifier, sample, k)))
             name, said = pictures.short(Path(case.name).name, 24), pictures.short(classes[k], 18)
             captions.append(f"{name}\n{said}: {one.probabilities[k]:.0%}")
     return pictures.sheet(images, captions, "What the network looked at")

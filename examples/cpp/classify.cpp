@@ -2,8 +2,12 @@
 //
 //   classify model.torchscript samples.raw
 //
-// samples.raw holds one sample after the other as the model takes them, without a header: C x H x W or C x D x H x W
-// numbers each, of the dtype that the model's file names (`python -m tools.predict ... --raw samples.raw` writes it).
+// samples.raw holds one sample after the other, each of its own size: a line of text, then the numbers of C x H x W or
+// C x D x H x W. The line has the dtype and the sizes, and for a model that takes it, the spacing in mm along D, H, W:
+//
+//   int16 1 99 512 512 3.0 0.564453 0.564453
+//
+// `python -m tools.predict ... --raw samples.raw` writes it. The model brings a sample to the size that it was trained on.
 
 #include <torch/script.h>
 
@@ -13,27 +17,31 @@
 #include <iostream>
 #include <iterator>
 #include <map>
-#include <numeric>
 #include <sstream>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-// What the file says of its input: the dtype's name, then the sizes of a sample.
+// What the model's file says of its input: "int16 CDHW spacing_mm".
 struct Input {
-  torch::ScalarType dtype;
-  std::vector<int64_t> shape;  // C, H, W or C, D, H, W
+  std::string dtype, axes;  // "CHW" or "CDHW"
+  bool spaced;              // whether it takes a spacing, too
 };
 
 Input parse_input(const std::string& text) {
-  static const std::map<std::string, torch::ScalarType> dtypes = {
-      {"uint8", torch::kUInt8}, {"int8", torch::kInt8},   {"int16", torch::kInt16},
-      {"uint16", torch::kUInt16}, {"int32", torch::kInt32}, {"float32", torch::kFloat32}};
   std::istringstream words(text);
-  std::string dtype;
-  words >> dtype;
+  Input input;
+  std::string more;
+  words >> input.dtype >> input.axes >> more;
+  input.spaced = more == "spacing_mm";
+  return input;
+}
+
+torch::ScalarType scalar_type(const std::string& dtype) {
+  static const std::map<std::string, torch::ScalarType> dtypes = {
+      {"uint8", torch::kUInt8}, {"int16", torch::kInt16}, {"uint16", torch::kUInt16}, {"float32", torch::kFloat32}};
   if (!dtypes.count(dtype)) throw std::runtime_error("the model takes '" + dtype + "', which is unknown here");
-  return {dtypes.at(dtype), std::vector<int64_t>(std::istream_iterator<int64_t>(words), {})};
+  return dtypes.at(dtype);
 }
 
 std::vector<std::string> lines_of(const std::string& text) {
@@ -43,20 +51,28 @@ std::vector<std::string> lines_of(const std::string& text) {
   return lines;
 }
 
-std::vector<char> read_bytes(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw std::runtime_error(path + " can't be read");
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-torch::Tensor as_samples(std::vector<char>& bytes, Input input, const std::string& path) {  // (N, C, ...)
-  const auto count = std::accumulate(input.shape.begin(), input.shape.end(), int64_t{1}, std::multiplies<>());
-  const auto size = count * static_cast<int64_t>(torch::elementSize(input.dtype));
-  if (bytes.empty() || bytes.size() % size != 0)
-    throw std::runtime_error(path + " has " + std::to_string(bytes.size()) + " bytes, expected a multiple of " +
-                             std::to_string(size));
-  input.shape.insert(input.shape.begin(), static_cast<int64_t>(bytes.size()) / size);
-  return torch::from_blob(bytes.data(), input.shape, input.dtype);
+// The next sample as the model's inputs, (1, C, ...) and its spacing; empty at the end of the file.
+std::vector<torch::jit::IValue> read_sample(std::istream& file, const Input& input, const std::string& path) {
+  std::string line, dtype;
+  if (!std::getline(file, line)) return {};
+  std::istringstream words(line);
+  words >> dtype;
+  std::vector<int64_t> shape{1};
+  for (int64_t n; shape.size() <= input.axes.size() && words >> n;) shape.push_back(n);
+  const std::vector<double> spacing{std::istream_iterator<double>(words), {}};
+  const bool sound = std::all_of(shape.begin(), shape.end(), [](int64_t n) { return n > 0 && n < 1 << 20; });
+  if (dtype != input.dtype || shape.size() != input.axes.size() + 1 || !sound ||
+      spacing.size() != (input.spaced ? input.axes.size() - 1 : 0))
+    throw std::runtime_error(path + " has a line '" + line.substr(0, 80) + "', expected: " + input.dtype + " and sizes " +
+                             input.axes + (input.spaced ? " and the spacing in mm" : ""));
+  const auto x = torch::empty(shape, scalar_type(dtype));
+  file.read(static_cast<char*>(x.data_ptr()), static_cast<std::streamsize>(x.nbytes()));
+  if (static_cast<size_t>(file.gcount()) != x.nbytes())
+    throw std::runtime_error(path + " ends within a sample: " + std::to_string(file.gcount()) + " bytes, expected " +
+                             std::to_string(x.nbytes()));
+  std::vector<torch::jit::IValue> given{x};
+  if (input.spaced) given.emplace_back(torch::tensor(spacing, torch::kFloat64));
+  return given;
 }
 
 void print_percentages(const torch::Tensor& probabilities, const std::vector<std::string>& classes) {  // (K,)
@@ -69,16 +85,20 @@ int main(int argc, char** argv) try {
   if (argc != 3) throw std::runtime_error("usage: classify model.torchscript samples.raw");
   torch::jit::ExtraFilesMap about{{"classes.txt", ""}, {"input.txt", ""}};
   auto model = torch::jit::load(argv[1], torch::kCPU, about);
-  auto bytes = read_bytes(argv[2]);
-  const auto x = as_samples(bytes, parse_input(about.at("input.txt")), argv[2]);
+  const auto input = parse_input(about.at("input.txt"));
   const auto classes = lines_of(about.at("classes.txt"));
+  std::ifstream file(argv[2], std::ios::binary);
+  if (!file) throw std::runtime_error(std::string(argv[2]) + " can't be read");
 
   torch::InferenceMode no_gradients;
-  const auto said = model.forward({x});
-  const auto probabilities = said.isTuple() ? said.toTuple()->elements()[0].toTensor() : said.toTensor();  // (N, K)
-  for (int64_t n = 0; n < probabilities.size(0); ++n) {
-    std::printf("sample %lld\n", static_cast<long long>(n));
-    print_percentages(probabilities[n], classes);
+  for (int n = 0;; ++n) {
+    const auto sample = read_sample(file, input, argv[2]);
+    if (sample.empty() && n > 0) break;
+    if (sample.empty()) throw std::runtime_error(std::string(argv[2]) + " is empty");
+    const auto said = model.forward(sample);
+    const auto probabilities = said.isTuple() ? said.toTuple()->elements()[0].toTensor() : said.toTensor();  // (1, K)
+    std::printf("sample %d\n", n);
+    print_percentages(probabilities[0], classes);
   }
   return 0;
 } catch (const std::exception& error) {

@@ -1,15 +1,12 @@
 // The page: a model is chosen, pictures are dropped, percentages appear.
 
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
-import { fit } from "./geometry.js";
 import { readMetadata } from "./metadata.js";
 
 ort.env.wasm.wasmPaths = new URL("./node_modules/onnxruntime-web/dist/", import.meta.url).href;
 ort.env.wasm.numThreads = 1; // several need a server that isolates the page
 
-const ARRAYS = {
-  uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, int32: Int32Array, float32: Float32Array,
-};
+const ARRAYS = { uint8: Uint8Array, uint16: Uint16Array, int16: Int16Array, float32: Float32Array };
 const element = (id) => document.getElementById(id);
 let model = null; // { session, facts }
 
@@ -17,33 +14,54 @@ async function openModel(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   const facts = readMetadata(bytes);
   model = { session: await ort.InferenceSession.create(bytes), facts };
-  say(`${facts.dataset ?? file.name}: takes ${facts.input.axes} = N, ${facts.input.shape.join(", ")} ${facts.input.dtype}`);
+  const { shape, channels, dtype } = facts.input;
+  const takes = `${dtype} ${shape.length === 4 ? "volumes" : "pictures"} of ${channels.join(" or ")} channels`;
+  say(`${facts.dataset ?? file.name}: takes ${takes}`);
 }
 
 async function classify(file) {
   if (!model) throw new Error("choose a model.onnx first");
   const { session, facts } = model;
-  const numbers = file.name.endsWith(".raw") ? await readRaw(file, facts) : await readPicture(file, facts);
-  const size = facts.input.shape.reduce((a, b) => a * b);
-  const tensor = new ort.Tensor(facts.input.dtype, numbers, [numbers.length / size, ...facts.input.shape]);
+  const isRaw = file.name.endsWith(".raw");
+  const samples = isRaw ? readRaw(await file.arrayBuffer(), facts.input) : [await readPicture(file, facts.input)];
   const started = performance.now();
-  const { probabilities } = await session.run({ input: tensor });
-  show(file.name, probabilities, facts.classes);
+  const rows = [];
+  for (const sample of samples) rows.push(Array.from((await session.run(sample)).probabilities.data));
+  show(file.name, rows, facts.classes);
   say(`${file.name}: ${(performance.now() - started).toFixed(1)} ms`);
 }
 
-// One sample after the other, as the model takes them: `python -m tools.predict ... --raw samples.raw` writes it.
-async function readRaw(file, facts) {
-  const buffer = await file.arrayBuffer();
-  const bytes = facts.input.shape.reduce((a, b) => a * b) * ARRAYS[facts.input.dtype].BYTES_PER_ELEMENT;
-  if (buffer.byteLength === 0 || buffer.byteLength % bytes) {
-    throw new Error(`${file.name} has ${buffer.byteLength} bytes, expected a multiple of ${bytes}`);
+// One sample after the other, each of its own size: a line of text with the dtype, the sizes and, where the model takes
+// it, the spacing in mm; then the numbers. `python -m tools.predict ... --raw samples.raw` writes it.
+function* readRaw(buffer, { dtype, shape, inputs }) {
+  const bytes = new Uint8Array(buffer);
+  const spacings = inputs.includes("spacing_mm") ? shape.length - 1 : 0;
+  if (!bytes.length) throw new Error("the file is empty");
+  for (let at = 0; at < bytes.length; ) {
+    const end = bytes.indexOf(10, at); // the line's
+    const words = new TextDecoder().decode(bytes.subarray(at, end)).split(" ");
+    const numbers = words.slice(1).map(Number);
+    const [sizes, spacing] = [numbers.slice(0, shape.length), numbers.slice(shape.length)];
+    const sound = numbers.length === shape.length + spacings && numbers.every((n) => n > 0);
+    if (end < 0 || words[0] !== dtype || !sound) {
+      const mm = spacings ? ` and ${spacings} spacings in mm` : "";
+      throw new Error(`expected a line of ${dtype}, ${shape.length} sizes${mm} before the numbers`);
+    }
+    const count = sizes.reduce((a, b) => a * b);
+    at = end + 1 + count * ARRAYS[dtype].BYTES_PER_ELEMENT;
+    if (at > bytes.length) throw new Error("the file ends within a sample");
+    yield given(new ARRAYS[dtype](buffer.slice(end + 1, at)), dtype, sizes, spacing);
   }
-  return new ARRAYS[facts.input.dtype](buffer);
 }
 
-async function readPicture(file, facts) {
-  const { shape, dtype, units } = facts.input;
+// The model's inputs.
+function given(numbers, dtype, sizes, spacing = []) {
+  const input = new ort.Tensor(dtype, numbers, [1, ...sizes]);
+  if (!spacing.length) return { input };
+  return { input, spacing_mm: new ort.Tensor("float64", Float64Array.from(spacing), [spacing.length]) };
+}
+
+async function readPicture(file, { shape, channels, dtype, units }) {
   if (shape.length !== 3 || dtype !== "uint8" || units) {
     const takes = `${dtype} ${shape.length === 4 ? "volumes" : "pictures"}${units ? ` in ${units}` : ""}`;
     throw new Error(`the model takes ${takes}, a browser's pictures are of 8 bits: drop a .raw file`);
@@ -55,24 +73,33 @@ async function readPicture(file, facts) {
   const context = canvas.getContext("2d");
   context.drawImage(bitmap, 0, 0);
   const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
-  return fit(planes(data), bitmap.height, bitmap.width, shape, facts.geometry);
+  const planes = channels.includes(3) ? rgb(data) : grey(data);
+  return given(planes, dtype, [planes.length / (bitmap.height * bitmap.width), bitmap.height, bitmap.width]);
 }
 
-// RGBA pixels as one plane if the picture is grey, else as three.
-function planes(rgba) {
+// The canvas's pixels, RGBA one after the other, as three planes; of a grey picture all are the same.
+function rgb(rgba) {
   const pixels = rgba.length / 4;
-  const three = [0, 1, 2].map((c) => Float32Array.from({ length: pixels }, (_, i) => rgba[4 * i + c]));
+  const planes = new Uint8Array(3 * pixels);
   for (let i = 0; i < pixels; i++) {
     if (rgba[4 * i + 3] !== 255) throw new Error("the picture is in part transparent: lay it on a colour first");
+    for (let c = 0; c < 3; c++) planes[c * pixels + i] = rgba[4 * i + c];
   }
-  const grey = three[0].every((value, i) => value === three[1][i] && value === three[2][i]);
-  return grey ? [three[0]] : three;
+  return planes;
 }
 
-function show(name, probabilities, classes) {
-  const [count, each] = probabilities.dims;
-  const tables = Array.from({ length: count }, (_, n) => {
-    const row = Array.from(probabilities.data.slice(n * each, (n + 1) * each));
+function grey(rgba) {
+  const planes = rgb(rgba);
+  const pixels = planes.length / 3;
+  const red = planes.subarray(0, pixels);
+  if (red.some((value, i) => value !== planes[pixels + i] || value !== planes[2 * pixels + i])) {
+    throw new Error("the picture is in colour, the model takes grey ones");
+  }
+  return red;
+}
+
+function show(name, rows, classes) {
+  const tables = rows.map((row) => {
     const order = row.map((_, k) => k).sort((a, b) => row[b] - row[a]);
     const table = document.createElement("table");
     table.dataset.file = name;

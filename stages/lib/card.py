@@ -54,17 +54,20 @@ def _front_matter(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
 
 def _contract(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
     contract = facts["input"]
-    sizes = ["any", *map(str, contract["shape"])]
+    axes, shape = contract["axes"], contract["shape"]
+    sizes = ["any", " or ".join(map(str, contract["channels"])), *["any"] * (len(shape) - 1)]
+    trained = ", ".join(f"{axis} {n}" for axis, n in zip(axes[2:], shape[1:], strict=True))
+    fitted = f"brought to {trained} inside: resampled, cropped or padded at the centre"
     rows = [
-        ("axes", ", ".join(f"{axis} = {size}" for axis, size in zip(contract["axes"], sizes, strict=True))),
+        ("axes of `input`", ", ".join(f"{axis} = {size}" for axis, size in zip(axes, sizes, strict=True))),
+        ("size", fitted if contract["size"] == "fitted" else f"the network runs on what it gets; trained on {trained}"),
         ("dtype", contract["dtype"]),
         ("units", contract["units"] or "none: the pixels' own numbers"),
     ]
     if contract["spacing_mm"]:
-        axes = contract["axes"][2:]
-        rows.append(
-            ("spacing (mm)", ", ".join(f"{a} {mm:g}" for a, mm in zip(axes, contract["spacing_mm"], strict=True)))
-        )
+        steps = ", ".join(f"{a} {mm:g}" for a, mm in zip(axes[2:], contract["spacing_mm"], strict=True))
+        rows.append(("`spacing_mm`", f"({len(axes) - 2},) float64: of all N, along {', '.join(axes[2:])}, in mm"))
+        rows.append(("spacing inside (mm)", f"{steps}: what is given is resampled to it"))
     rows.append(("output", f"probabilities, (N, {len(facts['classes'])}), each row sums to 1"))
     return rows
 
@@ -130,19 +133,27 @@ def _limits(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
 
 
 def _how_to_run(facts: Mapping[str, Any], difference: float) -> str:
-    dtype, shape = facts["input"]["dtype"], ", ".join(map(str, facts["input"]["shape"]))
-    return f"""Scaling and softmax are inside. On the test split, no probability of a file is more than
+    contract = facts["input"]
+    dtype, shape = contract["dtype"], ", ".join(map(str, contract["shape"]))
+    spaced = len(contract["inputs"]) > 1
+    given = [f'x = numpy.zeros((1, {shape}), "{dtype}")  # what you read, of its own size']
+    if spaced:
+        given.append(f'spacing_mm = numpy.array({contract["spacing_mm"]}, "float64")  # its own spacing')
+    values = ("x", "spacing_mm") if spaced else ("x",)
+    fed = "{" + ", ".join(f'"{name}": {value}' for name, value in zip(contract["inputs"], values, strict=True)) + "}"
+    passed = "torch.from_numpy(x)" + (", torch.from_numpy(spacing_mm)" if spaced else "")
+    return f"""Colour, size, scaling and softmax are inside. On the test split, no probability of a file is more than
 {difference:g} off the network's.
 
 ```python
-x = numpy.zeros((1, {shape}), "{dtype}")  # your samples
+{chr(10).join(given)}
 
 # ONNX Runtime
-probabilities = onnxruntime.InferenceSession("model.onnx").run(None, {{"input": x}})[0]
+probabilities = onnxruntime.InferenceSession("model.onnx").run(None, {fed})[0]
 
 # PyTorch, without the code that trained it; .torchscript runs from C++ and on phones, too
-probabilities = torch.export.load("model.pt2").module()(torch.from_numpy(x))
-probabilities = torch.jit.load("model.torchscript")(torch.from_numpy(x))
+probabilities = torch.export.load("model.pt2").module()({passed})
+probabilities = torch.jit.load("model.torchscript")({passed})
 ```
 
 With the project's code beside it:

@@ -54,11 +54,12 @@ class Deployed(nn.Module):
         self.threshold = settings.unlike_threshold or 0.0
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, classes)[, (N,)]
-        logits = [self.classifier(torch.flip(x, view) if view else x) for view in self.views]
+        x = self.classifier.normalise(x)
+        logits = [self.classifier.network(torch.flip(x, view) if view else x) for view in self.views]
         probabilities = torch.stack([torch.softmax(one / self.temperature, dim=1) for one in logits]).mean(0)
         if not self.unlike:
             return probabilities
-        away = strangeness(measures(logits[0], self.classifier.normalise(x)), self.settings)
+        away = strangeness(measures(logits[0], x), self.settings)
         return probabilities, away - self.threshold
 
 

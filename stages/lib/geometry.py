@@ -1,19 +1,29 @@
-"""Brings a case, of whatever colour, size and spacing, to the one shape of the dataset."""
+"""Brings a case, of whatever colour, size and spacing, to the one shape of the dataset.
+
+The dataset stage does it once, and every exported file does it again with what it is given. Both must come to the same
+integers, on every runtime, or a rounding that falls the other way changes a prediction. So all sums here are of whole
+numbers in float64, which are exact in any order (up to 2^53), and divided once at the end.
+"""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad
 
-LUMINANCE = (0.2126, 0.7152, 0.0722)  # of R, G, B (ITU-R BT.709)
+# Which channel stands for R, G and B, by the number of channels less one: two have none, and 9 is refused everywhere.
+RGB_OF = ((0, 0, 0), (9, 9, 9), (0, 1, 2))
 
 
 class Geometry(nn.Module):
     """Colour, then resampling (bilinear or trilinear, antialiased), then a centre crop or padding, then rounding.
 
-    A case that has the spacing or size already is not resampled, and one that has the shape comes out bit for bit.
+    A case of the wanted spacing or size is not resampled, and a picture that has the shape comes out bit for bit.
+    Written so that TorchScript compiles it; `stages.lib.native` puts its parts together for torch.export.
     """
+
+    rgb_of: Tensor
+    spacing_mm: list[float]
+    shape: list[int]
 
     def __init__(
         self,
@@ -28,96 +38,125 @@ class Geometry(nn.Module):
 
         Args:
             spacing_mm: Resample to this spacing; None: by size, as `resize` says.
-            dtype: Of what comes out.
+            dtype: Of the dataset.
         """
         super().__init__()
-        self.colour, self.resize, self.fill = colour, resize, fill
-        self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
-        self.shape = tuple(shape)
+        self.colour = colour
+        self.resize = 0 if resize is None else resize
+        self.spaced = spacing_mm is not None
+        self.spacing_mm = [float(step) for step in spacing_mm or ()]
+        self.shape = list(shape)
+        self.fill = float(fill)
         self.dtype: torch.dtype = getattr(torch, dtype)
+        self.whole = not self.dtype.is_floating_point
+        limits = torch.iinfo(self.dtype) if self.whole else torch.finfo(self.dtype)
+        self.lowest, self.highest = float(limits.min), float(limits.max)
+        self.register_buffer("rgb_of", torch.tensor(RGB_OF), persistent=False)
 
-    def forward(self, x: Tensor, spacing_mm: Sequence[float] | None = None) -> Tensor:
-        """(N, C, H, W) or (N, C, D, H, W) of any dtype -> (N, C', *shape) of the dataset's dtype.
+    def forward(self, x: Tensor, spacing_mm: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) or (N, C, D, H, W) of any dtype -> (N, C', *shape) float32, numbers that the dtype holds.
 
         Args:
-            spacing_mm: Of x, along D, H, W (or H, W); needed if the geometry has a spacing.
+            spacing_mm: Of x, (2,) along H, W or (3,) along D, H, W; needed if the geometry has a spacing.
         """
-        x = recolour(x, self.colour)
-        x = resample(x, self.target_size(x.shape[2:], spacing_mm))
-        return to_dtype(crop_or_pad(x, self.shape, self.fill), self.dtype)
+        x = self.recoloured(x)
+        if bool(self.same(x, spacing_mm)):
+            return self.adapted(x)
+        return self.fitted(x, spacing_mm)
 
-    def target_size(self, size: Sequence[int], spacing_mm: Sequence[float] | None) -> list[int]:
-        """The size that a case is resampled to, before it is cropped.
+    @torch.jit.ignore
+    def trouble(self, shape: Sequence[int], spacing_mm: Sequence[float] | None) -> str:
+        """Why a case, (C, ...), can't be brought to the dataset's shape; empty: it can."""
+        if shape[0] not in self.channels(shape[0]):
+            return f"its {shape[0]} channels can't be made {self.colour}"
+        if self.spaced and (spacing_mm is None or any(not step > 0 for step in spacing_mm)):  # nan, too
+            return f"its spacing is unknown, so it can't be resampled to {tuple(self.spacing_mm)} mm"
+        return ""
+
+    @torch.jit.ignore
+    def channels(self, kept: int) -> list[int]:
+        """How many channels a case may have, of which `kept` stay if the colour is kept."""
+        return [kept] if self.colour == "keep" else [1, 3]
+
+    def recoloured(self, x: Tensor) -> Tensor:  # (N, C, ...) -> (N, C', ...)
+        """Grey from colour or colour from grey."""
+        if self.colour == "keep":
+            return x
+        if self.colour == "grey_mean":
+            return self.rounded(x.double().sum(1, keepdim=True) / x.shape[1])
+        x = x.index_select(1, self.rgb_of[x.shape[1] - 1])
+        if self.colour == "rgb":
+            return x
+        x = x.double()
+        grey = 2126 * x[:, 0:1] + 7152 * x[:, 1:2] + 722 * x[:, 2:3]  # of R, G, B (ITU-R BT.709)
+        return self.rounded(grey / 10_000)
+
+    def same(self, x: Tensor, spacing_mm: Tensor | None) -> Tensor:  # (1,) bool
+        """Whether the case has the shape, and the spacing, if the geometry has one."""
+        agreed = torch.full((1,), True)
+        for i, wanted in enumerate(self.shape):
+            agreed = agreed & (torch.full((1,), x.shape[i + 2]) == wanted)
+        if self.spaced:
+            for size, wanted in zip(self.target(x, spacing_mm), self.shape):  # noqa: B905 (TorchScript knows no strict)
+                agreed = agreed & (size == wanted)
+        return agreed
+
+    def target(self, x: Tensor, spacing_mm: Tensor | None) -> list[Tensor]:
+        """The size that a case is resampled to before it is cropped or padded, (1,) float64 an axis.
 
         Raises:
-            ValueError: The geometry has a spacing, but that of the case is unknown.
+            ValueError: The geometry has a spacing, but that of the case is not given.
         """
-        if self.spacing_mm is not None:
-            if spacing_mm is None or any(not step > 0 for step in spacing_mm):  # nan, too
-                raise ValueError(f"its spacing is unknown, so it can't be resampled to {self.spacing_mm} mm")
-            return [
-                max(1, round(n * step / wanted))
-                for n, step, wanted in zip(size, spacing_mm, self.spacing_mm, strict=True)
-            ]
-        if len(size) == 3:
-            return list(size)
-        if self.resize is not None:
-            scale = self.resize / min(size)
+        sizes = [torch.full((1,), n, dtype=torch.float64) for n in x.shape[2:]]
+        if self.spaced:
+            if spacing_mm is None:
+                raise ValueError("its spacing is unknown")
+            extents = [sizes[i] * spacing_mm[i : i + 1].double() for i in range(len(sizes))]
+            found = [extents[i] / self.spacing_mm[i] for i in range(len(sizes))]
+        elif x.dim() == 5:
+            found = sizes
+        elif self.resize > 0:
+            shorter = torch.minimum(sizes[0], sizes[1])
+            found = [n * self.resize / shorter for n in sizes]
         else:  # the smallest that covers the shape
-            scale = max(wanted / n for n, wanted in zip(size, self.shape, strict=True))
-        return [max(1, round(n * scale)) for n in size]
+            found = [torch.maximum(n * self.shape[0] / sizes[0], n * self.shape[1] / sizes[1]) for n in sizes]
+        return [n.round().clamp(min=1) for n in found]
+
+    def adapted(self, x: Tensor) -> Tensor:
+        """As it is, but as numbers that the dataset's dtype holds; float32."""
+        x = self.rounded(x)
+        return x.float() if self.whole else x.to(self.dtype).float()
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Rounded and clamped to an integer dtype; for a float one, as it is."""
+        return x.double().round().clamp(self.lowest, self.highest) if self.whole else x
+
+    def fitted(self, x: Tensor, spacing_mm: Tensor | None) -> Tensor:  # (N, C', ...) -> (N, C', *shape)
+        """Resampled, then cropped or padded: by one matrix an axis, since the filter is separable."""
+        target = self.target(x, spacing_mm)
+        rows = [weights(x.shape[i + 2], target[i], self.shape[i]) for i in range(len(self.shape))]
+        y = torch.matmul(torch.matmul(rows[-2], x.double()), rows[-1].t())
+        total = rows[-2].sum(1)[:, None] * rows[-1].sum(1)
+        if len(rows) == 3:
+            depth, height, width = self.shape
+            y = torch.matmul(rows[0], y.flatten(3)).unflatten(3, (height, width))
+            total = rows[0].sum(1)[:, None, None] * total
+        return self.adapted((y / total).masked_fill(total == 0, self.fill))
 
 
-def recolour(x: Tensor, colour: str) -> Tensor:  # (N, C, ...) -> (N, C', ...)
-    """Grey from colour or colour from grey; float32 where channels were mixed.
+def weights(size: int, target: Tensor, wanted: int) -> Tensor:  # (wanted, size)
+    """How much each pixel along an axis adds to each wanted one: whole numbers, and 0 where the case does not reach.
 
-    Raises:
-        ValueError: `colour` does not fit the number of channels.
+    The triangle filter, as wide as a pixel or, where it gets smaller, as a wanted pixel: times both sizes and two, all
+    distances are whole. The centre is kept; an odd pixel goes to the end, as torchvision's CenterCrop does it.
+
+    Args:
+        target: (1,) the size that the axis is resampled to before `wanted` pixels are cut out.
     """
-    channels = x.shape[1]
-    if colour == "keep" or (channels == 1 and colour.startswith("grey")) or (channels == 3 and colour == "rgb"):
-        return x
-    if colour == "grey_mean":
-        return x.float().mean(1, keepdim=True)
-    if colour == "grey_luminance" and channels == 3:
-        weights = torch.tensor(LUMINANCE).reshape(1, 3, *[1] * (x.ndim - 2))
-        return (x.float() * weights).sum(1, keepdim=True)
-    if colour == "rgb" and channels == 1:
-        return x.expand(-1, 3, *x.shape[2:])
-    raise ValueError(f"its {channels} channels can't be made {colour}")
-
-
-def resample(x: Tensor, size: Sequence[int]) -> Tensor:  # (N, C, *any) -> (N, C, *size)
-    """Resamples to a size with the triangle filter, which is separable: antialiased where it gets smaller."""
-    if list(x.shape[2:]) == list(size):
-        return x
-    x = x.float()
-    if x.ndim == 4:
-        return interpolate(x, list(size), mode="bilinear", antialias=True)
-    n, c, d, h, w = x.shape
-    depth, height, width = size
-    x = interpolate(x.reshape(n, c * d, h, w), [height, width], mode="bilinear", antialias=True)
-    # Now along the depth: the plane is one axis, which keeps its size.
-    x = interpolate(x.reshape(n, c, d, height * width), [depth, height * width], mode="bilinear", antialias=True)
-    return x.reshape(n, c, depth, height, width)
-
-
-def crop_or_pad(x: Tensor, shape: Sequence[int], fill: float) -> Tensor:  # (N, C, *any) -> (N, C, *shape)
-    """Keeps the centre; an odd pixel goes to the end, as torchvision's CenterCrop does it."""
-    for axis, wanted in enumerate(shape, start=2):
-        if x.shape[axis] > wanted:
-            start = int(round((x.shape[axis] - wanted) / 2.0))
-            x = x.narrow(axis, start, wanted)
-    missing = [wanted - n for n, wanted in zip(x.shape[2:], shape, strict=True)]
-    if not any(missing):
-        return x
-    sides = [side for m in reversed(missing) for side in (m // 2, m - m // 2)]  # the last axis first
-    return pad(x.float(), sides, value=fill)
-
-
-def to_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rounds and clamps to an integer dtype; converts to a float one."""
-    if x.dtype == dtype or dtype.is_floating_point:
-        return x.to(dtype)
-    limits = torch.iinfo(dtype)
-    return x.float().round().clamp(limits.min, limits.max).to(dtype)
+    cut, missing = ((target - wanted) / 2).round(), ((wanted - target) / 2).floor()
+    start = torch.where(target > wanted, cut, -missing)
+    i = (torch.arange(wanted, dtype=torch.float64) + start)[:, None]
+    j = torch.arange(size, dtype=torch.float64)
+    distance = ((2 * j + 1) * target - (2 * i + 1) * size).abs()
+    reached = (i >= 0) & (i < target)
+    return (2 * target.clamp(min=size) - distance).clamp(min=0) * reached

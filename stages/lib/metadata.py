@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -11,33 +12,52 @@ import numpy as np
 from stages.lib.checkpoint import Recipe
 from stages.lib.deployed import Settings
 from stages.lib.errors import UserError
+from stages.lib.exported.program import INPUTS
+from stages.lib.geometry import Geometry
 from stages.lib.tensors import SPLITS, read_split
 
 
-def collect(dataset: str, recipe: Recipe, settings: Settings, dataset_h5: Path, model_pt: Path) -> dict[str, Any]:
+def collect(
+    dataset: str, recipe: Recipe, settings: Settings, dataset_h5: Path, model_pt: Path, size: str = "fitted"
+) -> dict[str, Any]:
     """Plain values by name.
 
     Args:
         dataset: Its name in params.yaml.
+        size: As `ExportParams.size`.
     """
     about = recipe.description
     return {
         "dataset": dataset,
         "classes": about["classes"],
-        "input": {
-            "axes": about["axes"],  # N is the number of samples, any
-            "shape": about["shape"],  # of a sample
-            "dtype": about["dtype"],
-            "units": about["units"],
-            "spacing_mm": about["spacing_mm"],
-        },
-        "geometry": about["geometry"],  # how a case becomes this shape
+        "input": contract(about, size),
+        "geometry": about["geometry"],  # how a case becomes the shape
         "cases": {name: _counts(dataset_h5, name, len(about["classes"])) for name in SPLITS},
         "deployed": asdict(settings),
         "network": recipe.network,
         "recipe_sha256": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
         "dataset_sha256": _sha256(dataset_h5),
         "model_sha256": _sha256(model_pt),
+    }
+
+
+def contract(about: Mapping[str, Any], size: str) -> dict[str, Any]:
+    """What a file takes.
+
+    Args:
+        about: A `tensors.Description` as plain values.
+    """
+    geometry = Geometry(**about["geometry"])
+    whole = np.issubdtype(np.dtype(about["dtype"]), np.integer)
+    return {
+        "inputs": list(INPUTS if geometry.spaced else INPUTS[:1]),  # their names, in order
+        "axes": about["axes"],  # N is the number of samples, any
+        "channels": geometry.channels(about["shape"][0]),  # C is one of these
+        "size": size,  # fitted: any H and W (and D) are brought to the shape; any: the network runs on them
+        "shape": about["shape"],  # of a sample in training
+        "dtype": about["dtype"] if whole else "float32",  # which holds all integers of 8 and 16 bits
+        "units": about["units"],
+        "spacing_mm": about["spacing_mm"],  # of a sample in training; that of what is given is the second input
     }
 
 

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -32,7 +33,7 @@ class Description:
     dtype: str
     units: str  # "HU", or "" where the numbers have no unit
     spacing_mm: list[float] | None  # along D, H, W (or H, W)
-    geometry: dict[str, object]  # arguments of stages.lib.geometry.Geometry: how a case became this shape
+    geometry: dict[str, Any]  # arguments of stages.lib.geometry.Geometry: how a case became this shape
     moments: dict[str, list[float]]  # minimum, maximum, mean, deviation a channel, over the training split's tensors
 
 

@@ -9,7 +9,7 @@ import logging
 import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 import pandas as pd
 
-from stages.lib.exported.onnx import INPUT, load
+from stages.lib.exported.onnx import load, read_metadata
+from stages.lib.exported.program import INPUTS, feeds
 from stages.lib.inference import batches
 from stages.lib.parity import rounded_up
 from stages.lib.tensors import Split
@@ -41,7 +42,7 @@ def int8(original: Path, target: Path, training: np.ndarray) -> None:
     """Static quantisation: the range of every activation is measured on training cases."""
     from onnxruntime import quantization
 
-    reader = _Reader(training)
+    reader = _Reader(training, read_metadata(original))
     kinds = quantization.QuantType
     root = logging.getLogger()
     level = root.level
@@ -70,13 +71,14 @@ VARIANTS: dict[str, Callable[[Path, Path, np.ndarray], None]] = {"half": half, "
 class _Reader:
     """Training cases, spread over the split, a batch at a time, as ONNX Runtime's calibration asks for them."""
 
-    def __init__(self, training: np.ndarray) -> None:
+    def __init__(self, training: np.ndarray, about: Mapping[str, Any]) -> None:
         chosen = np.unique(np.linspace(0, len(training) - 1, CALIBRATED_ON).astype(int))
         self._batches: Iterator[np.ndarray] = batches(training[chosen], 32, "calibrate int8")
+        self._about = about
 
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self._batches, None)
-        return None if batch is None else {INPUT: batch}
+        return None if batch is None else dict(zip(INPUTS, feeds(self._about, batch), strict=False))
 
 
 def _outside(model: onnx.ModelProto) -> list[str]:

@@ -11,9 +11,9 @@ import torch
 
 from stages.lib.errors import UserError
 from stages.lib.exported.archive import METADATA
-from stages.lib.exported.program import Program, Runner
+from stages.lib.exported.program import INPUTS, Program, Runner, feeds
 
-INPUT, OUTPUTS = "input", ("probabilities", "unlike")
+OUTPUTS = ("probabilities", "unlike")
 
 
 def write(path: Path, program: Program) -> None:
@@ -21,7 +21,7 @@ def write(path: Path, program: Program) -> None:
         warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))  # of onnxscript, about itself
         made = torch.onnx.export(
             program.exported,
-            input_names=[INPUT],
+            input_names=program.inputs,
             output_names=list(OUTPUTS[: program.outputs]),
             opset_version=program.opset,
             external_data=False,
@@ -56,8 +56,10 @@ def load(path: Path) -> Runner:
     except Exception as error:  # a class of its own for every kind of bad file
         raise UserError(f"{path} is no ONNX file that ONNX Runtime reads: {error}") from None
 
-    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(session.run(None, {INPUT: x}))
+    about = read_metadata(path)
+
+    def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
+        return tuple(session.run(None, dict(zip(INPUTS, feeds(about, x, spacing_mm), strict=False))))
 
     return run
 

@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ import torch
 from stages.lib.deployed import outputs
 from stages.lib.errors import UserError
 from stages.lib.exported import archive
-from stages.lib.exported.program import Program, Runner
+from stages.lib.exported.program import Program, Runner, feeds
 
 
 def write(path: Path, program: Program) -> None:
@@ -33,9 +34,12 @@ def load(path: Path) -> Runner:
     except Exception as error:
         raise UserError(f"{path} is no .pt2 file that this torch reads: {error}") from None
 
+    about = read_metadata(path)
+
     @torch.inference_mode()
-    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(output.numpy() for output in outputs(module(torch.from_numpy(x))))
+    def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
+        given = [torch.from_numpy(array) for array in feeds(about, x, spacing_mm)]
+        return tuple(output.numpy() for output in outputs(module(*given)))
 
     return run
 

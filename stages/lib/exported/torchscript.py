@@ -4,6 +4,7 @@ import io
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,8 @@ import torch
 from stages.lib.deployed import outputs
 from stages.lib.errors import UserError
 from stages.lib.exported import archive
-from stages.lib.exported.program import Program, Runner
+from stages.lib.exported.program import Program, Runner, feeds
+from stages.lib.native import Native
 
 
 def write(path: Path, program: Program) -> None:
@@ -25,22 +27,26 @@ def write(path: Path, program: Program) -> None:
 
 def _notes(program: Program) -> dict[str, str]:
     """The metadata, and what a C++ program needs of it without a JSON reader."""
+    axes = "CDHW" if len(program.shape) == 4 else "CHW"
     return {
         archive.METADATA: json.dumps(program.metadata),
         "classes.txt": "".join(f"{name}\n" for name in program.metadata["classes"]),
-        "input.txt": " ".join([program.dtype, *map(str, program.shape)]) + "\n",
+        "input.txt": " ".join([program.dtype, axes, *program.inputs[1:]]) + "\n",
     }
 
 
 def _scripted(program: Program) -> torch.jit.ScriptModule:
-    """The module traced, or scripted where tracing would fix a choice that depends on the input."""
+    """The module traced, or scripted where tracing would fix a choice that depends on the input, as geometry's does."""
+    module = program.module
+    if isinstance(module, Native):
+        module = program.with_first(torch.jit.script(module.first))
     with warnings.catch_warnings():
         warnings.simplefilter("error", torch.jit.TracerWarning)
         try:
             with torch.no_grad():
-                return torch.jit.trace(program.module, program.example)
+                return torch.jit.trace(module, program.example)
         except (torch.jit.TracerWarning, SystemError):  # the latter where the warning is raised inside torch
-            return torch.jit.script(program.module)
+            return torch.jit.script(module)
 
 
 read_metadata = archive.read_metadata
@@ -55,8 +61,11 @@ def load(path: Path) -> Runner:
         except RuntimeError as error:
             raise UserError(f"{path} is no TorchScript file that this torch reads: {error}") from None
 
+    about = read_metadata(path)
+
     @torch.inference_mode()
-    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(output.numpy() for output in outputs(module(torch.from_numpy(x))))
+    def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
+        given = [torch.from_numpy(array) for array in feeds(about, x, spacing_mm)]
+        return tuple(output.numpy() for output in outputs(module(*given)))
 
     return run

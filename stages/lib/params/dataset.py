@@ -11,7 +11,8 @@ class DatasetParams:
     """grey_mean: the channels' plain mean; grey_luminance: 0.2126 R + 0.7152 G + 0.0722 B; rgb: grey three times."""
 
     resize: Count | None = None
-    """Images: pixels of the shorter side before the crop; null: as small as still covers the shape, or not at all."""
+    """Images: pixels of the shorter side before the crop; null: as small as still covers the shape, or not at all. A
+    picture that has the shape already is taken as it is."""
 
     spacing_mm: tuple[Positive, ...] | None = None
     """Resample to this spacing, along D, H, W (or H, W). Volumes: null is the training split's median spacing."""

@@ -15,6 +15,10 @@ class ExportParams:
     opset: Annotated[int, Field(ge=18)] = 20
     """ONNX's version of its operators: take the newest that every runtime of yours reads."""
 
+    size: Literal["fitted", "any"] = "fitted"
+    """fitted: the files bring a picture of any size (a volume of any size and spacing) to the dataset's shape; any: the
+    network runs on the size that it is given, which it must be able to: `compact` is, and most of torchvision's."""
+
     unlike: bool = False
     """Give the files a second output: positive where a sample is unlike the training data."""
 
