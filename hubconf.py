@@ -3,8 +3,8 @@
 torch.hub.load("<owner>/<repository>", "compact", channels=3, classes=2, size=(32, 32), widths=[16, 32, 64])
 torch.hub.load("<folder of the repository>", "digits", source="local")  # once models/digits is there
 
-A trained model takes the dataset's own integers and gives probabilities; scaling and softmax are inside. With
-`about=True` comes what its file says of itself: the classes, and what the input has to be.
+A trained model takes pictures as they were read, of any size (volumes with their spacing), and gives probabilities:
+everything else is inside. With `about=True` comes what its file says of itself: the classes, and what the input may be.
 """
 
 import functools

@@ -170,7 +170,7 @@ def test_a_file_that_other_sizes_are_too_much_for_is_refused(done, tmp_path, mon
 
 
 def test_a_fully_convolutional_network_runs_on_the_size_that_it_is_given(tmp_path, images_h5):
-    write_model_pt(tmp_path / "model.pt", images_h5, "compact", {"widths": [4, 8]})
+    write_model_pt(tmp_path / "model.pt", images_h5, "compact", {"widths": [4], "whiten": False})
     run(tmp_path, images_h5, tmp_path / "model.pt", size="any")
     model = Deployed(checkpoint.load(tmp_path / "model.pt")[0], Settings(temperature=2.0, flips="W")).eval()
     for size in ((8, 8), (21, 13), (40, 8)):
@@ -201,8 +201,9 @@ def test_pictures_in_colour_and_in_grey_are_taken_where_the_dataset_recolours_th
         for size in ((1, 8, 8), (3, 8, 8), (1, 9, 31), (3, 5, 4)):
             x = np.random.default_rng(0).integers(0, 65536, (2, *size)).astype(np.uint16)
             assert np.abs(runner(x)[0] - module(torch.from_numpy(x)).detach().numpy()).max() < 1e-6
-        with pytest.raises(Exception, match=r"(?i)ind|range|shape"):
-            runner(np.zeros((1, 2, 8, 8), np.uint16)) if colour != "grey_mean" else runner(np.zeros((1, 8), np.uint16))
+        if colour != "grey_mean":  # two channels have no red, green and blue
+            with pytest.raises(Exception, match=r"(?i)indices|index|interpreter"):
+                runner(np.zeros((1, 2, 8, 8), np.uint16))
 
 
 def test_the_card_has_front_matter_that_model_hubs_read(done):

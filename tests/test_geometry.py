@@ -48,8 +48,9 @@ def test_without_a_size_an_image_is_scaled_to_just_cover_the_shape(size, wanted)
 @pytest.mark.parametrize("size, target", [(7, 5), (5, 7), (40, 3), (3, 40), (6, 6), (1, 4)])
 def test_the_weights_are_those_of_torchs_antialiased_filter(size, target):
     found = weights(size, torch.tensor([float(target)]), target)
-    picture = torch.eye(size).reshape(1, size, size, 1)  # each pixel alone in a picture of its own
-    wanted = interpolate(picture, [target, 1], mode="bilinear", antialias=True)[0, :, :, 0].T
+    # Each pixel alone in a channel of its own; two columns, since torch takes a picture of one for channels-last.
+    picture = torch.eye(size).reshape(1, size, size, 1).repeat(1, 1, 1, 2)
+    wanted = interpolate(picture, [target, 2], mode="bilinear", antialias=True)[0, :, :, 0].T
     assert_close((found / found.sum(1, keepdim=True)).float(), wanted, atol=1e-6, rtol=0)
 
 

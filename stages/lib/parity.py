@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def check(
     for batch in batches(x, batch_size, f"check {name}"):
         wanted = [output[start : start + len(batch)] for output in expected]
         cases = [f"test case {start + i}" for i in range(len(batch))]
-        largest = max(largest, _difference(runner(batch), wanted, cases, name))
+        largest = max(largest, _difference(_answer(runner, name, cases[0], batch), wanted, cases, name))
         start += len(batch)
     return _within(largest, tolerance, name)
 
@@ -48,14 +48,18 @@ def check_native(runner: Runner, questions: Iterable[Question], tolerance: float
     """As `check`, on cases of their own size and spacing, one by one."""
     largest = 0.0
     for asked in questions:
-        try:
-            got = runner(asked.x, asked.spacing_mm)
-        except Exception as error:  # a class of its own in every runtime
-            reason = str(error).strip().partition("\n")[0]
-            shape = " x ".join(map(str, asked.x.shape[1:]))
-            raise UserError(f"{name} can't take {asked.name}, {shape}: {reason}: nothing was exported") from None
+        got = _answer(runner, name, asked.name, asked.x, asked.spacing_mm)
         largest = max(largest, _difference(got, asked.wanted, [asked.name], name))
     return _within(largest, tolerance, name)
+
+
+def _answer(runner: Runner, name: str, case: str, x: np.ndarray, *spacing_mm: Any) -> Sequence[np.ndarray]:
+    try:
+        return runner(x, *spacing_mm)
+    except Exception as error:  # a class of its own in every runtime
+        reason = str(error).strip().partition("\n")[0]
+        shape = " x ".join(map(str, x.shape[1:]))
+        raise UserError(f"{name} can't run on {case}, {shape}: {reason}: nothing was exported") from None
 
 
 def _difference(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], cases: Sequence[str], name: str) -> float:
