@@ -124,6 +124,8 @@ class Geometry(nn.Module):
 
     def adapted(self, x: Tensor) -> Tensor:
         """As it is, but as numbers that the dataset's dtype holds; float32."""
+        if x.dtype == self.dtype:
+            return x.float()
         x = self.rounded(x)
         return x.float() if self.whole else x.to(self.dtype).float()
 
