@@ -10,6 +10,8 @@ import xxhash
 from stages.lib.facts import DIGEST
 from stages.lib.readers.contract import Case, Inspected
 
+BLOCK = 4096  # cases that are hashed at once
+
 Kind = tuple[str, Case]
 """A reader's name, and a case; or, its own name left out, what all cases of one file that have the same facts share."""
 
@@ -91,11 +93,13 @@ class CaseTable:
             keys.append(repr(facts).encode())
             if case.case:
                 keys[-1] += b"".join(file.digest for file in case.files)
-        files = self.digests.tobytes()
-        size = DIGEST.itemsize
-        which = enumerate(self.which.tolist())
-        hashed = (xxhash.xxh3_128_digest(keys[kind] + files[i * size : (i + 1) * size]) for i, kind in which)
-        return np.frombuffer(b"".join(hashed), DIGEST)
+        files, size = self.digests.tobytes(), DIGEST.itemsize
+        contents = np.empty(len(self), DIGEST)
+        for at in range(0, len(self), BLOCK):
+            which = enumerate(self.which[at : at + BLOCK].tolist(), at)
+            hashed = (xxhash.xxh3_128_digest(keys[kind] + files[i * size : (i + 1) * size]) for i, kind in which)
+            contents[at : at + BLOCK] = np.frombuffer(b"".join(hashed), DIGEST)
+        return contents
 
 
 def tabulate(cases: Sequence[Kind], alike: Sequence[Alike]) -> CaseTable:

@@ -26,17 +26,21 @@ PHASES = (
 
 
 # All that is asked for here: the rest of a header, its sequences above all, is skipped, which takes half the time.
-KEYWORDS = (
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"),
-    *("IssuerOfPatientID", "Modality", "Manufacturer", "BodyPartExamined", "ImageType", "KVP", "Rows", "Columns"),
-    *("SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("NumberOfFrames", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleType", "RescaleSlope"),
-    *("RescaleIntercept", "GantryDetectorTilt", "ModalityLUTSequence", "BurnedInAnnotation"),
-    *("RedPaletteColorLookupTableDescriptor", "DirectoryRecordSequence", "SharedFunctionalGroupsSequence"),
-    *("PerFrameFunctionalGroupsSequence", "PixelSpacing", "ImagerPixelSpacing", "ImagePositionPatient"),
-    *("ImageOrientationPatient", *PHASES),
+ALIKE = (  # in the slices of a series, as a rule
+    *("SpecificCharacterSet", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
+    *("PatientID", "IssuerOfPatientID", "Modality", "Manufacturer", "BodyPartExamined", "ImageType", "KVP", "Rows"),
+    *("Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
+    *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleType", "GantryDetectorTilt"),
+    *("ModalityLUTSequence", "BurnedInAnnotation", "RedPaletteColorLookupTableDescriptor"),
 )
-TAGS = [Tag(keyword) for keyword in KEYWORDS]
+OWN = (
+    *("SOPInstanceUID", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "DirectoryRecordSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PixelSpacing", "ImagerPixelSpacing"),
+    *("ImagePositionPatient", "ImageOrientationPatient", *PHASES),
+)
+TAGS_ALIKE = [Tag(keyword) for keyword in ALIKE]
+TAGS = TAGS_ALIKE + [Tag(keyword) for keyword in OWN]
+FEW = 1000  # headers
 
 
 class Header(NamedTuple):
@@ -132,7 +136,7 @@ def _read_header(content: bytes, dataset: Dataset, end: int, options: Options) -
     little = syntax.is_little_endian
     if end >= 0:
         _check_has_pixels(content, end, little)
-    header = _header(dataset, syntax, little, options)
+    header = _header_alike(dataset, syntax, little, options)
     start, length = _pixel_element(content, end, syntax, little, header.bits_allocated)
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames < 1:
@@ -225,6 +229,25 @@ def _check_length(header: Header, frames: int, start: int, length: int, size: in
         raise Rejected("truncated", f"{size - start} bytes of pixels, expected {needed}")
     if length < needed:
         raise Rejected("truncated", f"PixelData holds {length} bytes, expected {needed}")
+
+
+_headers: dict[tuple[Any, ...], Header] = {}  # made a moment ago, by what they were made of
+
+
+def _header_alike(d: Dataset, syntax: UID, little: bool, options: Options) -> Header:
+    """As `_header`, which is asked once for slices that say the same: converting values takes most of the time."""
+    items = [d.get_item(tag) for tag in TAGS_ALIKE if tag in d]
+    of_a_series = "SeriesInstanceUID" in d  # else it is called by what is the file's own
+    if not of_a_series or any(item.VR == "SQ" for item in items):
+        return _header(d, syntax, little, options)
+    values = tuple((item.tag, item.VR, item.value if item.is_raw else str(item.value)) for item in items)
+    key = (options.key, syntax, little, values)
+    if (header := _headers.get(key)) is None:
+        header = _header(d, syntax, little, options)
+        if len(_headers) >= FEW:
+            _headers.clear()
+        _headers[key] = header
+    return header
 
 
 def _header(d: Dataset, syntax: UID, little: bool, options: Options) -> Header:
