@@ -235,7 +235,10 @@ def _crashed(job: Job) -> Done:
 
 
 def _do(work: Work, job: Job) -> Done:
-    return workers.quietly(lambda: _fill_run(work, job) if job.stop else _make_small(work, job))
+    try:
+        return workers.quietly(lambda: _fill_run(work, job) if job.stop else _make_small(work, job))
+    finally:
+        _mapped.cache_clear()  # whoever changes the file between two jobs is noticed
 
 
 def _make_small(work: Work, job: Job) -> Done:
@@ -322,10 +325,16 @@ def _copy(stored: Stored, file: int, job: Job, block: int) -> list[bytes]:
 def _read(path: str, offset: int, size: int) -> np.ndarray | None:
     """Bytes of a file; None where it has none there."""
     try:
-        content = np.fromfile(path, np.uint8, size, offset=offset)
-    except FileNotFoundError:
+        content = _mapped(path)[offset : offset + size]
+    except (FileNotFoundError, ValueError):  # the latter if it is empty
         return None
     return content if len(content) == size else None
+
+
+@lru_cache(maxsize=1)
+def _mapped(path: str) -> np.ndarray:
+    """A file's bytes; the cases of a piece are asked for one after the other, and to open it takes longer."""
+    return np.memmap(path, np.uint8, "r").view(np.ndarray)
 
 
 def _decode(work: Work, reader: str, case: Case, start: int, stop: int) -> Iterator[np.ndarray]:
