@@ -2,9 +2,12 @@
 
 import zipfile
 
+import highdicom
 import imageio.v3 as imageio
 import numpy as np
+import pydicom
 import pytest
+import SimpleITK
 
 from stages.lib.errors import UserError
 from tests.raw_data import SHARED, ingest, scan, write_pictures, write_series
@@ -58,7 +61,7 @@ def test_more_rejects_than_allowed_fail_with_a_summary_and_the_list(tmp_path):
     assert not (tmp_path / "out" / "cases").exists()
 
 
-def test_the_real_chest_ct_has_its_known_shape_spacing_and_values(tmp_path):
+def test_the_real_chest_ct_is_as_it_is_known_and_as_highdicom_and_simpleitk_read_it(tmp_path):
     archive = SHARED / "ct-chest-dicom.zip"
     if not archive.exists():
         pytest.skip("the chest CT is not in ../shared/data")
@@ -71,3 +74,15 @@ def test_the_real_chest_ct_has_its_known_shape_spacing_and_values(tmp_path):
     assert done.spacings_mm[0] == pytest.approx([3.0, 0.564453, 0.564453], abs=1e-6)
     assert (pixels.min(), pixels.max()) == (-1024, 3071)
     assert pixels.mean() == pytest.approx(-354.724, abs=5e-4)
+    paths = sorted((tmp_path / "raw").rglob("*.dcm"))
+    volume = highdicom.get_volume_from_series([pydicom.dcmread(path) for path in paths])
+    assert np.array_equal(along_the_normal(volume.array, volume.get_affine("LPS")[2, 0]), pixels[0])
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(paths[0].parent)))
+    image = reader.Execute()
+    assert np.array_equal(along_the_normal(SimpleITK.GetArrayFromImage(image), image.GetDirection()[8]), pixels[0])
+
+
+def along_the_normal(slices: np.ndarray, step: float) -> np.ndarray:
+    """Axial slices from the feet up, whatever way they were stacked."""
+    return slices if step > 0 else slices[::-1]

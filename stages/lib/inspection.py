@@ -99,8 +99,10 @@ def _read_all(descriptor: int) -> bytes:
     content = os.read(descriptor, SMALL)
     if len(content) < SMALL:
         return content
-    pieces = [content]
+    os.lseek(descriptor, 0, os.SEEK_SET)  # all at once, as joining the rest to it would take as long again
     size = os.fstat(descriptor).st_size
-    while more := os.read(descriptor, max(size - SMALL, SMALL)):  # one read gives 2 GiB at most
+    pieces = []
+    while more := os.read(descriptor, max(size, SMALL)):  # one read gives 2 GiB at most
         pieces.append(more)
-    return b"".join(pieces)
+        size -= len(more)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)

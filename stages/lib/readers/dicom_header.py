@@ -341,9 +341,9 @@ def _slices(d: Dataset, frames: int) -> tuple[Slice, ...]:
 def _slice(sources: list[Dataset], whole: Dataset) -> Slice:
     def numbers(keyword: str, count: int) -> tuple[float, ...] | None:
         for source in sources:
-            values = _values(source.get(keyword))
+            values = _numbers(source, keyword)
             if len(values) == count:
-                return tuple(float(value) for value in values)
+                return values
         return None
 
     try:
@@ -361,6 +361,17 @@ def _slice(sources: list[Dataset], whole: Dataset) -> Slice:
         )
     except Exception as error:
         raise Rejected("malformed", f"{type(error).__name__}: {error}") from None
+
+
+def _numbers(d: Dataset, keyword: str) -> tuple[float, ...]:
+    """An element's values, () where it is missing or empty; of decimal strings from their bytes, which is quicker."""
+    tag = Tag(keyword)
+    if tag not in d:
+        return ()
+    element = d.get_item(tag)
+    if element.is_raw and element.VR == "DS" and element.value:
+        return tuple(float(part) for part in element.value.rstrip(b"\0 ").split(b"\\"))
+    return tuple(float(value) for value in _values(d.get(keyword)))
 
 
 def _flat(group: Dataset) -> Dataset:
