@@ -37,7 +37,6 @@ def main(raw: Path, cases: Path, cases_csv: Path, ingest_json: Path, params: Ing
         del facts  # they are in the cases now, and would take as much memory again
         labelled = planning.label_cases(planned.cases, labels)  # before the long work
         filled = fill(raw, planned.cases, raw_bytes, store, options, crew)
-        crew.let_go()
 
         refused = sorted(planned.refused + filled.refused)
         write_rejected(rejected_csv, refused, found.litter)

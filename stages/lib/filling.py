@@ -374,6 +374,8 @@ def _reason(error: Exception, target: str) -> tuple[str, str]:
         return error.reason, error.detail
     if isinstance(error, MemoryError):
         return "too_large", "it takes more memory than there is"
+    if isinstance(error, OSError) and error.errno:  # without a number it is a decoder's
+        return "io_error", f"{type(error).__name__}: {error}"
     if isinstance(error, (UserError, ImportError, SyntaxError)):  # of the disk, or of the program
         raise error
     return "unreadable", f"{type(error).__name__}: {error}"  # a file may be damaged in any way

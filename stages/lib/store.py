@@ -30,6 +30,7 @@ from stages.lib.facts import DIGEST, Facts
 from stages.lib.raw_files import STAMP
 
 CHUNK = 4096  # files a line
+PASSING = ("crashed", "changed", "too_large", "io_error")  # reasons that the next ingest may not find again
 
 
 class Stored(NamedTuple):
@@ -107,9 +108,10 @@ class Store:
     # Pixels
 
     def refuse(self, content: bytes, reason: str, detail: str) -> None:
-        """Notes that a case of this content can't be decoded."""
+        """Notes that a case of this content can't be decoded: for good, unless it may be the machine's fault."""
         self.refusals[content] = (reason, detail)
-        journal.append(self.folder / "refused.jsonl", [content.hex(), reason, detail])
+        if reason not in PASSING:
+            journal.append(self.folder / "refused.jsonl", [content.hex(), reason, detail])
 
     def piece(self, key: str) -> Path:
         return self.pieces / f"{key}.h5"

@@ -91,11 +91,6 @@ class Workers:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._stop()
 
-    def let_go(self) -> None:
-        """Lets the workers come to their end, without waiting, when there is no more work for them."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
-
     def _stop(self) -> None:
         if self._executor is not None:
             self._executor.shutdown(cancel_futures=True)
