@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.lib import cases, filling, workers
+from stages.lib import cases, filling, inspection, raw_files, workers
 from stages.lib.errors import UserError
 from stages.lib.readers import pillow
 from stages.lib.store import alone
@@ -65,6 +65,22 @@ def test_only_new_changed_and_renamed_files_are_worked_on_and_the_bytes_are_thos
     again = ingest(raw, tmp_path / "out")
     assert decoded == ["cat/new.png"]
     assert again.bytes() == full(raw, tmp_path / "full").bytes()
+
+
+def test_a_file_that_changes_while_it_is_read_does_not_look_unchanged_afterwards(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"before")
+    read = inspection._read_all
+
+    def read_and_change(descriptor):
+        content = read(descriptor)
+        path.write_bytes(b"afterwards")
+        return content
+
+    monkeypatch.setattr(inspection, "_read_all", read_and_change)
+    content, stamp = inspection.read_stamped(str(path))
+    assert content == b"before"
+    assert stamp != raw_files.stamp(os.stat(path))
 
 
 def test_params_that_matter_and_those_that_do_not(tmp_path, decoded):

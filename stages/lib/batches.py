@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stages.lib.distributed import World
+from stages.lib.parts import whole
 from stages.lib.tensors import Split
 
 
@@ -45,7 +46,7 @@ def pieces(samples: int, parts: int, world: World) -> list[Piece]:
     Whole parts, where they can be dealt out evenly; else its share of every part.
     """
     cut = [share(np.arange(samples), part, parts) for part in range(parts)]
-    if parts % world.size == 0:
+    if whole(parts, world):
         mine = share(np.arange(parts), world.rank, world.size)
         return [Piece(int(part), cut[part], 0, len(cut[part])) for part in mine]
     return [

@@ -36,7 +36,6 @@ class Facts:
             self.stamps[i] = stamp
             self.digests[i] = np.void(digest)
         if not reader:
-            self.kinds[i] = -1
             self.reasons[i] = (*common, *own)
             return
         self.kinds[i] = self._kind((reader, common))

@@ -114,11 +114,12 @@ def _cut(cases: CaseTable, contents: np.ndarray, raw_bytes: int) -> list[Piece]:
     bits = piece_bits(raw_bytes, len(cases))
     numbers = cases.ids >> np.uint64(64 - bits) if bits else np.zeros(len(cases), np.uint64)
     edges = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(cases)]
+    units = cases.units()  # once, as it looks at all kinds
     pieces = []
     for start, stop in zip(edges, edges[1:], strict=False):
         index, _ = _index(cases.select(np.arange(start, stop)))
         name = piece_name(int(numbers[start]), bits)
-        pieces.append(Piece(name, _key(index, contents[start:stop], cases.units()), start, stop))
+        pieces.append(Piece(name, _key(index, contents[start:stop], units), start, stop))
     return pieces
 
 

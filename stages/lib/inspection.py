@@ -78,10 +78,11 @@ def inspect_file(path: str, options: Options) -> Fact:
 
 
 def read_stamped(path: str) -> tuple[bytes, tuple[int, ...]]:
-    """A file's bytes and its stamp."""
+    """A file's bytes and its stamp, which is that of before: a change meanwhile must show."""
     descriptor = os.open(path, OPEN_TO_READ)
     try:
-        return _read_all(descriptor), stamp(os.fstat(descriptor))
+        status = stamp(os.fstat(descriptor))
+        return _read_all(descriptor), status
     finally:
         os.close(descriptor)
 
