@@ -1,6 +1,8 @@
 """Work in several processes, and what happens when one of them comes to its end."""
 
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from stages.lib.workers import Workers, singles
@@ -44,3 +46,18 @@ def test_another_executor_takes_the_local_ones_place():
     with Workers(3, make) as crew:
         assert results(crew, doubled) == {i: 2 * i for i in range(40)}
     assert made == [3]
+
+
+def test_workers_that_cannot_start_are_one_error_and_not_a_crash_of_every_file(tmp_path):
+    script = tmp_path / "script.py"  # without the guard that multiprocessing asks for
+    script.write_text(
+        "import torch\n"  # whose threads forbid a fork
+        "from stages.lib.workers import Workers, singles\n"
+        "with Workers(2) as crew:\n"
+        "    list(crew.run(len, [['a'], ['b']], singles, len))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+    assert done.returncode != 0
+    assert "__name__ == '__main__'" in done.stderr
+    assert "no worker process can start" in done.stderr

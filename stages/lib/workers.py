@@ -15,6 +15,8 @@ from multiprocessing.connection import wait as wait_for_end
 from types import TracebackType
 from typing import Any, TypeVar
 
+from stages.lib.errors import UserError
+
 Item = TypeVar("Item")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -119,6 +121,7 @@ class Workers:
             if not lost:
                 return
             self._stop()
+            _check_start()
             for job in lost:
                 yield from _alone(function, job, split, on_crash)
 
@@ -145,6 +148,22 @@ class Workers:
                     lost.append(job)
                     continue
                 yield job, result
+
+
+def _check_start() -> None:
+    """After a crash, that it is not the workers' own.
+
+    Raises:
+        UserError: None comes to work at all, so every job would seem to crash.
+    """
+    try:
+        with _pool(1) as pool:
+            pool.submit(os.getpid).result()
+    except BrokenProcessPool:
+        raise UserError(
+            "no worker process can start (what it said is above): in a script of your own call the stage under "
+            "`if __name__ == '__main__':`, or set ingest.workers to 1"
+        ) from None
 
 
 def _alone(

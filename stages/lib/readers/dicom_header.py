@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from stages.lib.readers import dicom_walk
 from stages.lib.readers.contract import Ignored, Options, Rejected
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # it warns with the values, which may be names
@@ -40,6 +41,7 @@ OWN = (
 )
 TAGS_ALIKE = [Tag(keyword) for keyword in ALIKE]
 TAGS = TAGS_ALIKE + [Tag(keyword) for keyword in OWN]
+WANTED = frozenset(map(int, TAGS))
 FEW = 1000  # headers
 
 
@@ -157,6 +159,8 @@ def parse(content: bytes, pixels: bool = False) -> tuple[Dataset, int]:
     if content[:4] == b"DICM":  # the preamble alone is missing
         stream = io.BytesIO(bytes(128) + content)
     try:
+        if not pixels and (walked := dicom_walk.read(content, WANTED)) is not None:
+            return walked
         dataset = pydicom.dcmread(
             stream, stop_before_pixels=not pixels, force=True, specific_tags=None if pixels else TAGS
         )

@@ -1,0 +1,96 @@
+"""The quick walk over a header says what pydicom says, or leaves the word to it."""
+
+import io
+import random
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_files
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from stages.lib.readers import dicom_header, dicom_walk
+from tests.raw_data import make_slice, scan
+
+MUTATED = 3000
+CHARACTER_SET = 0x00080005
+
+
+def by_pydicom(content: bytes) -> tuple[Dataset, int]:
+    stream = io.BytesIO(content)
+    tags = dicom_header.TAGS
+    return pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags), stream.tell()
+
+
+def told(dataset: Dataset, end: int) -> list[object]:
+    encoding = (dataset.original_encoding, dataset.original_character_set, dataset.file_meta.get("TransferSyntaxUID"))
+    items = [dataset.get_item(tag) for tag in dicom_header.TAGS if tag in dataset and tag != CHARACTER_SET]
+    return [end, encoding, dataset.get("SpecificCharacterSet"), [(item.tag, item.VR, item.value) for item in items]]
+
+
+def written(dataset: Dataset) -> bytes:
+    stream = io.BytesIO()
+    dataset.save_as(stream, enforce_file_format=True)
+    return stream.getvalue()
+
+
+def nested() -> bytes:
+    """A header with sequences of undefined length in one another, and a private one."""
+    inner = Dataset()
+    inner.CodeValue = "1"
+    inner.is_undefined_length_sequence_item = True
+    outer = Dataset()
+    outer.PurposeOfReferenceCodeSequence = Sequence([inner, Dataset()])
+    outer["PurposeOfReferenceCodeSequence"].is_undefined_length = True
+    outer.is_undefined_length_sequence_item = True
+    whole = make_slice(0, scan()[0])
+    whole.SourceImageSequence = Sequence([outer, outer])
+    whole["SourceImageSequence"].is_undefined_length = True
+    block = whole.private_block(0x0009, "TEST", create=True)
+    block.add_new(1, "SQ", Sequence([inner]))
+    whole[block.get_tag(1)].is_undefined_length = True
+    return written(whole)
+
+
+@pytest.fixture(scope="module")
+def contents() -> list[bytes]:
+    paths = sorted(path for path in map(Path, get_testdata_files()) if path.is_file())
+    return [*(path.read_bytes() for path in paths), nested()]
+
+
+def test_the_walk_tells_what_pydicom_tells_of_its_own_files_or_leaves_them_to_it(contents):
+    walked = 0
+    for content in contents:
+        if found := dicom_walk.read(content, dicom_header.WANTED):
+            assert told(*found) == told(*by_pydicom(content))
+            walked += 1
+    assert walked > len(contents) / 2
+
+
+def test_nested_sequences_of_undefined_length_are_stepped_over():
+    assert dicom_walk.read(nested(), dicom_header.WANTED)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_walk_tells_what_pydicom_tells_of_mutated_headers_or_leaves_them_to_it(contents):
+    rng = random.Random(0)
+    found = [(content, dicom_walk.read(content, dicom_header.WANTED)) for content in contents]
+    headers = [content[: walked[1] + 100] for content, walked in found if walked]
+    walked = 0
+    for _ in range(MUTATED):
+        mutated = bytearray(rng.choice(headers))
+        for _ in range(rng.randint(1, 2)):
+            at = rng.randrange(100, len(mutated))
+            if rng.random() < 0.8:
+                mutated[at] = rng.randrange(256)
+            else:
+                mutated[at : at + rng.randint(0, 8)] = rng.randbytes(rng.randint(0, 8))
+        try:
+            expected = told(*by_pydicom(bytes(mutated)))
+        except Exception:
+            continue  # damaged, perhaps in a sequence that nobody asked for
+        if walk := dicom_walk.read(bytes(mutated), dicom_header.WANTED):
+            assert told(*walk) == expected
+            walked += 1
+    assert walked > MUTATED / 4
