@@ -1,6 +1,7 @@
 """Real processes of this machine, over gloo; slow to start, so each test asks several things of its runs."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -17,6 +18,8 @@ from tests.test_train import LEARNS, train_on
 NETWORK = {"name": "convolutional", "arguments": {"norm": "BatchNorm", "dropout": 0.3}}
 ONE = LEARNS | {"epochs": 6, "network": NETWORK, "batch_size": 7, "augment": {"shift": [1], "mixup": 0.2}, "threads": 2}
 TWO = ONE | {"processes": 2}
+
+PARTS = ONE | {"accumulate": 2, "threads": 1}
 
 RUN = """
 import sys, torch
@@ -55,6 +58,42 @@ def test_two_processes_that_share_out_whole_parts_give_the_bytes_of_one(dataset,
         train_on(dataset_h5, tmp_path / "two", given | {"channels_last": True, "processes": 2})
     finally:
         torch.set_num_threads(threads)
+    for out in ("model.pt", "history.csv", "train.json"):
+        assert (tmp_path / "one" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
+
+
+NODE = """
+import sys
+from pathlib import Path
+from stages import train
+from stages.lib import params
+from stages.lib.params.train import TrainParams
+from tests.test_distributed import PARTS
+
+outs = [Path(sys.argv[2]) / name for name in ("model.pt", "train.json", "history.csv")]
+train.main(Path(sys.argv[1]), *outs, params.check(TrainParams, PARTS), "tiny")
+"""
+
+
+def test_two_machines_under_torchrun_give_the_bytes_of_one(images_h5, tmp_path):
+    script = tmp_path / "node.py"
+    script.write_text(NODE)
+    environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, script, images_h5, tmp_path / "one"], env=environment, check=True, timeout=120)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-id", "test", "--rdzv-endpoint", f"localhost:{port}"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", *meeting]
+    nodes = [
+        subprocess.Popen([*torchrun, "--node-rank", node, script, images_h5, tmp_path / "two"], env=environment)
+        for node in "01"
+    ]
+    try:
+        assert [node.wait(120) for node in nodes] == [0, 0]
+    finally:
+        for node in nodes:
+            node.kill()
     for out in ("model.pt", "history.csv", "train.json"):
         assert (tmp_path / "one" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
 

@@ -31,6 +31,11 @@ def test_sections_become_frozen_dataclasses_with_defaults(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        (
+            "train: {}",
+            "train: {epochs: 3, progressive: {epochs: 3}}",
+            "progressive.epochs is 3 of 3 epochs: expected some",
+        ),
         ("test: 0.1", "test: much", "datasets.digits.split.test is 'much': expected a valid number"),
         ("test: 0.1", "test: 1.5", "datasets.digits.split.test is 1.5: expected less than 1"),
         ("test: 0.1", "tests: 0.1", "datasets.digits.split.tests is unknown: did you mean test?"),

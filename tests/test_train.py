@@ -10,6 +10,7 @@ from stages import train
 from stages.lib import checkpoint, devices, loop, params, setup, step, tensors
 from stages.lib.distributed import World
 from stages.lib.errors import UserError
+from stages.lib.networks import Compact
 from stages.lib.params.train import TrainParams
 from stages.lib.stopping import Stop
 from tests.conftest import write_dataset_h5
@@ -82,6 +83,40 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(images_h5, tm
         train_on(images_h5, tmp_path / "out", LEARNS | {"lr": 1e30, "epochs": 9, "network": network})
 
 
+PROGRESSIVE = LEARNS | {
+    "network": {"name": "compact", "arguments": {"widths": [8]}},
+    "progressive": {"epochs": 2, "scale": 0.6},
+}
+
+
+@pytest.mark.parametrize(("shape", "small"), [((3, 8, 8), (3, 5, 5)), ((2, 8, 8, 8), (2, 5, 5, 5))])
+def test_the_first_epochs_can_be_trained_and_judged_on_shrunk_samples(tmp_path, monkeypatch, shape, small):
+    write_dataset_h5(tmp_path / "dataset.h5", shape)
+    sizes, forward = [], Compact.forward
+
+    def noted(network, x):
+        if len(x) > 1:  # one alone is to try the network out
+            sizes.append(tuple(x.shape[1:]))
+        return forward(network, x)
+
+    monkeypatch.setattr(Compact, "forward", noted)
+    _, summary, _ = train_on(tmp_path / "dataset.h5", tmp_path / "out", PROGRESSIVE)
+    changes = [size for i, size in enumerate(sizes) if i == 0 or size != sizes[i - 1]]
+    assert changes == [small, shape]
+    assert summary["best_epoch"] == 3  # of whole samples, though an earlier loss may be lower
+
+
+def test_patience_counts_epochs_of_whole_samples(images_h5, tmp_path):
+    given = PROGRESSIVE | {"epochs": 12, "patience": 1, "lr": 1e-9, "progressive": {"epochs": 8}}
+    _, summary, _ = train_on(images_h5, tmp_path / "out", given)
+    assert summary["best_epoch"] > 8
+
+
+def test_a_network_of_one_size_is_refused_for_shrunk_samples(images_h5, tmp_path):
+    with pytest.raises(UserError, match=r"train.progressive: fully_connected can't do with samples of 1x4x4"):
+        train_on(images_h5, tmp_path / "out", LEARNS | {"progressive": {"epochs": 1}})
+
+
 def test_gradients_are_clipped_to_the_norm_asked_for(images_h5, tmp_path):
     _, _, free = train_on(images_h5, tmp_path / "a", LEARNS | {"epochs": 2})
     _, _, clipped = train_on(images_h5, tmp_path / "b", LEARNS | {"epochs": 2, "clip_norm": 1e-6})
@@ -117,7 +152,7 @@ def test_channels_last_holds_for_what_the_network_is_given(tmp_path, shape):
     given = []
     run.model.network.register_forward_pre_hook(lambda network, inputs: given.append(inputs[0]))
     step.train_batch(run, task, np.arange(6), False)
-    loop.evaluate(run.model, task, Stop())
+    loop.evaluate(run.model, task, 1, Stop())
     assert len(given) == 2
     assert all(x.is_contiguous(memory_format=devices.layout(True, x.ndim)) for x in given)
 
@@ -130,6 +165,16 @@ def test_channels_last_holds_for_what_the_network_is_given(tmp_path, shape):
         ({"optimizer": {"arguments": {"momentun": 1}}}, "train.optimizer.arguments.momentun is unknown to SGD"),
         ({"optimizer": {"arguments": {"momentum": -1}}}, "train.optimizer.arguments: SGD refused it"),
         ({"optimizer": {"arguments": {"lr": 1}}}, "train.optimizer.arguments.lr: this one is filled in"),
+        (
+            {"optimizer": {"arguments": {"differentiable": True}}},
+            "train.optimizer.arguments: SGD refused it: .*in-place",
+        ),
+        (
+            {"optimizer": {"name": "Adam", "arguments": {"capturable": True}}},
+            "train.optimizer.arguments: Adam refused it: .*capturable",
+        ),
+        ({"network": {"name": "residual", "arguments": {"n_blocks": -1}}}, "train.network: n_blocks is -1: expected 0"),
+        ({"network": {"arguments": {"depth": -1}}}, "train.network: depth is -1: expected 0 or more"),
         ({"schedule": {"name": "StepLR"}}, "train.schedule.arguments: StepLR refused it: .*step_size"),
         ({"loss": {"class_weights": [1.0]}}, "train.loss.class_weights: 1 weights for 3 classes"),
         ({"normalise": {"mean": [0.5, 0.5], "deviation": [1.0, 1.0]}}, "train.normalise.mean has 2 numbers"),

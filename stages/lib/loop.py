@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stages.lib import batches, devices, gradients, losses, parts
 from stages.lib.batches import Piece
 from stages.lib.classifier import Classifier
+from stages.lib.params.train import TrainParams
 from stages.lib.progress import progress
 from stages.lib.resume import Resume
 from stages.lib.run import Best, Row, Run
@@ -24,10 +25,10 @@ EVALUATION_BATCHES = 4  # times as many samples as in training: nothing is kept 
 
 def fit(run: Run, task: Task, resume: Resume, stop: Stop) -> None:
     """Trains until the last epoch, or until patience ends; `run` then holds the history and the best weights."""
-    while run.epoch <= task.params.epochs and not out_of_patience(run, task.params.patience):
+    while run.epoch <= task.params.epochs and not out_of_patience(run, task.params):
         started = time.perf_counter()
         stopped = train_epoch(run, task, resume, stop)
-        validation = None if stopped else evaluate(run.judged, task, stop)
+        validation = None if stopped else evaluate(run.judged, task, run.epoch, stop)
         if validation is None:
             resume.save(run.state())
             stop.leave()
@@ -66,7 +67,7 @@ def train_epoch(run: Run, task: Task, resume: Resume, stop: Stop) -> bool:
 
 
 @torch.no_grad()
-def evaluate(model: Classifier, task: Task, stop: Stop) -> Row | None:
+def evaluate(model: Classifier, task: Task, epoch: int, stop: Stop) -> Row | None:
     """Loss and accuracy over the validation split, if it has any case; None if it left early, asked to stop."""
     samples = len(task.validation.y)
     if samples == 0:
@@ -81,7 +82,7 @@ def evaluate(model: Classifier, task: Task, stop: Stop) -> Row | None:
                 break
             x, y = batches.gather(task.validation, piece.rows[start : start + size], task.device)
             with devices.autocast(task.device, task.params.precision):
-                logits = model.network(task.laid_out(model.normalise(x)))
+                logits = model.network(task.laid_out(model.normalise(x), epoch))
             sums += torch.stack(weighted_sums(logits.float(), losses.targets(y, len(task.classes)), task))
         return [torch.cat([sums, sums.new_tensor([float(bool(stop))])])]
 
@@ -111,18 +112,19 @@ def finish_epoch(run: Run, task: Task, validation: Row) -> None:
     value = {"best_loss": row["validation_loss"], "best_accuracy": -row["validation_accuracy"], "last": -run.epoch}[
         keep
     ]
-    if value < run.best.value or not run.best.epoch:
+    whole = run.epoch > task.params.progressive.epochs  # a network of shrunk samples is no good for whole ones yet
+    if whole and (value < run.best.value or not run.best.epoch):
         run.best = Best(run.epoch, value, run.weights())
     run.schedule.after_epoch(row["validation_loss"])
     run.epoch, run.batch, run.sums = run.epoch + 1, 0, {}
 
 
-def out_of_patience(run: Run, patience: int | None) -> bool:
-    """True when the validation loss has had no new low for so many epochs."""
-    if patience is None or not run.history:
+def out_of_patience(run: Run, params: TrainParams) -> bool:
+    """True when the validation loss of whole samples has had no new low for so many epochs."""
+    values = [row["validation_loss"] for row in run.history[params.progressive.epochs :]]
+    if params.patience is None or not values:
         return False
-    values = [row["validation_loss"] for row in run.history]
-    return len(values) - 1 - values.index(min(values)) >= patience
+    return len(values) - 1 - values.index(min(values)) >= params.patience
 
 
 def tell(row: Row, task: Task, seconds: float) -> None:

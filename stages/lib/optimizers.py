@@ -20,10 +20,16 @@ def make(params: TrainParams, groups: Iterable[dict[str, object]]) -> torch.opti
     key = "train.optimizer"
     if params.optimizer.name == "LBFGS" and (params.clip_norm is not None or params.precision == "float16"):
         raise UserError(f"{key}.name LBFGS looks several times a step, so it goes with neither clip_norm nor float16")
-    supplied = {"params": list(groups), "lr": params.lr}
-    return named.make(
-        f"{key}.arguments", getattr(torch.optim, params.optimizer.name), params.optimizer.arguments, supplied
-    )
+    kind, arguments = getattr(torch.optim, params.optimizer.name), params.optimizer.arguments
+    optimizer = named.make(f"{key}.arguments", kind, arguments, {"params": list(groups), "lr": params.lr})
+    if params.optimizer.name != "LBFGS":
+        tried = nn.Parameter(torch.zeros(2, 2, device=optimizer.param_groups[0]["params"][0].device))
+        tried.grad = torch.zeros_like(tried)
+        try:  # some arguments are refused by the first step alone
+            kind([tried], lr=params.lr, **arguments).step()
+        except (AssertionError, RuntimeError) as error:
+            raise UserError(f"{key}.arguments: {params.optimizer.name} refused it: {error}") from None
+    return optimizer
 
 
 def groups(network: nn.Module, classes: int, lr: float, body_lr: float) -> list[dict[str, object]]:

@@ -1,5 +1,6 @@
 """From dataset.h5 and params to what the loop needs: the task, and a run at its beginning."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stages.lib import (
     pretrained,
     run,
     shared_layers,
+    step,
     tensors,
 )
 from stages.lib.checkpoint import Recipe
@@ -76,7 +78,10 @@ def begin(task: Task, recipe: Recipe) -> Run:
         model = checkpoint.build(recipe)
     except (ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"train.network: {error}") from None
-    try_out(model, recipe)
+    size = recipe.description["shape"][1:]
+    try_out(model, recipe, size)
+    if params.progressive.epochs:
+        try_out(model, recipe, step.shrunk(size, params.progressive.scale), "train.progressive")
     pretrained.begin_from(params, recipe, model)
     if isinstance(model.network, networks.Compact) and not (params.warm_start or params.pretrained):
         # Its first layer is found from the data, not trained.
@@ -114,16 +119,16 @@ def check_axes(params: TrainParams, dims: int) -> None:
 
 
 @torch.no_grad()
-def try_out(model: Classifier, recipe: Recipe) -> None:
+def try_out(model: Classifier, recipe: Recipe, size: Sequence[int], asked_by: str = "train.network") -> None:
     """Sends a sample through a fresh model.
 
     Raises:
-        UserError: The network can't do with samples of this shape.
+        UserError: The network can't do with samples of this size.
     """
-    shape = recipe.description["shape"]
+    shape = [recipe.description["shape"][0], *size]
     try:
         model.eval()(torch.zeros(1, *shape))
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
-        size = "x".join(map(str, shape))
-        raise UserError(f"train.network: {recipe.network} can't do with samples of {size}: {error}") from None
+        samples = "x".join(map(str, shape))
+        raise UserError(f"{asked_by}: {recipe.network} can't do with samples of {samples}: {error}") from None
     model.train()

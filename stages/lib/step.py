@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from stages.lib import augment, batches, devices, keyed, losses, parts
 from stages.lib.batches import Piece
@@ -33,9 +34,17 @@ class Task:
     world: World
     place: Place  # of this process's samples in the batch
 
-    def laid_out(self, x: Tensor) -> Tensor:
-        """Samples (n, C, ...) as the network's weights lie: a convolution would turn them again and again."""
+    def laid_out(self, x: Tensor, epoch: int) -> Tensor:
+        """Samples (n, C, ...) as the network gets them: shrunk in the first epochs, if so wanted, and in memory as its
+        weights are, for a convolution would turn them again and again."""
+        if epoch <= self.params.progressive.epochs:
+            x = functional.interpolate(x, shrunk(x.shape[2:], self.params.progressive.scale), mode="area")
         return x.contiguous(memory_format=devices.layout(self.params.channels_last, x.ndim))
+
+
+def shrunk(size: Sequence[int], scale: float) -> list[int]:
+    """The shape of a sample in the epochs of `train.progressive`."""
+    return [max(1, round(length * scale)) for length in size]
 
 
 def train_batch(run: Run, task: Task, rows: np.ndarray, stopping: bool) -> Row:
@@ -174,7 +183,7 @@ def samples(run: Run, task: Task, drawn: Drawn, mine: np.ndarray) -> Tensor:
         others = changed(partners, keys_of(run, task, partners))
         own = torch.from_numpy(drawn.own[mine]).to(task.device)
         x = others.lerp(x, own.view(-1, *[1] * (x.ndim - 1)))
-    return task.laid_out(x)
+    return task.laid_out(x, run.epoch)
 
 
 def weighted_sums(logits: Tensor, shares: Tensor, task: Task) -> tuple[Tensor, Tensor]:

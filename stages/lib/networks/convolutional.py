@@ -29,6 +29,7 @@ class Convolutional(nn.Module):
     ) -> None:
         """Args: width: Channels after the first convolution, half as many after the others; hidden: Linear units."""
         super().__init__()
+        layers.check_number("depth", depth)
         dims, inputs = len(size), channels
         body: list[nn.Module] = []
         for i in range(depth):

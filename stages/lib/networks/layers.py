@@ -11,6 +11,16 @@ GLOBAL_POOL: dict[int, type[nn.Module]] = {2: nn.AdaptiveAvgPool2d, 3: nn.Adapti
 RISING = ("ELU", "Hardtanh", "LeakyReLU", "ReLU", "ReLU6", "SELU", "Sigmoid", "Softplus", "Softsign", "Tanh")
 
 
+def check_number(name: str, number: int) -> None:
+    """Of layers or blocks, of which a negative one would count as none.
+
+    Raises:
+        ValueError: It is below 0.
+    """
+    if number < 0:
+        raise ValueError(f"{name} is {number}: expected 0 or more")
+
+
 def convolution(dims: int, inputs: int, outputs: int, kernel: int = 3, bias: bool = True) -> nn.Conv2d | nn.Conv3d:
     """A convolution that keeps the size (for an odd kernel)."""
     return CONVOLUTION[dims](inputs, outputs, kernel, padding=kernel // 2, bias=bias)

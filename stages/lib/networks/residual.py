@@ -40,6 +40,7 @@ class Residual(nn.Module):
     ) -> None:
         """Args: width: Channels of every block; hidden: Units of the linear layer; dropout: Before the last layer."""
         super().__init__()
+        layers.check_number("n_blocks", n_blocks)
         dims = len(size)
         first_pool, size = layers.halving(size)
         last_pool, size = layers.halving(size)

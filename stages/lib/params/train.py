@@ -154,6 +154,17 @@ class AugmentParams:
 
 
 @section
+class ProgressiveParams:
+    """`train.progressive`: the first epochs on shrunk samples, which take less time; for networks of any size."""
+
+    epochs: Annotated[int, Field(ge=0)] = 0
+    """The first so many, in which the validation split is shrunk as well; the kept weights are of a later one."""
+
+    scale: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """The share of each side's length that is left, by averaging: 0.5 makes 16x16 of 32x32."""
+
+
+@section
 class TrainParams:
     """`datasets.<name>.train`."""
 
@@ -163,6 +174,7 @@ class TrainParams:
     optimizer: OptimizerParams = field(default_factory=OptimizerParams)
     schedule: ScheduleParams = field(default_factory=ScheduleParams)
     augment: AugmentParams = field(default_factory=AugmentParams)
+    progressive: ProgressiveParams = field(default_factory=ProgressiveParams)
 
     pretrained: str | None = None
     """Weights to begin from: a file with a state dict, or, for torchvision's networks, the name of published ones such
@@ -233,6 +245,11 @@ class TrainParams:
     def __post_init__(self) -> None:
         if self.pretrained is not None and self.warm_start is not None:
             raise ValueError("pretrained and warm_start are two places to begin from: give one")
+        if self.progressive.epochs >= self.epochs:
+            raise ValueError(
+                f"progressive.epochs is {self.progressive.epochs} of {self.epochs} epochs: expected some left for "
+                "whole samples"
+            )
         if self.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate is {self.accumulate}: expected no more parts than batch_size, {self.batch_size}"
