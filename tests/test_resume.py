@@ -1,4 +1,5 @@
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -62,6 +63,59 @@ def test_a_run_killed_terminated_and_interrupted_ends_with_the_bytes_of_one_that
     for out in ("model.pt", "history.csv", "train.json"):
         assert (tmp_path / "broken" / out).read_bytes() == (tmp_path / "whole" / out).read_bytes()
     assert not (tmp_path / "broken" / ".resume").exists()
+
+
+KILLED = """
+import os, random, signal, sys, threading
+from pathlib import Path
+from stages.lib import loop
+from tests.test_resume import LONG
+from tests.test_train import train_on
+
+original, begun = loop.train_batch, False
+
+def train_batch(*arguments):
+    global begun
+    if not begun and float(sys.argv[3]):
+        threading.Timer(float(sys.argv[3]), os.kill, (os.getpid(), signal.SIGKILL)).start()
+    begun = True
+    return original(*arguments)
+
+loop.train_batch = train_batch
+train_on(Path(sys.argv[1]), Path(sys.argv[2]), LONG)
+"""
+LONG = GIVEN | {"epochs": 40}  # about a second
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_one_that_was_not(images_h5, tmp_path):
+    """Saving included: with a checkpoint after every batch, most of the time goes into that."""
+    wanted = int(os.environ.get("KILLS", "1"))  # 20 and more by hand
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    rng = random.Random(0)
+
+    def run(folder, seconds):
+        command = [sys.executable, str(script), str(images_h5), str(folder), str(seconds)]
+        return subprocess.run(command, env=os.environ | {"PYTHONPATH": os.getcwd()}, timeout=60).returncode
+
+    assert run(tmp_path / "whole", 0) == 0
+    kills = within = 0
+    folder = tmp_path / "broken"
+    while True:
+        ended = run(folder, rng.uniform(0.001, 0.4) if kills < wanted else 0)
+        if ended == -signal.SIGKILL:
+            kills += 1
+            state = folder / ".resume" / "state.pt"
+            within += state.exists() and torch.load(state, weights_only=True)["state"]["batch"] > 0
+            continue
+        assert ended == 0
+        for out in ("model.pt", "history.csv", "train.json"):
+            assert (folder / out).read_bytes() == (tmp_path / "whole" / out).read_bytes()
+        if kills >= wanted:
+            break
+        folder = tmp_path / f"broken after {kills}"
+    print(f"{kills} kills, {within} of them within an epoch")
+    assert within
 
 
 def test_a_state_of_other_params_or_data_is_not_gone_on_with(images_h5, tmp_path):
