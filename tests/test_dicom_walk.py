@@ -9,12 +9,14 @@ import pytest
 from pydicom.data import get_testdata_files
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from stages.lib.readers import dicom_header, dicom_walk
 from tests.raw_data import make_slice, scan
 
 MUTATED = 3000
 CHARACTER_SET = 0x00080005
+SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
 def by_pydicom(content: bytes) -> tuple[Dataset, int]:
@@ -35,7 +37,7 @@ def written(dataset: Dataset) -> bytes:
     return stream.getvalue()
 
 
-def nested() -> bytes:
+def nested(syntax: UID) -> bytes:
     """A header with sequences of undefined length in one another, and a private one."""
     inner = Dataset()
     inner.CodeValue = "1"
@@ -45,6 +47,7 @@ def nested() -> bytes:
     outer["PurposeOfReferenceCodeSequence"].is_undefined_length = True
     outer.is_undefined_length_sequence_item = True
     whole = make_slice(0, scan()[0])
+    whole.file_meta.TransferSyntaxUID = syntax
     whole.SourceImageSequence = Sequence([outer, outer])
     whole["SourceImageSequence"].is_undefined_length = True
     block = whole.private_block(0x0009, "TEST", create=True)
@@ -56,7 +59,7 @@ def nested() -> bytes:
 @pytest.fixture(scope="module")
 def contents() -> list[bytes]:
     paths = sorted(path for path in map(Path, get_testdata_files()) if path.is_file())
-    return [*(path.read_bytes() for path in paths), nested()]
+    return [*(path.read_bytes() for path in paths), *(nested(syntax) for syntax in SYNTAXES)]
 
 
 def test_the_walk_tells_what_pydicom_tells_of_its_own_files_or_leaves_them_to_it(contents):
@@ -68,8 +71,11 @@ def test_the_walk_tells_what_pydicom_tells_of_its_own_files_or_leaves_them_to_it
     assert walked > len(contents) / 2
 
 
-def test_nested_sequences_of_undefined_length_are_stepped_over():
-    assert dicom_walk.read(nested(), dicom_header.WANTED)
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_nested_sequences_of_undefined_length_are_stepped_over(syntax):
+    content = nested(syntax)
+    walked = dicom_walk.read(content, dicom_header.WANTED)
+    assert walked and told(*walked) == told(*by_pydicom(content))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,17 +1,18 @@
 """Steps over what nobody asked for in a header: pydicom makes objects of each sequence that it passes.
 
-Files in explicit little endian with preamble and meta header are walked so, and that is nearly all. In any doubt
-nothing is told, and pydicom reads the whole header.
+Little endian files with preamble and meta header are walked so, and that is nearly all. In any doubt nothing is told,
+and pydicom reads the whole header.
 """
 
 import io
 import struct
-from collections.abc import Set
+from collections.abc import Callable, Set
 from functools import lru_cache
 
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
 UNDEFINED = 0xFFFFFFFF
@@ -20,10 +21,13 @@ PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 META = frozenset((0x00020002, 0x00020010))  # SOP class and transfer syntax
 SHORT = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_16)
 LONG = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
-OTHER_ENCODINGS = (ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
-element_at = struct.Struct("<HH2sH").unpack_from
-item_at = struct.Struct("<HHL").unpack_from
+LETTERS = 0x4141  # "AA": where a length is no smaller, it may be the letters of a VR
+explicit_at = struct.Struct("<HH2sH").unpack_from
+implicit_at = struct.Struct("<HHL").unpack_from
 length_at = struct.Struct("<L").unpack_from
+
+Element = tuple[int, int, int, bool]  # tag, where its value starts, its length, whether it is a sequence
+Reader = Callable[[bytes, int], Element]
 
 
 class Doubt(Exception):
@@ -39,14 +43,17 @@ def read(content: bytes, wanted: Set[int]) -> tuple[Dataset, int] | None:
     if content[128:132] != b"DICM":
         return None
     try:
-        meta, at = _walk(content, 132, META, 2)
-        elements, end = _walk(content, at, wanted, None)
+        meta, at = _walk(content, 132, META, _explicit, group=2)
+        file_meta = _meta(meta)
+        implicit = file_meta.TransferSyntaxUID.is_implicit_VR
+        if implicit and implicit_at(content, at)[2] >= LETTERS:
+            return None
+        elements, end = _walk(content, at, wanted, _implicit if implicit else _explicit)
         if not elements:
             return None
-        file_meta = _meta(meta)
     except (Doubt, struct.error, RecursionError):
         return None
-    dataset = read_dataset(io.BytesIO(elements), is_implicit_VR=False, is_little_endian=True)
+    dataset = read_dataset(io.BytesIO(elements), implicit, is_little_endian=True)
     dataset.file_meta = file_meta
     return dataset, end
 
@@ -56,66 +63,81 @@ def _meta(elements: bytes) -> FileMetaDataset:
     """Of files with the same meta header but for their own UID, once."""
     meta = FileMetaDataset(read_dataset(io.BytesIO(elements), is_implicit_VR=False, is_little_endian=True))
     syntax = meta.get("TransferSyntaxUID")
-    if not syntax or syntax.is_private or not syntax.is_transfer_syntax or syntax in OTHER_ENCODINGS:
+    if not isinstance(syntax, UID) or syntax.is_private or not syntax.is_transfer_syntax:
+        raise Doubt
+    if syntax in (ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian):
         raise Doubt
     return meta
 
 
-def _walk(content: bytes, at: int, wanted: Set[int], only: int | None) -> tuple[bytes, int]:
-    """The wanted elements' bytes, and where the walk ended: before the pixels, or before another group than `only`."""
+def _explicit(content: bytes, at: int) -> Element:
+    group, element, vr, length = explicit_at(content, at)
+    if vr in SHORT:
+        return group << 16 | element, at + 8, length, False
+    if vr in LONG:
+        return group << 16 | element, at + 12, length_at(content, at + 8)[0], vr == b"SQ"
+    if group == 0xFFFE:
+        return _implicit(content, at)
+    raise Doubt
+
+
+def _implicit(content: bytes, at: int) -> Element:
+    group, element, length = implicit_at(content, at)
+    tag = group << 16 | element
+    return tag, at + 8, length, length == UNDEFINED and (not dictionary_has_tag(tag) or dictionary_VR(tag) == "SQ")
+
+
+def _walk(content: bytes, at: int, wanted: Set[int], element_at: Reader, group: int | None = None) -> tuple[bytes, int]:
+    """The wanted elements' bytes, and where the walk ended: before the pixels, or before another group than the one."""
     kept = []
     size = len(content)
     while at < size:
-        group, element, vr, length = element_at(content, at)
-        tag = group << 16 | element
-        if tag in PIXELS or (only is not None and group != only):
-            break
-        if only is None and group < 8:
-            raise Doubt
         start = at
-        if vr in SHORT:
-            at += 8 + length
-        elif vr in LONG:
-            (length,) = length_at(content, at + 8)
-            at += 12
-            if tag in wanted and (vr == b"SQ" or length == UNDEFINED):
-                raise Doubt
-            at = at + length if length != UNDEFINED else _after_sequence(content, at, vr)
-        else:
+        if group is not None and implicit_at(content, at)[0] != group:
+            break
+        tag, at, length, sequence = element_at(content, at)
+        if tag in PIXELS:
+            at = start
+            break
+        if group is None and not 0x00080000 <= tag < ITEM:
             raise Doubt
+        if length == UNDEFINED:
+            if tag in wanted or not sequence:
+                raise Doubt
+            at = _after_sequence(content, at, element_at)
+        else:
+            at += length
         if at > size:
             raise Doubt
         if tag in wanted:
+            if sequence or dictionary_VR(tag) == "SQ" or length >= LETTERS:
+                raise Doubt
             kept.append(content[start:at])
     return b"".join(kept), at
 
 
-def _after_sequence(content: bytes, at: int, vr: bytes) -> int:
+def _after_sequence(content: bytes, at: int, element_at: Reader) -> int:
     """Where a sequence of undefined length ends."""
-    if vr != b"SQ":
-        raise Doubt
     while True:
-        group, element, length = item_at(content, at)
+        group, element, length = implicit_at(content, at)
         tag = group << 16 | element
         at += 8
         if tag == SEQUENCE_END:
             return at
         if tag != ITEM:
             raise Doubt
-        at = at + length if length != UNDEFINED else _after_item(content, at)
+        at = at + length if length != UNDEFINED else _after_item(content, at, element_at)
 
 
-def _after_item(content: bytes, at: int) -> int:
+def _after_item(content: bytes, at: int, element_at: Reader) -> int:
     """Where an item of undefined length ends."""
     while True:
-        group, element, vr, length = element_at(content, at)
-        if vr in SHORT:
-            at += 8 + length
-        elif vr in LONG:
-            (length,) = length_at(content, at + 8)
-            at += 12
-            at = at + length if length != UNDEFINED else _after_sequence(content, at, vr)
-        elif group << 16 | element == ITEM_END:
-            return at + 8
+        tag, at, length, sequence = element_at(content, at)
+        if tag == ITEM_END:
+            return at
+        if length != UNDEFINED:
+            at += length
+        elif sequence:
+            at = _after_sequence(content, at, element_at)
         else:
             raise Doubt
