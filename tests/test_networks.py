@@ -121,6 +121,27 @@ def test_compact_whitens_the_patches_it_has_seen():
     assert torch.equal(network.body[0](x)[:, 8:], -network.body[0](x)[:, :8])
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("dims", [2, 3])
+def test_compact_answers_by_the_strongest_the_mean_or_both(dims):
+    x = torch.randn(2, 2, *SIZES[dims])
+    answers = {}
+    for pooling, features in (("max", 8), ("mean", 8), ("both", 16)):
+        torch.manual_seed(0)
+        network = build("compact", dims, pooling=pooling, widths=(8,)).eval()
+        assert network.head.in_features == features
+        places = network.body(x).flatten(2)
+        strongest, mean = places.amax(2), places.mean(2)
+        pooled = {"max": strongest, "mean": mean, "both": torch.cat([strongest, mean], 1)}[pooling]
+        torch.testing.assert_close(network(x), network.head(pooled) * 0.1)
+        torch.testing.assert_close(torch.jit.script(network)(x), network(x))
+        answers[pooling] = network(x)
+    assert not torch.equal(answers["max"], answers["mean"])
+    with pytest.raises(ValueError, match="pooling is 'avg': expected max, mean or both"):
+        build("compact", dims, pooling="avg")
+
+
 @pytest.mark.parametrize("name", layers.RISING)
 def test_pooling_before_a_rising_activation_gives_what_pooling_after_it_gives(name):
     x = torch.randn(2, 3, 8, 8)

@@ -29,9 +29,11 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stages import dataset, ingest, split, train
 from stages import statistics as measured
-from stages.lib import outs, params, tensors
+from stages.lib import checkpoint, outs, params, tensors, validation
+from stages.lib.deployed import Deployed, Settings
 from stages.lib.params.split import SplitParams
 from stages.lib.params.train import TrainParams
+from stages.lib.params.validate import ValidateParams
 from stages.lib.progress import progress
 from tools import birds
 
@@ -68,7 +70,7 @@ def race(dataset_h5: Path, folder: Path, sections: dict[str, Any], seed: int) ->
     notes = notes_run(dataset_h5, seed)
     return {
         "notes": notes,
-        "fast": fast_run(dataset_h5, folder, fast, notes),
+        "fast": fast_run(dataset_h5, folder, fast, sections["birds"]["validate"], notes),
         "epoch": epochs_in_turn(dataset_h5, folder, plain),
     }
 
@@ -158,23 +160,28 @@ def notes_run(dataset_h5: Path, seed: int) -> dict[str, float]:
     return {"epochs": EPOCHS, "seconds": seconds, "cpu_seconds": time.process_time() - used, "accuracy": accuracy}
 
 
-def fast_run(dataset_h5: Path, folder: Path, section: Any, notes: dict[str, float]) -> dict[str, Any]:
-    """`fast` by the train stage, beside what the notes' loop took and reached."""
+def fast_run(
+    dataset_h5: Path, folder: Path, section: TrainParams, judging: ValidateParams, notes: dict[str, float]
+) -> dict[str, Any]:
+    """`fast` by the train stage, beside what the notes' loop took and reached; at last as it is deployed."""
     used = time.process_time()
     history = staged(dataset_h5, folder, section)
     used = time.process_time() - used
     elapsed = history["seconds"].cumsum()
-    in_time = history["validation_accuracy"][elapsed <= notes["seconds"]]
+    started = time.perf_counter()
+    accuracy = deployed_accuracy(dataset_h5, folder / "model.pt", judging)
+    seconds = float(elapsed.iloc[-1]) + time.perf_counter() - started
     passing = history.index[history["validation_accuracy"] > notes["accuracy"]]
     found: dict[str, Any] = {
         "epochs": len(history),
-        "seconds": float(elapsed.iloc[-1]),
+        "seconds": seconds,
         "cpu_seconds": used,
-        "accuracy": float(history["validation_accuracy"].iloc[-1]),
-        "accuracy_after_the_notes_seconds": float(in_time.iloc[-1]) if len(in_time) else None,
+        "accuracy": accuracy,
+        "accuracy_as_trained": float(history["validation_accuracy"].iloc[-1]),
+        "seconds_left_of_the_notes": notes["seconds"] - seconds,
     }
     if len(passing):
-        share = (passing[0] + 1) / len(history)  # of the processor's seconds
+        share = float(elapsed[passing[0]] / elapsed.iloc[-1])  # of the processor's seconds
         found |= {
             "passes_after_epochs": int(passing[0]) + 1,
             "passes_after_seconds": float(elapsed[passing[0]]),
@@ -182,6 +189,15 @@ def fast_run(dataset_h5: Path, folder: Path, section: Any, notes: dict[str, floa
             "times_sooner_in_cpu_seconds": notes["cpu_seconds"] / (used * share),
         }
     return found
+
+
+def deployed_accuracy(dataset_h5: Path, model_pt: Path, section: ValidateParams) -> float:
+    """As the validate stage has it, with its test-time augmentation."""
+    classifier, _, _ = checkpoint.load_for(dataset_h5, model_pt)
+    split = tensors.read_split(dataset_h5, "validation")
+    model = Deployed(classifier, Settings(flips="".join(section.flips))).eval()
+    said = validation.answers(model, split, section.batch_size, "deployed")
+    return float((said.argmax(1) == split.y).mean())
 
 
 def epochs_in_turn(dataset_h5: Path, folder: Path, section: Any) -> dict[str, Any]:

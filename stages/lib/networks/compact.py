@@ -1,4 +1,4 @@
-"""A small, fast network: groups of convolution, norm and activation, then the strongest answer anywhere.
+"""A small, fast network: groups of convolution, norm and activation, then the strongest (or mean) answer anywhere.
 
 After Keller Jordan's airbench94 (2024): a first layer that whitens patches, found from the data and not trained; norms
 before activations; a max pooling over all places; few, cheap epochs.
@@ -66,9 +66,13 @@ class Compact(nn.Module):
         norm: str | None = "BatchNorm",
         dropout: float = 0.0,
         scale: float = 0.1,
+        pooling: str = "max",
     ) -> None:
-        """Args: widths: Channels of each group; scale: What the logits are multiplied by."""
+        """Args: widths: Channels of each group; scale: What the logits are multiplied by; pooling: Over all places,
+        "max", "mean", or "both" side by side."""
         super().__init__()
+        if pooling not in ("max", "mean", "both"):
+            raise ValueError(f"pooling is '{pooling}': expected max, mean or both")
         dims, body = len(size), nn.Sequential()
         if whiten and min(size) > PATCH:
             first = Whiten(channels, dims)
@@ -85,7 +89,8 @@ class Compact(nn.Module):
             channels = width
         self.body = body
         self.dropout = layers.dropout("Dropout", dropout, dims)
-        self.head = nn.Linear(channels, classes)
+        self.pooling = pooling
+        self.head = nn.Linear(2 * channels if pooling == "both" else channels, classes)
         self.scale = scale
 
     @torch.jit.ignore
@@ -95,5 +100,9 @@ class Compact(nn.Module):
             self.body[0].see(x)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, *size) -> (N, classes)
-        x = self.body(x).flatten(2).amax(2)
+        x = self.body(x).flatten(2)
+        if self.pooling == "both":
+            x = torch.cat([x.amax(2), x.mean(2)], 1)
+        else:
+            x = x.amax(2) if self.pooling == "max" else x.mean(2)
         return self.head(self.dropout(x)) * self.scale
