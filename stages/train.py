@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.lib import checkpoint, command, devices, distributed, loop, outs, setup, summary
+from stages.lib import checkpoint, command, devices, distributed, loop, machine, outs, setup, summary
 from stages.lib.params.train import TrainParams
 from stages.lib.resume import Resume, identity
 from stages.lib.stopping import on_signals
@@ -21,6 +21,7 @@ def main(
     if params.processes > 1 and not distributed.launched():
         distributed.launch(main, params.processes, dict(locals()))
         return
+    machine.keep_freed_memory()
     device = devices.choose(params.device, distributed.local_rank())
     with distributed.joined(device, params.threads) as world, on_signals() as stop:
         with distributed.together(world):

@@ -93,7 +93,7 @@ def test_two_machines_under_torchrun_give_the_bytes_of_one(images_h5, tmp_path):
         assert [node.wait(120) for node in nodes] == [0, 0]
     finally:
         for node in nodes:
-            node.kill()
+            node.terminate()  # which torchrun passes on to its workers
     for out in ("model.pt", "history.csv", "train.json"):
         assert (tmp_path / "one" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
 

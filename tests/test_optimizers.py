@@ -112,3 +112,16 @@ def test_the_body_and_the_last_layer_have_rates_of_their_own():
     assert [p.shape for p in head["params"]] == [(3, 8), (3,)]
     optimizers.groups(network, 3, 0.1, 0)
     assert [p.requires_grad for p in network.parameters()] == [False, False, True, True]
+
+
+def test_a_plateau_is_not_seen_where_losses_do_not_compare():
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1)
+    given = params.check(ScheduleParams, {"name": "ReduceLROnPlateau", "arguments": {"patience": 0}})
+    schedule = Schedule(given, optimizer, 4, 1)
+    for loss, comparable in ((0.1, False), (0.5, True), (0.4, True)):  # the first is of shrunk samples
+        optimizer.step()
+        schedule.after_batch()
+        schedule.after_epoch(loss, comparable)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    schedule.after_epoch(0.45)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01)

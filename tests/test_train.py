@@ -173,6 +173,10 @@ def test_channels_last_holds_for_what_the_network_is_given(tmp_path, shape):
             {"optimizer": {"name": "Adam", "arguments": {"capturable": True}}},
             "train.optimizer.arguments: Adam refused it: .*capturable",
         ),
+        (
+            {"optimizer": {"arguments": {"momentum": 0.9, "dampening": "a"}}},
+            "train.optimizer.arguments: SGD refused it",
+        ),
         ({"network": {"name": "residual", "arguments": {"n_blocks": -1}}}, "train.network: n_blocks is -1: expected 0"),
         ({"network": {"arguments": {"depth": -1}}}, "train.network: depth is -1: expected 0 or more"),
         ({"schedule": {"name": "StepLR"}}, "train.schedule.arguments: StepLR refused it: .*step_size"),

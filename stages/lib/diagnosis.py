@@ -17,23 +17,27 @@ AHEAD = 0.1  # training accuracy above validation accuracy
 ORDERS = 3.0  # powers of ten between the layers' gradients
 
 
-def diagnose(history: Sequence[Row]) -> dict[str, Any]:
+def diagnose(history: Sequence[Row], shrunk: int = 0) -> dict[str, Any]:
     """The verdict on a history of rows as in history.csv.
+
+    Args:
+        shrunk: So many first epochs were of shrunk samples, whose validation is another's.
 
     Returns:
         verdict: too simple, overfitting, vanishing gradients, exploding gradients, too short or sound; sentence, for
         people; and the figures.
     """
-    figures = measure(history)
+    figures = measure(history, shrunk)
     sound = ("sound", True, "nothing: training and validation losses fell together")
     verdict, _, try_this = next((rule for rule in rules(figures) if rule[1]), sound)
     return {"verdict": verdict, "sentence": f"{verdict}: {said(figures)}; try {try_this}", **figures}
 
 
-def measure(history: Sequence[Row]) -> dict[str, float]:
+def measure(history: Sequence[Row], shrunk: int) -> dict[str, float]:
     """The figures that the rules look at; gradients are of the first epoch, where they tell of the network itself."""
     first, last = history[0], history[-1]
-    losses = [row["validation_loss"] for row in history if not math.isnan(row["validation_loss"])]
+    whole = history[shrunk:]
+    losses = [row["validation_loss"] for row in whole if not math.isnan(row["validation_loss"])]
     gradients = {name: size for name, size in first.items() if name.startswith("gradient ")}
     ends = list(gradients.values())
     positive = [math.log10(size) for size in ends if size > 0]
@@ -42,7 +46,7 @@ def measure(history: Sequence[Row]) -> dict[str, float]:
         "first_train_loss": first["train_loss"],
         "last_train_loss": last["train_loss"],
         "fallen": 1 - last["train_loss"] / first["train_loss"] if first["train_loss"] > 0 else 1.0,
-        "train_accuracy": max(row["train_accuracy"] for row in history),
+        "train_accuracy": max(row["train_accuracy"] for row in whole),
         "last_train_accuracy": last["train_accuracy"],
         "last_validation_accuracy": last["validation_accuracy"],
         "lowest_validation_loss": min(losses, default=math.nan),

@@ -115,7 +115,7 @@ def finish_epoch(run: Run, task: Task, validation: Row) -> None:
     whole = run.epoch > task.params.progressive.epochs  # a network of shrunk samples is no good for whole ones yet
     if whole and (value < run.best.value or not run.best.epoch):
         run.best = Best(run.epoch, value, run.weights())
-    run.schedule.after_epoch(row["validation_loss"])
+    run.schedule.after_epoch(row["validation_loss"], comparable=whole)
     run.epoch, run.batch, run.sums = run.epoch + 1, 0, {}
 
 

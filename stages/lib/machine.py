@@ -1,12 +1,29 @@
-"""Pins what of the machine would change a result's bits: the number of threads, and the CPU's instruction set."""
+"""What of the machine would change a result's bits, threads and instruction set, or its speed, is set here."""
 
+import ctypes
 import os
 import platform
+import sys
 
 from stages.lib.errors import UserError
 
 # Without these, one small training gives other sums under AVX-512, AVX2 and each vendor's own kernels.
 PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # glibc's names for mallopt
+KEPT_BYTES = 1 << 30
+
+
+def keep_freed_memory() -> None:
+    """Lets this process use freed memory again instead of giving it back, where the C library is glibc.
+
+    A training step frees some MiB and asks for as many in the next one. By chance of sizes and order, glibc gives them
+    back each time, and clearing fresh pages then takes the system as long as the step itself.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        library.mallopt(MMAP_THRESHOLD, KEPT_BYTES)
+        library.mallopt(TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def pin(threads: int, portable: bool) -> None:

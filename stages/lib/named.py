@@ -7,6 +7,8 @@ from typing import Any
 
 from stages.lib.errors import UserError
 
+REFUSALS = (TypeError, ValueError, IndexError, AssertionError, RuntimeError)
+
 
 def make(key: str, kind: Any, given: Mapping[str, Any], supplied: Mapping[str, Any]) -> Any:
     """An instance of `kind` from the arguments given in params.yaml and those this project supplies.
@@ -24,7 +26,7 @@ def make(key: str, kind: Any, given: Mapping[str, Any], supplied: Mapping[str, A
             raise UserError(f"{key}.{name}: this one is filled in; use train.{name} instead")
     try:
         return kind(**supplied, **{name: _plain(value) for name, value in given.items()})
-    except (TypeError, ValueError, IndexError, AssertionError, RuntimeError) as error:
+    except REFUSALS as error:
         raise UserError(f"{key}: {kind.__name__} refused it: {error}") from None
 
 

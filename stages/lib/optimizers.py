@@ -25,9 +25,11 @@ def make(params: TrainParams, groups: Iterable[dict[str, object]]) -> torch.opti
     if params.optimizer.name != "LBFGS":
         tried = nn.Parameter(torch.zeros(2, 2, device=optimizer.param_groups[0]["params"][0].device))
         tried.grad = torch.zeros_like(tried)
-        try:  # some arguments are refused by the first step alone
-            kind([tried], lr=params.lr, **arguments).step()
-        except (AssertionError, RuntimeError) as error:
+        trial = named.make(f"{key}.arguments", kind, arguments, {"params": [tried], "lr": params.lr})
+        try:  # some arguments are refused by the first steps alone
+            trial.step()
+            trial.step()
+        except named.REFUSALS as error:
             raise UserError(f"{key}.arguments: {params.optimizer.name} refused it: {error}") from None
     return optimizer
 

@@ -37,10 +37,14 @@ class Schedule:
         elif self._main is not None and self._every == "batch":
             self._step()
 
-    def after_epoch(self, validation_loss: float) -> None:
+    def after_epoch(self, validation_loss: float, comparable: bool = True) -> None:
+        """Args: comparable: Whether the loss is of the same samples as those of later epochs."""
         if self._main is None or self._every == "batch" or self.batches <= self._warmup_batches:
             return
-        self._step(*[validation_loss] if isinstance(self._main, lr_scheduler.ReduceLROnPlateau) else [])
+        if not isinstance(self._main, lr_scheduler.ReduceLROnPlateau):
+            self._step()
+        elif comparable:
+            self._step(validation_loss)
 
     def _step(self, *figures: float) -> None:
         try:

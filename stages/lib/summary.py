@@ -37,7 +37,7 @@ def summary(run: Run, task: Task, recipe: Recipe) -> dict[str, Any]:
         **size(recipe, run, task),
         "epochs": len(run.history),
         "best_epoch": run.best.epoch,
-        "diagnosis": diagnose(run.history),
+        "diagnosis": diagnose(run.history, task.params.progressive.epochs),
         **{
             split: {figure: kept[f"{split}_{figure}"] for figure in ("loss", "accuracy")}
             for split in ("train", "validation")

@@ -156,14 +156,17 @@ def _check_start() -> None:
     Raises:
         UserError: None comes to work at all, so every job would seem to crash.
     """
-    try:
-        with _pool(1) as pool:
-            pool.submit(os.getpid).result()
-    except BrokenProcessPool:
-        raise UserError(
-            "no worker process can start (what it said is above): in a script of your own call the stage under "
-            "`if __name__ == '__main__':`, or set ingest.workers to 1"
-        ) from None
+    for _ in range(2):  # one may have been killed for memory
+        try:
+            with _pool(1) as pool:
+                pool.submit(os.getpid).result()
+            return
+        except BrokenProcessPool:
+            pass
+    raise UserError(
+        "no worker process can start (what it said is above): in a script of your own call the stage under "
+        "`if __name__ == '__main__':`, or let it work in one process (ingest.workers: 1)"
+    )
 
 
 def _alone(
