@@ -144,11 +144,11 @@ class Notes:
         return time.perf_counter() - started, correct / total
 
 
-def staged(dataset_h5: Path, folder: Path, section: TrainParams, threads: int) -> tuple[pd.DataFrame, float]:
+def staged(dataset_h5: Path, folder: Path, section: TrainParams) -> tuple[pd.DataFrame, float]:
     """The train stage in a process of its own, as dvc starts it: history.csv with the seconds of each epoch as it tells
     them, and the processor's seconds."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(trained, dataset_h5, folder, section, threads).result()
+        return process.submit(trained, dataset_h5, folder, section, torch.get_num_threads()).result()
 
 
 def trained(dataset_h5: Path, folder: Path, section: TrainParams, threads: int) -> tuple[pd.DataFrame, float]:
@@ -178,7 +178,7 @@ def fast_run(
     dataset_h5: Path, folder: Path, section: TrainParams, judging: ValidateParams, notes: dict[str, float]
 ) -> dict[str, Any]:
     """`fast` by the train stage, beside what the notes' loop took and reached; at last as it is deployed."""
-    history, used = staged(dataset_h5, folder, section, torch.get_num_threads())
+    history, used = staged(dataset_h5, folder, section)
     elapsed = history["seconds"].cumsum()
     started = time.perf_counter()
     accuracy = deployed_accuracy(dataset_h5, folder / "model.pt", judging)
@@ -218,7 +218,7 @@ def epochs_in_turn(dataset_h5: Path, folder: Path, section: Any) -> dict[str, An
     ours, theirs = [], []
     for _ in range(ROUNDS):
         theirs += [notes.epoch()[0] for _ in range(IN_TURN)]
-        history, _ = staged(dataset_h5, folder, replace(section, epochs=IN_TURN), torch.get_num_threads())
+        history, _ = staged(dataset_h5, folder, replace(section, epochs=IN_TURN))
         ours += history["seconds"].tolist()
     return {
         "notes_seconds": statistics.median(theirs),
