@@ -1,3 +1,4 @@
+import copy
 import math
 from typing import get_args
 
@@ -7,7 +8,7 @@ from torch import nn
 
 from stages.lib import optimizers, params
 from stages.lib.errors import UserError
-from stages.lib.params.train import Optimizer, ScheduleParams, Scheduler
+from stages.lib.params.train import Optimizer, ScheduleParams, Scheduler, TrainParams
 from stages.lib.schedules import Schedule
 from tests.test_train import LEARNS, train_on
 
@@ -36,14 +37,10 @@ def test_every_optimizer_and_scheduler_that_can_be_made_from_plain_values_is_a_c
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_optimizer_of_torch_takes_a_step_by_its_name_or_says_why_not(name, images_h5, tmp_path):
+def test_every_optimizer_of_torch_takes_a_step_by_its_name(name, images_h5, tmp_path):
     given = LEARNS | {"optimizer": {"name": name}, "lr": 0.01, "epochs": 1}
-    if name == "Muon":  # for matrices alone, and networks have biases
-        with pytest.raises(UserError, match=r"train\.optimizer"):
-            train_on(images_h5, tmp_path / "out", given)
-    else:
-        _, _, history = train_on(images_h5, tmp_path / "out", given)
-        assert history["validation_loss"].notna().all()
+    _, _, history = train_on(images_h5, tmp_path / "out", given)
+    assert history["validation_loss"].notna().all()
 
 
 def schedule_of(lr=0.1, epochs=6, batches=5, **given):
@@ -112,6 +109,95 @@ def test_the_body_and_the_last_layer_have_rates_of_their_own():
     assert [p.shape for p in head["params"]] == [(3, 8), (3,)]
     optimizers.groups(network, 3, 0.1, 0)
     assert [p.requires_grad for p in network.parameters()] == [False, False, True, True]
+
+
+def small(**given):
+    """A network of a convolution, norm and last layer, and the optimizer that the params give it."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
+    return network, optimizers.make(params.check(TrainParams, given), network, 3)
+
+
+def learn(network, optimizer, x):
+    optimizer.zero_grad()
+    network(x).square().sum().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_muon_moves_a_kernel_as_the_matrix_with_a_row_an_output(layout):
+    network, optimizer = small(optimizer={"name": "Muon", "arguments": {"weight_decay": 0.2}}, lr=0.02)
+    network.to(memory_format=layout)
+    matrix = nn.Parameter(network[0].weight.detach().reshape(4, 18).clone())
+    plain = torch.optim.Muon([matrix], lr=0.02, weight_decay=0.2)
+    for _ in range(3):
+        learn(network, optimizer, torch.randn(5, 2, 4, 4))
+        matrix.grad = network[0].weight.grad.reshape(4, 18)
+        plain.step()
+    assert torch.equal(network[0].weight.detach().reshape(4, 18), matrix)
+
+
+def test_what_muon_does_not_move_has_an_optimizer_and_a_rate_of_its_own():
+    others = {"name": "SGD", "lr": 0.5, "arguments": {"momentum": 0.9}}
+    network, optimizer = small(optimizer={"name": "Muon", "others": others}, lr=0.02, body_lr=0.1)
+    rates = {tuple(p.shape): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates == {(4,): 0.05, (3, 16): 0.5, (3,): 0.5, (4, 2, 3, 3): 0.002}
+    plain = torch.optim.SGD([network[3].weight.detach().clone().requires_grad_()], 0.5, 0.9)
+    (weight,) = plain.param_groups[0]["params"]
+    for _ in range(3):
+        learn(network, optimizer, torch.randn(5, 2, 4, 4))
+        weight.grad = network[3].weight.grad
+        plain.step()
+    assert torch.equal(network[3].weight, weight)
+
+
+def test_muon_goes_on_from_its_state_to_the_bit_and_its_rates_and_momenta_are_scheduled():
+    def make():
+        network, optimizer = small(optimizer={"name": "Muon"}, lr=0.02)
+        given = {"name": "OneCycleLR", "every": "batch"}
+        return network, optimizer, Schedule(params.check(ScheduleParams, given), optimizer, 1, 6)
+
+    x = torch.randn(6, 5, 2, 4, 4)
+    network, optimizer, schedule = make()
+    for i in range(6):
+        if i == 3:
+            network_, optimizer_, schedule_ = make()
+            network_.load_state_dict(network.state_dict())
+            optimizer_.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+            schedule_.load_state_dict(schedule.state_dict())
+            network, optimizer, schedule = network_, optimizer_, schedule_
+        learn(network, optimizer, x[i])
+        schedule.after_batch()
+    straight, optimizer, schedule = make()
+    momenta = set()
+    for i in range(6):
+        learn(straight, optimizer, x[i])
+        momenta.add(optimizer.param_groups[-1]["momentum"])
+        schedule.after_batch()
+    assert all(map(torch.equal, network.state_dict().values(), straight.state_dict().values()))
+    assert len(momenta) > 3
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"optimizer": {"name": "Muon", "arguments": {"momentun": 0.9}}}, r"arguments\.momentun is unknown to Muon"),
+        ({"optimizer": {"name": "Muon", "arguments": {"ns_steps": 100}}}, r"train\.optimizer\.arguments: Muon refused"),
+        (
+            {"optimizer": {"name": "Muon", "others": {"arguments": {"betas": 1}}}},
+            r"train\.optimizer\.others\.arguments: AdamW refused",
+        ),
+        ({"optimizer": {"name": "Muon"}, "body_lr": 0}, r"none learns here"),
+    ],
+)
+def test_what_muon_can_not_do_is_said(given, said):
+    with pytest.raises(UserError, match=said):
+        small(**given)
+
+
+def test_an_optimizer_that_moves_everything_takes_no_other():
+    with pytest.raises(ValueError, match="others is for Muon"):
+        params.check(TrainParams, {"optimizer": {"name": "SGD", "others": {"name": "AdamW"}}})
 
 
 def test_a_plateau_is_not_seen_where_losses_do_not_compare():

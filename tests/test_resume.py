@@ -35,7 +35,7 @@ train_on(dataset_h5, folder, GIVEN)
 GIVEN = {
     "network": {"name": "compact", "arguments": {"widths": [8], "dropout": 0.3}},
     "progressive": {"epochs": 1},
-    "optimizer": {"name": "Adam"},
+    "optimizer": {"name": "Muon"},  # two in one, the other of them AdamW
     "schedule": {"name": "OneCycleLR", "every": "batch", "warmup_epochs": 0.5},
     "augment": {"shift": [1], "noise": 0.1},
     "average": 0.9,

@@ -2,7 +2,8 @@
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from stages.lib.errors import UserError
@@ -24,8 +25,19 @@ def make(key: str, kind: Any, given: Mapping[str, Any], supplied: Mapping[str, A
             raise UserError(f"{key}.{name} is unknown to {kind.__name__}: {hint}")
         if name in supplied:
             raise UserError(f"{key}.{name}: this one is filled in; use train.{name} instead")
-    try:
+    with refusals(key, kind):
         return kind(**supplied, **{name: _plain(value) for name, value in given.items()})
+
+
+@contextmanager
+def refusals(key: str, kind: Any) -> Iterator[None]:
+    """Turns what `kind` raises when it gets a wrong argument into a word to the user.
+
+    Raises:
+        UserError: It did.
+    """
+    try:
+        yield
     except REFUSALS as error:
         raise UserError(f"{key}: {kind.__name__} refused it: {error}") from None
 

@@ -1,40 +1,60 @@
 """Any optimizer of torch.optim by name."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from stages.lib import named
 from stages.lib.errors import UserError
-from stages.lib.networks.adapting import head_parameters
-from stages.lib.params.train import TrainParams
+from stages.lib.muon import Muon
+from stages.lib.networks.adapting import WEIGHTED, head_parameters
+from stages.lib.params.train import OptimizerParams, OthersParams, TrainParams
+
+Groups = Sequence[dict[str, Any]]  # of parameters, each with its learning rate
+KEY = "train.optimizer"
 
 
-def make(params: TrainParams, groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
-    """The optimizer of the params over groups of parameters.
+def make(params: TrainParams, network: nn.Module, classes: int) -> torch.optim.Optimizer:
+    """The optimizer of the params, over what the network learns.
 
     Raises:
-        UserError: The class refuses an argument, or goes not with another param.
+        UserError: The class refuses an argument, or goes not with another param or the network.
     """
-    key = "train.optimizer"
-    if params.optimizer.name == "LBFGS" and (params.clip_norm is not None or params.precision == "float16"):
-        raise UserError(f"{key}.name LBFGS looks several times a step, so it goes with neither clip_norm nor float16")
-    kind, arguments = getattr(torch.optim, params.optimizer.name), params.optimizer.arguments
-    optimizer = named.make(f"{key}.arguments", kind, arguments, {"params": list(groups), "lr": params.lr})
-    if params.optimizer.name != "LBFGS":
+    chosen = params.optimizer
+    if chosen.name == "LBFGS" and (params.clip_norm is not None or params.precision == "float16"):
+        raise UserError(f"{KEY}.name LBFGS looks several times a step, so it goes with neither clip_norm nor float16")
+    of_all = groups(network, classes, params.lr, params.body_lr)
+    if chosen.name != "Muon":
+        return _of_torch(KEY, chosen, params.lr, of_all)
+    hidden = hidden_weights(network, classes)
+    weights = _only(of_all, hidden, True)
+    if not weights:
+        raise UserError(f"{KEY}.name Muon moves weights of hidden layers, and none learns here: take another optimizer")
+    other = chosen.others or OthersParams()
+    return Muon(
+        weights,
+        _only(groups(network, classes, other.lr, params.body_lr), hidden, False),
+        lambda groups: _of_torch(KEY, chosen, params.lr, groups),
+        lambda groups: _of_torch(f"{KEY}.others", other, other.lr, groups),
+    )
+
+
+def _of_torch(key: str, chosen: OptimizerParams | OthersParams, lr: float, groups: Groups) -> torch.optim.Optimizer:
+    key, kind = f"{key}.arguments", getattr(torch.optim, chosen.name)
+    optimizer: torch.optim.Optimizer = named.make(key, kind, chosen.arguments, {"params": list(groups), "lr": lr})
+    if chosen.name != "LBFGS":
         tried = nn.Parameter(torch.zeros(2, 2, device=optimizer.param_groups[0]["params"][0].device))
         tried.grad = torch.zeros_like(tried)
-        trial = named.make(f"{key}.arguments", kind, arguments, {"params": [tried], "lr": params.lr})
-        try:  # some arguments are refused by the first steps alone
+        trial = named.make(key, kind, chosen.arguments, {"params": [tried], "lr": lr})
+        with named.refusals(key, kind):  # some arguments are refused by the first steps alone
             trial.step()
             trial.step()
-        except named.REFUSALS as error:
-            raise UserError(f"{key}.arguments: {params.optimizer.name} refused it: {error}") from None
     return optimizer
 
 
-def groups(network: nn.Module, classes: int, lr: float, body_lr: float) -> list[dict[str, object]]:
+def groups(network: nn.Module, classes: int, lr: float, body_lr: float) -> list[dict[str, Any]]:
     """The body's parameters, unless they are frozen, and the last layer's."""
     head = head_parameters(network, classes)
     in_head = {id(parameter) for parameter in head}
@@ -45,3 +65,15 @@ def groups(network: nn.Module, classes: int, lr: float, body_lr: float) -> list[
     sections = [(body, lr * body_lr), (head, lr)] if body_lr != 1 else [(list(network.parameters()), lr)]
     learning = [([p for p in section if p.requires_grad], rate) for section, rate in sections]
     return [{"params": section, "lr": rate} for section, rate in learning if section]
+
+
+def hidden_weights(network: nn.Module, classes: int) -> set[torch.Tensor]:
+    """Of the linear and convolutional layers, but for the last."""
+    layers = [layer for layer in network.modules() if isinstance(layer, WEIGHTED)]
+    return {layer.weight for layer in layers} - set(head_parameters(network, classes))
+
+
+def _only(groups: Groups, some: set[torch.Tensor], inside: bool) -> list[dict[str, Any]]:
+    """The groups with those of their parameters that are among `some`, or with the others."""
+    kept = [group | {"params": [p for p in group["params"] if (p in some) == inside]} for group in groups]
+    return [group for group in kept if group["params"]]

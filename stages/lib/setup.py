@@ -91,7 +91,7 @@ def begin(task: Task, recipe: Recipe) -> Run:
     model.to(task.device)
     if params.channels_last:
         model.network.to(memory_format=devices.layout(True, task.train.x.ndim))
-    optimizer = optimizers.make(params, optimizers.groups(model.network, len(task.classes), params.lr, params.body_lr))
+    optimizer = optimizers.make(params, model.network, len(task.classes))
     steps = len(batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, 1, params.accumulate))
     schedule = Schedule(params.schedule, optimizer, params.epochs, steps)
     scaler = torch.amp.GradScaler(task.device.type, enabled=params.precision == "float16")

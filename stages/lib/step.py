@@ -59,7 +59,6 @@ def train_batch(run: Run, task: Task, rows: np.ndarray, stopping: bool) -> Row:
     figures: Row = {}
 
     def closure() -> float:
-        run.optimizer.zero_grad(set_to_none=True)
         figures.update(forward_backward(run, task, rows, stopping))
         if not math.isfinite(figures["loss"]):
             raise UserError(
@@ -97,7 +96,7 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray, stopping: bool = Fa
     params, world = task.params, task.world
     drawn = draw(run, task, rows)
     total_weight = float((drawn.shares @ task.class_weights).sum())
-    learning = [p for p in run.model.parameters() if p.requires_grad]
+    learning = [p for group in run.optimizer.param_groups for p in group["params"]]
     parted = params.accumulate > 1 and parts.whole(params.accumulate, world)
     remembered = parts.RunningStatistics(run.model.network) if parted else None
 

@@ -12,8 +12,9 @@ OneOrMore = Annotated[tuple[float, ...], Field(min_length=1)]
 
 # Spelt out, so that a wrong name is refused before any stage runs, without the seconds that importing torch takes.
 Network = Literal["fully_connected", "convolutional", "skip", "residual", "compact", "torchvision", "hub"]
-Optimizer = Literal["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam",
-                    "RAdam", "RMSprop", "Rprop", "SGD"]  # fmt: skip
+OtherOptimizer = Literal["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam",
+                         "RMSprop", "Rprop", "SGD"]  # fmt: skip
+Optimizer = Literal[OtherOptimizer, "LBFGS", "Muon"]
 Scheduler = Literal["ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "ExponentialLR",
                     "LinearLR", "MultiStepLR", "OneCycleLR", "PolynomialLR", "ReduceLROnPlateau",
                     "StepLR"]  # fmt: skip
@@ -80,6 +81,20 @@ class LossParams:
 
 
 @section
+class OthersParams:
+    """`train.optimizer.others`: the optimizer of what Muon does not move."""
+
+    name: OtherOptimizer = "AdamW"
+    """As torch.optim spells it."""
+
+    arguments: Arguments = field(default_factory=dict)
+    """Its own arguments but for lr."""
+
+    lr: Positive = 3e-4
+    """Learning rate it starts from; a schedule and `train.body_lr` change it as they change `train.lr`."""
+
+
+@section
 class OptimizerParams:
     """`train.optimizer`: any of torch.optim."""
 
@@ -88,6 +103,14 @@ class OptimizerParams:
 
     arguments: Arguments = field(default_factory=dict)
     """The optimizer's own arguments but for lr, such as {momentum: 0.9, weight_decay: 1e-4}."""
+
+    others: OthersParams | None = None
+    """For Muon, which moves the weights of hidden layers alone: the optimizer of biases, norms and the last layer; null
+    is AdamW with lr 3e-4."""
+
+    def __post_init__(self) -> None:
+        if self.others is not None and self.name != "Muon":
+            raise ValueError(f"others is for Muon, which moves some weights alone: {self.name} moves all of them")
 
 
 @section
