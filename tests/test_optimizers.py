@@ -111,10 +111,18 @@ def test_the_body_and_the_last_layer_have_rates_of_their_own():
     assert [p.requires_grad for p in network.parameters()] == [False, False, True, True]
 
 
-def small(**given):
-    """A network of a convolution, norm and last layer, and the optimizer that the params give it."""
+def small(layout=torch.contiguous_format, **given):
+    """A network of convolutions (of one channel, of one pixel), norm and last layer, and the optimizer it is given."""
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
+    layers = (
+        nn.Conv2d(1, 2, 3),
+        nn.Conv2d(2, 4, 1),
+        nn.Conv2d(4, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(16, 3),
+    )
+    network = nn.Sequential(*layers).to(memory_format=layout)
     return network, optimizers.make(params.check(TrainParams, given), network, 3)
 
 
@@ -126,38 +134,63 @@ def learn(network, optimizer, x):
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_muon_moves_a_kernel_as_the_matrix_with_a_row_an_output(layout):
-    network, optimizer = small(optimizer={"name": "Muon", "arguments": {"weight_decay": 0.2}}, lr=0.02)
-    network.to(memory_format=layout)
-    matrix = nn.Parameter(network[0].weight.detach().reshape(4, 18).clone())
-    plain = torch.optim.Muon([matrix], lr=0.02, weight_decay=0.2)
+    network, optimizer = small(layout, optimizer={"name": "Muon", "arguments": {"weight_decay": 0.2}}, lr=0.02)
+    kernels = [layer.weight for layer in network[:3]]
+    matrices = [nn.Parameter(kernel.detach().reshape(len(kernel), -1).clone()) for kernel in kernels]
+    plain = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.2)
     for _ in range(3):
-        learn(network, optimizer, torch.randn(5, 2, 4, 4))
-        matrix.grad = network[0].weight.grad.reshape(4, 18)
+        learn(network, optimizer, torch.randn(5, 1, 6, 6))
+        for kernel, matrix in zip(kernels, matrices, strict=True):
+            matrix.grad = kernel.grad.reshape(matrix.shape)
         plain.step()
-    assert torch.equal(network[0].weight.detach().reshape(4, 18), matrix)
+    for kernel, matrix in zip(kernels, matrices, strict=True):
+        assert torch.equal(kernel.detach().reshape(matrix.shape), matrix)
 
 
-def test_what_muon_does_not_move_has_an_optimizer_and_a_rate_of_its_own():
+def test_what_muon_does_not_move_has_an_optimizer_of_its_own():
     others = {"name": "SGD", "lr": 0.5, "arguments": {"momentum": 0.9}}
     network, optimizer = small(optimizer={"name": "Muon", "others": others}, lr=0.02, body_lr=0.1)
-    rates = {tuple(p.shape): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert rates == {(4,): 0.05, (3, 16): 0.5, (3,): 0.5, (4, 2, 3, 3): 0.002}
-    plain = torch.optim.SGD([network[3].weight.detach().clone().requires_grad_()], 0.5, 0.9)
-    (weight,) = plain.param_groups[0]["params"]
+    last, bias = network[5].weight, network[0].bias
+    copies = [p.detach().clone().requires_grad_() for p in (last, bias)]
+    plain = torch.optim.SGD([{"params": copies[:1]}, {"params": copies[1:], "lr": 0.05}], 0.5, 0.9)
     for _ in range(3):
-        learn(network, optimizer, torch.randn(5, 2, 4, 4))
-        weight.grad = network[3].weight.grad
+        learn(network, optimizer, torch.randn(5, 1, 6, 6))
+        copies[0].grad, copies[1].grad = last.grad, bias.grad
         plain.step()
-    assert torch.equal(network[3].weight, weight)
+    torch.testing.assert_close([last.detach(), bias.detach()], [copy.detach() for copy in copies])
+    assert optimizer.param_groups[-1]["lr"] == 0.02  # of the last layer: what the history tells is train.lr
 
 
-def test_muon_goes_on_from_its_state_to_the_bit_and_its_rates_and_momenta_are_scheduled():
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("OneCycleLR", {"max_lr": 0.04}),
+        ("CyclicLR", {"base_lr": 0.002, "max_lr": 0.04, "step_size_up": 3}),
+        ("CosineAnnealingLR", {"eta_min": 0.001}),
+    ],
+)
+def test_a_schedule_of_absolute_rates_moves_the_other_rate_in_proportion(name, given):
+    _, optimizer = small(optimizer={"name": "Muon", "others": {"name": "SGD", "lr": 0.2}}, lr=0.02)
+    schedule = Schedule(
+        params.check(ScheduleParams, {"name": name, "every": "batch", "arguments": given}), optimizer, 1, 6
+    )
+    seen = set()
+    for _ in range(5):
+        optimizer.step()
+        muon, other = (part.param_groups[0]["lr"] for part in optimizer._two)
+        assert (muon, other) == pytest.approx((optimizer.param_groups[-1]["lr"], 10 * muon))
+        seen.add(muon)
+        schedule.after_batch()
+    assert len(seen) > 2
+
+
+def test_muon_goes_on_from_its_state_to_the_bit_and_its_momentum_is_cycled():
     def make():
         network, optimizer = small(optimizer={"name": "Muon"}, lr=0.02)
         given = {"name": "OneCycleLR", "every": "batch"}
         return network, optimizer, Schedule(params.check(ScheduleParams, given), optimizer, 1, 6)
 
-    x = torch.randn(6, 5, 2, 4, 4)
+    x = torch.randn(6, 5, 1, 6, 6)
     network, optimizer, schedule = make()
     for i in range(6):
         if i == 3:
@@ -172,7 +205,7 @@ def test_muon_goes_on_from_its_state_to_the_bit_and_its_rates_and_momenta_are_sc
     momenta = set()
     for i in range(6):
         learn(straight, optimizer, x[i])
-        momenta.add(optimizer.param_groups[-1]["momentum"])
+        momenta.add(optimizer._two[0].param_groups[0]["momentum"])
         schedule.after_batch()
     assert all(map(torch.equal, network.state_dict().values(), straight.state_dict().values()))
     assert len(momenta) > 3
@@ -187,10 +220,17 @@ def test_muon_goes_on_from_its_state_to_the_bit_and_its_rates_and_momenta_are_sc
             {"optimizer": {"name": "Muon", "others": {"arguments": {"betas": 1}}}},
             r"train\.optimizer\.others\.arguments: AdamW refused",
         ),
+        (
+            {"optimizer": {"name": "Muon", "others": {"arguments": {"lr": 0.1}}}},
+            r"filled in; use train\.optimizer\.others\.lr instead",
+        ),
+        ({"optimizer": {"name": "AdamW", "arguments": {"betas": {"a": 1, "b": 2}}}}, r"AdamW refused it"),
+        ({"optimizer": {"name": "ASGD", "arguments": {"alpha": 1e9}}}, r"ASGD refused it"),
+        ({"optimizer": {"name": "Muon", "arguments": {"eps": "x"}}}, r"Muon refused it: [^\n]*$"),
         ({"optimizer": {"name": "Muon"}, "body_lr": 0}, r"none learns here"),
     ],
 )
-def test_what_muon_can_not_do_is_said(given, said):
+def test_what_an_optimizer_can_not_do_is_said(given, said):
     with pytest.raises(UserError, match=said):
         small(**given)
 

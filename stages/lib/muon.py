@@ -7,39 +7,42 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-Groups = Sequence[dict[str, Any]]  # of parameters, as torch.optim takes them
+Groups = Sequence[dict[str, Any]]  # of parameters, each with its learning rate
 Make = Callable[[Groups], Optimizer]
 
 
-class Muon(Optimizer):
+class MuonAndOther(Optimizer):
     """Two optimizers as one; torch's Muon takes matrices alone, so it moves copies of the weights with a row an output.
 
-    Schedules move `param_groups`, whose rates and momenta the two optimizers take over at each step.
+    Schedules move `param_groups`, whose rates (and momenta, where there are any) both take over at each step: so one
+    schedule is enough, and the other's rate stays in proportion.
     """
 
-    def __init__(self, weights: Groups, others: Groups, make_muon: Make, make_other: Make) -> None:
-        """Args: weights: Of two axes or more, the outputs first, that Muon moves; others: What the other one moves;
-        make_muon, make_other: The two optimizers, from groups of parameters."""
-        self._copies = {
-            weight: nn.Parameter(weight.detach().flatten(1)) for group in weights for weight in group["params"]
-        }
+    def __init__(self, weights: Groups, others: Groups, make_muon: Make, make_other: Make, proportion: float) -> None:
+        """
+        Args:
+            weights: Of two axes or more, the outputs first, that Muon moves.
+            others: What the other one moves.
+            make_muon, make_other: The two optimizers, from groups of parameters.
+            proportion: Of the other's rates to those of the groups.
+        """
+        moved = [weight for group in weights for weight in group["params"]]
+        # Cloned, for a view of a channels-last kernel may have the same memory in another order.
+        self._copies = {weight: nn.Parameter(weight.detach().flatten(1).clone()) for weight in moved}
         matrices = [group | {"params": [self._copies[weight] for weight in group["params"]]} for group in weights]
-        self._two = [make_other(others), make_muon(matrices)]
-        real = [group["params"] for group in (*others, *weights)]
-        groups = [group | {"params": params} for group, params in zip(self._inner_groups(), real, strict=True)]
-        super().__init__(groups, {"momentum": groups[-1]["momentum"]})  # which says that there is one to cycle
+        self._two = [make_muon(matrices), make_other(others)]
+        self._proportions = [1.0] * len(weights) + [proportion] * len(others)
+        groups = [inner | given for inner, given in zip(self._inner_groups(), [*weights, *others], strict=True)]
+        super().__init__(groups, {"momentum": groups[0]["momentum"]})  # schedules that cycle it look for it there
 
     def _inner_groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self._two for group in optimizer.param_groups]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for inner, group in zip(self._inner_groups(), self.param_groups, strict=True):
-            inner.update((name, value) for name, value in group.items() if name != "params")
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for inner, group, proportion in zip(self._inner_groups(), self.param_groups, self._proportions, strict=True):
+            inner.update({name: group[name] for name in inner if name != "params"})
+            inner["lr"] *= proportion
         for weight, matrix in self._copies.items():
             matrix.copy_(weight.flatten(1))
             matrix.grad = None if weight.grad is None else weight.grad.flatten(1)
@@ -47,7 +50,6 @@ class Muon(Optimizer):
             optimizer.step()
         for weight, matrix in self._copies.items():
             weight.copy_(matrix.view_as(weight))
-        return loss
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"two": [optimizer.state_dict() for optimizer in self._two]}

@@ -8,11 +8,14 @@ from typing import Any
 
 from stages.lib.errors import UserError
 
-REFUSALS = (TypeError, ValueError, IndexError, AssertionError, RuntimeError)
+REFUSALS = (TypeError, ValueError, LookupError, ArithmeticError, AssertionError, RuntimeError)
 
 
-def make(key: str, kind: Any, given: Mapping[str, Any], supplied: Mapping[str, Any]) -> Any:
+def make(key: str, kind: Any, given: Mapping[str, Any], supplied: Mapping[str, Any], owner: str = "train") -> Any:
     """An instance of `kind` from the arguments given in params.yaml and those this project supplies.
+
+    Args:
+        owner: The section that the supplied ones come from.
 
     Raises:
         UserError: An argument is unknown, missing, supplied already, or refused by the class.
@@ -24,7 +27,7 @@ def make(key: str, kind: Any, given: Mapping[str, Any], supplied: Mapping[str, A
             hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
             raise UserError(f"{key}.{name} is unknown to {kind.__name__}: {hint}")
         if name in supplied:
-            raise UserError(f"{key}.{name}: this one is filled in; use train.{name} instead")
+            raise UserError(f"{key}.{name}: this one is filled in; use {owner}.{name} instead")
     with refusals(key, kind):
         return kind(**supplied, **{name: _plain(value) for name, value in given.items()})
 
@@ -39,7 +42,7 @@ def refusals(key: str, kind: Any) -> Iterator[None]:
     try:
         yield
     except REFUSALS as error:
-        raise UserError(f"{key}: {kind.__name__} refused it: {error}") from None
+        raise UserError(f"{key}: {kind.__name__} refused it: {str(error).partition(chr(10))[0]}") from None
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from torch import nn
 
 from stages.lib import named
 from stages.lib.errors import UserError
-from stages.lib.muon import Muon
+from stages.lib.muon import MuonAndOther
 from stages.lib.networks.adapting import WEIGHTED, head_parameters
 from stages.lib.params.train import OptimizerParams, OthersParams, TrainParams
 
@@ -27,27 +27,32 @@ def make(params: TrainParams, network: nn.Module, classes: int) -> torch.optim.O
         raise UserError(f"{KEY}.name LBFGS looks several times a step, so it goes with neither clip_norm nor float16")
     of_all = groups(network, classes, params.lr, params.body_lr)
     if chosen.name != "Muon":
-        return _of_torch(KEY, chosen, params.lr, of_all)
+        return _of_torch(KEY, "train", chosen, params.lr, of_all)
     hidden = hidden_weights(network, classes)
-    weights = _only(of_all, hidden, True)
+    weights, rest = (_only(of_all, hidden, inside) for inside in (True, False))
     if not weights:
         raise UserError(f"{KEY}.name Muon moves weights of hidden layers, and none learns here: take another optimizer")
     other = chosen.others or OthersParams()
-    return Muon(
+    return MuonAndOther(
         weights,
-        _only(groups(network, classes, other.lr, params.body_lr), hidden, False),
-        lambda groups: _of_torch(KEY, chosen, params.lr, groups),
-        lambda groups: _of_torch(f"{KEY}.others", other, other.lr, groups),
+        rest,
+        lambda groups: _of_torch(KEY, "train", chosen, params.lr, groups),
+        lambda groups: _of_torch(f"{KEY}.others", f"{KEY}.others", other, other.lr, groups),
+        other.lr / params.lr,
     )
 
 
-def _of_torch(key: str, chosen: OptimizerParams | OthersParams, lr: float, groups: Groups) -> torch.optim.Optimizer:
+def _of_torch(
+    key: str, owner: str, chosen: OptimizerParams | OthersParams, lr: float, groups: Groups
+) -> torch.optim.Optimizer:
+    """Args: key, owner: Where its arguments, and its lr, are in the params."""
     key, kind = f"{key}.arguments", getattr(torch.optim, chosen.name)
-    optimizer: torch.optim.Optimizer = named.make(key, kind, chosen.arguments, {"params": list(groups), "lr": lr})
+    supplied = {"params": list(groups), "lr": lr}
+    optimizer: torch.optim.Optimizer = named.make(key, kind, chosen.arguments, supplied, owner)
     if chosen.name != "LBFGS":
         tried = nn.Parameter(torch.zeros(2, 2, device=optimizer.param_groups[0]["params"][0].device))
         tried.grad = torch.zeros_like(tried)
-        trial = named.make(key, kind, chosen.arguments, {"params": [tried], "lr": lr})
+        trial = named.make(key, kind, chosen.arguments, supplied | {"params": [tried]}, owner)
         with named.refusals(key, kind):  # some arguments are refused by the first steps alone
             trial.step()
             trial.step()

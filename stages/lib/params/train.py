@@ -91,7 +91,7 @@ class OthersParams:
     """Its own arguments but for lr."""
 
     lr: Positive = 3e-4
-    """Learning rate it starts from; a schedule and `train.body_lr` change it as they change `train.lr`."""
+    """Learning rate it starts from; a schedule and `train.body_lr` change it in proportion to `train.lr`."""
 
 
 @section
@@ -105,8 +105,8 @@ class OptimizerParams:
     """The optimizer's own arguments but for lr, such as {momentum: 0.9, weight_decay: 1e-4}."""
 
     others: OthersParams | None = None
-    """For Muon, which moves the weights of hidden layers alone: the optimizer of biases, norms and the last layer; null
-    is AdamW with lr 3e-4."""
+    """For Muon, which moves the weights of hidden linear and convolutional layers alone: the optimizer of everything
+    else, such as biases, norms and the last layer; null is AdamW with lr 3e-4."""
 
     def __post_init__(self) -> None:
         if self.others is not None and self.name != "Muon":
