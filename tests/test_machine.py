@@ -32,5 +32,6 @@ def test_freed_memory_is_used_again_and_not_cleared_by_the_system_each_time():
         return int(done.stdout)
 
     kept = faults("kept")
-    assert kept < 20 * 50  # pages in as many steps; a thousand and more a step otherwise
+    # Pages in 20 steps: the heap grows by one block of 4 to 6 MiB, or not at all; otherwise it is 500 to 2,700 a step.
+    assert kept < 4_000
     assert kept < faults("given back")
