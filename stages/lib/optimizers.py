@@ -1,6 +1,5 @@
 """Any optimizer of torch.optim by name."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,11 +7,10 @@ from torch import nn
 
 from stages.lib import named
 from stages.lib.errors import UserError
-from stages.lib.muon import MuonAndOther
+from stages.lib.muon import Groups, MuonAndOther
 from stages.lib.networks.adapting import WEIGHTED, head_parameters
 from stages.lib.params.train import OptimizerParams, OthersParams, TrainParams
 
-Groups = Sequence[dict[str, Any]]  # of parameters, each with its learning rate
 KEY = "train.optimizer"
 
 
