@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 
-from stages.lib.networks import Compact as compact  # noqa: N813
-from stages.lib.networks import Convolutional as convolutional  # noqa: N813
-from stages.lib.networks import FullyConnected as fully_connected  # noqa: N813
-from stages.lib.networks import Residual as residual  # noqa: N813
-from stages.lib.networks import Skip as skip  # noqa: N813
+from stages.lib.model.networks import Compact as compact  # noqa: N813
+from stages.lib.model.networks import Convolutional as convolutional  # noqa: N813
+from stages.lib.model.networks import FullyConnected as fully_connected  # noqa: N813
+from stages.lib.model.networks import Residual as residual  # noqa: N813
+from stages.lib.model.networks import Skip as skip  # noqa: N813
 
 dependencies = ["torch"]
 __all__ = ["compact", "convolutional", "fully_connected", "residual", "skip"]

@@ -12,13 +12,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.lib import command, outs, tensors
+from stages.lib import command, tensors
 from stages.lib.cases import Cases
-from stages.lib.errors import UserError
+from stages.lib.core import outs
+from stages.lib.core.errors import UserError
+from stages.lib.core.progress import progress
 from stages.lib.geometry import Geometry
 from stages.lib.moments import Moments
 from stages.lib.params.dataset import DatasetParams
-from stages.lib.progress import progress
 
 
 def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, params: DatasetParams) -> None:

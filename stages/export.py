@@ -8,14 +8,17 @@ The files take pictures and volumes as they were read, any number of any size, a
 from contextlib import ExitStack
 from pathlib import Path
 
-from stages.lib import card, checkpoint, command, inference, metadata, native, outs, parity, questions, tensors
+from stages.lib import command, inference, tensors
 from stages.lib.cases import Cases
-from stages.lib.deployed import Deployed, Settings
-from stages.lib.exported import FORMATS
-from stages.lib.exported.program import Program
+from stages.lib.core import outs
+from stages.lib.export import card, end_to_end, metadata, parity, questions
+from stages.lib.export.formats import FORMATS
+from stages.lib.export.formats.program import Program
+from stages.lib.export.variants import compare
 from stages.lib.geometry import Geometry
+from stages.lib.model import checkpoint
+from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.export import ExportParams
-from stages.lib.variants import compare
 
 
 def main(
@@ -36,7 +39,7 @@ def main(
     measured = metadata.read_validation(validate_json)
     settings = Settings(**measured["deployed"])
     deployed = Deployed(classifier, settings, params.unlike).eval()
-    module = native.behind(Geometry(**about.geometry), deployed, params.size, about.shape[0])
+    module = end_to_end.behind(Geometry(**about.geometry), deployed, params.size, about.shape[0])
     test = tensors.read_split(dataset_h5, "test")
     expected = inference.predict_all(deployed, test.x, params.batch_size, "predict")
     facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt, params.size)

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.lib import command, inspection, planning, raw_files
-from stages.lib.catalogue import publish, write_rejected
-from stages.lib.filling import fill
-from stages.lib.fingerprint import fingerprint
-from stages.lib.groups import join_duplicates, name_groups
-from stages.lib.identifiers import load_key
-from stages.lib.labels import LABELS_CSV, read_labels
+from stages.lib import command
+from stages.lib.ingest import assembly, inspection, raw_files
+from stages.lib.ingest.decoding import fill
+from stages.lib.ingest.fingerprint import fingerprint
+from stages.lib.ingest.groups import join_duplicates, name_groups
+from stages.lib.ingest.identifiers import load_key
+from stages.lib.ingest.labels import LABELS_CSV, read_labels
+from stages.lib.ingest.publishing import publish, write_rejected
+from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.store import Store, alone
 from stages.lib.params.ingest import IngestParams
-from stages.lib.readers.contract import Options
-from stages.lib.store import Store, alone
 from stages.lib.workers import Workers, count, seldom_collected
 
 STORE = ".ingest"  # beside the outs; git and dvc ignore it
@@ -33,18 +34,18 @@ def main(raw: Path, cases: Path, cases_csv: Path, ingest_json: Path, params: Ing
         store = Store(cases.parent / STORE, fingerprint(options))
 
         facts = inspection.inspect_all(raw, paths, store, options, crew)
-        planned, raw_bytes = planning.plan(facts, options), facts.size
+        planned, raw_bytes = assembly.plan(facts, options), facts.size
         del facts  # they are in the cases now, and would take as much memory again
-        labelled = planning.label_cases(planned.cases, labels)  # before the long work
+        labelled = assembly.label_cases(planned.cases, labels)  # before the long work
         filled = fill(raw, planned.cases, raw_bytes, store, options, crew)
 
         refused = sorted(planned.refused + filled.refused)
         write_rejected(rejected_csv, refused, found.litter)
-        planning.check_rejected(len(filled.cases), refused, params.max_rejected, str(rejected_csv))
+        assembly.check_rejected(len(filled.cases), refused, params.max_rejected, str(rejected_csv))
         rows = labelled
         if len(filled.cases) < len(rows):
             rows = [rows[i] for i in np.flatnonzero(np.isin(planned.cases.ids, filled.cases.ids))]
-        planning.check_classes(rows, labels, str(rejected_csv))
+        assembly.check_classes(rows, labels, str(rejected_csv))
         classes = [row.label for row in rows]
         groups = join_duplicates(filled.cases, classes, name_groups(filled.cases, rows, options), filled.digests)
         publish(filled, cases, cases_csv, ingest_json, classes, groups, refused, found)

@@ -5,8 +5,10 @@ python -m stages.sample digits
 
 from pathlib import Path
 
-from stages.lib import command, digits, outs, phantoms
+from stages.lib import command
+from stages.lib.core import outs
 from stages.lib.params.sample import SampleParams
+from stages.lib.sample import digits, phantoms
 
 
 def main(raw: Path, params: SampleParams) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.lib import command, outs, splits
+from stages.lib import command, splits
+from stages.lib.core import outs
 from stages.lib.params.split import SplitParams
 
 

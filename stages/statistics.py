@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.lib import command, outs
+from stages.lib import command
 from stages.lib.cases import Cases
-from stages.lib.errors import UserError
+from stages.lib.core import outs
+from stages.lib.core.errors import UserError
+from stages.lib.core.progress import progress
 from stages.lib.moments import Moments
 from stages.lib.params.statistics import StatisticsParams
-from stages.lib.progress import progress
 
 
 def main(cases: Path, split_csv: Path, statistics_json: Path, params: StatisticsParams) -> None:

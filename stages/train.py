@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.lib import checkpoint, command, devices, distributed, loop, machine, outs, setup, summary
+from stages.lib import command
+from stages.lib.core import machine, outs
+from stages.lib.model import checkpoint
 from stages.lib.params.train import TrainParams
-from stages.lib.resume import Resume, identity
-from stages.lib.stopping import on_signals
+from stages.lib.train import devices, distributed, loop, setup, summary
+from stages.lib.train.interruption import on_signals
+from stages.lib.train.resume import Resume, identity
 
 
 def main(

@@ -8,21 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.lib import (
-    checkpoint,
-    command,
-    curves,
-    outs,
-    pictures,
-    predictions,
-    scores,
-    showcase,
-    tensors,
-    unlike,
-    validation,
-)
-from stages.lib.deployed import Deployed, Settings
+from stages.lib import command, tensors
+from stages.lib.core import outs
+from stages.lib.model import checkpoint
+from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.validate import ValidateParams
+from stages.lib.validate import case_sheets, curves, evaluation, figures, out_of_distribution, predictions, scores
 
 
 def main(
@@ -46,22 +37,22 @@ def main(
 ) -> None:
     classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
     splits = {name: tensors.read_split(dataset_h5, name) for name in ("validation", "test")}
-    settings = validation.settle(classifier, splits["validation"], params)
+    settings = evaluation.settle(classifier, splits["validation"], params)
     model = Deployed(classifier, settings).eval()
-    said = {name: validation.answers(model, split, params.batch_size, name) for name, split in splits.items()}
+    said = {name: evaluation.answers(model, split, params.batch_size, name) for name, split in splits.items()}
     test, p = splits["test"], said["test"]
 
-    table = validation.score_table(splits, said, about.classes, params)
+    table = evaluation.score_table(splits, said, about.classes, params)
     outs.write_csv(scores_csv, table)
-    report = validation.summary(table) | {"deployed": asdict(settings)}
+    report = evaluation.summary(table) | {"deployed": asdict(settings)}
     if params.calibrate:
         plain = Deployed(classifier, Settings(flips=settings.flips)).eval()
-        before = validation.answers(plain, test, params.batch_size, "uncalibrated")
+        before = evaluation.answers(plain, test, params.batch_size, "uncalibrated")
         report["uncalibrated"] = {"test": scores.overall(test.y, before)}
     if params.operating_point:
-        report["operating_point"] = validation.operate(params.operating_point, splits, said, about.classes)
-    span = validation.span(about)
-    report["unlike"] = unlike.caught(classifier, test.x, span, settings, params.batch_size)
+        report["operating_point"] = evaluation.operate(params.operating_point, splits, said, about.classes)
+    span = evaluation.span(about)
+    report["unlike"] = out_of_distribution.caught(classifier, test.x, span, settings, params.batch_size)
     outs.write_json(validate_json, report)
 
     tables = [predictions.table(name, splits[name], said[name], about.classes) for name in splits]
@@ -71,11 +62,11 @@ def main(
     points.append(curves.reliability(test.y, p))
     for path, curve in zip((roc_csv, precision_recall_csv, reliability_csv), points, strict=True):
         outs.write_csv(path, curve)
-    outs.write_figure(history_png, pictures.history(pd.read_csv(history_csv)))
+    outs.write_figure(history_png, figures.history(pd.read_csv(history_csv)))
     areas = scores.per_class(test.y, p)
-    outs.write_figure(evidence_png, pictures.evidence(test.y, p.argmax(1), about.classes, points, areas))
+    outs.write_figure(evidence_png, figures.evidence(test.y, p.argmax(1), about.classes, points, areas))
 
-    show = showcase.Showcase(classifier, recipe.normalise["low"], recipe.normalise["high"], about.classes)
+    show = case_sheets.Showcase(classifier, recipe.normalise["low"], recipe.normalise["high"], about.classes)
     wrong, unsure = predictions.wrongness(test.y, p)[: params.worst], predictions.uncertainty(p)[: params.worst]
     outs.write_figure(worst_png, show.cases(test, p, wrong, "The most wrong test cases"))
     outs.write_figure(uncertain_png, show.cases(test, p, unsure, "The least certain test cases"))

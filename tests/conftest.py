@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.lib import cases, checkpoint, tensors
+from stages.lib import cases, tensors
+from stages.lib.model import checkpoint
 
 
 def write_dataset_h5(

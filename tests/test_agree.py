@@ -8,7 +8,7 @@ from PIL import Image
 
 from stages import dataset, export, ingest, sample, split, statistics, train, validate
 from stages.lib import command, params
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from tools import agree
 
 SECTIONS = {

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib import keyed
-from stages.lib.augment import augment, mixing
 from stages.lib.params.train import AugmentParams
+from stages.lib.train import random_by_case
+from stages.lib.train.augment import augment, mixing
 
 N = 40
-KEYS = keyed.epoch_keys(keyed.case_keys([b"case%d" % i for i in range(N)]), seed=0, epoch=1)
+KEYS = random_by_case.epoch_keys(random_by_case.case_keys([b"case%d" % i for i in range(N)]), seed=0, epoch=1)
 SHAPES = {2: (2, 7, 9), 3: (1, 4, 7, 9)}
 EACH = {
     "shift": (2,),
@@ -42,7 +42,7 @@ def test_a_sample_changes_the_same_way_in_any_batch_and_another_in_another_epoch
     whole = augment(x, KEYS, params)
     order = torch.randperm(N)[:11]
     torch.testing.assert_close(augment(x[order], KEYS[order], params), whole[order], rtol=0, atol=0)
-    later = keyed.epoch_keys(keyed.case_keys([b"case%d" % i for i in range(N)]), 0, 2)
+    later = random_by_case.epoch_keys(random_by_case.case_keys([b"case%d" % i for i in range(N)]), 0, 2)
     assert not torch.equal(augment(x, later, params), whole)
 
 
@@ -102,14 +102,14 @@ def test_noise_has_the_deviation_asked_for_and_no_two_samples_share_it():
 
 
 def test_mixup_keeps_the_larger_share_and_picks_partners_evenly():
-    keys = keyed.epoch_keys(torch.arange(4000), 0, 1)
+    keys = random_by_case.epoch_keys(torch.arange(4000), 0, 1)
     partners, own = mixing(keys, AugmentParams(mixup=0.2), 10)
     assert own.min() >= 0.5 and own.max() <= 1
     assert np.bincount(partners, minlength=10).min() > 300
 
 
 def test_uniform_numbers_are_uniform():
-    numbers = keyed.uniforms(keyed.epoch_keys(torch.arange(500), 3, 7), 0, 200).ravel()
+    numbers = random_by_case.uniforms(random_by_case.epoch_keys(torch.arange(500), 3, 7), 0, 200).ravel()
     assert float(numbers.mean()) == pytest.approx(0.5, abs=0.005)
     assert np.bincount((numbers * 16).long().numpy(), minlength=16).std() < 4 * (len(numbers) / 16) ** 0.5
     assert 0 <= numbers.min() and numbers.max() < 1

@@ -1,6 +1,6 @@
 import numpy as np
 
-from stages.lib.batches import epoch_batches, share
+from stages.lib.train.batches import epoch_batches, share
 
 
 def test_an_epoch_holds_every_sample_once_in_another_order_each_time():

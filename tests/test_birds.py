@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from stages.lib import params
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from tools import birds
 from tools.bench_train import RECIPE
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from stages.lib import calibration, scores
+from stages.lib.validate import calibration, scores
 
 
 def drawn(scale, n=4000):

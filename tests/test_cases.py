@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.lib.cases import Cases, piece_bits, piece_name, write_cases
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 
 def test_cases_of_several_dtypes_and_shapes_read_back_as_they_were(tmp_path):

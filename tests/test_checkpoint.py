@@ -4,8 +4,9 @@ import pickle
 import pytest
 import torch
 
-from stages.lib import checkpoint, tensors
-from stages.lib.errors import UserError
+from stages.lib import tensors
+from stages.lib.core.errors import UserError
+from stages.lib.model import checkpoint
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.lib import command
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from stages.lib import resampling
+from stages.lib.validate import bootstrap
 from tests.made_project import predictions
 from tools.report import comparison
 from tools.report.simulation import rates
@@ -37,7 +37,7 @@ def test_a_clear_regression_is_worse_in_every_score_and_its_mirror_image_better(
 def test_the_scores_are_those_of_the_validate_stage():
     table = predictions("test", range(60), range(0, 60, 7))
     labels, probabilities = comparison._arrays(table)
-    from stages.lib import scores
+    from stages.lib.validate import scores
 
     expected = scores.overall(labels, probabilities)
     changes = comparison.compare(table, predictions("test", range(60), ()))
@@ -98,5 +98,5 @@ def test_groups_do_not_inflate_the_false_alarms():
 
 
 def test_a_shared_group_is_drawn_into_both_sides_at_once():
-    block = next(resampling.weights(["a", "b", "a", "b"], 20, 0))
+    block = next(bootstrap.weights(["a", "b", "a", "b"], 20, 0))
     assert (block[:, 0] == block[:, 2]).all() and (block[:, 1] == block[:, 3]).all()

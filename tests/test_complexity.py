@@ -1,8 +1,8 @@
 import torch
 
-from stages.lib import checkpoint, networks
-from stages.lib.classifier import Classifier, Normalise
-from stages.lib.complexity import complexity
+from stages.lib.model import checkpoint, networks
+from stages.lib.model.classifier import Classifier, Normalise
+from stages.lib.train.complexity import complexity
 from tests.test_train import train_on
 
 NORMALISE = {"low": [0.0] * 3, "high": [255.0] * 3, "shift": [0.0] * 3, "scale": [1 / 255] * 3, "dims": 2}

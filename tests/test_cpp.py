@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib import checkpoint, metadata, tensors
-from stages.lib.deployed import Deployed, Settings
-from stages.lib.exported import torchscript
-from stages.lib.exported.program import Program
+from stages.lib import tensors
+from stages.lib.export import metadata
+from stages.lib.export.end_to_end import Native
+from stages.lib.export.formats import torchscript
+from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
-from stages.lib.native import Native
+from stages.lib.model import checkpoint
+from stages.lib.model.deployed import Deployed, Settings
 from tests.conftest import write_dataset_h5, write_model_pt
 
 ROOT = Path(__file__).parents[1]

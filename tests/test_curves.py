@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from stages.lib import curves
+from stages.lib.validate import curves
 
 
 def drawn(n=20_000, k=4, seed=0):

@@ -3,7 +3,7 @@ import pytest
 
 from stages import dataset, statistics
 from stages.lib import tensors
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from stages.lib.params.dataset import DatasetParams
 from stages.lib.params.statistics import StatisticsParams
 from tests.conftest import write_cases

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stages.lib import tensors
-from stages.lib.diagnosis import diagnose
+from stages.lib.train.diagnosis import diagnose
 from tests.test_train import train_on
 
 

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import SegmentationStorage, generate_uid
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from tests.raw_data import SHARED, Ingested, ingest, make_slice, scan, write_series
 
 RIGHT = "right"

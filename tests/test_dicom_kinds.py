@@ -17,8 +17,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from stages.lib.errors import UserError
-from stages.lib.readers import dicom_pixels
+from stages.lib.core.errors import UserError
+from stages.lib.ingest.readers import dicom_pixels
 from tests.raw_data import ingest, make_slice, scan, write_series
 
 

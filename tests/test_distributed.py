@@ -11,8 +11,8 @@ import psutil
 import pytest
 import torch
 
-from stages.lib.errors import UserError
-from stages.lib.resume import Resume
+from stages.lib.core.errors import UserError
+from stages.lib.train.resume import Resume
 from tests.test_train import LEARNS, train_on
 
 NETWORK = {"name": "convolutional", "arguments": {"norm": "BatchNorm", "dropout": 0.3}}

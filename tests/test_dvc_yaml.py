@@ -127,7 +127,7 @@ def test_networks_import_torch_alone():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom | ast.Import):
                 name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
-                own = (name or "").startswith("stages.lib.networks")
+                own = (name or "").startswith("stages.lib.model.networks")
                 top = (name or "").split(".")[0]
                 assert own or top == "torch" or top in sys.stdlib_module_names or inside_function(path, node), (
                     f"{path}: {name}"

@@ -14,12 +14,14 @@ import pytest
 import torch
 
 from stages import export
-from stages.lib import checkpoint, exported, metadata, params, tensors
-from stages.lib.deployed import Deployed, Settings
-from stages.lib.errors import UserError
-from stages.lib.exported.program import Program
+from stages.lib import params, tensors
+from stages.lib.core.errors import UserError
+from stages.lib.export import formats, metadata
+from stages.lib.export.end_to_end import Native
+from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
-from stages.lib.native import Native
+from stages.lib.model import checkpoint
+from stages.lib.model.deployed import Deployed, Settings
 from tests.conftest import write_cases_of, write_dataset_h5, write_model_pt
 from tools import bench_export
 
@@ -68,13 +70,13 @@ def done(request, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("suffix", exported.FORMATS)
+@pytest.mark.parametrize("suffix", formats.FORMATS)
 def test_every_format_gives_the_networks_probabilities_for_any_batch_size(done, suffix):
     classifier, _ = checkpoint.load(done / "model.pt")
     x = np.array(tensors.read_split(done / "dataset.h5", "test").x)
     views = [classifier(torch.from_numpy(x)), classifier(torch.from_numpy(x).flip(-1))]
     wanted = torch.stack([(logits / 2.0).softmax(1) for logits in views]).mean(0).detach().numpy()
-    runner = exported.FORMATS[suffix].load(done / f"model{suffix}")
+    runner = formats.FORMATS[suffix].load(done / f"model{suffix}")
     for size in (1, 2, 3, 24):
         assert np.abs(runner(x[:size])[0] - wanted[:size]).max() < 1e-6
 
@@ -124,13 +126,13 @@ def test_every_file_says_what_it_takes_and_what_it_was_made_from(done):
 
 def test_an_export_beyond_the_tolerance_is_refused_and_the_former_files_stay(done, tmp_path, monkeypatch):
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
-    load = exported.pt2.load
+    load = formats.pt2.load
 
     def load_something_else(path):
         runner = load(path)
         return lambda *given: tuple(output * 0.999 for output in runner(*given))
 
-    monkeypatch.setattr(exported.pt2, "load", load_something_else)
+    monkeypatch.setattr(formats.pt2, "load", load_something_else)
     with pytest.raises(UserError, match=r"model\.pt2 gives .* export\.tolerance is 1e-05"):
         run(tmp_path, done / "dataset.h5", done / "model.pt")
     for name in FILES:
@@ -138,12 +140,12 @@ def test_an_export_beyond_the_tolerance_is_refused_and_the_former_files_stay(don
     assert not list(tmp_path.glob("*.partial"))
 
 
-@pytest.mark.parametrize("suffix", exported.FORMATS)
+@pytest.mark.parametrize("suffix", formats.FORMATS)
 def test_every_format_brings_what_it_is_given_to_the_datasets_size_and_spacing(done, suffix):
     classifier, recipe = checkpoint.load(done / "model.pt")
     settings = Settings(**MEASURED["deployed"] | {"unlike_threshold": 0.0})
     model = Native(Geometry(**recipe.description["geometry"]), Deployed(classifier, settings)).eval()
-    runner = exported.FORMATS[suffix].load(done / f"model{suffix}")
+    runner = formats.FORMATS[suffix].load(done / f"model{suffix}")
     rng = np.random.default_rng(0)
     spaced = len(recipe.description["shape"]) == 4
     for size in ((8, 8), (1, 1), (3, 40), (17, 9)):
@@ -155,14 +157,14 @@ def test_every_format_brings_what_it_is_given_to_the_datasets_size_and_spacing(d
 
 def test_a_file_that_other_sizes_are_too_much_for_is_refused(done, tmp_path, monkeypatch):
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
-    load = exported.onnx.load
+    load = formats.onnx.load
     shape = tensors.read_description(done / "dataset.h5").shape
 
     def load_something_else(path):
         runner = load(path)
         return lambda x, *spacing: runner(x if list(x.shape[1:]) == shape else np.zeros_like(x), *spacing)
 
-    monkeypatch.setattr(exported.onnx, "load", load_something_else)
+    monkeypatch.setattr(formats.onnx, "load", load_something_else)
     with pytest.raises(UserError, match=r"model\.onnx .*(a sample one pixel larger|export\.tolerance)"):
         run(tmp_path, done / "dataset.h5", done / "model.pt")
     for name in FILES:
@@ -176,7 +178,7 @@ def test_a_fully_convolutional_network_runs_on_the_size_that_it_is_given(tmp_pat
     for size in ((8, 8), (21, 13), (40, 8)):
         x = np.random.default_rng(0).integers(0, 255, (3, 1, *size), np.uint8)
         wanted = model(torch.from_numpy(x)).detach().numpy()
-        for suffix, file_format in exported.FORMATS.items():
+        for suffix, file_format in formats.FORMATS.items():
             assert np.abs(file_format.load(tmp_path / f"model{suffix}")(x)[0] - wanted).max() < 1e-6
     assert "the network runs on what it gets" in (tmp_path / "card.md").read_text()
 
@@ -195,7 +197,7 @@ def test_pictures_in_colour_and_in_grey_are_taken_where_the_dataset_recolours_th
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(channels * 64, 2), torch.nn.Softmax(1))
     module = Native(geometry, network).eval()
     facts = {"classes": ["a", "b"], "input": {"inputs": ["input"], "channels": [1, 3], "dtype": "uint16"}}
-    for suffix, file_format in exported.FORMATS.items():
+    for suffix, file_format in formats.FORMATS.items():
         file_format.write(tmp_path / f"m{suffix}", Program(module, (channels, 8, 8), "uint16", facts))
         runner = file_format.load(tmp_path / f"m{suffix}")
         for size in ((1, 8, 8), (3, 8, 8), (1, 9, 31), (3, 5, 4)):
@@ -215,7 +217,7 @@ def test_the_card_has_front_matter_that_model_hubs_read(done):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "model").write_bytes(b"no model at all")
-    for file_format in exported.FORMATS.values():
+    for file_format in formats.FORMATS.values():
         with pytest.raises(UserError, match="is no"):
             file_format.load(tmp_path / "model")
 
@@ -230,9 +232,9 @@ def test_a_model_file_with_pickled_code_inside_is_refused_and_the_code_does_not_
                 spoilt = pickle.dumps(Harm(tmp_path / "harm")) if suffix == ".torchscript" else harmful.getvalue()
                 target.writestr(name, spoilt if name.endswith(member) else source.read(name))
         with pytest.raises(UserError):
-            exported.FORMATS[suffix].load(path)
+            formats.FORMATS[suffix].load(path)
     path.write_bytes(harmful.getvalue())  # a whole module as torch.save writes it
-    for file_format in exported.FORMATS.values():
+    for file_format in formats.FORMATS.values():
         with pytest.raises(UserError):
             file_format.load(path)
     assert not (tmp_path / "harm").exists()
@@ -252,16 +254,16 @@ def test_smaller_variants_are_written_with_their_accuracy_beside_the_originals(t
     write_model_pt(tmp_path / "model.pt", tmp_path / "dataset.h5", trained=True)
     report = run(tmp_path, tmp_path / "dataset.h5", tmp_path / "model.pt", variants=["half", "int8"], unlike=True)
     test = tensors.read_split(tmp_path / "dataset.h5", "test")
-    original, unlike = exported.onnx.load(tmp_path / "model.onnx")(np.array(test.x))
+    original, unlike = formats.onnx.load(tmp_path / "model.onnx")(np.array(test.x))
     assert unlike.shape == (24,)
     for name in ("half", "int8"):
         path = tmp_path / "variants" / f"model.{name}.onnx"
-        said = exported.onnx.load(path)(np.array(test.x))[0]
+        said = formats.onnx.load(path)(np.array(test.x))[0]
         noted = report["variants"][path.name]
         assert noted["accuracy"] == pytest.approx((said.argmax(1) == test.y).mean(), rel=1e-5)
         assert 0 < np.abs(said - original).max() <= noted["difference_below"] < 0.2
         assert noted["bytes"] < report["model.onnx"]["bytes"]
-        assert exported.onnx.read_metadata(path) == exported.onnx.read_metadata(tmp_path / "model.onnx")
+        assert formats.onnx.read_metadata(path) == formats.onnx.read_metadata(tmp_path / "model.onnx")
     assert "model.int8.onnx" in (tmp_path / "card.md").read_text()
     run(tmp_path, tmp_path / "dataset.h5", tmp_path / "model.pt")  # without variants, none of before are left
     assert [path.name for path in (tmp_path / "variants").iterdir()] == ["accuracy.csv"]
@@ -272,7 +274,7 @@ def test_volumes_of_a_single_slice_have_the_score_of_unlike_data_in_every_format
     write_model_pt(tmp_path / "model.pt", tmp_path / "dataset.h5")
     run(tmp_path, tmp_path / "dataset.h5", tmp_path / "model.pt", unlike=True)
     x = np.array(tensors.read_split(tmp_path / "dataset.h5", "test").x)
-    scores = [module.load(tmp_path / f"model{suffix}")(x)[1] for suffix, module in exported.FORMATS.items()]
+    scores = [module.load(tmp_path / f"model{suffix}")(x)[1] for suffix, module in formats.FORMATS.items()]
     assert scores[1] == pytest.approx(scores[0], abs=1e-4) and scores[2] == pytest.approx(scores[0], abs=1e-4)
 
 
@@ -301,8 +303,8 @@ class Choosing(torch.nn.Module):
 
 def test_a_choice_that_depends_on_the_input_stays_one_in_torchscript(tmp_path):
     program = Program(Choosing().eval(), (1, 2, 2), "uint8", {"classes": ["a"]})
-    exported.torchscript.write(tmp_path / "model.torchscript", program)
-    run = exported.torchscript.load(tmp_path / "model.torchscript")
+    formats.torchscript.write(tmp_path / "model.torchscript", program)
+    run = formats.torchscript.load(tmp_path / "model.torchscript")
     for value in (1, 200):
         x = np.full((1, 1, 2, 2), value, np.uint8)
         assert (run(x)[0] == (value if value == 200 else -value)).all()

@@ -1,6 +1,6 @@
 import pytest
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from tests.fake_forge import FakeForge
 from tools import forge
 

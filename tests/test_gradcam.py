@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib import checkpoint, gradcam, tensors
+from stages.lib import tensors
+from stages.lib.model import checkpoint
+from stages.lib.validate import gradcam
 from tests.conftest import write_dataset_h5, write_model_pt
 
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib import checkpoint, tensors
-from stages.lib.deployed import Deployed, Settings
-from stages.lib.exported import torchscript
-from stages.lib.exported.program import Program
+from stages.lib import tensors
+from stages.lib.export.formats import torchscript
+from stages.lib.export.formats.program import Program
+from stages.lib.model import checkpoint
+from stages.lib.model.deployed import Deployed, Settings
 from tests.conftest import write_dataset_h5, write_model_pt
 
 ROOT = Path(__file__).parents[1]
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 def repository(tmp_path):
     """A copy of the repository in which a dataset called stripes was exported."""
     networks = tmp_path / "repository" / "stages" / "lib" / "networks"
-    shutil.copytree(ROOT / "stages/lib/networks", networks, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "stages/lib/model/networks", networks, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "hubconf.py", tmp_path / "repository")
     write_dataset_h5(tmp_path / "d.h5")
     write_model_pt(tmp_path / "m.pt", tmp_path / "d.h5")

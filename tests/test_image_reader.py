@@ -10,10 +10,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from stages.lib.identifiers import OPEN
+from stages.lib.ingest.identifiers import OPEN
+from stages.lib.ingest.readers import image, recognise
+from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
 from stages.lib.params.ingest import IngestParams
-from stages.lib.readers import image, recognise
-from stages.lib.readers.contract import Inspected, Options, Rejected
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (11, 14), np.uint8)

@@ -9,7 +9,7 @@ import pydicom
 import pytest
 import SimpleITK
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from tests.raw_data import SHARED, ingest, scan, write_pictures, write_series
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.lib import cases, filling, inspection, raw_files, workers
-from stages.lib.errors import UserError
-from stages.lib.readers import pillow
-from stages.lib.store import alone
+from stages.lib import cases, workers
+from stages.lib.core.errors import UserError
+from stages.lib.ingest import decoding, inspection, raw_files
+from stages.lib.ingest.readers import pillow
+from stages.lib.ingest.store import alone
 from tests.raw_data import Ingested, bytes_below, ingest, scan, write_pictures, write_series
 
 
@@ -25,13 +26,13 @@ from tests.raw_data import Ingested, bytes_below, ingest, scan, write_pictures, 
 def decoded(monkeypatch) -> list[str]:
     """The files that were decoded so far."""
     files: list[str] = []
-    decode = filling._decode
+    decode = decoding._decode
 
     def counted(work, reader, case, start, stop):
         files.extend(file.path for file in case.files)
         return decode(work, reader, case, start, stop)
 
-    monkeypatch.setattr(filling, "_decode", counted)
+    monkeypatch.setattr(decoding, "_decode", counted)
     return files
 
 
@@ -202,19 +203,19 @@ def test_a_large_piece_filled_by_several_workers_has_the_bytes_of_a_small_one(nu
     for name in ("a", "b"):
         write_series(tmp_path / "raw" / name, scan(9, seed=ord(name)), series=name)
     small = ingest(tmp_path / "raw", tmp_path / "small").bytes()
-    monkeypatch.setattr(filling, "SMALL_BYTES", 0)
-    monkeypatch.setattr(filling, "RUN_BYTES", 200)
+    monkeypatch.setattr(decoding, "SMALL_BYTES", 0)
+    monkeypatch.setattr(decoding, "RUN_BYTES", 200)
     assert ingest(tmp_path / "raw", tmp_path / "large", workers=number).bytes() == small
     write_series(tmp_path / "raw" / "a" / "more", scan(5, seed=4), series="more")
     again = ingest(tmp_path / "raw", tmp_path / "large", workers=number)  # copies of what is there, and a new volume
     assert again.bytes() == full(tmp_path / "raw", tmp_path / "full").bytes()
 
 
-@pytest.mark.parametrize("small_bytes", [0, filling.SMALL_BYTES])
+@pytest.mark.parametrize("small_bytes", [0, decoding.SMALL_BYTES])
 def test_a_decoder_that_takes_its_process_down_costs_its_own_case_and_names_the_file(
     small_bytes, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(filling, "SMALL_BYTES", small_bytes)
+    monkeypatch.setattr(decoding, "SMALL_BYTES", small_bytes)
     write_pictures(tmp_path / "raw", each=6)
     without = ingest(tmp_path / "raw", tmp_path / "without").bytes()
     (tmp_path / "raw" / "cat" / "deadly.png").write_bytes((tmp_path / "raw" / "cat" / "0.png").read_bytes() + b"deadly")

@@ -4,9 +4,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
+from stages.lib.ingest.readers.colour import converted
 from stages.lib.params.ingest import IngestParams
-from stages.lib.readers.colour import converted
 from tests.raw_data import ingest, write_pictures, write_series
 
 FILES = ["cat/0.png", "cat/1.jpg", "dog/0.png", "dog/1.jpg"]

@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stages.lib import losses
 from stages.lib.params.train import LossParams
+from stages.lib.train import losses
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, -3.0]], requires_grad=True)
 Y = torch.tensor([0, 2])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from stages.lib import networks
-from stages.lib.networks import layers
+from stages.lib.model import networks
+from stages.lib.model.networks import layers
 from stages.lib.params.train import Network
 
 SIZES = {2: (9, 12), 3: (5, 9, 8)}

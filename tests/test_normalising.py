@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from stages.lib import normalising, tensors
-from stages.lib.classifier import Normalise
+from stages.lib import tensors
+from stages.lib.model.classifier import Normalise
 from stages.lib.params.train import NormaliseParams
+from stages.lib.train import normalising
 
 
 @pytest.mark.parametrize("dataset", ["images_h5", "volumes_h5"])

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from stages.lib import optimizers, params
-from stages.lib.errors import UserError
+from stages.lib import params
+from stages.lib.core.errors import UserError
 from stages.lib.params.train import Optimizer, ScheduleParams, Scheduler, TrainParams
-from stages.lib.schedules import Schedule
+from stages.lib.train import optimizers
+from stages.lib.train.schedules import Schedule
 from tests.test_train import LEARNS, train_on
 
 OPTIMIZERS = sorted(get_args(Optimizer))

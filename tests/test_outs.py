@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.lib import outs
+from stages.lib.core import outs
 
 
 def test_a_failure_leaves_the_former_out_and_no_partial(tmp_path):

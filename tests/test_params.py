@@ -1,7 +1,7 @@
 import pytest
 
 from stages.lib import params
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 GOOD = """
 datasets:

@@ -2,18 +2,18 @@ import pytest
 import torch
 from torch import nn
 
-from stages.lib import distributed, parts
-from stages.lib.batches import pieces
-from stages.lib.distributed import World
+from stages.lib.train import batch_parts, distributed
+from stages.lib.train.batches import pieces
+from stages.lib.train.distributed import World
 
 
 def test_sums_of_powers_of_two_have_the_same_bits_whoever_sums_which_part():
     numbers = list(torch.randn(8, 1000).split(1))
-    alone = parts.pairwise(numbers, lambda x: [x.clone()])[0]
+    alone = batch_parts.pairwise(numbers, lambda x: [x.clone()])[0]
     for processes in (2, 4, 8):
         own = [numbers[i : i + 8 // processes] for i in range(0, 8, 8 // processes)]
-        branches = [parts.pairwise(mine, lambda x: [x.clone()])[0] for mine in own]
-        assert torch.equal(parts.pairwise(branches, lambda x: [x.clone()])[0], alone)
+        branches = [batch_parts.pairwise(mine, lambda x: [x.clone()])[0] for mine in own]
+        assert torch.equal(batch_parts.pairwise(branches, lambda x: [x.clone()])[0], alone)
 
 
 def test_whole_parts_are_dealt_out_where_they_can_be_and_every_part_is_shared_where_not():
@@ -36,7 +36,7 @@ def test_running_statistics_move_by_one_part_after_the_other_as_batch_norm_moves
         for part in x:  # two processes of one part each
             layer = nn.BatchNorm2d(3, momentum=momentum)
             layer.load_state_dict(dealt.state_dict())
-            remembered = parts.RunningStatistics(layer)
+            remembered = batch_parts.RunningStatistics(layer)
             layer(part)
             remembered.note()
             gathered.append(remembered._parts[0][None])
@@ -50,7 +50,7 @@ def test_running_statistics_move_by_one_part_after_the_other_as_batch_norm_moves
 def test_batch_norms_that_keep_still_are_left_alone():
     network = nn.Sequential(nn.BatchNorm1d(3).eval(), nn.BatchNorm1d(3, track_running_stats=False))
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    remembered = parts.RunningStatistics(network)
+    remembered = batch_parts.RunningStatistics(network)
     network(torch.randn(4, 3))
     remembered.note()
     remembered.move(World())

@@ -9,14 +9,16 @@ import torch
 from PIL import Image
 
 from stages import ingest, sample
-from stages.lib import checkpoint, exported, metadata, params, raw_cases, tensors
+from stages.lib import params, tensors
 from stages.lib.cases import Cases
-from stages.lib.deployed import Deployed, Settings
-from stages.lib.exported.program import Program
+from stages.lib.export import formats, metadata
+from stages.lib.export.end_to_end import Native
+from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
-from stages.lib.native import Native
+from stages.lib.model import checkpoint
+from stages.lib.model.deployed import Deployed, Settings
 from tests.conftest import write_dataset_h5, write_model_pt
-from tools import predict
+from tools import predict, raw_cases
 
 CLASSES = ["class0", "class1", "class2"]
 
@@ -34,7 +36,7 @@ def folder(tmp_path_factory):
     about["geometry"] |= {"colour": "grey_luminance"}
     facts = {"classes": CLASSES, "input": metadata.contract(about, "fitted"), "geometry": about["geometry"]}
     native = Native(Geometry(**about["geometry"]), model).eval()
-    for suffix, file_format in exported.FORMATS.items():
+    for suffix, file_format in formats.FORMATS.items():
         file_format.write(folder / f"model{suffix}", Program(native, (1, 8, 8), "uint8", facts, outputs=2))
     for i, x in enumerate(tensors.read_split(folder / "d.h5", "test").x):
         Image.fromarray(np.array(x[0])).save(folder / f"{i:02}.png")
@@ -47,7 +49,7 @@ def said(capsys, *arguments):
     return left.value.code, *capsys.readouterr()
 
 
-@pytest.mark.parametrize("suffix", exported.FORMATS)
+@pytest.mark.parametrize("suffix", formats.FORMATS)
 def test_files_get_the_percentages_that_the_network_gives_their_tensors(folder, capsys, suffix):
     code, out, _ = said(capsys, folder / f"model{suffix}", folder / "*.png", "--output", "csv", "--top", 3)
     rows = list(csv.DictReader(io.StringIO(out)))

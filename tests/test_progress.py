@@ -1,4 +1,4 @@
-from stages.lib import progress
+from stages.lib.core import progress
 
 
 def test_a_log_gets_lines_and_quick_work_says_nothing(capsys):

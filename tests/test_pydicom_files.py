@@ -10,12 +10,12 @@ import pydicom
 import pytest
 import SimpleITK
 
-from stages.lib.facts import Facts
-from stages.lib.identifiers import OPEN
-from stages.lib.inspection import inspect_file
+from stages.lib.ingest.file_table import Facts
+from stages.lib.ingest.identifiers import OPEN
+from stages.lib.ingest.inspection import inspect_file
+from stages.lib.ingest.readers import dicom
+from stages.lib.ingest.readers.contract import Options, Rejected
 from stages.lib.params.ingest import IngestParams
-from stages.lib.readers import dicom
-from stages.lib.readers.contract import Options, Rejected
 from tests.raw_data import Ingested, ingest, write_series
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from tests.made_project import Project, git
 from tools.report import contents, page, revisions
 

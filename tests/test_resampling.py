@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from stages.lib import resampling, scores
+from stages.lib.validate import bootstrap, scores
 
 
 def random_case(seed=0, n=120, k=4, ties=False):
@@ -16,7 +16,7 @@ def random_case(seed=0, n=120, k=4, ties=False):
 def test_every_case_once_gives_the_scores_themselves(ties, absent):
     y, p = random_case(ties=ties)
     y[y == 3] = 0 if absent else 3
-    overall, per_class = resampling.replicates(y, p, np.ones((1, len(y))))
+    overall, per_class = bootstrap.replicates(y, p, np.ones((1, len(y))))
     expected = scores.overall(y, p)
     assert set(overall) == set(expected)
     for name, value in expected.items():
@@ -30,7 +30,7 @@ def test_every_case_once_gives_the_scores_themselves(ties, absent):
 def test_a_resample_has_the_scores_that_scikit_learn_gives_its_weights(ties):
     y, p = random_case(1, ties=ties)
     w = np.random.default_rng(2).integers(0, 3, (3, len(y))).astype(float)
-    overall, per_class = resampling.replicates(y, p, w)
+    overall, per_class = bootstrap.replicates(y, p, w)
     for row, weight in enumerate(w):
         assert overall["accuracy"][row] == pytest.approx(metrics.accuracy_score(y, p.argmax(1), sample_weight=weight))
         f1 = metrics.f1_score(y, p.argmax(1), average="macro", sample_weight=weight)
@@ -48,7 +48,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     for trial in range(100):
         correct = rng.random(200) < 0.8
         p = np.where(correct[:, None], [0.9, 0.1], [0.1, 0.9])
-        overall, _ = resampling.intervals(np.zeros(200, int), p, [str(i) for i in range(200)], 300, trial)
+        overall, _ = bootstrap.intervals(np.zeros(200, int), p, [str(i) for i in range(200)], 300, trial)
         low, high = overall["accuracy"]
         covered += low <= 0.8 <= high
     assert 88 <= covered <= 100
@@ -56,26 +56,24 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 def test_scans_of_one_patient_are_drawn_together_and_widen_the_interval():
     y, p = random_case(3, n=200)
-    alone, _ = resampling.intervals(y, p, [str(i) for i in range(200)], 500, 0)
-    together, _ = resampling.intervals(
-        np.repeat(y[:20], 10), np.repeat(p[:20], 10, 0), np.repeat(range(20), 10), 500, 0
-    )
+    alone, _ = bootstrap.intervals(y, p, [str(i) for i in range(200)], 500, 0)
+    together, _ = bootstrap.intervals(np.repeat(y[:20], 10), np.repeat(p[:20], 10, 0), np.repeat(range(20), 10), 500, 0)
     assert np.diff(together["accuracy"]) > 2 * np.diff(alone["accuracy"])
-    block = next(resampling.weights(["a", "b", "a", "c"], 50, 0))
+    block = next(bootstrap.weights(["a", "b", "a", "c"], 50, 0))
     assert (block[:, 0] == block[:, 2]).all()
 
 
 def test_the_same_seed_gives_the_same_interval_however_large_the_blocks(monkeypatch):
     y, p = random_case(4)
     groups = [str(i) for i in range(len(y))]
-    first, _ = resampling.intervals(y, p, groups, 100, 7)
-    monkeypatch.setattr(resampling, "ELEMENTS", 10 * len(y))
-    second, _ = resampling.intervals(y, p, groups, 100, 7)
+    first, _ = bootstrap.intervals(y, p, groups, 100, 7)
+    monkeypatch.setattr(bootstrap, "ELEMENTS", 10 * len(y))
+    second, _ = bootstrap.intervals(y, p, groups, 100, 7)
     assert np.array_equal(first["auroc"], second["auroc"])
 
 
 def test_a_split_of_one_class_has_no_interval_of_auroc():
-    overall, per_class = resampling.intervals(np.zeros(6, int), np.tile([0.7, 0.3], (6, 1)), list("abcdef"), 50, 0)
+    overall, per_class = bootstrap.intervals(np.zeros(6, int), np.tile([0.7, 0.3], (6, 1)), list("abcdef"), 50, 0)
     assert np.isnan(overall["auroc"]).all()
     assert overall["accuracy"].tolist() == [1, 1]
     assert np.isnan(per_class["recall"][:, 1]).all()

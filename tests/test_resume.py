@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from stages.lib import params
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from stages.lib.params.train import TrainParams
-from stages.lib.resume import Resume, identity
+from stages.lib.train.resume import Resume, identity
 
 RUN = """
 import os, sys

@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
 from stages import sample
-from stages.lib import phantoms
 from stages.lib.params.sample import SampleParams
+from stages.lib.sample import phantoms
 
 
 def labels(folder: Path) -> list[dict[str, str]]:

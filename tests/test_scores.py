@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from stages.lib import scores
+from stages.lib.validate import scores
 
 
 def random_case(seed, n=200, k=4, ties=False):

@@ -4,7 +4,7 @@ import pytest
 
 from stages import split
 from stages.lib import splits
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from stages.lib.params.split import SplitParams
 
 SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}

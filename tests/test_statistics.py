@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages import statistics
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from stages.lib.params.statistics import StatisticsParams
 from tests.conftest import write_cases
 

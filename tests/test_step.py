@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from stages.lib import gradients, losses
 from stages.lib.params.train import LossParams
-from stages.lib.step import weighted_sums
+from stages.lib.train import gradients, losses
+from stages.lib.train.step import weighted_sums
 from tests.test_train import LEARNS, train_on
 
 LOGITS, Y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2, 1, 0])

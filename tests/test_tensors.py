@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from stages.lib import tensors
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 
 def test_a_split_is_mapped_as_it_was_written(volumes_h5):

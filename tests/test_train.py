@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from stages import train
-from stages.lib import checkpoint, devices, loop, params, setup, step, tensors
-from stages.lib.distributed import World
-from stages.lib.errors import UserError
-from stages.lib.networks import Compact
+from stages.lib import params, tensors
+from stages.lib.core.errors import UserError
+from stages.lib.model import checkpoint
+from stages.lib.model.networks import Compact
 from stages.lib.params.train import TrainParams
-from stages.lib.stopping import Stop
+from stages.lib.train import devices, loop, setup, step
+from stages.lib.train.distributed import World
+from stages.lib.train.interruption import Stop
 from tests.conftest import write_dataset_h5
 
 LEARNS = {"network": {"name": "fully_connected", "arguments": {"widths": [16]}}, "lr": 0.1, "epochs": 3}

@@ -7,8 +7,9 @@ import torch
 from PIL import Image
 
 from stages import validate
-from stages.lib import checkpoint, params, tensors
-from stages.lib.errors import UserError
+from stages.lib import params, tensors
+from stages.lib.core.errors import UserError
+from stages.lib.model import checkpoint
 from stages.lib.params.validate import ValidateParams
 from tests.conftest import write_dataset_h5, write_model_pt
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 import torchvision
 
-from stages.lib import checkpoint, networks, params, tensors
-from stages.lib.errors import UserError
-from stages.lib.networks.adapting import fill
+from stages.lib import params, tensors
+from stages.lib.core.errors import UserError
+from stages.lib.model import checkpoint, networks
+from stages.lib.model.networks.adapting import fill
 from stages.lib.params.train import TrainParams
 from tests.conftest import write_dataset_h5
 from tests.test_train import train_on

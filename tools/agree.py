@@ -26,12 +26,12 @@ import pandas as pd
 import torch
 
 from stages.lib import command, tensors
-from stages.lib.errors import UserError
-from stages.lib.exported import FORMATS, open_model
+from stages.lib.core.errors import UserError
+from stages.lib.export.formats import FORMATS, open_model
 from stages.lib.geometry import Geometry
-from stages.lib.predictions import COLUMNS
-from stages.lib.raw_cases import RawCase
+from stages.lib.validate.predictions import COLUMNS
 from tools import predict
+from tools.raw_cases import RawCase
 
 CASES = 50
 TOLERANCE = 1e-4

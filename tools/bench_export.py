@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages.lib import checkpoint
-from stages.lib.deployed import Deployed, Settings, outputs
-from stages.lib.errors import UserError
-from stages.lib.exported import FORMATS, Runner
+from stages.lib.core.errors import UserError
+from stages.lib.export.formats import FORMATS, Runner
+from stages.lib.model import checkpoint
+from stages.lib.model.deployed import Deployed, Settings, outputs
 
 BATCHES = (1, 64)
 ROUNDS = 5

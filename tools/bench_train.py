@@ -34,12 +34,15 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from stages import dataset, ingest, split, train
 from stages import statistics as measured
-from stages.lib import checkpoint, outs, params, tensors, validation
-from stages.lib.deployed import Deployed, Settings
+from stages.lib import params, tensors
+from stages.lib.core import outs
+from stages.lib.core.progress import progress
+from stages.lib.model import checkpoint
+from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.split import SplitParams
 from stages.lib.params.train import TrainParams
 from stages.lib.params.validate import ValidateParams
-from stages.lib.progress import progress
+from stages.lib.validate import evaluation
 from tools import birds
 
 RECIPE = Path("recipes/birds.yaml")
@@ -208,7 +211,7 @@ def deployed_accuracy(dataset_h5: Path, model_pt: Path, section: ValidateParams)
     classifier, _, _ = checkpoint.load_for(dataset_h5, model_pt)
     split = tensors.read_split(dataset_h5, "validation")
     model = Deployed(classifier, Settings(flips="".join(section.flips))).eval()
-    said = validation.answers(model, split, section.batch_size, "deployed")
+    said = evaluation.answers(model, split, section.batch_size, "deployed")
     return float((said.argmax(1) == split.y).mean())
 
 

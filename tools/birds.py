@@ -14,8 +14,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.lib import outs
-from stages.lib.errors import UserError
+from stages.lib.core import outs
+from stages.lib.core.errors import UserError
 
 CLASSES = ("airplane", "bird")
 

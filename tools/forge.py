@@ -19,7 +19,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 MARK = "<!-- the pipeline's report -->"  # by it a comment is found again, whoever else comments
 LONGEST = 65_000  # characters: GitHub takes 65,536

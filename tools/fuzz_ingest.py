@@ -32,14 +32,14 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from stages.lib import readers
-from stages.lib.facts import Facts
-from stages.lib.identifiers import OPEN
-from stages.lib.inspection import inspect_file
+from stages.lib.core.progress import progress
+from stages.lib.ingest import readers
+from stages.lib.ingest.file_table import Facts
+from stages.lib.ingest.identifiers import OPEN
+from stages.lib.ingest.inspection import inspect_file
+from stages.lib.ingest.readers.contract import Options, Rejected
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
-from stages.lib.progress import progress
-from stages.lib.readers.contract import Options, Rejected
 from stages.lib.workers import Workers, count, quietly, singles
 
 SECONDS = 10
@@ -133,7 +133,7 @@ def read(content: bytes) -> str:
         return "too_large"
     except AssertionError:
         raise
-    except Exception:  # as stages.lib.filling has it
+    except Exception:  # as stages.lib.ingest.decoding has it
         return "unreadable"
     return "read"
 

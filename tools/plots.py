@@ -16,8 +16,8 @@ from pathlib import Path
 
 import vl_convert
 
-from stages.lib import outs
-from stages.lib.errors import UserError
+from stages.lib.core import outs
+from stages.lib.core.errors import UserError
 
 TEMPLATE = Path(__file__).with_name("plots.html")
 VEGA_LITE = "v5.20"  # the major version that dvc's charts are written for

@@ -26,11 +26,13 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from stages.lib import checkpoint, gradcam, outs, pictures, showcase
-from stages.lib.errors import UserError
-from stages.lib.exported import Runner, open_model
+from stages.lib.core import outs
+from stages.lib.core.errors import UserError
+from stages.lib.export.formats import Runner, open_model
 from stages.lib.geometry import Geometry
-from stages.lib.raw_cases import RawCase, read_cases
+from stages.lib.model import checkpoint
+from stages.lib.validate import case_sheets, figures, gradcam
+from tools.raw_cases import RawCase, read_cases
 
 BATCH = 32
 
@@ -130,7 +132,7 @@ def explained(model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], 
     """Each case with the heat of its most probable class over it."""
     classifier, recipe = checkpoint.load(model.with_name("model.pt"))
     geometry = Geometry(**recipe.description["geometry"])
-    show = showcase.Showcase(classifier, recipe.normalise["low"], recipe.normalise["high"], classes)
+    show = case_sheets.Showcase(classifier, recipe.normalise["low"], recipe.normalise["high"], classes)
     images, captions = [], []
     for case, one in zip(cases, answers, strict=True):
         if case.pixels is not None and one.probabilities is not None:
@@ -138,9 +140,9 @@ def explained(model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], 
             spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
             sample = geometry(torch.from_numpy(case.pixels)[None], spacing)[0].numpy()
             images.append(show.explanation(sample, gradcam.explain(classifier, sample, k)))
-            name, said = pictures.short(Path(case.name).name, 24), pictures.short(classes[k], 18)
+            name, said = figures.short(Path(case.name).name, 24), figures.short(classes[k], 18)
             captions.append(f"{name}\n{said}: {one.probabilities[k]:.0%}")
-    return pictures.sheet(images, captions, "What the network looked at")
+    return figures.sheet(images, captions, "What the network looked at")
 
 
 def _best(one: Answer, top: int) -> list[int]:

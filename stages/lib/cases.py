@@ -30,7 +30,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 PIECE_BYTES = 1 << 20  # of raw files: a piece has no less, if the data set has more
 PIECE_CASES = 2  # likewise

@@ -16,8 +16,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from stages.lib import machine, params
-from stages.lib.errors import UserError
+from stages.lib import params
+from stages.lib.core import machine
+from stages.lib.core.errors import UserError
 
 PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")

@@ -18,7 +18,7 @@ class Geometry(nn.Module):
     """Colour, then resampling (bilinear or trilinear, antialiased), then a centre crop or padding, then rounding.
 
     A case of the wanted spacing or size is not resampled, and a picture that has the shape comes out bit for bit.
-    Written so that TorchScript compiles it; `stages.lib.native` puts its parts together for torch.export.
+    Written so that TorchScript compiles it; `stages.lib.export.end_to_end` puts its parts together for torch.export.
     """
 
     rgb_of: Tensor

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from stages.lib.deployed import outputs
-from stages.lib.progress import progress
+from stages.lib.core.progress import progress
+from stages.lib.model.deployed import outputs
 
 
 def batches(x: np.ndarray, batch_size: int, doing: str) -> Iterator[np.ndarray]:

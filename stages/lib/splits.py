@@ -5,7 +5,7 @@ from hashlib import sha256
 import numpy as np
 import pandas as pd
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from stages.lib.tensors import SPLITS
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 SPLITS = ("train", "validation", "test")
 

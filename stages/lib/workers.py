@@ -15,7 +15,7 @@ from multiprocessing.connection import wait as wait_for_end
 from types import TracebackType
 from typing import Any, TypeVar
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 Item = TypeVar("Item")
 Job = TypeVar("Job")

@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.lib import outs
-from stages.lib.errors import UserError
+from stages.lib.core import outs
+from stages.lib.core.errors import UserError
 from tools.report import contents, page, revisions
 
 REFUSED = 3

@@ -13,7 +13,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
-from stages.lib import resampling
+from stages.lib.validate import bootstrap
 from tools.report.snapshot import KEYS, PROBABILITY_OF
 
 LEVEL = 0.95  # of an interval; a verdict is wrong of equal models 1 - LEVEL of the time
@@ -45,15 +45,15 @@ def compare(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Change]:
         old: Rows of one split of predictions.csv.
         new: The same, later; nothing says that it holds the same cases.
     """
-    weights = resampling.weights([*old["group"], *new["group"]], RESAMPLES, seed=0)
+    weights = bootstrap.weights([*old["group"], *new["group"]], RESAMPLES, seed=0)
     drawn: dict[str, list[np.ndarray]] = {}
     tables = [_arrays(old), _arrays(new)]
     for block in weights:
-        scores = [resampling.replicates(*tables[0], block[:, : len(old)])[0]]
-        scores += [resampling.replicates(*tables[1], block[:, len(old) :])[0]]
+        scores = [bootstrap.replicates(*tables[0], block[:, : len(old)])[0]]
+        scores += [bootstrap.replicates(*tables[1], block[:, len(old) :])[0]]
         for name in scores[0]:
             drawn.setdefault(name, []).append(scores[1][name] - scores[0][name])
-    whole = [resampling.replicates(*table, np.ones((1, len(table[0]))))[0] for table in tables]
+    whole = [bootstrap.replicates(*table, np.ones((1, len(table[0]))))[0] for table in tables]
     changes = {
         name: _change(name, float(whole[0][name][0]), float(whole[1][name][0]), np.concatenate(blocks))
         for name, blocks in drawn.items()

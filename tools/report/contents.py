@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from stages.lib import outs, params
+from stages.lib import params
+from stages.lib.core import outs
 from tools.report import comparison, data, gates
 from tools.report.comparison import Change
 from tools.report.revisions import Revision, moved_on

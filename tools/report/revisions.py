@@ -7,7 +7,7 @@ from io import BytesIO
 from pathlib import Path
 from tarfile import TarFile
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 
 ABBREVIATED = 10  # digits of a commit: a fixed number, since git's own choice grows with the clone
 

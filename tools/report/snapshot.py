@@ -11,7 +11,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from tools.report.revisions import Revision
 
 METRICS = ("ingest", "statistics", "train", "validate", "export")

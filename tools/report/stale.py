@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from tools.report.revisions import Revision
 
 ABSENT = ("deleted", "not in cache")  # data that is not here, which says nothing about the revision

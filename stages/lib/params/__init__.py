@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.lib.errors import UserError
+from stages.lib.core.errors import UserError
 from stages.lib.params.dataset import DatasetParams
 from stages.lib.params.export import ExportParams
 from stages.lib.params.ingest import IngestParams

@@ -22,10 +22,10 @@ Scheduler = Literal["ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmResta
 
 @section
 class NetworkParams:
-    """`train.network`: one of stages/lib/networks and its own options."""
+    """`train.network`: one of stages/lib/model/networks and its own options."""
 
     name: Network = "convolutional"
-    """A key of NETWORKS in stages/lib/networks/__init__.py."""
+    """A key of NETWORKS in stages/lib/model/networks/__init__.py."""
 
     arguments: Arguments = field(default_factory=dict)
     """The network's own options, as its constructor names them."""

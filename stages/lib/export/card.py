@@ -1,0 +1,173 @@
+"""The model card: Markdown with front matter, as model hubs read it."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from ruamel.yaml import YAML
+
+
+def text(facts: Mapping[str, Any], measured: Mapping[str, Any], difference: float, variants: pd.DataFrame) -> str:
+    """A card.
+
+    Args:
+        facts: As `stages.lib.export.metadata.collect` gives them.
+        measured: validate.json.
+        difference: No probability of a file is further from the network's, on the test split.
+        variants: As `stages.lib.export.variants.compare` gives them.
+    """
+    classes = facts["classes"]
+    sections = [
+        _front_matter(facts, measured),
+        f"# {facts['dataset']}: a classifier of {'volumes' if len(facts['input']['shape']) == 4 else 'images'}\n",
+        f"Gives each of {len(classes)} classes a probability: {', '.join(classes)}.\n",
+        "## Input\n\n" + _table(("", ""), _contract(facts)),
+        "## Data\n\nA group (a patient, or copies of one picture) is in one split only.\n",
+        _table(("split", *classes, "all"), _counts(facts)),
+        "## Results\n\n" + _table(("score", "validation", "test", "95 % interval of test"), _results(measured)),
+        "The intervals are bootstrap percentiles over groups, not over cases.\n",
+        *_calibration(measured),
+        *_operating_point(measured),
+        *_variants(variants),
+        "## Limits\n\n" + _limits(facts, measured),
+        "## How to run it\n\n" + _how_to_run(facts, difference),
+        "## Made from\n\n" + _table(("", ""), [(k, facts[k]) for k in facts if k.endswith("_sha256")]),
+    ]
+    return "\n".join(sections)
+
+
+def _front_matter(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    data = {"name": facts["dataset"], "type": facts["dataset"], "split": "test"}
+    metrics = [{"type": k, "value": v} for k, v in measured["test"].items() if v is not None]
+    result = {"task": {"type": "image-classification"}, "dataset": data, "metrics": metrics}
+    about = {
+        "pipeline_tag": "image-classification",
+        "tags": ["pytorch", "onnx", facts["network"]],
+        "model-index": [{"name": facts["dataset"], "results": [result]}],
+    }
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.dump(about, stream)
+    return f"---\n{stream.getvalue()}---\n"
+
+
+def _contract(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    contract = facts["input"]
+    axes, shape = contract["axes"], contract["shape"]
+    sizes = ["any", " or ".join(map(str, contract["channels"])), *["any"] * (len(shape) - 1)]
+    trained = ", ".join(f"{axis} {n}" for axis, n in zip(axes[2:], shape[1:], strict=True))
+    fitted = f"brought to {trained} inside: resampled, cropped or padded at the centre"
+    rows = [
+        ("axes of `input`", ", ".join(f"{axis} = {size}" for axis, size in zip(axes, sizes, strict=True))),
+        ("size", fitted if contract["size"] == "fitted" else f"the network runs on what it gets; trained on {trained}"),
+        ("dtype", contract["dtype"]),
+        ("units", contract["units"] or "none: the pixels' own numbers"),
+    ]
+    if contract["spacing_mm"]:
+        steps = ", ".join(f"{a} {mm:g}" for a, mm in zip(axes[2:], contract["spacing_mm"], strict=True))
+        rows.append(("`spacing_mm`", f"({len(axes) - 2},) float64: of all N, along {', '.join(axes[2:])}, in mm"))
+        rows.append(("spacing inside (mm)", f"{steps}: what is given is resampled to it"))
+    rows.append(("output", f"probabilities, (N, {len(facts['classes'])}), each row sums to 1"))
+    return rows
+
+
+def _counts(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    return [(name, *map(str, counts), str(sum(counts))) for name, counts in facts["cases"].items()]
+
+
+def _results(measured: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = []
+    for name, value in measured["test"].items():
+        low, high = measured["test_interval"].get(name, (None, None))
+        interval = "" if low is None else f"{_number(low)} to {_number(high)}"
+        rows.append((name.replace("_", " "), _number(measured["validation"].get(name)), _number(value), interval))
+    return rows
+
+
+def _calibration(measured: Mapping[str, Any]) -> list[str]:
+    if "uncalibrated" not in measured:
+        return []
+    before, after = (
+        measured_test["calibration_error"] for measured_test in (measured["uncalibrated"]["test"], measured["test"])
+    )
+    return [
+        f"The logits are divided by {_number(measured['deployed']['temperature'])}, fitted on the validation split: "
+        f"the expected calibration error on the test split is {_number(after)}, {_number(before)} without.\n"
+    ]
+
+
+def _operating_point(measured: Mapping[str, Any]) -> list[str]:
+    if "operating_point" not in measured:
+        return []
+    point = measured["operating_point"]
+    rows = [(k.replace("_", " "), _number(v)) for k, v in point["test"].items()]
+    said = f"'{point['positive']}' is reported from a probability of {_number(point['threshold'])}"
+    return [f"## Operating point\n\n{said}, on the test split with:\n\n" + _table(("", ""), rows)]
+
+
+def _variants(table: pd.DataFrame) -> list[str]:
+    if len(table) < 2:
+        return []
+    rows = [
+        (str(row["file"]), str(row["bytes"]), _number(row["accuracy"]), f"{row['difference_below']:g}")
+        for row in table.to_dict("records")
+    ]
+    head = ("file", "bytes", "accuracy on test", "probabilities differ by less than")
+    return ["## Smaller variants\n\n" + _table(head, rows)]
+
+
+def _limits(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    lines = [
+        "- One of its classes is always the most probable, whatever it is shown: of something unlike the training data "
+        "it may be sure, and wrong.",
+        f"- Measured on {sum(facts['cases']['test'])} test cases of the same sources as the training data; on those of "
+        "another scanner, site or time it may do worse.",
+    ]
+    spoilt = {k: v for k, v in measured.get("unlike", {}).items() if k != "none"}
+    if spoilt:
+        shares = ", ".join(f"{name} {found['flagged']:.0%}" for name, found in spoilt.items())
+        false = f"{measured['unlike']['none']['flagged']:.0%}"
+        lines.append(f"- Its score for unlike data flags {false} of the test cases, and of spoilt ones: {shares}.")
+    return "\n".join(lines) + "\n"
+
+
+def _how_to_run(facts: Mapping[str, Any], difference: float) -> str:
+    contract = facts["input"]
+    dtype, shape = contract["dtype"], ", ".join(map(str, contract["shape"]))
+    spaced = len(contract["inputs"]) > 1
+    given = [f'x = numpy.zeros((1, {shape}), "{dtype}")  # what you read, of its own size']
+    if spaced:
+        given.append(f'spacing_mm = numpy.array({contract["spacing_mm"]}, "float64")  # its own spacing')
+    values = ("x", "spacing_mm") if spaced else ("x",)
+    fed = "{" + ", ".join(f'"{name}": {value}' for name, value in zip(contract["inputs"], values, strict=True)) + "}"
+    passed = "torch.from_numpy(x)" + (", torch.from_numpy(spacing_mm)" if spaced else "")
+    return f"""Colour, size, scaling and softmax are inside. On the test split, no probability of a file is more than
+{difference:g} off the network's.
+
+```python
+{chr(10).join(given)}
+
+# ONNX Runtime
+probabilities = onnxruntime.InferenceSession("model.onnx").run(None, {fed})[0]
+
+# PyTorch, without the code that trained it; .torchscript runs from C++ and on phones, too
+probabilities = torch.export.load("model.pt2").module()({passed})
+probabilities = torch.jit.load("model.torchscript")({passed})
+```
+
+With the project's code beside it:
+
+- `python -m tools.predict model.onnx FILE...` takes picture files and DICOM folders;
+- `examples/cpp` runs model.torchscript from C++ on raw numbers;
+- `examples/web` runs model.onnx in a browser.
+"""
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)

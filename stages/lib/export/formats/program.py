@@ -1,0 +1,116 @@
+"""What all formats are written from: the module behind its geometry, for any number of samples of any size."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stages.lib.core.errors import UserError
+from stages.lib.export.end_to_end import Branching, Native
+from stages.lib.geometry import Geometry
+
+EXAMPLES = 2  # torch.export takes a batch of one for a constant
+INPUTS = ("input", "spacing_mm")
+Runner = Callable[..., tuple[np.ndarray, ...]]
+"""Maps (N, C, *size) of a case's own integers to probabilities (N, classes) and further outputs, if it has any.
+
+Where the file also takes a spacing, it is the second argument; left out, it is the dataset's."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A module to export and what its files say of it."""
+
+    module: nn.Module  # in eval mode; a `Native` takes any size
+    shape: tuple[int, ...]  # of one of the dataset's samples, (C, H, W) or (C, D, H, W)
+    dtype: str  # of the input
+    metadata: dict[str, Any]  # plain values; every file carries them as JSON
+    opset: int = 20  # ONNX alone
+    outputs: int = 1  # probabilities, and where they mean nothing
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """What a sample of any size goes through first; None: it has to have the shape, or the network takes any."""
+        first = self.module.first if isinstance(self.module, Native) else None
+        return first if isinstance(first, Geometry) else None
+
+    @property
+    def example(self) -> tuple[Tensor, ...]:
+        """An input of the module: not of the dataset's shape, so that no tracing takes that for the only one."""
+        channels, *size = self.shape
+        if self.colours:
+            channels = 3
+        if isinstance(self.module, Native):
+            size = [n + 1 for n in size]
+        x = torch.zeros(EXAMPLES, channels, *size, dtype=getattr(torch, self.dtype))
+        spaced = self.geometry is not None and self.geometry.spaced
+        return (x, torch.ones(len(size), dtype=torch.float64)) if spaced else (x,)
+
+    @property
+    def inputs(self) -> list[str]:
+        return list(INPUTS[: len(self.example)])
+
+    @property
+    def colours(self) -> bool:
+        """Whether one and three channels are taken, not the dataset's number alone."""
+        return isinstance(self.module, Native) and takes_any_colour(self.metadata)
+
+    def with_first(self, first: nn.Module) -> Native:
+        """The module with another form of its geometry."""
+        assert isinstance(self.module, Native)
+        return Native(first, self.module.deployed).eval()
+
+    @cached_property
+    def exported(self) -> torch.export.ExportedProgram:
+        module = self.with_first(Branching(self.geometry)) if self.geometry else self.module
+        with torch.inference_mode(False), torch.no_grad():
+            try:
+                sizes = (self._dynamic(), *[None] * (len(self.example) - 1))
+                program = torch.export.export(module, self.example, dynamic_shapes=sizes)
+            except Exception as error:  # torch has many, each of pages
+                reason = str(error).strip().partition("\n")[0]
+                raise UserError(f"torch.export can't export this network for any batch size: {reason}") from error
+        self._refuse_fixed(program)
+        for graph in program.graph_module.modules():
+            for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else []:
+                node.meta.pop("stack_trace", None)  # absolute paths of the sources
+        return program
+
+    def _dynamic(self) -> dict[int, Any]:
+        """Which axes of the input are of any size."""
+        axes: dict[int, Any] = {0: torch.export.Dim("N", min=1)}
+        if self.colours:
+            axes[1] = torch.export.Dim("C", min=1, max=3)
+        if isinstance(self.module, Native):
+            for axis, name in enumerate("DHW"[-len(self.shape) + 1 :], start=2):
+                # Without a geometry the network's poolings decide how small a sample may be.
+                axes[axis] = torch.export.Dim(name, min=1) if self.geometry else torch.export.Dim.AUTO
+        return axes
+
+    def _refuse_fixed(self, program: torch.export.ExportedProgram) -> None:
+        x = next(node for node in program.graph.nodes if node.name == program.graph_signature.user_inputs[0])
+        fixed = [axis for axis in self._dynamic() if isinstance(x.meta["val"].shape[axis], int)]
+        if fixed:
+            raise UserError(f"torch.export fixed axes {fixed} for this network: take export.size: fitted")
+
+
+def takes_any_colour(metadata: Mapping[str, Any]) -> bool:
+    return len(metadata.get("input", {}).get("channels", [])) > 1
+
+
+def feeds(metadata: Mapping[str, Any], x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
+    """A runner's arguments as an exported file takes them.
+
+    Args:
+        metadata: The file's.
+        spacing_mm: None: the dataset's.
+    """
+    contract = metadata.get("input", {})
+    x = x.astype(contract.get("dtype", x.dtype), casting="safe", copy=False)
+    if INPUTS[1] not in contract.get("inputs", []):
+        return (x,)
+    return x, np.asarray(contract["spacing_mm"] if spacing_mm is None else spacing_mm, np.float64)

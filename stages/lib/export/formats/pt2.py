@@ -1,0 +1,62 @@
+""".pt2: torch.export's own file, for Python without this project's code and for ahead-of-time compilation."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from stages.lib.core.errors import UserError
+from stages.lib.export.formats import archive
+from stages.lib.export.formats.program import Program, Runner, feeds
+from stages.lib.model.deployed import outputs
+
+
+def write(path: Path, program: Program) -> None:
+    content = io.BytesIO()
+    torch.export.save(program.exported, content, extra_files={archive.METADATA: json.dumps(program.metadata)})
+    path.write_bytes(archive.normalised(content.getvalue()))
+
+
+read_metadata = archive.read_metadata
+
+
+def load(path: Path) -> Runner:
+    """Loads a .pt2, once it is sure that none of its parts is a pickle that could run code."""
+    try:
+        _refuse_pickles(path)
+        module = torch.export.load(io.BytesIO(path.read_bytes())).module()  # of a path it would ask for the suffix
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{path} is no .pt2 file that this torch reads: {error}") from None
+
+    about = read_metadata(path)
+
+    @torch.inference_mode()
+    def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
+        given = [torch.from_numpy(array) for array in feeds(about, x, spacing_mm)]
+        return tuple(output.numpy() for output in outputs(module(*given)))
+
+    return run
+
+
+def _refuse_pickles(path: Path) -> None:
+    """torch.export.load falls back to unpickling anything; so look at all that it could unpickle first."""
+    with zipfile.ZipFile(path) as file:
+        for name in file.namelist():
+            content = file.read(name)
+            if name.endswith(("_weights_config.json", "_constants_config.json")):
+                pickled = [k for k, v in json.loads(content)["config"].items() if v["use_pickle"]]
+                if pickled:
+                    raise UserError(
+                        f"{path} holds pickled tensors ({', '.join(pickled)}), which could run code: refused"
+                    )
+            elif "/data/sample_inputs/" in name:
+                try:
+                    torch.load(io.BytesIO(content), weights_only=True)
+                except Exception:
+                    raise UserError(f"{path} holds a pickle that could run code ({name}): refused") from None

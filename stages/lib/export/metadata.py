@@ -1,0 +1,85 @@
+"""What an exported file says of itself: the input contract, the classes, and what it was made from."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.lib.core.errors import UserError
+from stages.lib.export.formats.program import INPUTS
+from stages.lib.geometry import Geometry
+from stages.lib.model.checkpoint import Recipe
+from stages.lib.model.deployed import Settings
+from stages.lib.tensors import SPLITS, read_split
+
+
+def collect(
+    dataset: str, recipe: Recipe, settings: Settings, dataset_h5: Path, model_pt: Path, size: str = "fitted"
+) -> dict[str, Any]:
+    """Plain values by name.
+
+    Args:
+        dataset: Its name in params.yaml.
+        size: As `ExportParams.size`.
+    """
+    about = recipe.description
+    return {
+        "dataset": dataset,
+        "classes": about["classes"],
+        "input": contract(about, size),
+        "geometry": about["geometry"],  # how a case becomes the shape
+        "cases": {name: _counts(dataset_h5, name, len(about["classes"])) for name in SPLITS},
+        "deployed": asdict(settings),
+        "network": recipe.network,
+        "recipe_sha256": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
+        "dataset_sha256": _sha256(dataset_h5),
+        "model_sha256": _sha256(model_pt),
+    }
+
+
+def contract(about: Mapping[str, Any], size: str) -> dict[str, Any]:
+    """What a file takes.
+
+    Args:
+        about: A `tensors.Description` as plain values.
+    """
+    geometry = Geometry(**about["geometry"])
+    whole = np.issubdtype(np.dtype(about["dtype"]), np.integer)
+    return {
+        "inputs": list(INPUTS if geometry.spaced else INPUTS[:1]),  # their names, in order
+        "axes": about["axes"],  # N is the number of samples, any
+        "channels": geometry.channels(about["shape"][0]),  # C is one of these
+        "size": size,  # fitted: any H and W (and D) are brought to the shape; any: the network runs on them
+        "shape": about["shape"],  # of a sample in training
+        "dtype": about["dtype"] if whole else "float32",  # which holds all integers of 8 and 16 bits
+        "units": about["units"],
+        "spacing_mm": about["spacing_mm"],  # of a sample in training; that of what is given is the second input
+    }
+
+
+def read_validation(validate_json: Path) -> dict[str, Any]:
+    """validate.json, which says what the model is deployed with.
+
+    Raises:
+        UserError: It is missing, or of another version of this project.
+    """
+    if not validate_json.exists():
+        raise UserError(f"{validate_json} not found: run the validate stage first")
+    measured = json.loads(validate_json.read_text(encoding="utf-8"))
+    known = {field.name for field in fields(Settings)}
+    if not known.issuperset(measured.get("deployed", ["nothing"])):
+        raise UserError(f"{validate_json} does not say what the model is deployed with: run the validate stage again")
+    return measured
+
+
+def _counts(dataset_h5: Path, split: str, classes: int) -> list[int]:
+    return np.bincount(read_split(dataset_h5, split).y, minlength=classes).tolist()
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

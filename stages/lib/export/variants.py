@@ -1,0 +1,117 @@
+"""Smaller variants of an ONNX file: half precision, and 8-bit integers calibrated on training cases.
+
+Both are other models, near the original but not equal to it; so each is reported with its accuracy beside the
+original's, and the original stays. Scaling and softmax stay in float32: Hounsfield units need more than the eleven
+bits of half precision.
+"""
+
+import logging
+import math
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pandas as pd
+
+from stages.lib.export.formats.onnx import load, read_metadata
+from stages.lib.export.formats.program import INPUTS, feeds
+from stages.lib.export.parity import rounded_up
+from stages.lib.inference import batches
+from stages.lib.tensors import Split
+
+HEAVY = {"Conv", "Gemm", "MatMul"}  # the layers worth making smaller
+CALIBRATED_ON = 256  # training cases
+
+
+def half(original: Path, target: Path, training: np.ndarray) -> None:
+    """Weights and activations of the network in float16."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = onnx.load(original)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that float16 rounds to zero
+        small = convert_float_to_float16(model, keep_io_types=True, node_block_list=_outside(model))
+    target.write_bytes(small.SerializeToString(deterministic=True))
+
+
+def int8(original: Path, target: Path, training: np.ndarray) -> None:
+    """Static quantisation: the range of every activation is measured on training cases."""
+    from onnxruntime import quantization
+
+    reader = _Reader(training, read_metadata(original))
+    kinds = quantization.QuantType
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it recommends its own preprocessing to everyone
+    try:
+        with tempfile.TemporaryDirectory() as folder:  # it takes and gives files only
+            written = Path(folder) / "int8.onnx"
+            quantization.quantize_static(
+                original,
+                written,
+                reader,
+                quant_format=quantization.QuantFormat.QDQ,
+                activation_type=kinds.QUInt8,
+                weight_type=kinds.QInt8,
+                per_channel=True,
+                op_types_to_quantize=sorted(HEAVY),
+            )
+            target.write_bytes(onnx.load(written).SerializeToString(deterministic=True))
+    finally:
+        root.setLevel(level)
+
+
+VARIANTS: dict[str, Callable[[Path, Path, np.ndarray], None]] = {"half": half, "int8": int8}
+
+
+class _Reader:
+    """Training cases, spread over the split, a batch at a time, as ONNX Runtime's calibration asks for them."""
+
+    def __init__(self, training: np.ndarray, about: Mapping[str, Any]) -> None:
+        chosen = np.unique(np.linspace(0, len(training) - 1, CALIBRATED_ON).astype(int))
+        self._batches: Iterator[np.ndarray] = batches(training[chosen], 32, "calibrate int8")
+        self._about = about
+
+    def get_next(self) -> dict[str, Any] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else dict(zip(INPUTS, feeds(self._about, batch), strict=False))
+
+
+def _outside(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes before the first heavy layer and after the last."""
+    nodes = model.graph.node
+    heavy = [i for i, node in enumerate(nodes) if node.op_type in HEAVY]
+    if not heavy:
+        return [node.name for node in nodes]
+    return [node.name for i, node in enumerate(nodes) if not heavy[0] <= i <= heavy[-1]]
+
+
+def compare(
+    original: Path, folder: Path, names: Sequence[str], training: np.ndarray, test: Split, batch_size: int
+) -> pd.DataFrame:
+    """Writes variants into a folder, and measures each beside the original on the test split.
+
+    Returns:
+        file, bytes, accuracy, and how far a probability is from the original's, at most: the original first.
+    """
+    files = {name: folder / f"model.{name}.onnx" for name in names}
+    for name, file in files.items():
+        VARIANTS[name](original, file, training)
+    rows = []
+    said = _answers(original, test.x, batch_size)
+    for name, file in {"model.onnx": original, **{file.name: file for file in files.values()}}.items():
+        answers = _answers(file, test.x, batch_size)
+        accuracy = float((answers.argmax(1) == test.y).mean()) if len(test.y) else math.nan
+        difference = float(np.abs(answers - said).max(initial=0))
+        rows.append((name, file.stat().st_size, accuracy, rounded_up(difference)))
+    return pd.DataFrame(rows, columns=["file", "bytes", "accuracy", "difference_below"])
+
+
+def _answers(model: Path, x: np.ndarray, batch_size: int) -> np.ndarray:
+    run = load(model)
+    parts = [run(batch)[0] for batch in batches(x, batch_size, f"check {model.name}")]
+    return np.concatenate(parts) if parts else np.empty((0, 1))

@@ -1,0 +1,147 @@
+"""Labels: from labels.csv, or from the folder of the first level that a file lies in.
+
+labels.csv has the columns `label`; `path` (a file or folder below data/raw/<dataset>) or `series` (a DICOM
+SeriesInstanceUID); and, if wanted, `group`. Commas, semicolons or tabs; UTF-8 with or without a byte order mark.
+"""
+
+import csv
+import difflib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from stages.lib.core.errors import UserError
+from stages.lib.ingest.identifiers import identify
+
+LABELS_CSV = "labels.csv"
+
+
+@dataclass(frozen=True)
+class Row:
+    label: str
+    group: str | None
+    number: int  # line of labels.csv; 0 for a class folder
+    name: str  # the path or series as written
+
+
+@dataclass
+class Labels:
+    """Which label a file, or a series, has."""
+
+    source: str  # for messages
+    by_path: dict[str, Row] = field(default_factory=dict)
+    by_series: dict[str, Row] = field(default_factory=dict)  # keyed by hashed UID
+    grouped: bool = False
+    _folders: dict[str, Row | None] = field(default_factory=dict)  # looked up before
+
+    def of(self, path: str, series: str | None) -> Row | None:
+        """The row for a file: its own, its series', or that of the nearest folder above it."""
+        row = self.by_path.get(path) or (self.by_series.get(series) if series else None)
+        return row or self._of_folder(path.rpartition("/")[0])
+
+    def _of_folder(self, folder: str) -> Row | None:
+        if folder not in self._folders:
+            above = self._of_folder(folder.rpartition("/")[0]) if folder else None
+            self._folders[folder] = self.by_path.get(folder) or above
+        return self._folders[folder]
+
+
+def read_labels(raw: Path, files: Sequence[str], folders: list[str], key: bytes) -> Labels:
+    """Reads labels.csv, or takes the folders for classes where there is none.
+
+    Raises:
+        UserError: Whatever leaves a file's label in doubt; the message names the row and value, or the folder.
+    """
+    table = raw / LABELS_CSV
+    if not table.exists():
+        return _class_folders(raw, files, folders)
+    return _Table(table, set(files), key).labels
+
+
+def _class_folders(raw: Path, paths: Sequence[str], folders: list[str]) -> Labels:
+    if not folders:
+        raise UserError(
+            f"{raw / LABELS_CSV} not found, and {raw} has no class folders: write a labels.csv with the columns path "
+            "and label, or put the files into one folder a class"
+        )
+    filled = {path.partition("/")[0] for path in paths if "/" in path}
+    for folder in folders:
+        if folder not in filled:
+            raise UserError(f"class folder {raw / folder} holds no files: fill it or remove it")
+    return Labels(f"{raw}'s class folders", {folder: Row(folder, None, 0, folder) for folder in folders})
+
+
+class _Table:
+    """labels.csv, checked a row at a time."""
+
+    def __init__(self, table: Path, paths: set[str], key: bytes) -> None:
+        self._table, self._paths, self._key = table, paths, key
+        self._folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
+        self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
+        self.labels = Labels(str(table))
+        reader = self._open()
+        for values in reader:
+            if any(isinstance(value, str) and value.strip() for value in values.values()):
+                self._add(reader.line_num, values)
+        if not self.labels.by_path and not self.labels.by_series:
+            raise UserError(f"{table} has no rows below its header")
+
+    def _open(self) -> "csv.DictReader[str]":
+        try:
+            text = self._table.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self._table} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
+            ) from None
+        header = text.partition("\n")[0]
+        delimiter = max(",;\t", key=header.count)
+        reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
+        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+        names = set(reader.fieldnames)
+        if "label" not in names or not names & {"path", "series"}:
+            missing = "label" if "label" not in names else "path (or series)"
+            found = ", ".join(reader.fieldnames) or "nothing"
+            raise UserError(f"{self._table} has no column {missing}: expected path,label[,group], found {found}")
+        if len(names) < len(reader.fieldnames):
+            raise UserError(f"{self._table} has a column twice: {', '.join(reader.fieldnames)}")
+        self._kind = "path" if "path" in names else "series"
+        self.labels.grouped = "group" in names
+        return reader
+
+    def _add(self, number: int, values: dict[str, str]) -> None:
+        where = f"{self._table}, row {number}"
+        if None in values or None in values.values():
+            raise UserError(f"{where}: expected as many values as the header has columns")
+        name, label = values[self._kind].strip(), values["label"].strip()
+        group = values["group"].strip() if self.labels.grouped else None
+        for column, value in (
+            (self._kind, name),
+            ("label", label),
+            *([("group", group)] if self.labels.grouped else []),
+        ):
+            if not value:
+                raise UserError(f"{where}: {column} is empty")
+        row = Row(label, group, number, name)
+        if self._kind == "series":
+            table, key = self.labels.by_series, identify(self._key, "series", name)
+        else:
+            table, key = self.labels.by_path, self._existing(where, name)
+        before = table.get(key)
+        if before is not None and before.label != label:
+            raise UserError(f"{where}: '{name}' has the label '{label}', but '{before.label}' in row {before.number}")
+        if before is not None:
+            raise UserError(f"{where}: '{name}' was in row {before.number} already: remove one of the two")
+        table[key] = row
+
+    def _existing(self, where: str, name: str) -> str:
+        """The path as the file system spells it."""
+        path = PurePosixPath(name if name in self._paths else name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or (len(name) > 1 and name[1] == ":"):
+            raise UserError(f"{where}: path '{name}' leaves {self._table.parent}: paths are relative to it, without ..")
+        found = self._normal.get(unicodedata.normalize("NFC", str(path)))
+        if found is None or found == ".":
+            close = difflib.get_close_matches(str(path), list(self._normal)[:5000], 1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            raise UserError(f"{where}: path '{name}' is no file or folder in {self._table.parent}{meant}")
+        return found

@@ -1,0 +1,114 @@
+"""DICOM: series of slices as volumes, and single pictures, from a tree of files in any order and under any names.
+
+dicom_header reads the tags of a file, dicom_series checks the geometry of a series, dicom_pixels brings the numbers.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from stages.lib.core.errors import UserError
+from stages.lib.ingest.readers import dicom_pixels, dicom_series
+from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
+from stages.lib.ingest.readers.dicom_header import Header, Instance, read_header
+
+ALONE = False  # files make a case together
+VOLUMETRIC = ("CT", "MR", "PT")
+
+
+def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """The tags that place a file in its series and its pixels in a volume."""
+    header, instance = read_header(content, options)
+    return tuple(header), tuple(instance)
+
+
+def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
+    """A volume a series, and a case for each single picture.
+
+    Raises:
+        UserError: No decoder is installed for a transfer syntax that occurs.
+    """
+    _check_decoders({Header(*file.common).syntax for file in files})
+    series: dict[str, list[Inspected]] = defaultdict(list)
+    pictures: dict[str, list[Inspected]] = defaultdict(list)
+    assembly = Assembly([])
+    for file in files:
+        header = Header(*file.common)
+        if options.params.kind == "images" or header.modality not in VOLUMETRIC:
+            pictures[Instance.from_plain(file.own).sop].append(file)
+        else:
+            series[header.series].append(file)
+    for alike in pictures.values():
+        _add_picture(alike, options, assembly)
+    lost = dicom_series.Lost(unread)
+    for name in sorted(series):
+        dicom_series.add_volumes(series[name], lost, options, assembly)
+    return assembly
+
+
+def _add_picture(alike: list[Inspected], options: Options, assembly: Assembly) -> None:
+    """Adds the picture of an instance, which may be there in several copies."""
+    file, *copies = alike
+    header, instance = Header(*file.common), Instance.from_plain(file.own)
+    try:
+        if any(Instance.from_plain(copy.own).pixels != instance.pixels for copy in copies):
+            raise Rejected("instance_twice", f"{file.path} and others have one SOPInstanceUID, but different pixels")
+        if instance.frames > 1:
+            raise Rejected("frames_without_geometry", f"{instance.frames} frames, and not of a volume")
+        if min(header.rows, header.columns) < options.params.min_side:
+            size = f"{header.columns}x{header.rows}"
+            raise Rejected("too_small", f"{size} pixels; ingest.min_side is {options.params.min_side}")
+        only = instance.slices[0]
+        rescale = dicom_pixels.rescaling(header, [only])
+    except Rejected as error:
+        assembly.refused.append(Refusal(tuple(f.path for f in alike), error.reason, error.detail))
+        return
+    for copy in copies:
+        assembly.refused.append(Refusal((copy.path,), "same_instance", f"a copy of {file.path}", ignored=True))
+    assembly.cases.append(
+        Case(
+            case=options.identify("instance", instance.sop),
+            patient=header.patient,
+            files=(file,),
+            dtype=rescale.dtype,
+            shape=(3 if header.in_colour else 1, header.rows, header.columns),
+            spacing_mm=only.spacing,
+            units=rescale.units,
+            series=header.series,
+            recipe=(rescale.dtype, ((0, 0),)),
+            attributes=header.attributes(),
+            noted=("burned_in",) if header.burned_in else (),
+        )
+    )
+
+
+def _check_decoders(syntaxes: set[str]) -> None:
+    for syntax in sorted(syntaxes):
+        if missing := dicom_pixels.missing_decoder(syntax):
+            raise UserError(missing)
+
+
+def read(
+    files: Sequence[Inspected],
+    recipe: tuple[Any, ...],
+    start: int,
+    stop: int,
+    load: Callable[[Inspected], bytes],
+    options: Options,
+) -> Iterator[np.ndarray]:
+    """Slices start..stop of a volume, each (H, W), or the one picture (C, H, W), in the recipe's dtype.
+
+    The recipe is the dtype and, slice by slice, which file and which frame of it.
+    """
+    dtype, places = recipe
+    loaded, content = -1, b""
+    for at, frame in places[start:stop]:
+        file = files[at]
+        if at != loaded:
+            loaded, content = at, load(file)
+        try:
+            yield dicom_pixels.read(content, Header(*file.common), Instance.from_plain(file.own), frame, dtype)
+        except Rejected as error:
+            raise Rejected(error.reason, f"{file.path}: {error.detail}") from None

@@ -1,0 +1,198 @@
+"""The numbers of a DICOM frame: stored values, masked to their bits, rescaled to what they measure."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pydicom
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.uid import UID
+
+from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.dicom_header import Header, Instance, Slice, parse
+
+AIR = -1000  # Hounsfield units
+# Packages of pyproject.toml, which `make setup` brings.
+PACKAGES = {"JPEG-LS": "pyjpegls", "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg", "JPEG": "python-gdcm"}
+
+
+class Rescaling(NamedTuple):
+    dtype: str
+    units: str  # "HU" or ""
+
+
+def rescaling(header: Header, slices: Sequence[Slice]) -> Rescaling:
+    """The dtype that holds every value of these slices, and its unit.
+
+    Slope and intercept that differ between slices (PET), or are no integers, give float32.
+
+    Raises:
+        Rejected: What the values mean is not certain.
+    """
+    if header.lookup_table:
+        raise Rejected("modality_lut", "a modality lookup table is not supported")
+    if header.mosaic:
+        raise Rejected("mosaic", "a Siemens mosaic holds many slices in one picture")
+    if header.in_colour:
+        return Rescaling("uint16" if max(header.palette_bits, header.bits_allocated) > 8 else "uint8", "")
+    ct = header.modality == "CT"
+    if ct and header.photometric == "MONOCHROME1":
+        raise Rejected("monochrome1_in_ct", "MONOCHROME1 means that high values are dark, which a CT can't be")
+    if ct and any(s.slope is None or s.intercept is None for s in slices):
+        raise Rejected(
+            "rescale_missing", "RescaleSlope or RescaleIntercept is missing, so these are no Hounsfield units"
+        )
+    scales = {_scale(s) for s in slices}
+    if any(slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept) for slope, intercept in scales):
+        raise Rejected("malformed", "RescaleSlope is 0 or no number")
+    units = "HU" if ct and header.rescale_type in ("", "HU") else ""
+    if len(scales) > 1 or any(number != int(number) for number in next(iter(scales))):
+        return Rescaling("float32", units)
+    return Rescaling(_integer_type(header, *next(iter(scales))), units)
+
+
+def _scale(s: Slice) -> tuple[float, float]:
+    return 1.0 if s.slope is None else s.slope, 0.0 if s.intercept is None else s.intercept
+
+
+def _integer_type(header: Header, slope: float, intercept: float) -> str:
+    """The smallest type for every value that the stored bits can make; float32 if 16 bits don't do."""
+    low, high = _stored_range(header)
+    ends = sorted((low * slope + intercept, high * slope + intercept))
+    if header.modality == "CT":
+        return "int16"  # 16 stored bits could make more than any tissue or metal does: checked value by value
+    for dtype in ("uint8", "uint16", "int16"):
+        limits = np.iinfo(dtype)
+        if limits.min <= ends[0] and ends[1] <= limits.max:
+            return dtype
+    return "float32"
+
+
+def _stored_range(header: Header) -> tuple[int, int]:
+    if header.signed:
+        return -(1 << header.bits_stored - 1), (1 << header.bits_stored - 1) - 1
+    return 0, (1 << header.bits_stored) - 1
+
+
+def missing_decoder(syntax: str) -> str | None:
+    """What to install for a transfer syntax; None where nothing is missing."""
+    uid = UID(syntax)
+    if not uid.is_compressed or uid.is_deflated:
+        return None
+    try:
+        if get_decoder(uid).is_available:
+            return None
+        names = [package for kind, package in PACKAGES.items() if uid.name.startswith(kind)]
+        return f"no decoder for DICOM files compressed as {uid.name} ({uid}): pip install {names[0] if names else ''}"
+    except NotImplementedError:
+        return None  # no decoder exists: each such file is rejected
+
+
+def read(content: bytes, header: Header, instance: Instance, frame: int, dtype: str) -> np.ndarray:
+    """A frame's values: (H, W), or (3, H, W) in colour.
+
+    Raises:
+        Rejected: The pixels can't be decoded, or don't fit.
+    """
+    if header.in_colour:
+        return np.ascontiguousarray(_colours(content, frame).transpose(2, 0, 1)).astype(dtype, copy=False)
+    container = _uncompressed(content, header, instance, frame) if instance.pixel_start >= 0 else None
+    if container is None:
+        container = _decoded(content, header, frame)
+    slices = instance.slices
+    values = _rescaled(_stored(container, header), slices[min(frame, len(slices) - 1)], header, dtype)
+    if header.modality == "CT" and header.padding is not None:
+        values[_is_padding(container, header)] = AIR
+    return values
+
+
+def _uncompressed(content: bytes, header: Header, instance: Instance, frame: int) -> np.ndarray:
+    """(H, W), all allocated bits, as unsigned integers."""
+    size = header.rows * header.columns
+    dtype = np.dtype(f"{'<' if header.little_endian else '>'}u{header.bits_allocated // 8}")
+    flat = np.frombuffer(content, dtype, size, instance.pixel_start + frame * size * dtype.itemsize)
+    return flat.reshape(header.rows, header.columns)
+
+
+def _decoded(content: bytes, header: Header, frame: int) -> np.ndarray:
+    """(H, W), as unsigned integers of the allocated bits, by pydicom and its plugins."""
+    try:
+        pixels = pixel_array(_whole(content), index=frame)
+    except Exception as error:  # every plugin raises its own kinds
+        raise Rejected("corrupt", f"{type(error).__name__}: {error}") from None
+    if pixels.shape != (header.rows, header.columns):
+        raise Rejected("corrupt", f"decoded to {pixels.shape}, expected {header.rows} rows, {header.columns} columns")
+    return pixels.astype(pixels.dtype.newbyteorder("=")).view(f"u{pixels.dtype.itemsize}")
+
+
+def _colours(content: bytes, frame: int) -> np.ndarray:
+    """(H, W, 3)."""
+    try:
+        dataset = _whole(content)
+        pixels = pixel_array(dataset, index=frame)  # YBR comes back as RGB
+        if dataset.PhotometricInterpretation == "PALETTE COLOR":
+            pixels = apply_color_lut(pixels, dataset)
+    except Exception as error:
+        raise Rejected("corrupt", f"{type(error).__name__}: {error}") from None
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise Rejected("unsupported_colours", f"decoded to {pixels.shape}, expected rows, columns and 3 colours")
+    return pixels
+
+
+def _whole(content: bytes) -> pydicom.Dataset:
+    dataset = parse(content, pixels=True)[0]
+    if not dataset.get("BitsStored"):
+        dataset.BitsStored = dataset.BitsAllocated
+        dataset.HighBit = dataset.BitsStored - 1
+    return dataset
+
+
+def _stored(container: np.ndarray, header: Header) -> np.ndarray:
+    """Masks what lies outside the stored bits (old overlays, garbage) and gives the sign back."""
+    if header.bits_stored == header.bits_allocated:
+        return container.view(container.dtype.str.replace("u", "i")) if header.signed else container
+    shift = header.high_bit + 1 - header.bits_stored
+    masked = (container >> shift if shift else container) & ((1 << header.bits_stored) - 1)
+    if not header.signed:
+        return masked
+    sign = 1 << (header.bits_stored - 1)
+    return (masked ^ sign).view(f"i{masked.itemsize}") - sign  # a bit is left over, so the difference fits
+
+
+def _rescaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> np.ndarray:
+    if header.photometric == "MONOCHROME1":
+        low, high = _stored_range(header)
+        stored = (low + high) - stored.astype(np.int32)
+    slope, intercept = _scale(place)
+    if dtype == "float32":
+        return (stored * np.float64(slope) + intercept).astype(np.float32)
+    checked = header.modality == "CT" and header.bits_stored > 15 or abs(slope) > 1
+    if slope == 1 and not checked:
+        values = stored.astype(dtype)
+        values += np.int64(intercept).astype(dtype)  # it may wrap around on the way, never in the end
+        return values
+    values = stored.astype(np.int32) * int(slope) + int(intercept)
+    if checked:
+        _check_fits(values, header, dtype)
+    return values.astype(dtype)
+
+
+def _check_fits(values: np.ndarray, header: Header, dtype: str) -> None:
+    limits = np.iinfo(dtype)
+    low, high = int(values.min()), int(values.max())
+    if low < limits.min or high > limits.max:
+        raise Rejected("out_of_range", f"values from {low} to {high}, more than {dtype} holds")
+
+
+def _is_padding(container: np.ndarray, header: Header) -> np.ndarray:
+    """Which pixels hold the padding value; it may lie outside the stored bits, so all bits are compared."""
+    assert header.padding is not None
+    bits = 8 * container.dtype.itemsize
+    wrapped = [value & ((1 << bits) - 1) for value in header.padding]
+    if not header.signed:
+        return (container >= wrapped[0]) & (container <= wrapped[1])
+    signed = container.view(f"i{container.dtype.itemsize}")
+    first, last = sorted(value - (1 << bits) if value >> (bits - 1) else value for value in wrapped)
+    return (signed >= first) & (signed <= last)

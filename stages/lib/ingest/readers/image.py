@@ -1,0 +1,101 @@
+"""Pictures: PNG, JPEG, TIFF, BMP, GIF, WebP and what else Pillow knows, in their own 8 or 16 bits, fully decoded.
+
+The pixels are those of imageio (tests compare them), which reads these formats through Pillow and tifffile as well;
+going there directly is several times as quick, and JPEG through libjpeg-turbo's own call quicker again.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stages.lib.ingest.readers import jpeg, pillow
+from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
+
+ALONE = True  # a file is a case, unless it is split
+
+
+class Picture(NamedTuple):
+    """What the header says of a picture."""
+
+    height: int  # as it is meant to be seen, that is, turned as EXIF says
+    width: int
+    channels: int  # 1 or 3, alpha not counted
+    dtype: str
+    frames: int
+    orientation: int  # EXIF: 1 is upright
+    decoder: str  # jpeg, pillow, png16, tiff
+
+
+def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """A picture's size and kind, from its header."""
+    if not content:
+        raise Rejected("empty", "0 bytes")
+    if content.lstrip()[:1] == b"<" or content[:5] == b"%PDF-":
+        raise Rejected("not_an_image", "HTML, XML or PDF, whatever its name says")
+    header = jpeg.inspect(content)
+    picture = Picture(*header) if header else Picture(*pillow.inspect(content))
+    _check_size(picture, options)
+    if picture.frames > 1 and options.params.frames == "reject":
+        raise Rejected("several_frames", f"{picture.frames} frames or pages; ingest.frames can be first or split")
+    return tuple(picture), ()
+
+
+def _check_size(picture: Picture, options: Options) -> None:
+    params = options.params
+    if min(picture.height, picture.width) < params.min_side:
+        raise Rejected("too_small", f"{picture.width}x{picture.height} pixels; ingest.min_side is {params.min_side}")
+    if picture.height * picture.width > params.max_pixels:
+        raise Rejected(
+            "too_large", f"{picture.width}x{picture.height} pixels; ingest.max_pixels is {params.max_pixels}"
+        )
+
+
+def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
+    """A case a file, or one a frame."""
+    assembly = Assembly([])
+    for file in files:
+        picture = Picture(*file.common)
+        name = options.identify("path", file.path)
+        frames = picture.frames if options.params.frames == "split" else 1
+        for frame in range(frames):
+            assembly.cases.append(
+                Case(
+                    case=options.identify("frame", f"{frame} {file.path}") if frames > 1 else name,
+                    patient=name if frames > 1 else None,
+                    files=(file,),
+                    dtype=picture.dtype,
+                    shape=(picture.channels, picture.height, picture.width),
+                    recipe=(frame,),
+                    noted=("exif_rotated",) if picture.orientation != 1 else (),
+                )
+            )
+    return assembly
+
+
+def read(
+    files: Sequence[Inspected],
+    recipe: tuple[Any, ...],
+    start: int,
+    stop: int,
+    load: Callable[[Inspected], bytes],
+    options: Options,
+) -> Iterator[np.ndarray]:
+    """The picture, (C, H, W)."""
+    picture, content = Picture(*files[0].common), load(files[0])
+    if picture.decoder == "jpeg":
+        pixels = jpeg.decode(content, picture.channels)  # (H, W, C)
+    else:
+        pixels = pillow.decode(content, picture.decoder, recipe[0], options.params.transparency)
+    yield turned(pixels, picture.orientation).transpose(2, 0, 1)
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W, C) as EXIF's orientation, 1 to 8, means it to be seen."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels

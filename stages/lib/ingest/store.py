@@ -1,0 +1,237 @@
+"""What ingest remembers from run to run, beside the outs and out of git, so that only what changed is decoded.
+
+A folder of its own for each state of code, libraries, key and params that matter (its name is their fingerprint):
+
+    files.jsonl         what inspecting each file said, by hashed path, with size, times and inode to tell a change by
+    files.new.jsonl     the same, noted while files are inspected
+    refused.jsonl       contents that could not be decoded, and why
+    pieces/<key>.h5     pieces of cases/ (one file with the out, by hard link); the key is of all that is in one
+    pieces/<key>.json   where each case lies in it, by the content that it was decoded from, and its checksum
+
+A piece is in its place only when it is whole, so a run that was killed has lost no more than those under way. It is
+taken again by its key where its size and time are as they were; single cases are copied out of other pieces, and out
+of a changed one, where their checksums are right. So a damaged store costs time, and never a pixel.
+"""
+
+import base64
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stages.lib.core.errors import UserError
+from stages.lib.ingest import journal
+from stages.lib.ingest.file_table import DIGEST, Facts
+from stages.lib.ingest.raw_files import STAMP
+
+CHUNK = 4096  # files a line
+PASSING = ("crashed", "changed", "too_large", "io_error")  # reasons that the next ingest may not find again
+
+
+class Stored(NamedTuple):
+    """Where a case's pixels lie."""
+
+    path: str
+    offset: int  # bytes
+    digest: bytes
+
+
+class Store:
+    """The memory of one dataset's ingest."""
+
+    def __init__(self, folder: Path, fingerprint: str) -> None:
+        self.folder = folder / fingerprint
+        for other in folder.iterdir() if folder.exists() else ():
+            if other.is_dir() and other != self.folder:
+                shutil.rmtree(other)
+        self.pieces = self.folder / "pieces"
+        self.pieces.mkdir(parents=True, exist_ok=True)
+        for partial in self.pieces.glob("*.partial*"):  # of a run that was killed
+            partial.unlink()
+        self._known = 0  # files
+        self.refusals: dict[bytes, tuple[str, str]] = {
+            bytes.fromhex(content): (reason, detail)
+            for content, reason, detail in journal.read(self.folder / "refused.jsonl")
+        }
+        self._notes: dict[str, _Notes] = {}
+        for path in self.pieces.glob("*.json"):
+            self.load(path.stem)
+
+    # What inspecting the files said
+
+    def take_files(self, names: np.ndarray, stamps_now: Callable[[], np.ndarray], facts: Facts) -> np.ndarray:
+        """Fills in what is known of files with these hashed paths, if their stamps are as they were.
+
+        Args:
+            stamps_now: Brings them, (N, 4); not asked where nothing is known.
+
+        Returns:
+            Which files are known, (N,) bool.
+        """
+        known = np.zeros(len(names), bool)
+        stamps: np.ndarray | None = None
+        order = np.argsort(names)
+        ordered = names[order]
+        for name in ("files.jsonl", "files.new.jsonl"):
+            for record in journal.read(self.folder / name):
+                theirs, part = _unpacked(record[0], np.uint64), _facts(record[1:])
+                self._known += len(theirs)
+                stamps = stamps_now() if stamps is None else stamps
+                at = np.minimum(np.searchsorted(ordered, theirs), len(names) - 1)
+                positions = order[at]
+                same = (names[positions] == theirs) & (stamps[positions] == part.stamps).all(1)
+                facts.take(positions[same], part, np.flatnonzero(same))
+                known[positions[same]] = True
+        return known
+
+    def knows_more(self, files: int) -> bool:
+        """Whether it knows of files that are no more, or are no more as they were."""
+        return self._known != files
+
+    def note_files(self, names: np.ndarray, facts: Facts) -> None:
+        """Appends what was found out of some files."""
+        journal.append(self.folder / "files.new.jsonl", _record(names, facts))
+        self._known += len(names)
+
+    def keep_files(self, names: np.ndarray, facts: Facts) -> None:
+        """Replaces what was known of files by what is there now."""
+        parts = (np.arange(at, min(at + CHUNK, len(names))) for at in range(0, len(names), CHUNK))
+        records = (_record(names[part], facts.part(part)) for part in parts)
+        journal.write(self.folder / "files.jsonl", records)
+        (self.folder / "files.new.jsonl").unlink(missing_ok=True)
+
+    # Pixels
+
+    def refuse(self, content: bytes, reason: str, detail: str) -> None:
+        """Notes that a case of this content can't be decoded: for good, unless it may be the machine's fault."""
+        self.refusals[content] = (reason, detail)
+        if reason not in PASSING:
+            journal.append(self.folder / "refused.jsonl", [content.hex(), reason, detail])
+
+    def piece(self, key: str) -> Path:
+        return self.pieces / f"{key}.h5"
+
+    def has(self, key: str) -> bool:
+        """Whether a piece is there, whole and as it was written."""
+        notes = self._notes.get(key)
+        return notes is not None and notes.stamp == _stamp(self.piece(key))
+
+    def digests(self, key: str) -> np.ndarray:
+        """Of the pixels of each case in a piece, (n,) of 16 bytes."""
+        return self._notes[key].digests
+
+    def finder(self) -> Callable[[np.ndarray], dict[int, Stored]]:
+        """Finds where pixels that were decoded from given contents lie, by position among these."""
+        notes = list(self._notes.items())
+        contents = np.concatenate([np.empty(0, DIGEST), *(note.contents for _, note in notes)])
+        halves = contents.view(np.uint64)[::2]
+        order = np.argsort(halves)
+        ordered = halves[order]
+        starts = np.cumsum([0, *(len(note.contents) for _, note in notes)])
+
+        def find(wanted: np.ndarray) -> dict[int, Stored]:
+            found: dict[int, Stored] = {}
+            if not len(contents):
+                return found
+            at = order[np.minimum(np.searchsorted(ordered, wanted.view(np.uint64)[::2]), len(order) - 1)]
+            for i in np.flatnonzero(contents[at] == wanted).tolist():
+                piece = int(np.searchsorted(starts, at[i], side="right")) - 1
+                (key, note), j = notes[piece], at[i] - starts[piece]
+                found[i] = Stored(str(self.piece(key)), int(note.offsets[j]), note.digests[j].tobytes())
+            return found
+
+        return find
+
+    def forget_all_but(self, pieces: Iterable[Path]) -> None:
+        """Removes what is no part of the data set any more."""
+        for key in self._notes.keys() - {piece.stem for piece in pieces}:
+            del self._notes[key]
+            for ending in ("json", "h5"):
+                (self.pieces / f"{key}.{ending}").unlink(missing_ok=True)
+
+    def load(self, key: str) -> None:
+        """Learns of a piece that `keep` has taken in."""
+        for note in journal.read(self.pieces / f"{key}.json"):
+            arrays = (_unpacked(note[name], kind) for name, kind in _Notes.KINDS.items())
+            self._notes[key] = _Notes(note["stamp"], *arrays)
+
+
+def keep(made: Path, key: str, contents: np.ndarray, offsets: np.ndarray, digests: np.ndarray) -> None:
+    """Gives a whole piece, which lies at `made` beside its place, its place; any process may.
+
+    Args:
+        contents: (n,) of 16 bytes: what the pixels of each case depend on; offsets: (n,) int64: its first byte;
+        digests: (n,) of 16 bytes: of its pixels.
+    """
+    arrays = {"contents": contents, "offsets": offsets, "digests": digests}
+    note = {"stamp": _stamp(made)} | {name: _packed(array) for name, array in arrays.items()}
+    journal.write(made.with_name(f"{key}.json"), [note])
+    os.replace(made, made.with_name(f"{key}.h5"))
+
+
+class _Notes:
+    """What is known of a piece."""
+
+    KINDS = {"contents": DIGEST, "offsets": np.dtype(np.int64), "digests": DIGEST}
+
+    def __init__(self, stamp: list[int], contents: np.ndarray, offsets: np.ndarray, digests: np.ndarray) -> None:
+        self.stamp, self.contents, self.offsets, self.digests = stamp, contents, offsets, digests
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Tells a change; the time of the last link, which is no change, is left out."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def _packed(array: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _unpacked(text: str, dtype: Any) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+def _record(names: np.ndarray, part: Facts) -> list[Any]:
+    columns = (names, part.names, part.stamps, part.digests, part.kinds)
+    return [*map(_packed, columns), part.alike, list(part.owns.items()), list(part.reasons.items())]
+
+
+def _facts(record: list[Any]) -> Facts:
+    names, stamps, digests, kinds, alike, owns, reasons = record
+    part = Facts([])
+    part.names, part.stamps = _unpacked(names, np.uint64), _unpacked(stamps, np.int64).reshape(-1, STAMP)
+    part.digests, part.kinds = _unpacked(digests, DIGEST), _unpacked(kinds, np.int32)
+    part.alike = [(reader, _tuples(common)) for reader, common in alike]
+    part.owns = {i: _tuples(own) for i, own in owns}
+    part.reasons = {i: tuple(reason) for i, reason in reasons}
+    return part
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples that they were."""
+    return tuple(_tuples(one) for one in value) if isinstance(value, list) else value
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, which the system frees when the process ends in whatever way.
+
+    Raises:
+        UserError: Another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another ingest works on {folder.parent}: wait for it, or end it") from None
+        yield

@@ -1,0 +1,120 @@
+"""Augmentation of whole batches on their device; each sample's own chance comes from its key (see `keyed`)."""
+
+import math
+
+import numpy as np
+import torch
+from scipy.stats import beta
+from torch import Tensor
+from torch.nn import functional
+
+from stages.lib.params.train import AugmentParams
+from stages.lib.train import random_by_case
+
+SHIFT, FLIP, TURN, BRIGHTNESS, NOISE, CUTOUT, MIXUP = range(7)  # streams of random numbers
+PADDING = {"reflect": "reflection", "edge": "border", "zero": "zeros"}
+
+
+@torch.no_grad()
+def augment(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
+    """Normalised samples (n, C, [D,] H, W), each changed by its own chance.
+
+    Args:
+        keys: (n,) of `keyed.epoch_keys`.
+    """
+    if params.rotate or params.scale:
+        x = resampled(x, keys, params)
+    elif any(params.shift) or params.flip:
+        x = moved(x, keys, params)
+    if params.brightness or params.contrast:
+        x = relit(x, keys, params)
+    if params.noise:
+        x = x + params.noise * random_by_case.normals(keys, NOISE, x[0].numel()).view_as(x)
+    if params.cutout:
+        x = cut(x, keys, params.cutout)
+    return x
+
+
+def mixing(keys: Tensor, params: AugmentParams, samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which sample each is blended with, a position (n,) among `samples`; and the share of itself that stays (n,)."""
+    chance = random_by_case.uniforms(keys, MIXUP, 2).double().numpy()
+    share = beta.ppf(chance[:, 1], params.mixup, params.mixup)
+    return (chance[:, 0] * samples).astype(np.int64), np.maximum(share, 1 - share).astype(np.float32)
+
+
+def _shifts(keys: Tensor, params: AugmentParams, dims: int) -> Tensor:
+    """Whole pixels (n, dims) to the right, at most `shift` either way."""
+    most = torch.tensor(params.shift * (dims if len(params.shift) == 1 else 1), device=keys.device)  # (dims,)
+    return (random_by_case.uniforms(keys, SHIFT, dims) * (2 * most + 1)).floor().long() - most
+
+
+def _flips(keys: Tensor, params: AugmentParams, dims: int) -> Tensor:
+    """Which axes are mirrored, bool (n, dims)."""
+    allowed = torch.tensor([axis in params.flip for axis in "DHW"[-dims:]], device=keys.device)
+    return (random_by_case.uniforms(keys, FLIP, dims) < 0.5) & allowed
+
+
+def moved(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
+    """Shifts and flips by whole pixels: every value that comes out has gone in."""
+    dims = x.ndim - 2
+    shifts, flips = _shifts(keys, params, dims), _flips(keys, params, dims)
+    for i in range(dims):
+        axis, length = i + 2, x.shape[i + 2]
+        place = torch.arange(length, device=x.device)
+        place = torch.where(flips[:, i : i + 1], length - 1 - place, place) - shifts[:, i : i + 1]  # (n, length)
+        shape = [len(x), 1, *(length if a == axis else 1 for a in range(2, x.ndim))]
+        inside = _bounced(place, length) if params.fill == "reflect" else place.clamp(0, length - 1)
+        x = x.gather(axis, inside.view(shape).expand(x.shape))
+        if params.fill == "zero":
+            x = x * (inside == place).view(shape)
+    return x
+
+
+def _bounced(place: Tensor, length: int) -> Tensor:
+    """Positions beyond an edge reflected back in, the edge itself not twice."""
+    period = max(1, 2 * (length - 1))
+    place = place.remainder(period)
+    return torch.minimum(place, period - place) if length > 1 else torch.zeros_like(place)
+
+
+def resampled(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
+    """Rotation and scale with shifts and flips, in one linear interpolation."""
+    dims = x.ndim - 2
+    size = torch.tensor(x.shape[2:], device=x.device)
+    chance = 2 * random_by_case.uniforms(keys, TURN, 2) - 1  # (n, 2) in [-1, 1)
+    angle = chance[:, 0] * math.radians(params.rotate)
+    zoom = torch.exp(-chance[:, 1] * math.log1p(params.scale))
+    # Output position -> input position, in pixels from the middle, axes ordered (D,) H, W.
+    linear = torch.diag_embed(zoom[:, None].expand(-1, dims)).clone()  # (n, dims, dims)
+    cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    linear[:, -2, -2], linear[:, -2, -1] = cosine, -sine
+    linear[:, -1, -2], linear[:, -1, -1] = sine, cosine
+    offset = -(linear @ _shifts(keys, params, dims).float()[:, :, None])  # (n, dims, 1)
+    linear = linear * torch.where(_flips(keys, params, dims), -1.0, 1.0)[:, None, :]
+    half = size.float() / 2
+    theta = torch.cat([linear * half / half[:, None], offset / half[:, None]], 2)  # in grid_sample's units
+    order = list(range(dims - 1, -1, -1))  # which orders axes W, H, D
+    theta = torch.cat([theta[:, order][:, :, order], theta[:, order][:, :, dims:]], 2)
+    grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, "bilinear", PADDING[params.fill], align_corners=False)
+
+
+def relit(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
+    """Differences from each sample's mean scaled, then a number added."""
+    chance = (2 * random_by_case.uniforms(keys, BRIGHTNESS, 2) - 1).T.reshape(2, len(x), *[1] * (x.ndim - 1))
+    mean = x.mean(tuple(range(1, x.ndim)), keepdim=True)
+    return mean + (x - mean) * (1 + params.contrast * chance[0]) + params.brightness * chance[1]
+
+
+def cut(x: Tensor, keys: Tensor, side: int) -> Tensor:
+    """A square or cube, its middle anywhere, set to zero."""
+    dims = x.ndim - 2
+    chance = random_by_case.uniforms(keys, CUTOUT, dims)
+    inside = torch.ones(len(x), *[1] * (x.ndim - 1), dtype=torch.bool, device=x.device)
+    for i in range(dims):
+        length = x.shape[i + 2]
+        start = (chance[:, i : i + 1] * length).floor() - side // 2  # (n, 1)
+        place = torch.arange(length, device=x.device)
+        hit = (place >= start) & (place < start + side)  # (n, length)
+        inside = inside & hit.view(len(x), 1, *(length if a == i else 1 for a in range(dims)))
+    return x.masked_fill(inside, 0)

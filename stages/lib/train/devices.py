@@ -1,0 +1,56 @@
+"""Where the model computes, and in what precision."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from stages.lib.core.errors import UserError
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose(name: str, local_rank: int = 0) -> torch.device:
+    """The device of a name: "auto" is CUDA where there is one, else the CPU.
+
+    Args:
+        local_rank: Which of this machine's processes asks: each takes its own CUDA device under "auto" and "cuda".
+
+    Raises:
+        UserError: This machine has no such device.
+    """
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        name = f"cuda:{local_rank % torch.cuda.device_count()}"
+    device = torch.device("cpu" if name == "auto" else name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"train.device is {name}: this machine has {torch.cuda.device_count()} CUDA device(s)")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UserError("train.device is mps: this machine has none")
+    return device
+
+
+def set_deterministic(wanted: bool) -> None:
+    """Asks torch for operators that give the same bits each time; the others then raise."""
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by CUDA's matrix products
+    torch.use_deterministic_algorithms(wanted)
+    torch._C._set_deterministic_fill_uninitialized_memory(False)  # nothing here reads such memory; filling costs time
+    torch.backends.cudnn.benchmark = not wanted
+
+
+def layout(channels_last: bool, axes: int) -> torch.memory_format:
+    """How samples and weights lie in memory.
+
+    Args:
+        axes: Of a batch: 4 for images, 5 for volumes.
+    """
+    if not channels_last:
+        return torch.contiguous_format
+    return torch.channels_last if axes == 4 else torch.channels_last_3d
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context in which the network computes."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, DTYPES[precision])

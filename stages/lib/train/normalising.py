@@ -1,0 +1,75 @@
+"""The arguments of the model's first layer, `Normalise`, from params and the dataset's own numbers."""
+
+from typing import Any
+
+import numpy as np
+
+from stages.lib.core.errors import UserError
+from stages.lib.params.train import NormaliseParams
+from stages.lib.tensors import Description
+
+BLOCK_ELEMENTS = 1 << 22  # 32 MiB of float64: memory stays bounded however large the split
+
+
+def arguments(params: NormaliseParams, about: Description, x: np.ndarray) -> dict[str, Any]:
+    """What `Normalise` takes, one number a channel.
+
+    Args:
+        x: The training split's tensors (N, C, ...); read only to measure the moments of windowed values.
+
+    Raises:
+        UserError: A given mean or deviation has another number of channels than the data.
+    """
+    channels = about.shape[0]
+    low, high = _range(params, about)  # (C,) each
+    width = np.maximum(high - low, np.finfo(np.float32).tiny)  # a channel of one value becomes 0, not nan
+    if params.to == "unit":
+        shift, scale = low, 1 / width
+    elif params.to == "symmetric":
+        shift, scale = (low + high) / 2, 2 / width
+    elif params.mean is not None and params.deviation is not None:
+        mean, deviation = (_a_channel(name, getattr(params, name), channels) for name in ("mean", "deviation"))
+        shift, scale = low + mean * width, 1 / (deviation * width)
+    else:
+        mean, deviation = _clamped_moments(x, low, high) if params.window else _measured_moments(about)
+        shift, scale = mean, 1 / np.where(deviation > 0, deviation, 1)
+    numbers = {"low": low, "high": high, "shift": shift, "scale": scale}
+    return {name: [float(v) for v in values] for name, values in numbers.items()} | {"dims": len(about.shape) - 1}
+
+
+def _range(params: NormaliseParams, about: Description) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest value a channel; anything beyond is clamped."""
+    channels = about.shape[0]
+    if params.window:
+        low, high = params.window
+        return np.full(channels, float(low)), np.full(channels, float(high))
+    if about.dtype == "uint8":
+        return np.zeros(channels), np.full(channels, 255.0)
+    return np.array(about.moments["minimum"], float), np.array(about.moments["maximum"], float)
+
+
+def _a_channel(name: str, given: tuple[float, ...], channels: int) -> np.ndarray:
+    if len(given) not in (1, channels):
+        raise UserError(f"train.normalise.{name} has {len(given)} numbers: the data has {channels} channel(s)")
+    return np.broadcast_to(np.array(given), (channels,))
+
+
+def _measured_moments(about: Description) -> tuple[np.ndarray, np.ndarray]:
+    return np.array(about.moments["mean"], float), np.array(about.moments["deviation"], float)
+
+
+def _clamped_moments(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation a channel of the clamped values, in one pass of bounded memory."""
+    channels = x.shape[1]
+    column = (1, channels, *[1] * (x.ndim - 2))
+    low, high = low.reshape(column), high.reshape(column)
+    sums, squares = np.zeros(channels), np.zeros(channels)
+    samples = max(1, BLOCK_ELEMENTS * len(x) // max(1, x.size))
+    others = tuple(axis for axis in range(x.ndim) if axis != 1)
+    for start in range(0, len(x), samples):
+        block = np.clip(x[start : start + samples], low, high).astype(np.float64) - low  # near 0: squares keep digits
+        sums += block.sum(others)
+        squares += np.square(block).sum(others)
+    count = x.size / channels
+    mean = sums / count
+    return mean + low.ravel(), np.sqrt(np.maximum(squares / count - mean**2, 0))

@@ -1,0 +1,76 @@
+"""Weights to begin from: torchvision's own, a local file's, or a former model of this project."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stages.lib.core.errors import UserError
+from stages.lib.model.checkpoint import Recipe
+from stages.lib.model.classifier import Classifier
+from stages.lib.model.networks.adapting import fill
+from stages.lib.params.train import TrainParams
+
+
+def begin_from(params: TrainParams, recipe: Recipe, model: Classifier) -> None:
+    """Fills the network with `train.pretrained` or `train.warm_start`, if either is given.
+
+    Raises:
+        UserError: They can't be read, or are of another network.
+    """
+    if params.pretrained is not None:
+        key, weights = "train.pretrained", pretrained(params.pretrained, recipe)
+    elif params.warm_start is not None:
+        key, weights = "train.warm_start", former(Path(params.warm_start), recipe)
+    else:
+        return
+    try:
+        kept = fill(model.network, weights)
+    except ValueError as error:
+        raise UserError(f"{key}: {error}") from None
+    print(f"{key}: weights taken over" + (f", but for {', '.join(kept)}" if kept else ""), file=sys.stderr)
+
+
+def pretrained(name: str, recipe: Recipe) -> Mapping[str, Tensor]:
+    """The weights of a file, or those that torchvision publishes for the network under this name."""
+    if Path(name).suffix:
+        return _read("train.pretrained", Path(name))
+    if recipe.network != "torchvision":
+        raise UserError(f"train.pretrained is {name}: a name is for torchvision's networks; give a file for others")
+    from torchvision import models
+
+    published = models.get_model_weights(recipe.arguments.get("model", "resnet18"))
+    if name != "DEFAULT" and name not in published.__members__:
+        raise UserError(f"train.pretrained is {name}: known are DEFAULT, {', '.join(published.__members__)}, or a file")
+    try:
+        return published[name].get_state_dict(check_hash=True)
+    except (OSError, RuntimeError) as error:  # the latter for a file that is not what was published
+        raise UserError(
+            f"train.pretrained: {published[name].url} can't be had ({error}); download it elsewhere and give its path"
+        ) from None
+
+
+def former(path: Path, recipe: Recipe) -> Mapping[str, Tensor]:
+    """The network's weights of a former model.pt."""
+    content = _read("train.warm_start", path)
+    if "recipe" not in content or content["recipe"]["network"] != recipe.network:
+        network = content.get("recipe", {}).get("network", "no model.pt of this project")
+        raise UserError(f"train.warm_start: {path} holds {network}, where train.network is {recipe.network}")
+    weights = content["weights"]
+    return {name.removeprefix("network."): value for name, value in weights.items()}
+
+
+def _read(key: str, path: Path) -> dict:
+    if not path.exists():
+        raise UserError(
+            f"{key}: {path} not found (dvc removes a stage's own outs before it runs: copy a former model.pt elsewhere)"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling refuses in many ways
+        raise UserError(f"{key}: {path} can't be read as weights: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{key}: {path} holds no state dict")
+    return content

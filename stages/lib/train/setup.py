@@ -1,0 +1,133 @@
+"""From dataset.h5 and params to what the loop needs: the task, and a run at its beginning."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from stages.lib import tensors
+from stages.lib.core.errors import UserError
+from stages.lib.model import checkpoint, networks
+from stages.lib.model.checkpoint import Recipe
+from stages.lib.model.classifier import Classifier
+from stages.lib.params.train import TrainParams
+from stages.lib.train import (
+    batch_parts,
+    batches,
+    devices,
+    losses,
+    normalising,
+    optimizers,
+    pretrained,
+    run,
+    step,
+    synchronised_layers,
+)
+from stages.lib.train.distributed import World
+from stages.lib.train.run import Run
+from stages.lib.train.schedules import Schedule
+from stages.lib.train.step import Task
+from stages.lib.train.synchronised_layers import Place
+
+SEEN_SAMPLES = 256  # of the training split, for networks that look before they learn
+
+
+def prepare(
+    dataset_h5: Path, params: TrainParams, dataset: str, device: torch.device, world: World
+) -> tuple[Task, Recipe]:
+    """Reads what is to be learnt, and says what model is to learn it.
+
+    Raises:
+        UserError: A split lacks cases that the params need, or a param does not fit the data.
+    """
+    about = tensors.read_description(dataset_h5)
+    train, validation = (tensors.read_split(dataset_h5, name) for name in ("train", "validation"))
+    if len(train.y) == 0:
+        raise UserError(f"{dataset_h5} has no training case: lower split.validation and split.test")
+    if len(train.y) < params.accumulate:
+        raise UserError(
+            f"train.accumulate is {params.accumulate}: there are only {len(train.y)} training cases to part"
+        )
+    if len(validation.y) == 0 and (params.keep != "last" or params.patience is not None):
+        raise UserError(
+            f"{dataset_h5} has no validation case to choose an epoch by: raise split.validation, or set "
+            "train.keep: last and train.patience: null"
+        )
+    check_axes(params, len(about.shape) - 1)
+    try:
+        weights = losses.class_weights(params.loss, train.y, about.classes)
+    except ValueError as error:
+        raise UserError(f"train.loss.class_weights: {error}") from None
+    normalise = normalising.arguments(params.normalise, about, train.x)
+    recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, asdict(about))
+    return Task(dataset, params, about.classes, train, validation, weights, device, world, Place()), recipe
+
+
+def begin(task: Task, recipe: Recipe) -> Run:
+    """A fresh run: weights drawn by the seed, optimizer and schedule at their start.
+
+    Raises:
+        UserError: The network, optimizer or scheduler refuses an argument.
+    """
+    params = task.params
+    devices.set_deterministic(params.deterministic)
+    torch.manual_seed(params.seed)
+    try:
+        model = checkpoint.build(recipe)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"train.network: {error}") from None
+    size = recipe.description["shape"][1:]
+    try_out(model, recipe, size)
+    if params.progressive.epochs:
+        try_out(model, recipe, step.shrunk(size, params.progressive.scale), "train.progressive")
+    pretrained.begin_from(params, recipe, model)
+    if isinstance(model.network, networks.Compact) and not (params.warm_start or params.pretrained):
+        # Its first layer is found from the data, not trained.
+        rows = batches.epoch_batches(len(task.train.y), SEEN_SAMPLES, params.seed, 0)[0][:SEEN_SAMPLES]
+        x, _ = batches.gather(task.train, rows, torch.device("cpu"))
+        model.network.see(model.normalise(x))
+    model.to(task.device)
+    if params.channels_last:
+        model.network.to(memory_format=devices.layout(True, task.train.x.ndim))
+    optimizer = optimizers.make(params, model.network, len(task.classes))
+    steps = len(batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, 1, params.accumulate))
+    schedule = Schedule(params.schedule, optimizer, params.epochs, steps)
+    scaler = torch.amp.GradScaler(task.device.type, enabled=params.precision == "float16")
+    averaged = run.average_of(model) if params.average is not None else None
+    if not batch_parts.whole(params.accumulate, task.world):
+        synchronised_layers.share(model.network, task.place)
+    if params.compile:
+        model.network.compile()
+    return Run(model, optimizer, schedule, scaler, averaged)
+
+
+def check_axes(params: TrainParams, dims: int) -> None:
+    """Augmentation goes along axes of the data.
+
+    Raises:
+        UserError: It is asked for along others.
+    """
+    axes = "DHW"[-dims:]
+    if len(params.augment.shift) not in (1, dims):
+        raise UserError(
+            f"train.augment.shift has {len(params.augment.shift)} numbers: expected one, or one for each of {axes}"
+        )
+    if set(params.augment.flip) - set(axes):
+        raise UserError(f"train.augment.flip is {params.augment.flip}: the data has the axes {axes}")
+
+
+@torch.no_grad()
+def try_out(model: Classifier, recipe: Recipe, size: Sequence[int], asked_by: str = "train.network") -> None:
+    """Sends a sample through a fresh model.
+
+    Raises:
+        UserError: The network can't do with samples of this size.
+    """
+    shape = [recipe.description["shape"][0], *size]
+    try:
+        model.eval()(torch.zeros(1, *shape))
+    except (ValueError, TypeError, RuntimeError, AssertionError) as error:
+        samples = "x".join(map(str, shape))
+        raise UserError(f"{asked_by}: {recipe.network} can't do with samples of {samples}: {error}") from None
+    model.train()

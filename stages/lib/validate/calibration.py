@@ -1,0 +1,59 @@
+"""Temperature scaling (Guo et al. 2017, arXiv:1706.04599): one number that makes confidence match accuracy."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
+
+from stages.lib.validate import bootstrap
+
+LOWEST, HIGHEST = 0.05, 20.0
+RESAMPLES = 1000
+SURE = 0.99  # share of the resamples that must agree
+
+
+def temperature(logits: np.ndarray, labels: np.ndarray, groups: Sequence[str], seed: int = 0) -> float:
+    """What the logits must be divided by for the least log loss; 1.0 unless the split shows that another is better.
+
+    A few dozen cases can't tell a temperature: what they ask for is mostly chance, and does harm elsewhere. So it is
+    taken only if the bootstrap's resamples of the groups agree, nearly all, that the model is too sure, or too unsure.
+
+    Args:
+        logits: (N, K) of the validation split, never of the test split.
+        groups: (N,) what the bootstrap draws as one.
+
+    Returns:
+        Between `LOWEST` and `HIGHEST`, 6 significant digits, as validate.json keeps it.
+    """
+    count, classes = logits.shape
+    if count == 0 or classes < 2:
+        return 1.0
+    found = float(f"{_fitted(logits, labels):.6g}")
+    slope = _slopes(logits, labels)
+    slopes = np.concatenate([weight @ slope for weight in bootstrap.weights(groups, RESAMPLES, seed)])
+    low, high = np.quantile(slopes, [(1 - SURE) / 2, (1 + SURE) / 2])
+    unsure, too_sure = low > 0, high < 0
+    return found if (unsure and found < 1) or (too_sure and found > 1) else 1.0
+
+
+def _fitted(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of the least log loss, with one case added, as it were, that belongs to every class alike.
+
+    Without it, a split without a mistake would ask for temperature 0, which makes certainties; so N cases without a
+    mistake are evidence for (N + 1 / K) / (N + 1).
+    """
+    count, classes = logits.shape
+    targets = (count * np.eye(classes)[labels] + 1 / classes) / (count + 1)  # (N, K)
+
+    def log_loss(log_temperature: float) -> float:
+        return -float((targets * log_softmax(logits / np.exp(log_temperature), axis=1)).sum(1).mean())
+
+    best = minimize_scalar(log_loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded")
+    return float(np.exp(best.x))
+
+
+def _slopes(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:  # (N, K) -> (N,)
+    """How each case's log loss grows with the logarithm of the temperature, where that is 1."""
+    expected = (softmax(logits, axis=1) * logits).sum(1)
+    return logits[np.arange(len(labels)), labels] - expected

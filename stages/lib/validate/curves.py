@@ -1,0 +1,87 @@
+"""Points for `dvc plots` and the pictures: ROC and precision-recall, one class against the rest; reliability.
+
+git keeps them, so a curve has at most so many points, however large the split: those that its shape needs most.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn import metrics
+
+from stages.lib.validate import scores
+
+ROWS = 2000  # of a table, shared among its classes
+LEAST = 50  # points a class, however many classes there are
+
+Corner = tuple[float, int, int, int]  # minus the distance from the chord; the corner, and the chord's ends
+
+
+def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """class, false_positive_rate, true_positive_rate, threshold; a class that is absent, or alone, has no curve."""
+    parts = [pd.DataFrame(columns=["class", "false_positive_rate", "true_positive_rate", "threshold"])]
+    for name, positive, chance in _one_against_the_rest(labels, probabilities, classes):
+        false, true, threshold = metrics.roc_curve(positive, chance)
+        columns = {"false_positive_rate": false, "true_positive_rate": true, "threshold": threshold}
+        kept = thinned(false, true, _points(classes))
+        parts.append(pd.DataFrame({"class": name} | columns).iloc[kept])
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def precision_recall(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+    """class, recall, precision, threshold; a class that is absent, or alone, has no curve."""
+    parts = [pd.DataFrame(columns=["class", "recall", "precision", "threshold"])]
+    for name, positive, chance in _one_against_the_rest(labels, probabilities, classes):
+        precision, recall, threshold = metrics.precision_recall_curve(positive, chance, drop_intermediate=True)
+        columns = {"recall": recall, "precision": precision, "threshold": np.append(threshold, np.nan)}
+        kept = thinned(recall, precision, _points(classes))
+        parts.append(pd.DataFrame({"class": name} | columns).iloc[kept])
+    return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    """confidence, accuracy, cases: a row a bin of confidence that holds any."""
+    return pd.DataFrame(scores.reliability(labels, probabilities))
+
+
+def thinned(x: np.ndarray, y: np.ndarray, points: int) -> np.ndarray:
+    """Indices of the points to keep: the ends, then always the corner that the curve through them misses by most.
+
+    That is Douglas and Peucker's way (1973) with a number of points given instead of a tolerance; what is left out
+    lies on the curve, or as near to it as so many points allow.
+    """
+    kept = {0, len(x) - 1}
+    corners: list[Corner] = []
+    _look_for_a_corner(corners, x, y, 0, len(x) - 1)
+    while corners and len(kept) < points:
+        _, middle, start, end = heapq.heappop(corners)
+        kept.add(middle)
+        _look_for_a_corner(corners, x, y, start, middle)
+        _look_for_a_corner(corners, x, y, middle, end)
+    return np.array(sorted(kept))
+
+
+def _look_for_a_corner(corners: list[Corner], x: np.ndarray, y: np.ndarray, start: int, end: int) -> None:
+    """Adds the point between two others that is farthest from their chord, unless all lie on it."""
+    if end - start < 2:
+        return
+    across, up = x[end] - x[start], y[end] - y[start]
+    inner = slice(start + 1, end)
+    area = np.abs(across * (y[inner] - y[start]) - up * (x[inner] - x[start]))
+    distance = area / max(np.hypot(across, up), 1e-12)
+    if distance.max() > 1e-9:
+        heapq.heappush(corners, (-float(distance.max()), start + 1 + int(distance.argmax()), start, end))
+
+
+def _points(classes: Sequence[str]) -> int:
+    return max(LEAST, ROWS // len(classes))
+
+
+def _one_against_the_rest(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    for k, name in enumerate(classes):
+        positive = labels == k
+        if positive.any() and not positive.all():
+            yield name, positive, probabilities[:, k]
