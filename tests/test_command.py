@@ -7,8 +7,7 @@ import pytest
 
 from stages.lib import command
 from stages.lib.core.errors import UserError
-
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
 
 
 def run_stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

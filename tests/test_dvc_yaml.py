@@ -10,8 +10,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.lib import command, params
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
 # It imports every stage's section to refuse a mistake in any of them before work starts, but hands a stage its own
 # alone, which the stage imports itself: no other section can change an out, so a new option of export retrains nothing.

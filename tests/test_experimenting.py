@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tests import ROOT
 from tests.made_project import METRICS, Project, git
 
-ROOT = Path(__file__).parent.parent
 GUIDE = (ROOT / "docs" / "experimenting.md").read_text()
 BLOCKS = re.findall(r"^## (?P<title>.*?)$|^```bash\n(?P<block>.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 DVC_YAML = f"""

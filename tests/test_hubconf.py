@@ -1,7 +1,6 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +11,8 @@ from stages.lib.export.formats import torchscript
 from stages.lib.export.formats.program import Program
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
+from tests import ROOT
 from tests.conftest import write_dataset_h5, write_model_pt
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture

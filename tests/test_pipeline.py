@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).parent.parent
+from tests import ROOT
+
 TARGETS = ["statistics@tiny", "validate@tiny", "export@tiny"]
 TINY = {
     "ingest": {"identifiers": "open"},

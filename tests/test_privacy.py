@@ -14,9 +14,9 @@ import pytest
 from pydicom.dataset import Dataset
 from ruamel.yaml import YAML
 
+from tests import ROOT
 from tests.raw_data import ingest, scan, write_series
 
-ROOT = Path(__file__).parent.parent
 SECRETS = {
     "PatientName": "Zyxwvut^Quorra",
     "PatientBirthDate": "19340217",

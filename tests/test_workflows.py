@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tests import ROOT
 from tests.fake_forge import FakeForge
 from tests.made_project import METRICS, Project, git
 
-ROOT = Path(__file__).parent.parent
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 RETRAINED = f"""
 stages:

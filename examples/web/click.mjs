@@ -1,4 +1,4 @@
-// Clicks through the page in headless Chromium, for tests/test_web.py:
+// Clicks through the page in headless Chromium, for tests/export/test_web.py:
 //
 //   node click.mjs CHROMIUM URL MODEL FILE...
 //

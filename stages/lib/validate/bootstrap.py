@@ -2,7 +2,7 @@
 
 Two scans of one patient are no two independent witnesses; drawing patients keeps them together. scikit-learn gives the
 scores themselves (`scores`); asking it a thousand times over would take minutes, so here a resample is a
-row of weights, and all rows are scored at once. tests/test_resampling.py holds the two against each other.
+row of weights, and all rows are scored at once. tests/validate/test_bootstrap.py holds the two against each other.
 """
 
 from collections.abc import Iterator, Sequence

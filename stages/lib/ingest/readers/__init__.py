@@ -1,6 +1,6 @@
 """The readers, one file a format (contract.py says what a reader is, with an example).
 
-A new format: write `stages/lib/ingest/readers/<name>.py` with inspect, assemble and read; add its line below; add a test.
+A new format: write `<name>.py` here with inspect, assemble and read; add its line below; add a test.
 """
 
 import importlib

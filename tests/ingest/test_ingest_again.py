@@ -19,6 +19,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.ingest import decoding, inspection, raw_files
 from stages.lib.ingest.readers import pillow
 from stages.lib.ingest.store import alone
+from tests import ROOT
 from tests.raw_data import Ingested, bytes_below, ingest, scan, write_pictures, write_series
 
 
@@ -255,9 +256,7 @@ ingest(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, kind="images")
 
 
 def start(raw: Path, out: Path) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(raw), str(out)], cwd=Path(__file__).parent.parent, start_new_session=True
-    )
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(raw), str(out)], cwd=ROOT, start_new_session=True)
 
 
 def test_kills_at_random_moments_leave_no_partial_out_and_the_bytes_of_an_ingest_never_interrupted(tmp_path):

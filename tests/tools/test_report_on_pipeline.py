@@ -10,10 +10,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.lib import command, params
+from tests import ROOT
 from tests.made_project import Project
 from tools.report import contents, page, revisions
 
-ROOT = Path(__file__).parent.parent
 STAGES = ("sample", "ingest", "split", "statistics", "dataset", "train", "validate", "export")
 pytestmark = pytest.mark.filterwarnings(
     "ignore:_NoneStep.value:DeprecationWarning",  # inside dvc

@@ -2,7 +2,6 @@ import json
 import shutil
 import subprocess
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,10 +16,11 @@ from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
+from tests import ROOT
 from tests.conftest import write_dataset_h5, write_model_pt
 from tools import agree
 
-WEB = Path(__file__).parents[1] / "examples" / "web"
+WEB = ROOT / "examples" / "web"
 CHROMIUM = agree.chromium()
 pytestmark = [
     pytest.mark.skipif(not (CHROMIUM and shutil.which("node")), reason="chromium and node are not installed"),

@@ -4,16 +4,15 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 import pandas as pd
 import pytest
 
+from tests import ROOT
 from tests.made_project import DVC_YAML, Project
 
-ROOT = Path(__file__).parent.parent
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PLOTS = """plots:
         - metrics/${key}/history.csv: {cache: false, x: epoch, y: validation_loss}

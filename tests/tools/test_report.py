@@ -2,15 +2,14 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from stages.lib.core.errors import UserError
+from tests import ROOT
 from tests.made_project import Project, git
 from tools.report import contents, page, revisions
 
-ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside dvc
 
 

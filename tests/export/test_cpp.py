@@ -16,9 +16,9 @@ from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
+from tests import ROOT
 from tests.conftest import write_dataset_h5, write_model_pt
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
     not (shutil.which("cmake") and shutil.which("c++")), reason="cmake and a C++ compiler are not installed"
 )
