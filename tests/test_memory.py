@@ -14,7 +14,7 @@ from stages.lib import tensors
 RUN = """
 import re, sys, threading, time
 from pathlib import Path
-from tests.test_train import train_on
+from tests.train.test_train import train_on
 
 def anonymous_mib():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024

@@ -10,7 +10,7 @@ from stages.lib.model import checkpoint, networks
 from stages.lib.model.networks.adapting import fill
 from stages.lib.params.train import TrainParams
 from tests.conftest import write_dataset_h5
-from tests.test_train import train_on
+from tests.train.test_train import train_on
 
 MODELS = [
     ("alexnet", (63, 63)),

@@ -3,7 +3,7 @@ import pytest
 
 from stages.lib import tensors
 from stages.lib.train.diagnosis import diagnose
-from tests.test_train import train_on
+from tests.train.test_train import train_on
 
 
 def history(train, validation, accuracies=(0.9, 0.9), gradients=(0.01, 0.02)):

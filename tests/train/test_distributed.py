@@ -13,7 +13,7 @@ import torch
 
 from stages.lib.core.errors import UserError
 from stages.lib.train.resume import Resume
-from tests.test_train import LEARNS, train_on
+from tests.train.test_train import LEARNS, train_on
 
 NETWORK = {"name": "convolutional", "arguments": {"norm": "BatchNorm", "dropout": 0.3}}
 ONE = LEARNS | {"epochs": 6, "network": NETWORK, "batch_size": 7, "augment": {"shift": [1], "mixup": 0.2}, "threads": 2}
@@ -24,8 +24,8 @@ PARTS = ONE | {"accumulate": 2, "threads": 1}
 RUN = """
 import sys, torch
 from pathlib import Path
-from tests.test_distributed import TWO
-from tests.test_train import train_on
+from tests.train.test_distributed import TWO
+from tests.train.test_train import train_on
 
 if __name__ == "__main__":
     train_on(Path(sys.argv[1]), Path(sys.argv[2]), TWO)
@@ -68,7 +68,7 @@ from pathlib import Path
 from stages import train
 from stages.lib import params
 from stages.lib.params.train import TrainParams
-from tests.test_distributed import PARTS
+from tests.train.test_distributed import PARTS
 
 outs = [Path(sys.argv[2]) / name for name in ("model.pt", "train.json", "history.csv")]
 train.main(Path(sys.argv[1]), *outs, params.check(TrainParams, PARTS), "tiny")

@@ -16,8 +16,8 @@ RUN = """
 import os, sys
 from pathlib import Path
 from stages.lib import loop
-from tests.test_resume import GIVEN
-from tests.test_train import train_on
+from tests.train.test_interruption import GIVEN
+from tests.train.test_train import train_on
 
 dataset_h5, folder, number, at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 original, done = loop.train_batch, 0
@@ -70,8 +70,8 @@ KILLED = """
 import os, random, signal, sys, threading
 from pathlib import Path
 from stages.lib import loop
-from tests.test_resume import LONG
-from tests.test_train import train_on
+from tests.train.test_interruption import LONG
+from tests.train.test_train import train_on
 
 original, begun = loop.train_batch, False
 

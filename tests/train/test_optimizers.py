@@ -11,7 +11,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.params.train import Optimizer, ScheduleParams, Scheduler, TrainParams
 from stages.lib.train import optimizers
 from stages.lib.train.schedules import Schedule
-from tests.test_train import LEARNS, train_on
+from tests.train.test_train import LEARNS, train_on
 
 OPTIMIZERS = sorted(get_args(Optimizer))
 SCHEDULERS = sorted(get_args(Scheduler))

@@ -9,7 +9,7 @@ from torch.nn import functional
 from stages.lib.params.train import LossParams
 from stages.lib.train import gradients, losses
 from stages.lib.train.step import weighted_sums
-from tests.test_train import LEARNS, train_on
+from tests.train.test_train import LEARNS, train_on
 
 LOGITS, Y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2, 1, 0])
 
