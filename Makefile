@@ -31,9 +31,10 @@ report: .venv/dev.stamp  ## report.md: what changed since BASE (main), and wheth
 plots: .venv/dev.stamp  ## plots.html: all curves and pictures as one page that needs no network
 	python -m tools.plots
 
-requirements: .venv/uv.stamp  ## pin pyproject.toml's dependencies anew
+requirements: .venv/run.stamp  ## pin pyproject.toml's dependencies anew
 	$(COMPILE) --upgrade -o requirements.txt
 	$(COMPILE) --extra dev -c requirements.txt -o requirements-dev.txt
+	python -m tools.requirements
 
 clean:  ## remove .venv; data, models and metrics stay
 	rm -rf .venv

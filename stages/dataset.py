@@ -16,6 +16,7 @@ from stages.lib import command, tensors
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.errors import UserError
+from stages.lib.core.machine import pin
 from stages.lib.core.progress import progress
 from stages.lib.geometry import Geometry
 from stages.lib.moments import Moments
@@ -103,4 +104,4 @@ def describe(
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, pin)

@@ -11,6 +11,7 @@ from pathlib import Path
 from stages.lib import command, inference, tensors
 from stages.lib.cases import Cases
 from stages.lib.core import outs
+from stages.lib.core.machine import pin
 from stages.lib.export import card, end_to_end, metadata, parity, questions
 from stages.lib.export.formats import FORMATS
 from stages.lib.export.formats.program import Program
@@ -74,4 +75,4 @@ def main(
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, pin)

@@ -18,15 +18,23 @@ from stages.lib.ingest.publishing import publish, write_rejected
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.ingest.store import Store, alone
 from stages.lib.params.ingest import IngestParams
+from stages.lib.params.machine import MachineParams
 from stages.lib.workers import Workers, count, seldom_collected
 
 STORE = ".ingest"  # beside the outs; git and dvc ignore it
 
 
-def main(raw: Path, cases: Path, cases_csv: Path, ingest_json: Path, params: IngestParams) -> None:
+def main(
+    raw: Path,
+    cases: Path,
+    cases_csv: Path,
+    ingest_json: Path,
+    params: IngestParams,
+    machine: MachineParams = MachineParams(),
+) -> None:
     # It names source files, so it stays on this machine: as an out of dvc's, every clone would have to make it anew.
     rejected_csv = cases_csv.with_name("rejected.csv")
-    with seldom_collected(), alone(cases.parent / STORE), Workers(count(params.workers)) as crew:
+    with seldom_collected(), alone(cases.parent / STORE), Workers(count(machine.workers)) as crew:
         options = Options(params, load_key(params.identifiers))
         found = raw_files.scan(raw)
         paths = [path for path in found.paths if path != LABELS_CSV]

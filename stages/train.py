@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from stages.lib import command
-from stages.lib.core import machine, outs
+from stages.lib.core import outs
+from stages.lib.core.machine import keep_freed_memory, pin
 from stages.lib.model import checkpoint
 from stages.lib.params.train import TrainParams
 from stages.lib.train import devices, distributed, loop, setup, summary
@@ -24,7 +25,7 @@ def main(
     if params.processes > 1 and not distributed.launched():
         distributed.launch(main, params.processes, dict(locals()))
         return
-    machine.keep_freed_memory()
+    keep_freed_memory()
     device = devices.choose(params.device, distributed.local_rank())
     with distributed.joined(device, params.threads) as world, on_signals() as stop:
         with distributed.together(world):
@@ -46,4 +47,4 @@ def main(
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, pin)

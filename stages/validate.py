@@ -10,6 +10,7 @@ import pandas as pd
 
 from stages.lib import command, tensors
 from stages.lib.core import outs
+from stages.lib.core.machine import pin
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.validate import ValidateParams
@@ -76,4 +77,4 @@ def main(
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, pin)

@@ -14,6 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from stages.ingest import main
 from stages.lib.cases import Cases
 from stages.lib.params.ingest import IngestParams
+from stages.lib.params.machine import MachineParams
 
 SHARED = Path(os.environ.get("SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
@@ -44,15 +45,16 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def ingest(raw: Path, out: Path, **params: object) -> Ingested:
+def ingest(raw: Path, out: Path, workers: int = 1, **params: object) -> Ingested:
     """Runs the stage's main, in this process unless `workers` says otherwise."""
-    given = {"workers": 1, "identifiers": "open", "max_rejected": 1.0} | params
+    given = {"identifiers": "open", "max_rejected": 1.0} | params
     main(
         raw,
         out / "cases",
         out / "cases.csv",
         out / "ingest.json",
         IngestParams(**given),  # type: ignore[arg-type]
+        MachineParams(workers=workers),
     )
     return Ingested(out)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stages import split
 from stages.lib import command
 from stages.lib.core.errors import UserError
 from tests import ROOT
@@ -44,7 +45,39 @@ def test_a_stage_that_is_not_for_a_dataset_says_for_which_it_is(tmp_path):
 
 
 def test_paths_go_by_the_names_of_their_files():
-    paths = command.stage_paths("statistics", "mine", ROOT / "dvc.yaml")
-    assert paths["cases"] == Path("data/mine/cases")
-    assert paths["statistics_json"] == Path("metrics/mine/statistics.json")
-    assert command.stage_paths("ingest", "mine", ROOT / "dvc.yaml")["raw"] == Path("data/raw/mine")
+    deps, outs = command.stage_paths("statistics", "mine", ROOT / "dvc.yaml")
+    assert deps["cases"] == Path("data/mine/cases")
+    assert outs == {"statistics_json": Path("metrics/mine/statistics.json")}
+    assert command.stage_paths("ingest", "mine", ROOT / "dvc.yaml")[0]["raw"] == Path("data/raw/mine")
+
+
+SPLIT = """
+stages:
+  split:
+    foreach: ${datasets}
+    do:
+      cmd: python -m stages.split ${key}
+      deps: ["data/${key}/cases.csv", stages/split.py, recipes/lock.txt, uv.lock]
+      outs: [OUTS]
+"""
+
+
+def arguments(folder: Path, monkeypatch: pytest.MonkeyPatch, outs: str) -> dict[str, object]:
+    monkeypatch.chdir(folder)
+    Path("dvc.yaml").write_text(SPLIT.replace("OUTS", outs))
+    return command.arguments(split.main, "split", "mine", {"params": None, "machine": None, "dataset": "mine"})
+
+
+def test_a_dep_that_main_does_not_name_only_tells_dvc_when_to_run_the_stage_again(tmp_path, monkeypatch):
+    assert arguments(tmp_path, monkeypatch, '"data/${key}/split.csv"') == {
+        "cases_csv": Path("data/mine/cases.csv"),
+        "split_csv": Path("data/mine/split.csv"),
+        "params": None,
+    }
+
+
+def test_an_out_that_main_does_not_take_or_dvc_yaml_does_not_name_is_an_error(tmp_path, monkeypatch):
+    with pytest.raises(TypeError, match=r"has the outs \['more_csv'\], which its main does not take"):
+        arguments(tmp_path, monkeypatch, '"data/${key}/split.csv", "data/${key}/more.csv"')
+    with pytest.raises(TypeError, match=r"main takes \['split_csv'\], which dvc.yaml's stage does not name"):
+        arguments(tmp_path, monkeypatch, "")

@@ -1,55 +1,33 @@
-"""dvc.yaml tells the truth: about code, params, and the arguments of every stage."""
+"""dvc.yaml tells the truth: about code, packages, params, and the arguments of every stage."""
 
 import ast
 import importlib
 import inspect
+import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from stages.lib import command, params
+from stages.lib.core import sources
 from tests import ROOT
+from tools import requirements
 
 STAGES = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
-# It imports every stage's section to refuse a mistake in any of them before work starts, but hands a stage its own
-# alone, which the stage imports itself: no other section can change an out, so a new option of export retrains nothing.
-SECTIONS_TABLE = ROOT / "stages" / "lib" / "params" / "__init__.py"
+LIB = ROOT / "stages" / "lib"
 DATA_ROOTS = ("data", "models", "metrics")
+SHARED = {"core", "params", "model"}
+"""The folders that every folder of stages/lib may import."""
 
 
-def imported(path: Path) -> set[Path]:
-    """The project's own files that a file imports, at its top or inside its functions."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: import absolutely"
-            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            parts = name.split(".")
-            if parts[0] in ("stages", "tools"):
-                # Importing a.b.c runs a/__init__.py and a/b/__init__.py, too.
-                for end in range(1, len(parts) + 1):
-                    at = ROOT.joinpath(*parts[:end])
-                    found |= {file for file in (at / "__init__.py", at.with_suffix(".py")) if file.exists()}
-    return found
-
-
-def closure(path: Path) -> set[Path]:
-    """The file and all of the project that it imports, directly or not; empty files change nothing and are left out."""
-    seen: set[Path] = set()
-    waiting = {path}
-    while waiting:
-        file = waiting.pop()
-        seen.add(file)
-        if file != SECTIONS_TABLE:
-            waiting |= imported(file) - seen
-    return {file for file in seen if file.read_text().strip()}
+def closure(stage: str) -> set[Path]:
+    """The stage's script and all of the project that it imports."""
+    return set(sources.closure(ROOT / "stages" / f"{stage}.py"))
 
 
 def code_deps(stage: str) -> set[Path]:
@@ -62,11 +40,6 @@ def code_deps(stage: str) -> set[Path]:
     return {file for file in found if file.read_text().strip()}
 
 
-def spelt(stage: str, *kinds: str) -> list[str]:
-    items = [item for kind in kinds for item in STAGES[stage]["do"].get(kind, [])]
-    return [next(iter(item)) if isinstance(item, dict) else item for item in items]
-
-
 def test_every_stage_is_a_script_and_every_script_a_stage_and_a_section():
     scripts = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
     assert scripts == set(STAGES) == set(params.SECTIONS)
@@ -75,13 +48,38 @@ def test_every_stage_is_a_script_and_every_script_a_stage_and_a_section():
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_deps_cover_every_import(stage):
     """Deps tell the truth: a module that a stage imports is a dep, and no dep is idle."""
-    needed = closure(ROOT / "stages" / f"{stage}.py")
+    needed = closure(stage)
     named = code_deps(stage)
     assert {str(p.relative_to(ROOT)) for p in needed - named} == set(), "add these to the stage's deps"
-    folders = {ROOT / dep for dep in STAGES[stage]["do"]["deps"] if (ROOT / dep).is_dir()}
-    idle = {p for p in named - needed if not any(folder in p.parents for folder in folders)}
-    assert {str(p.relative_to(ROOT)) for p in idle} == set(), "these deps are imported no more"
-    assert "requirements.txt" in STAGES[stage]["do"]["deps"]
+    deps = [ROOT / dep for dep in STAGES[stage]["do"]["deps"] if dep.startswith("stages")]
+    idle = [dep for dep in deps if not any(file == dep or dep in file.parents for file in needed)]
+    assert [str(p.relative_to(ROOT)) for p in idle] == [], "nothing of these is imported any more"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_the_pinned_versions_of_the_packages_that_it_imports(stage):
+    pinned = f"requirements/{stage}.txt"
+    assert pinned in STAGES[stage]["do"]["deps"]
+    assert (ROOT / pinned).read_text() == requirements.lines(stage, (ROOT / "requirements.txt").read_text()), (
+        "python -m tools.requirements writes it anew"
+    )
+
+
+def test_a_package_is_followed_to_the_name_that_it_is_installed_by():
+    from importlib import metadata
+
+    installed = metadata.packages_distributions()
+    files = [file for stage in STAGES for file in closure(stage)]
+    imported = {name for file in files for name in sources.imports(file).packages}
+    for name in imported:
+        assert sources.DISTRIBUTIONS.get(name, name) in map(str.lower, installed[name])
+    for name in (*sum(sources.LOADED_BY.values(), ()), *sources.CHANGE_NO_BYTE):
+        assert metadata.version(name)
+
+
+def test_few_dependency_lines_on_code_are_needed():
+    lines = [dep for stage in STAGES.values() for dep in stage["do"]["deps"] if dep.startswith("stages")]
+    assert len(lines) < 80
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -95,14 +93,16 @@ def test_a_stage_depends_on_its_own_section_and_runs_its_own_script(stage):
 def test_main_takes_the_paths_of_dvc_yaml_and_its_own_params(stage):
     main = importlib.import_module(f"stages.{stage}").main
     signature = inspect.signature(main).parameters
-    assert set(signature) - {"params", "dataset"} == set(command.stage_paths(stage, "digits", ROOT / "dvc.yaml"))
+    deps, outs = command.stage_paths(stage, "digits", ROOT / "dvc.yaml")
+    data = {name for name, path in deps.items() if path.parts[0] in DATA_ROOTS}
+    assert set(signature) - {"params", "machine", "dataset"} == data | set(outs)
     assert signature["params"].annotation is params.SECTIONS[stage]
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_outs_lie_in_the_datasets_own_folder_and_what_git_keeps_is_in_metrics(stage):
-    for kind in ("outs", "metrics", "plots"):
-        for item in STAGES[stage]["do"].get(kind, []):
+    for key in command.OUTS:
+        for item in STAGES[stage]["do"].get(key, []):
             path = next(iter(item)) if isinstance(item, dict) else item
             options = item[path] if isinstance(item, dict) else {}
             assert path.startswith(("data/${key}/", "models/${key}/", "metrics/${key}/", "data/raw/${item}"))
@@ -110,7 +110,7 @@ def test_outs_lie_in_the_datasets_own_folder_and_what_git_keeps_is_in_metrics(st
 
 
 def test_lib_never_names_a_data_path_nor_imports_a_stage():
-    for path in (ROOT / "stages" / "lib").rglob("*.py"):
+    for path in LIB.rglob("*.py"):
         tree = ast.parse(path.read_text())
         docstrings = {
             id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant)
@@ -118,17 +118,53 @@ def test_lib_never_names_a_data_path_nor_imports_a_stage():
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
                 assert not node.value.startswith(tuple(f"{root}/" for root in DATA_ROOTS)), f"{path}: {node.value}"
-        stages = {file for file in imported(path) if file.parent == ROOT / "stages" and file.name != "__init__.py"}
+        stages = {f for f in sources.imports(path).files if f.parent == ROOT / "stages" and f.name != "__init__.py"}
         assert not stages, f"{path} imports {stages}"
 
 
+def foreign_imports(file: Path) -> set[str]:
+    """What a module of stages/lib imports of folders that it must not: another stage's, or any at all in core."""
+    owner = _folder(file)
+    allowed = {"core"} if owner == "core" else SHARED | {owner, ""}
+    ours = {f for f in sources.imports(file).files if LIB in f.parents and f.read_text().strip()}
+    return {str(f.relative_to(LIB)) for f in ours if _folder(f) not in allowed}
+
+
+def _folder(file: Path) -> str:
+    """The folder of stages/lib that a file lies in; "" at its root."""
+    return file.relative_to(LIB).parts[0] if len(file.relative_to(LIB).parts) > 1 else ""
+
+
+@pytest.mark.parametrize("file", sorted(LIB.rglob("*.py")), ids=lambda file: str(file.relative_to(LIB)))
+def test_a_folder_imports_only_its_own_modules_and_what_stages_share(file):
+    assert foreign_imports(file) == set()
+
+
+def test_an_import_from_another_stages_folder_is_noticed(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(sources, "ROOT", tmp_path)
+    monkeypatch.setitem(globals(), "LIB", tmp_path / "stages" / "lib")
+    file = tmp_path / "stages" / "lib" / "ingest" / "labels.py"
+    assert foreign_imports(file) == set()
+    sources.imports.cache_clear()
+    sources._tree.cache_clear()
+    file.write_text(file.read_text() + "\n\ndef late():\n    from stages.lib.train import loop\n")
+    assert foreign_imports(file) == {"train/loop.py"}
+
+
+def test_the_root_of_lib_shows_few_modules_and_folders():
+    entries = [entry for entry in LIB.iterdir() if entry.name != "__pycache__"]
+    assert len([e for e in entries if e.suffix == ".py" and e.stem != "__init__"]) <= 9
+    assert len([e for e in entries if e.is_dir()]) <= 9
+
+
 def test_networks_import_torch_alone():
-    for path in (ROOT / "stages" / "lib" / "networks").glob("*.py"):
+    for path in (LIB / "model" / "networks").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom | ast.Import):
-                name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
-                own = (name or "").startswith("stages.lib.model.networks")
-                top = (name or "").split(".")[0]
+                name = (node.module if isinstance(node, ast.ImportFrom) else node.names[0].name) or ""
+                own = name.startswith("stages.lib.model.networks") or name == "stages.lib.core.nearest"
+                top = name.split(".")[0]
                 assert own or top == "torch" or top in sys.stdlib_module_names or inside_function(path, node), (
                     f"{path}: {name}"
                 )
@@ -137,3 +173,76 @@ def test_networks_import_torch_alone():
 def inside_function(path: Path, node: ast.stmt) -> bool:
     """Torchvision may be asked for when a network of its zoo is, not before."""
     return node not in ast.parse(path.read_text()).body and node.col_offset > 0
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """The project's code, with a dvc.lock that agrees with it and with outs that stand for the real ones."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("stages", "requirements"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "params.yaml", "requirements.txt", ".dvcignore"):
+        shutil.copy(ROOT / name, root / name)
+    subprocess.run(["git", "init", "-q", "."], cwd=root, check=True)
+    (root / ".dvc").mkdir()
+    (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    for stage in STAGES:
+        for dataset in ("digits", "phantoms"):
+            for path in command.stage_paths(stage, dataset, root / "dvc.yaml")[1].values():
+                (root / path).parent.mkdir(parents=True, exist_ok=True)
+                (root / path).write_text(str(path))
+    subprocess.run([sys.executable, "-m", "dvc", "commit", "-q", "-f"], cwd=root, check=True)
+    return root
+
+
+def appended(text: str) -> Callable[[str], str]:
+    return lambda former: former + text
+
+
+COMMENT = appended("# a comment\n")
+EVERY = set(STAGES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "edit", "stale"),
+    [
+        ("stages/lib/sample/digits.py", COMMENT, {"sample"}),
+        ("stages/lib/ingest/readers/dicom.py", COMMENT, {"ingest"}),
+        ("stages/lib/train/losses.py", COMMENT, {"train"}),
+        ("stages/lib/validate/figures.py", COMMENT, {"validate"}),
+        ("stages/lib/export/card.py", COMMENT, {"export"}),
+        ("stages/lib/model/classifier.py", COMMENT, {"train", "validate", "export"}),
+        ("stages/lib/geometry.py", COMMENT, {"dataset", "export"}),
+        ("stages/lib/params/train.py", COMMENT, {"train"}),
+        ("stages/validate.py", COMMENT, {"validate"}),
+        ("stages/lib/core/outs.py", COMMENT, EVERY),  # deliberately coarse: stages/lib/README.md
+        ("params.yaml", appended("machine: {workers: 3, checkpoint_minutes: 1}\n"), set()),
+        ("params.yaml", lambda text: text.replace("epochs: 16", "epochs: 17"), {"train"}),
+    ],
+)
+def test_a_change_makes_stale_what_it_can_concern_and_nothing_else(project, name, edit, stale):
+    assert stale_after(project, name, edit) == stale
+
+
+@pytest.mark.slow
+def test_a_new_matplotlib_draws_the_figures_anew_and_no_more(project, monkeypatch):
+    def raised(text: str) -> str:
+        return "\n".join("matplotlib==99.0" if line.startswith("matplotlib==") else line for line in text.splitlines())
+
+    pinned = raised((ROOT / "requirements.txt").read_text())
+    changed = [s for s in STAGES if (ROOT / f"requirements/{s}.txt").read_text() != requirements.lines(s, pinned)]
+    assert changed == ["validate"]
+    assert stale_after(project, "requirements/validate.txt", raised) == {"validate"}
+
+
+def stale_after(project: Path, name: str, edit: Callable[[str], str]) -> set[str]:
+    """The stages that `dvc status` calls changed after an edit of a file, which is undone."""
+    file = project / name
+    former = file.read_text()
+    assert Repo(project).status() == {}
+    try:
+        file.write_text(edit(former))
+        return {stage.rpartition(":")[2].partition("@")[0] for stage in Repo(project).status()}
+    finally:
+        file.write_text(former)

@@ -44,8 +44,10 @@ def main() -> None:
     parser.add_argument("dataset", help="a block of params.yaml's `datasets` that has been exported")
     dataset = parser.parse_args().dataset
     try:
-        paths = command.stage_paths("ingest", dataset) | command.stage_paths("export", dataset)
-        paths |= command.stage_paths("validate", dataset)
+        paths: dict[str, Path] = {}
+        for stage in ("ingest", "export", "validate"):
+            deps, outs = command.stage_paths(stage, dataset)
+            paths |= deps | outs
         table = compare(paths["raw"], paths["dataset_h5"], paths["predictions_csv"], paths["model_onnx"].parent)
     except UserError as error:
         sys.exit(f"error: {error}")

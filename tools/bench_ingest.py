@@ -26,6 +26,7 @@ import imageio.v3 as imageio
 from stages import ingest
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
+from stages.lib.params.machine import MachineParams
 
 FEW, MANY = 5_000, 50_000  # files whose peak memory is compared
 LARGE = 512  # pixels: the pictures of the third comparison
@@ -54,9 +55,9 @@ def main() -> None:
 
 
 def run(raw: Path, out: Path, workers: int = 0) -> None:
-    params = check(IngestParams, {"identifiers": "open", "workers": workers})
+    params = check(IngestParams, {"identifiers": "open"})
     with redirect_stdout(io.StringIO()):
-        ingest.main(raw, out / "cases", out / "cases.csv", out / "ingest.json", params)
+        ingest.main(raw, out / "cases", out / "cases.csv", out / "ingest.json", params, MachineParams(workers=workers))
 
 
 def run_anew(raw: Path, out: Path) -> None:

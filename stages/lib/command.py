@@ -2,9 +2,10 @@
 
     python -m stages.train digits
 
-A stage's `main` names its outs and deps as parameters, spelt like the file: `models/digits/model.pt` is `model_pt`,
+A stage's `main` names its data as parameters, spelt like the file: `models/digits/model.pt` is `model_pt`,
 `data/raw/digits` is `raw`. So dvc.yaml stays the only file that spells data paths, and tests call `main` with paths
-of their own.
+of their own. Every out must be a parameter. A dep need not be: one that `main` does not name (code, pinned versions, a
+lock file, a recipe) only tells dvc when to run the stage again.
 """
 
 import argparse
@@ -17,18 +18,21 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stages.lib import params
-from stages.lib.core import machine
 from stages.lib.core.errors import UserError
 
 PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
+OUTS = ("outs", "metrics", "plots")
 
 
-def run(main: Callable[..., None]) -> None:
+def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = None) -> None:
     """Runs a stage's `main` for the dataset that the command line names; a user's mistake exits 1 with one message.
 
-    `main` receives the stage's paths by name, `params` (the stage's section), and, where it asks for them, `dataset`
-    (the name) for its messages. A section that has `threads` and `portable` pins the machine first.
+    `main` receives the stage's paths by name, `params` (the stage's section), and, where it asks for them, `machine`
+    (the section of that name) and `dataset` (the name, for messages).
+
+    Args:
+        pin: Called first with the section's `threads` and `portable`, by stages that compute: `core.machine.pin`.
     """
     stage = Path(inspect.getfile(main)).stem
     description = (inspect.getmodule(main).__doc__ or "").partition("\n")[0]
@@ -36,31 +40,34 @@ def run(main: Callable[..., None]) -> None:
     parser.add_argument("dataset", help="a block of params.yaml's `datasets`")
     dataset = parser.parse_args().dataset
     try:
-        section = params.load(PARAMS_YAML).section(dataset, stage)
-        if hasattr(section, "portable"):
-            machine.pin(section.threads, section.portable)
-        main(**arguments(main, stage, dataset, section))
+        given = params.load(PARAMS_YAML)
+        section = given.section(dataset, stage)
+        if pin is not None:
+            pin(section.threads, section.portable)
+        main(**arguments(main, stage, dataset, {"params": section, "machine": given.machine, "dataset": dataset}))
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def arguments(main: Callable[..., None], stage: str, dataset: str, section: Any) -> dict[str, Any]:
-    """The keyword arguments of a stage's `main`.
+def arguments(main: Callable[..., None], stage: str, dataset: str, others: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a stage's `main`: its paths, and those of `others` that it has a parameter for.
 
     Raises:
         TypeError: dvc.yaml and `main` disagree about the stage's paths.
     """
-    paths = stage_paths(stage, dataset)
+    deps, outs = stage_paths(stage, dataset)
     wanted = set(inspect.signature(main).parameters)
-    if wanted - {"params", "dataset"} != set(paths):
-        raise TypeError(f"stages/{stage}.py's main takes {sorted(wanted)}, but dvc.yaml's stage has {sorted(paths)}")
-    return paths | {"params": section} | ({"dataset": dataset} if "dataset" in wanted else {})
+    if lost := wanted - others.keys() - deps.keys() - outs.keys():
+        raise TypeError(f"stages/{stage}.py's main takes {sorted(lost)}, which dvc.yaml's stage does not name")
+    if unwritten := outs.keys() - wanted:
+        raise TypeError(f"dvc.yaml's stage {stage} has the outs {sorted(unwritten)}, which its main does not take")
+    return {name: value for name, value in (deps | outs | others).items() if name in wanted}
 
 
-def stage_paths(stage: str, dataset: str, dvc_yaml: Path = DVC_YAML) -> dict[str, Path]:
-    """The data paths of a stage of dvc.yaml, deps and outs alike, by name (see the module's docstring).
+def stage_paths(stage: str, dataset: str, dvc_yaml: Path = DVC_YAML) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The deps and the outs of a stage of dvc.yaml, by name (see the module's docstring).
 
     Raises:
         UserError: dvc.yaml is missing, or the stage is not for this dataset.
@@ -70,12 +77,16 @@ def stage_paths(stage: str, dataset: str, dvc_yaml: Path = DVC_YAML) -> dict[str
     entry = YAML(typ="safe", pure=True).load(dvc_yaml)["stages"][stage]
     if isinstance(entry["foreach"], list) and dataset not in entry["foreach"]:
         raise UserError(f"dvc.yaml: the stage '{stage}' is for {', '.join(entry['foreach'])}, not for '{dataset}'")
+    outs = [item for key in OUTS for item in entry["do"].get(key, [])]
+    return _named(entry["do"].get("deps", []), dataset), _named(outs, dataset)
+
+
+def _named(items: list[Any], dataset: str) -> dict[str, Path]:
+    """Paths by the names that they have as parameters; an item of dvc.yaml is a path, or a path with options."""
     named = {}
-    for kind in ("deps", "outs", "metrics", "plots"):
-        for item in entry["do"].get(kind, []):
-            spelt = next(iter(item)) if isinstance(item, dict) else item
-            path = Path(spelt.replace("${key}", dataset).replace("${item}", dataset))
-            if path.parts[0] != "stages" and path.name != "requirements.txt":  # code is no argument
-                raw = path.parent.name == "raw"
-                named["raw" if raw else path.name.replace(".", "_").replace("-", "_")] = path
+    for item in items:
+        spelt = next(iter(item)) if isinstance(item, dict) else item
+        path = Path(spelt.replace("${key}", dataset).replace("${item}", dataset))
+        is_raw = path.parent.name == "raw"
+        named["raw" if is_raw else path.name.replace(".", "_").replace("-", "_")] = path
     return named

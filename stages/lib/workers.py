@@ -165,7 +165,7 @@ def _check_start() -> None:
             pass
     raise UserError(
         "no worker process can start (what it said is above): in a script of your own call the stage under "
-        "`if __name__ == '__main__':`, or let it work in one process (ingest.workers: 1)"
+        "`if __name__ == '__main__':`, or let it work in one process (machine.workers: 1)"
     )
 
 

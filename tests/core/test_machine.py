@@ -8,7 +8,7 @@ FAULTS = """
 import resource, sys
 import torch
 from torch import nn
-from stages.lib import machine
+from stages.lib.core import machine
 
 torch.set_num_threads(1)
 if sys.argv[1] == "kept":

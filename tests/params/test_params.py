@@ -62,7 +62,7 @@ def test_sections_become_frozen_dataclasses_with_defaults(tmp_path):
             "schedule.name is 'CosineLR': expected CosineAnnealingLR, or",
         ),
         ("digits:", "digits: 3\n  other:", "datasets.digits: expected sections"),
-        ("datasets:", "dataset:", "expected `datasets:` with one block a dataset"),
+        ("datasets:", "dataset:", "expected `datasets:` with one block per dataset"),
         ("datasets:", "datasets: [", "is no valid YAML"),
     ],
 )
@@ -97,3 +97,22 @@ def test_the_reports_gates_are_checked_like_the_rest(tmp_path):
         load(tmp_path, GOOD + "\nreport: {gate: []}")
     with pytest.raises(UserError, match="reports is unknown: did you mean report?"):
         load(tmp_path, GOOD + "\nreports: {}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("ingest: {}", "ingest: {workers: 2}", "datasets.digits.ingest.workers is now machine.workers"),
+        ("train: {}", "train: {checkpoint_minutes: 5}", "train.checkpoint_minutes is now machine.checkpoint_minutes"),
+    ],
+)
+def test_a_key_that_moved_is_answered_with_its_place(tmp_path, old, new, place):
+    with pytest.raises(UserError, match=place):
+        load(tmp_path, GOOD.replace(old, new))
+
+
+def test_what_changes_no_byte_has_a_section_of_its_own(tmp_path):
+    assert load(tmp_path).machine == params.MachineParams(workers=0, checkpoint_minutes=10)
+    assert load(tmp_path, GOOD + "\nmachine: {workers: 3}").machine.workers == 3
+    with pytest.raises(UserError, match="machine.workers is -1: expected greater than or equal to 0"):
+        load(tmp_path, GOOD + "\nmachine: {workers: -1}")

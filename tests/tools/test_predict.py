@@ -121,7 +121,12 @@ def test_a_series_is_read_to_the_pixels_and_spacing_that_ingest_stores(tmp_path)
     names = ("cases", "cases.csv", "ingest.json")
     paths = {name.replace(".", "_"): tmp_path / "out" / name for name in names}
     (tmp_path / "out").mkdir()
-    ingest.main(raw, **paths, params=params.check(params.IngestParams, {"identifiers": "open", "workers": 1}))
+    ingest.main(
+        raw,
+        **paths,
+        params=params.check(params.IngestParams, {"identifiers": "open"}),
+        machine=params.MachineParams(workers=1),
+    )
     with Cases(tmp_path / "out" / "cases") as cases:
         stored = {hash(x.tobytes()): list(cases.spacings_mm[i]) for i, x in enumerate(cases)}
     series = [path.parent for path in sorted(raw.rglob("*.dcm")) if path.name.endswith("000.dcm")]

@@ -1,6 +1,6 @@
-from typing import Literal
+from typing import Annotated, Literal
 
-from stages.lib.params.base import Count, Positive, Threads, section
+from stages.lib.core.sections import Count, Positive, Threads, section, unit
 
 
 @section
@@ -10,21 +10,22 @@ class DatasetParams:
     colour: Literal["keep", "grey_mean", "grey_luminance", "rgb"] = "keep"
     """grey_mean: the channels' plain mean; grey_luminance: 0.2126 R + 0.7152 G + 0.0722 B; rgb: grey three times."""
 
-    resize: Count | None = None
-    """Images: pixels of the shorter side before the crop; null: as small as still covers the shape, or not at all. A
-    picture that has the shape already is taken as it is."""
+    resize: Annotated[Count, unit("pixels")] | None = None
+    """Images: length of the shorter side before the crop; null: the smallest that still covers the shape. A picture
+    that has the shape already is not resized."""
 
-    spacing_mm: tuple[Positive, ...] | None = None
+    spacing_mm: Annotated[tuple[Positive, ...] | None, unit("mm")] = None
     """Resample to this spacing, along D, H, W (or H, W). Volumes: null is the training split's median spacing."""
 
-    shape: tuple[Count, ...] | None = None
-    """Pixels along D, H, W (or H, W), cropped or padded at the centre; null: the training split's median."""
+    shape: Annotated[tuple[Count, ...] | None, unit("pixels")] = None
+    """Size along D, H, W (or H, W), to which cases are cropped or padded at the centre; null: the training split's
+    median."""
 
     fill: float | None = None
-    """Where a case does not reach; null: the training split's minimum."""
+    """Value of the padding; null: the training split's minimum."""
 
     dtype: Literal["keep", "float16", "float32"] = "keep"
-    """keep: the cases' own, which is exact for integers and rounds what was resampled."""
+    """keep: the cases' own dtype; resampled values are rounded to it."""
 
     threads: Threads = 2
     """Threads in an operation; 0 is as many as there are cores."""

@@ -2,7 +2,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.lib.params.base import Count, Positive, Threads, section
+from stages.lib.core.sections import Count, Positive, Threads, section
 
 
 @section

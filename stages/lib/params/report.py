@@ -1,6 +1,6 @@
 import re
 
-from stages.lib.params.base import section
+from stages.lib.core.sections import section
 from stages.lib.params.validate import Score
 
 GATE = re.compile(r"fresh|\S+ no_worse|\S+ (<=|>=|<|>) -?\d+(\.\d*)?(e-?\d+)?")

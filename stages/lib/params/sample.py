@@ -1,6 +1,6 @@
 from typing import Literal
 
-from stages.lib.params.base import Count, Seed, section
+from stages.lib.core.sections import Count, Seed, section
 
 
 @section
@@ -11,7 +11,7 @@ class SampleParams:
     """digits: scikit-learn's 1,797 scans of handwritten digits; phantoms: synthetic CT studies."""
 
     seed: Seed = 0
-    """Of the phantoms' bodies, nodules and noise."""
+    """Seed of the phantoms' bodies, nodules and noise."""
 
     patients: Count = 150
     """Phantoms only: a third of them have two series."""

@@ -1,17 +1,18 @@
-from stages.lib.params.base import Seed, Share, section
+from stages.lib.core.sections import Fraction, Seed, section
 
 
 @section
 class SplitParams:
-    """`datasets.<name>.split`: what is left over from validation and test is for training."""
+    """`datasets.<name>.split`: the cases of neither validation nor test are for training."""
 
-    validation: Share = 0.15
-    """Share of the cases, 0 to 1."""
+    validation: Fraction = 0.15
+    """Fraction of the cases, 0 to 1."""
 
-    test: Share = 0.15
-    """Share of the cases, 0 to 1."""
+    test: Fraction = 0.15
+    """Fraction of the cases, 0 to 1."""
 
     seed: Seed = 0
+    """Another seed deals the groups anew."""
 
     def __post_init__(self) -> None:
         if self.validation + self.test >= 1:

@@ -2,7 +2,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.lib.params.base import Count, section
+from stages.lib.core.sections import Count, section
 
 
 @section

@@ -1,11 +1,11 @@
-"""`datasets.<name>.train`: every choice of the training room."""
+"""`datasets.<name>.train`: every choice about network and training."""
 
 from dataclasses import field
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from stages.lib.params.base import Count, NotNegative, Positive, Seed, Share, Threads, section
+from stages.lib.core.sections import Count, Fraction, NotNegative, Positive, Seed, Threads, section, unit
 
 Arguments = dict[str, Any]
 OneOrMore = Annotated[tuple[float, ...], Field(min_length=1)]
@@ -36,14 +36,14 @@ class NormaliseParams:
     """`train.normalise`: the first layer of the model, so that training and deployment cannot disagree."""
 
     to: Literal["unit", "symmetric", "standardise"] = "standardise"
-    """unit: [0, 1]; symmetric: [-1, 1]; standardise: zero mean and unit deviation a channel."""
+    """unit: [0, 1]; symmetric: [-1, 1]; standardise: zero mean and unit deviation per channel."""
 
     window: tuple[float, float] | None = None
     """Clamp to these two first, in the data's units (HU, or grey values); null is the dtype's range for 8 bits, else
     what was measured on the training split."""
 
     mean: OneOrMore | None = None
-    """standardise by this mean a channel instead of the measured one, of data scaled to [0, 1]; ImageNet's is
+    """One mean per channel, of data scaled to [0, 1], to standardise by instead of the measured one; ImageNet's is
     [0.485, 0.456, 0.406]."""
 
     deviation: OneOrMore | None = None
@@ -62,16 +62,16 @@ class NormaliseParams:
 
 @section
 class LossParams:
-    """`train.loss`: what is made small, and what is added to it."""
+    """`train.loss`: the loss, and the penalties added to it."""
 
     name: Literal["cross_entropy", "nll", "bce", "bce_with_logits", "mse"] = "cross_entropy"
-    """nll: over log-softmax; bce and mse: of the softmax against one-hot; bce_with_logits: a sigmoid a class."""
+    """nll: over log-softmax; bce and mse: of the softmax against one-hot; bce_with_logits: one sigmoid per class."""
 
-    label_smoothing: Share = 0.0
-    """Share of the target spread evenly over the classes, 0 to 1."""
+    label_smoothing: Fraction = 0.0
+    """Fraction of the target that is spread evenly over the classes."""
 
     class_weights: Literal["balanced"] | Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
-    """A weight above 0 a class, in their order; balanced: inverse to the class's count in the training split."""
+    """One weight above 0 per class, in their order; balanced: inverse to the class's count in the training split."""
 
     l1: NotNegative = 0.0
     """Times the sum of the weights' magnitudes, added to the loss."""
@@ -82,7 +82,7 @@ class LossParams:
 
 @section
 class OthersParams:
-    """`train.optimizer.others`: the optimizer of what Muon does not move."""
+    """`train.optimizer.others`: the optimizer of the parameters that Muon does not move."""
 
     name: OtherOptimizer = "AdamW"
     """As torch.optim spells it."""
@@ -124,45 +124,45 @@ class ScheduleParams:
     """The scheduler's own arguments. T_max, total_steps and max_lr are filled in where they are left out."""
 
     every: Literal["epoch", "batch"] = "epoch"
-    """When it steps."""
+    """How often the scheduler steps."""
 
-    warmup_epochs: NotNegative = 0.0
-    """Over so many epochs, or parts of one, lr rises from nearly nothing before the scheduler begins."""
+    warmup_epochs: Annotated[NotNegative, unit("epochs")] = 0.0
+    """Over this many epochs (1.5 is allowed) lr rises from nearly zero, before the scheduler begins."""
 
 
 @section
 class AugmentParams:
-    """`train.augment`: what is done to a training sample at random, anew each epoch; 0 or "" is off."""
+    """`train.augment`: random changes to each training sample, drawn anew each epoch; 0 or "" is off."""
 
-    shift: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
-    """Whole pixels at most, one number for all axes or one for each (D, H, W or H, W)."""
+    shift: Annotated[tuple[Annotated[int, Field(ge=0)], ...], unit("pixels")] = (0,)
+    """Largest shift, in whole pixels: one number for all axes or one for each (D, H, W or H, W)."""
 
     flip: Annotated[str, Field(pattern="^[DHW]*$")] = ""
-    """Axes that are mirrored every other time: "W" is left and right."""
+    """Axes that are mirrored with probability 1/2: "W" swaps left and right."""
 
-    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
-    """Degrees at most, in the plane of H and W."""
+    rotate: Annotated[float, Field(ge=0, le=180), unit("degrees")] = 0.0
+    """Largest rotation, in the plane of H and W."""
 
-    scale: Share = 0.0
-    """Share at most by which sizes grow or shrink: 0.1 is between 1/1.1 and 1.1."""
+    scale: Fraction = 0.0
+    """Largest fraction by which sizes grow or shrink: 0.1 is a factor between 1/1.1 and 1.1."""
 
     brightness: NotNegative = 0.0
-    """Added at most, in the units of the normalised values (a deviation, for `standardise`)."""
+    """Largest number added, in units of the normalised values (standard deviations, for `standardise`)."""
 
-    contrast: Share = 0.0
-    """Share at most by which differences from the sample's mean grow or shrink."""
+    contrast: Fraction = 0.0
+    """Largest fraction by which differences from the sample's mean grow or shrink."""
 
     noise: NotNegative = 0.0
-    """Deviation of Gaussian noise, in the units of the normalised values."""
+    """Standard deviation of Gaussian noise, in units of the normalised values."""
 
-    cutout: Annotated[int, Field(ge=0)] = 0
-    """Pixels a side of a square (or cube) that is set to zero."""
+    cutout: Annotated[int, Field(ge=0), unit("pixels")] = 0
+    """Side length of a square (or cube) that is set to zero."""
 
     mixup: NotNegative = 0.0
-    """Blend each sample with another, in shares from a Beta distribution of this parameter, such as 0.2."""
+    """Blend each sample with another, in proportions from a Beta distribution of this parameter, such as 0.2."""
 
     fill: Literal["reflect", "edge", "zero"] = "reflect"
-    """What comes in from beyond the edge; zero is that of the normalised values."""
+    """What fills the pixels shifted in from beyond the edge; zero is that of the normalised values."""
 
     def __post_init__(self) -> None:
         if not self.shift:
@@ -178,13 +178,14 @@ class AugmentParams:
 
 @section
 class ProgressiveParams:
-    """`train.progressive`: the first epochs on shrunk samples, which take less time; for networks of any size."""
+    """`train.progressive`: quick first epochs on shrunk samples; for networks that take samples of any size."""
 
     epochs: Annotated[int, Field(ge=0)] = 0
-    """The first so many, in which the validation split is shrunk as well; the kept weights are of a later one."""
+    """Number of first epochs. Their validation samples are shrunk as well; the weights that are kept are of a later
+    epoch."""
 
-    scale: Annotated[float, Field(gt=0, lt=1)] = 0.5
-    """The share of each side's length that is left, by averaging: 0.5 makes 16x16 of 32x32."""
+    scale: Annotated[float, Field(gt=0, lt=1), unit("fraction")] = 0.5
+    """What is left of each side's length, by averaging: 0.5 makes 16x16 of 32x32."""
 
 
 @section
@@ -216,20 +217,20 @@ class TrainParams:
     """Passes over the training split."""
 
     batch_size: Count = 64
-    """Samples an optimizer's step sees, over all processes."""
+    """Samples per step of the optimizer, over all processes."""
 
     accumulate: Count = 1
-    """In how many parts a batch goes through the network, each with batch statistics of its own: more need less memory.
-    Where processes share out whole parts, their number changes no bit (see docs/training.md)."""
+    """Number of parts in which a batch goes through the network, each with batch statistics of its own: more parts need
+    less memory. Where each process computes whole parts, the number of processes changes no bit (docs/training.md)."""
 
     clip_norm: Positive | None = None
-    """Largest norm of all gradients together; longer ones are scaled down to it."""
+    """Largest norm of all gradients together; larger ones are scaled down to it."""
 
-    average: Share | None = None
-    """Decay of a running average of the weights a step, such as 0.99: the average is what is validated and kept."""
+    average: Fraction | None = None
+    """Decay per step of a running average of the weights, such as 0.99: the average is what is validated and kept."""
 
     patience: Count | None = None
-    """Stop after so many epochs without a lower validation loss."""
+    """Stop after this many epochs without a lower validation loss."""
 
     keep: Literal["best_loss", "best_accuracy", "last"] = "best_loss"
     """Which epoch's weights go into model.pt, by the validation split."""
@@ -238,25 +239,22 @@ class TrainParams:
     """auto: the first CUDA device where there is one, else the CPU; or cpu, cuda, cuda:N, mps."""
 
     processes: Count = 1
-    """Processes on this machine that share the work, one a CUDA device where there are any."""
+    """Processes on this machine that divide the work, one per CUDA device where there are any."""
 
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """What the network computes in; weights stay float32, and float16's gradients are scaled."""
+    """Number format in which the network computes; weights stay float32, and gradients of float16 are scaled."""
 
     channels_last: bool = False
-    """Keep the channels innermost in memory, which many convolutions like better."""
+    """Keep the channels innermost in memory, which makes many convolutions faster."""
 
     compile: bool = False
     """Let torch.compile turn the network into fused kernels: minutes at the start, then quicker steps."""
 
     deterministic: bool = True
-    """Refuse operators that give other bits each time."""
-
-    checkpoint_minutes: NotNegative = 10.0
-    """Minutes between checkpoints within an epoch (every epoch ends with one)."""
+    """Refuse operators whose results differ from run to run."""
 
     seed: Seed = 0
-    """Of the weights, the order of the samples, augmentation and dropout."""
+    """Seed of the weights, the order of the samples, augmentation and dropout."""
 
     threads: Threads = 2
     """Threads in an operation, of all processes together and at least one each; 0 is as many as there are cores.

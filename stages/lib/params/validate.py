@@ -2,7 +2,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stages.lib.params.base import Count, Seed, Threads, section
+from stages.lib.core.sections import Count, Seed, Threads, section
 
 Score = Literal[
     "accuracy",
@@ -26,7 +26,7 @@ class OperatingPoint:
     """The class to be found."""
 
     sensitivity: Annotated[float, Field(gt=0, le=1)]
-    """Share of its cases that must be found, 0 to 1."""
+    """Fraction of its cases that must be found, 0 to 1."""
 
 
 @section
