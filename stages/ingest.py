@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from stages.lib import command
-from stages.lib.ingest import assembly, inspection, raw_files
-from stages.lib.ingest.decoding import fill
+from stages.lib.ingest import assembly, inspection, labelling, pieces, raw_files, rejected
 from stages.lib.ingest.fingerprint import fingerprint
 from stages.lib.ingest.groups import join_duplicates, name_groups
 from stages.lib.ingest.identifiers import load_key
 from stages.lib.ingest.labels import LABELS_CSV, read_labels
-from stages.lib.ingest.publishing import publish, write_rejected
+from stages.lib.ingest.publishing import publish
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.ingest.store import Store, alone
 from stages.lib.params.ingest import IngestParams
@@ -34,32 +33,32 @@ def main(
 ) -> None:
     # It names source files, so it stays on this machine: as an out of dvc's, every clone would have to make it anew.
     rejected_csv = cases_csv.with_name("rejected.csv")
-    with seldom_collected(), alone(cases.parent / STORE), Workers(count(machine.workers)) as crew:
+    with seldom_collected(), alone(cases.parent / STORE), Workers(count(machine.workers)) as workers:
         options = Options(params, load_key(params.identifiers))
         found = raw_files.scan(raw)
         paths = [path for path in found.paths if path != LABELS_CSV]
         labels = read_labels(raw, paths, found.folders, options.key)
         store = Store(cases.parent / STORE, fingerprint(options))
 
-        facts = inspection.inspect_all(raw, paths, store, options, crew)
-        planned, raw_bytes = assembly.plan(facts, options), facts.size
-        del facts  # they are in the cases now, and would take as much memory again
-        labelled = assembly.label_cases(planned.cases, labels)  # before the long work
-        filled = fill(raw, planned.cases, raw_bytes, store, options, crew)
+        files = inspection.inspect_all(raw, paths, store, options, workers)
+        assembled, raw_bytes = assembly.assemble(files, options), files.total_bytes
+        del files  # what matters of them is in the cases now, and they would take as much memory again
+        labelled = labelling.label_cases(assembled.cases, labels)  # before the long work
+        filled = pieces.fill(raw, assembled.cases, raw_bytes, store, options, workers)
 
-        refused = sorted(planned.refused + filled.refused)
-        write_rejected(rejected_csv, refused, found.litter)
-        assembly.check_rejected(len(filled.cases), refused, params.max_rejected, str(rejected_csv))
+        refused = sorted(assembled.refused + filled.refused)
+        rejected.write_rejected(rejected_csv, refused, found.litter)
+        rejected.check_rejected(len(filled.cases), refused, params.max_rejected, str(rejected_csv))
         rows = labelled
         if len(filled.cases) < len(rows):
-            rows = [rows[i] for i in np.flatnonzero(np.isin(planned.cases.ids, filled.cases.ids))]
-        assembly.check_classes(rows, labels, str(rejected_csv))
+            rows = [rows[i] for i in np.flatnonzero(np.isin(assembled.cases.ids, filled.cases.ids))]
+        labelling.check_classes(rows, labels, str(rejected_csv))
         classes = [row.label for row in rows]
         groups = join_duplicates(filled.cases, classes, name_groups(filled.cases, rows, options), filled.digests)
         publish(filled, cases, cases_csv, ingest_json, classes, groups, refused, found)
         store.forget_all_but(filled.pieces.values())
-        rejected = sum(not refusal.ignored for refusal in refused)
-        numbers = f"{len(rows)} cases of {len(np.unique(groups.groups))} groups, {rejected} rejected"
+        lost = sum(not refusal.ignored for refusal in refused)
+        numbers = f"{len(rows)} cases of {len(np.unique(groups.groups))} groups, {lost} rejected"
         print(f"{numbers} ({rejected_csv} says why)")
 
 

@@ -34,7 +34,7 @@ from pydicom.uid import (
 
 from stages.lib.core.progress import progress
 from stages.lib.ingest import readers
-from stages.lib.ingest.file_table import Facts
+from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
 from stages.lib.ingest.readers.contract import Options, Rejected
@@ -115,12 +115,12 @@ def read(content: bytes) -> str:
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
-        facts = Facts(["file"])
-        facts.put(0, options.identify("path", "file"), inspect_file(file.name, options))
-    if facts.refused:
-        return facts.refused[0].reason
-    (name,) = facts.accepted
-    assembly = readers.reader(name).assemble([facts.file(0)], [], options)
+        table = FileTable(["file"])
+        table.put(0, options.identify("path", "file"), inspect_file(file.name, options))
+    if table.refused:
+        return table.refused[0].reason
+    (name,) = table.accepted
+    assembly = readers.reader(name).assemble([table.file(0)], [], options)
     if assembly.refused:
         return assembly.refused[0].reason
     (case,) = assembly.cases

@@ -10,11 +10,12 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest import raw_files, readers
-from stages.lib.ingest.file_table import Facts
+from stages.lib.ingest.case_table import Template
+from stages.lib.ingest.decoding import decode, loader, reason_of
+from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
-from stages.lib.ingest.readers.colour import converted
-from stages.lib.ingest.readers.contract import Case, Inspected, Options, Rejected
+from stages.lib.ingest.readers.contract import Options
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 
@@ -43,21 +44,21 @@ def read_cases(names: Sequence[str], kind: Literal["images", "volumes"], channel
     """
     options = Options(check(IngestParams, {"kind": kind}), OPEN)
     files = _files(names)
-    facts = Facts(files)
+    table = FileTable(files)
     for i, path in enumerate(files):
-        facts.put(i, options.identify("path", path), inspect_file(path, options))
-    cases: list[tuple[str, Case]] = []
-    refused = list(facts.refused)
-    for reader, positions in facts.accepted.items():
-        assembly = readers.reader(reader).assemble([facts.file(i) for i in positions], facts.refused, options)
-        cases += [(reader, case) for case in assembly.cases]
+        table.put(i, options.identify("path", path), inspect_file(path, options))
+    cases: list[Template] = []
+    refused = list(table.refused)
+    for reader, positions in table.accepted.items():
+        assembly = readers.reader(reader).assemble([table.file(i) for i in positions], table.refused, options)
+        cases += [Template(reader, case) for case in assembly.cases]
         refused += assembly.refused
     place = {path: i for i, path in enumerate(files)}
-    for reader, case in sorted(cases, key=lambda entry: min(place[file.path] for file in entry[1].files)):
-        yield _read(reader, case, channels, options)
+    for template in sorted(cases, key=lambda one: min(place[file.path] for file in one.case.files)):
+        yield _read(template, channels, options)
     for refusal in refused:
         if not refusal.ignored:
-            yield RawCase(_named(refusal.paths), trouble=_said(refusal.reason, refusal.detail))
+            yield RawCase(_named(refusal.paths), trouble=_trouble(refusal.reason, refusal.detail))
 
 
 def _files(names: Sequence[str]) -> list[str]:
@@ -75,29 +76,22 @@ def _files(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(files))  # a file that two names hold is one case
 
 
-def _read(reader: str, case: Case, channels: int, options: Options) -> RawCase:
+def _read(template: Template, channels: int, options: Options) -> RawCase:
+    case = template.case
     name = _named([file.path for file in case.files])
+    if len(case.shape) == 3 and channels == 3:
+        template = template._replace(case=case._replace(shape=(3, *case.shape[1:])))
     try:
-        blocks = readers.reader(reader).read(case.files, case.recipe, 0, case.blocks, _load, options)
-        if len(case.shape) == 4:
-            pixels = np.stack(list(blocks))[None]  # (1, D, H, W)
-        else:
-            pixels = next(iter(blocks)).reshape(case.shape)
-            pixels = converted(pixels, 3, "rgb") if channels == 3 else pixels
-    except Rejected as error:
-        return RawCase(name, trouble=_said(error.reason, error.detail))
-    except Exception as error:  # a file may be damaged in any way, and decoders have as many exceptions
-        return RawCase(name, trouble=_said("unreadable", f"{type(error).__name__}: {error}"))
-    return RawCase(name, np.array(pixels), case.spacing_mm, case.units)
-
-
-def _load(file: Inspected) -> bytes:
-    return Path(file.path).read_bytes()
+        blocks = list(decode(template, 0, case.blocks, loader(""), options))
+    except Exception as error:
+        return RawCase(name, trouble=_trouble(*reason_of(error)))
+    pixels = np.stack(blocks)[None] if len(case.shape) == 4 else np.array(blocks[0])  # (1, D, H, W) or (C, H, W)
+    return RawCase(name, pixels, case.spacing_mm, case.units)
 
 
 def _named(paths: Sequence[str]) -> str:
     return paths[0] if len(paths) == 1 else os.path.commonpath([os.path.dirname(path) or "." for path in paths])
 
 
-def _said(reason: str, detail: str) -> str:
+def _trouble(reason: str, detail: str) -> str:
     return f"{reason.replace('_', ' ')}: {detail}" if detail else reason.replace("_", " ")

@@ -10,6 +10,7 @@ import pytest
 import SimpleITK
 
 from stages.lib.core.errors import UserError
+from stages.lib.ingest.readers import pillow
 from tests.raw_data import SHARED, ingest, scan, write_pictures, write_series
 
 
@@ -86,3 +87,21 @@ def test_the_real_chest_ct_is_as_it_is_known_and_as_highdicom_and_simpleitk_read
 def along_the_normal(slices: np.ndarray, step: float) -> np.ndarray:
     """Axial slices from the feet up, whatever way they were stacked."""
     return slices if step > 0 else slices[::-1]
+
+
+@pytest.mark.parametrize("broken", ["inspect", "decode"])
+def test_a_syntax_error_that_a_decoder_raises_rejects_its_file_alone(broken, tmp_path, monkeypatch):
+    """Pillow raises SyntaxError for some damaged files."""
+    write_pictures(tmp_path / "raw")
+    (tmp_path / "raw" / "cat" / "odd.png").write_bytes((tmp_path / "raw" / "cat" / "0.png").read_bytes() + b"odd")
+    sound = getattr(pillow, broken)
+
+    def raising(content, *given):
+        if content.endswith(b"odd"):
+            raise SyntaxError("not a TIFF IFD")
+        return sound(content, *given)
+
+    monkeypatch.setattr(pillow, broken, raising)
+    done = ingest(tmp_path / "raw", tmp_path / "out")
+    assert done.reason("cat/odd.png") == "unreadable"
+    assert done.counts["cases"] == 8

@@ -16,7 +16,7 @@ import pytest
 
 from stages.lib import cases, workers
 from stages.lib.core.errors import UserError
-from stages.lib.ingest import decoding, inspection, raw_files
+from stages.lib.ingest import inspection, piece_jobs, pieces, raw_files
 from stages.lib.ingest.readers import pillow
 from stages.lib.ingest.store import alone
 from tests import ROOT
@@ -27,13 +27,13 @@ from tests.raw_data import Ingested, bytes_below, ingest, scan, write_pictures, 
 def decoded(monkeypatch) -> list[str]:
     """The files that were decoded so far."""
     files: list[str] = []
-    decode = decoding._decode
+    decode = piece_jobs.decode
 
-    def counted(work, reader, case, start, stop):
-        files.extend(file.path for file in case.files)
-        return decode(work, reader, case, start, stop)
+    def counted(template, *given):
+        files.extend(file.path for file in template.case.files)
+        return decode(template, *given)
 
-    monkeypatch.setattr(decoding, "_decode", counted)
+    monkeypatch.setattr(piece_jobs, "decode", counted)
     return files
 
 
@@ -204,19 +204,19 @@ def test_a_large_piece_filled_by_several_workers_has_the_bytes_of_a_small_one(nu
     for name in ("a", "b"):
         write_series(tmp_path / "raw" / name, scan(9, seed=ord(name)), series=name)
     small = ingest(tmp_path / "raw", tmp_path / "small").bytes()
-    monkeypatch.setattr(decoding, "SMALL_BYTES", 0)
-    monkeypatch.setattr(decoding, "RUN_BYTES", 200)
+    monkeypatch.setattr(pieces, "SMALL_PIECE_BYTES", 0)
+    monkeypatch.setattr(pieces, "RUN_BYTES", 200)
     assert ingest(tmp_path / "raw", tmp_path / "large", workers=number).bytes() == small
     write_series(tmp_path / "raw" / "a" / "more", scan(5, seed=4), series="more")
     again = ingest(tmp_path / "raw", tmp_path / "large", workers=number)  # copies of what is there, and a new volume
     assert again.bytes() == full(tmp_path / "raw", tmp_path / "full").bytes()
 
 
-@pytest.mark.parametrize("small_bytes", [0, decoding.SMALL_BYTES])
+@pytest.mark.parametrize("small_bytes", [0, pieces.SMALL_PIECE_BYTES])
 def test_a_decoder_that_takes_its_process_down_costs_its_own_case_and_names_the_file(
     small_bytes, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(decoding, "SMALL_BYTES", small_bytes)
+    monkeypatch.setattr(pieces, "SMALL_PIECE_BYTES", small_bytes)
     write_pictures(tmp_path / "raw", each=6)
     without = ingest(tmp_path / "raw", tmp_path / "without").bytes()
     (tmp_path / "raw" / "cat" / "deadly.png").write_bytes((tmp_path / "raw" / "cat" / "0.png").read_bytes() + b"deadly")

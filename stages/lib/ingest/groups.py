@@ -31,7 +31,7 @@ def name_groups(cases: CaseTable, rows: Sequence[Row], options: Options) -> np.n
     named = any(row.group for row in rows)
     if pattern is not None and named:
         raise UserError("labels.csv has a column group, and ingest.group is set: remove one of the two")
-    patients = [int(case.patient, 16) if case.patient else 0 for _, case in cases.kinds]
+    patients = [int(t.case.patient, 16) if t.case.patient else 0 for t in cases.templates]
     groups = np.array(patients, np.uint64)[cases.which]
     groups = np.where(groups == 0, cases.ids, groups)
     if pattern is not None:
@@ -88,7 +88,7 @@ def _repeated(cases: CaseTable, digests: np.ndarray) -> list[list[int]]:
     alike = np.flatnonzero(halves[order][1:] == halves[order][:-1])
     same: dict[tuple[bytes, str, tuple[int, ...]], list[int]] = defaultdict(list)
     for i in np.unique(order[np.concatenate([alike, alike + 1])]).tolist():
-        case = cases.kind(i)
+        case = cases.template(i).case
         same[digests[i].tobytes(), case.dtype, case.shape].append(i)  # digests know nothing of shapes
     return [members for members in same.values() if len(members) > 1]
 

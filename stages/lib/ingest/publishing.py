@@ -1,25 +1,24 @@
-"""The outs that people read: cases.csv, rejected.csv and ingest.json."""
+"""Puts the outs into their places: cases/, cases.csv and ingest.json."""
 
-import csv
-import io
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from stages.lib.core import outs
 from stages.lib.ingest.case_table import CaseTable
-from stages.lib.ingest.decoding import Filled
+from stages.lib.ingest.csv_lines import csv_line, write_lines
 from stages.lib.ingest.groups import Grouping
+from stages.lib.ingest.pieces import Filled
 from stages.lib.ingest.raw_files import Scan
 from stages.lib.ingest.readers.contract import Case, Refusal
 
-# What is told of a case; a reader's further attributes are columns as well. Nothing of it names anybody.
+# Attributes that readers give, as far as they are columns of cases.csv. None of them names anybody.
 ATTRIBUTES = ("modality", "manufacturer", "body_part", "image_type", "kvp", "orientation", "affine")
-BLOCK = 4096  # cases
+BLOCK_CASES = 4096  # how many are turned into text at once
 COLUMNS = (
     *("case", "group", "label", "channels", "depth", "height", "width", "dtype", "units"),
     *("spacing_z_mm", "spacing_y_mm", "spacing_x_mm", "copy_of", *ATTRIBUTES),
@@ -36,14 +35,14 @@ def publish(
     refused: Sequence[Refusal],
     found: Scan,
 ) -> None:
-    """Puts the outs into their places; those of an earlier run go first, so that old and new are never mixed."""
+    """Puts the outs into their places; an earlier run's are removed first, so that old and new are never mixed."""
     for out in (cases_csv, ingest_json):
         out.unlink(missing_ok=True)
     with outs.replacing(cases_folder) as partial:
         partial.mkdir()
         for name, path in filled.pieces.items():
             _link(path, partial / name)
-    _write_lines(cases_csv, _lines(filled.cases, labels, grouping))
+    write_lines(cases_csv, _lines(filled.cases, labels, grouping))
     outs.write_json(ingest_json, summary(filled.cases, labels, grouping, refused, found))
 
 
@@ -56,26 +55,20 @@ def _link(finished: Path, place: Path) -> None:
 
 
 def _lines(cases: CaseTable, labels: Sequence[str], grouping: Grouping) -> Iterator[str]:
-    """cases.csv; what many cases share is put into words once."""
-    yield _csv(COLUMNS) + "\n"
-    kinds = [(_csv(_described(case)), _csv(_told(case.attributes))) for _, case in cases.kinds]
-    spelt = {label: _csv([label]) for label in set(labels)}
+    """cases.csv; what many cases have in common is turned into text once."""
+    yield csv_line(COLUMNS) + "\n"
+    texts = [(csv_line(_described(t.case)), csv_line(_attributes(t.case))) for t in cases.templates]
+    label_texts = {label: csv_line([label]) for label in set(labels)}
     columns = (_numbers(column) for column in (cases.ids, cases.which, grouping.groups))
-    for i, (label, number, kind, group) in enumerate(zip(labels, *columns, strict=True)):
-        described, told = kinds[kind]
+    for i, (label, case, which, group) in enumerate(zip(labels, *columns, strict=True)):
+        described, attributes = texts[which]
         copy = f"{cases.ids[grouping.copies[i]]:016x}" if i in grouping.copies else ""
-        yield f"{number:016x},{group:016x},{spelt[label]},{described},{copy},{told}\n"
+        yield f"{case:016x},{group:016x},{label_texts[label]},{described},{copy},{attributes}\n"
 
 
 def _numbers(column: np.ndarray) -> Iterator[int]:
-    """Python's own, which are quick to spell, but not all at once."""
-    return (number for at in range(0, len(column), BLOCK) for number in column[at : at + BLOCK].tolist())
-
-
-def _csv(values: Iterable[object]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
+    """A column as Python's integers, which are quick to format; not all at once, as they take more memory."""
+    return (number for at in range(0, len(column), BLOCK_CASES) for number in column[at : at + BLOCK_CASES].tolist())
 
 
 def _described(case: Case) -> list[object]:
@@ -90,28 +83,9 @@ def _steps(spacing_mm: tuple[float, ...] | None) -> list[str]:
     return [""] * (3 - len(steps)) + steps
 
 
-def _told(attributes: tuple[tuple[str, str], ...]) -> list[str]:
-    told = dict(attributes)
-    return [told.get(name, "") for name in ATTRIBUTES]
-
-
-def write_rejected(rejected_csv: Path, refused: Sequence[Refusal], litter: Sequence[str]) -> None:
-    """Lists every file that is in no case, with the reason; it names files, and so stays on this machine."""
-    lines = [
-        (path, "ignored" if refusal.ignored else "rejected", refusal.reason, refusal.detail)
-        for refusal in refused
-        for path in refusal.paths
-    ]
-    lines += [(path, "ignored", "litter", "hidden, or left by a system") for path in litter]
-    _write_lines(
-        rejected_csv, (_csv(line) + "\n" for line in (("path", "outcome", "reason", "detail"), *sorted(lines)))
-    )
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    """As outs.write_csv, a line at a time: a million cases take no more memory than one."""
-    with outs.replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8", errors="replace") as file:
-        file.writelines(lines)
+def _attributes(case: Case) -> list[str]:
+    given = dict(case.attributes)
+    return [given.get(name, "") for name in ATTRIBUTES]
 
 
 def summary(
@@ -124,11 +98,12 @@ def summary(
         if refusal.ignored:
             ignored[refusal.reason] += len(refusal.paths)
     noted: Counter[str] = Counter()
-    for (_, case), number in zip(cases.kinds, np.bincount(cases.which, minlength=len(cases.kinds)), strict=True):
-        noted.update(dict.fromkeys(case.noted, int(number)))
+    numbers = np.bincount(cases.which, minlength=len(cases.templates)).tolist()
+    for template, number in zip(cases.templates, numbers, strict=True):
+        noted.update(dict.fromkeys(template.case.noted, number))
     rejected_files = sum(len(refusal.paths) for refusal in rejected)
-    whole = {file.path for _, case in cases.kinds if case.case for file in case.files}
-    used = len(whole) + sum(path != "" for path in cases.paths)
+    of_whole_cases = {file.path for t in cases.templates if t.is_whole for file in t.case.files}
+    used = len(of_whole_cases) + sum(path != "" for path in cases.paths)
     return {
         "cases": len(cases),
         "groups": len(np.unique(grouping.groups)),

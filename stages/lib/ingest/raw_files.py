@@ -1,4 +1,4 @@
-"""What lies under data/raw/<dataset>: the files, sorted, and the litter of systems and editors set apart."""
+"""What lies under data/raw/<dataset>: the files, sorted; and apart from them what systems and editors leave behind."""
 
 import os
 import time
@@ -11,12 +11,14 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 
-RECENT_NS = 100_000_000  # a file changed twice within a tick of the file system's clock looks unchanged
-LITTER = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "icon\r"}
-STAMP = 4  # numbers: size, times of the last change of content and of anything, inode
+RECENT_NANOSECONDS = 100_000_000  # a file changed twice within a tick of the file system's clock looks unchanged
+LITTER_NAMES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "icon\r"}
+STAMP_FIELDS = 4  # size, time of the last change of content, of the last change of anything, inode
 
 
 class Scan(NamedTuple):
+    """What a walk found."""
+
     paths: list[str]  # of the files, below data/raw/<dataset>, with /
     litter: list[str]
     folders: list[str]  # directly below data/raw/<dataset>, litter left out
@@ -39,29 +41,29 @@ def scan(raw: Path) -> Scan:
 
 
 def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    """Tells without reading that a file is still the same."""
+    """What tells without reading a file whether it is still the same: size, times in nanoseconds, inode."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & (1 << 63) - 1
 
 
 def stamps(raw: Path, paths: Sequence[str]) -> np.ndarray:
-    """(N, 4) int64: the files' stamps; zeros of one that is gone."""
+    """The files' stamps, (N, STAMP_FIELDS) int64; zeros for a file that is gone."""
     numbers = array("q")
     for path in paths:
         try:
             numbers.extend(stamp(os.stat(f"{raw}/{path}")))
         except FileNotFoundError:
-            numbers.extend((0,) * STAMP)
-    return np.frombuffer(numbers, np.int64).reshape(-1, STAMP)
+            numbers.extend((0,) * STAMP_FIELDS)
+    return np.frombuffer(numbers, np.int64).reshape(-1, STAMP_FIELDS)
 
 
 def is_recent(stamps: np.ndarray) -> np.ndarray:
     """(N,) bool: which files were changed a moment ago."""
-    return stamps[:, 1:3].max(axis=1) >= time.time_ns() - RECENT_NS
+    return stamps[:, 1:3].max(axis=1) >= time.time_ns() - RECENT_NANOSECONDS
 
 
 def is_litter(name: str) -> bool:
     """Hidden files and folders (.DS_Store, ._x.jpg, .ipynb_checkpoints), and what Windows leaves behind."""
-    return name[0] == "." or name.lower() in LITTER
+    return name[0] == "." or name.lower() in LITTER_NAMES
 
 
 def _walk(folder: str, below: str, above: frozenset[str], litter: list[str]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 A folder of its own for each state of code, libraries, key and params that matter (its name is their fingerprint):
 
-    files.jsonl         what inspecting each file said, by hashed path, with size, times and inode to tell a change by
+    files.jsonl         what inspecting each file gave, by hashed path, with size, times and inode to notice a change by
     files.new.jsonl     the same, noted while files are inspected
     refused.jsonl       contents that could not be decoded, and why
     pieces/<key>.h5     pieces of cases/ (one file with the out, by hard link); the key is of all that is in one
@@ -14,7 +14,6 @@ of a changed one, where their checksums are right. So a damaged store costs time
 """
 
 import base64
-import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -23,14 +22,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest import journal
-from stages.lib.ingest.file_table import DIGEST, Facts
-from stages.lib.ingest.raw_files import STAMP
+from stages.lib.ingest.file_table import DIGEST, FileTable, Reason, Shared
+from stages.lib.ingest.raw_files import STAMP_FIELDS
 
-CHUNK = 4096  # files a line
-PASSING = ("crashed", "changed", "too_large", "io_error")  # reasons that the next ingest may not find again
+LINE_FILES = 4096  # files that one line of files.jsonl holds, at most
+PASSING_REASONS = ("crashed", "changed", "too_large", "io_error")  # reasons that the next ingest may not find again
 
 
 class Stored(NamedTuple):
@@ -62,13 +62,13 @@ class Store:
         for path in self.pieces.glob("*.json"):
             self.load(path.stem)
 
-    # What inspecting the files said
+    # What inspecting the files gave
 
-    def take_files(self, names: np.ndarray, stamps_now: Callable[[], np.ndarray], facts: Facts) -> np.ndarray:
-        """Fills in what is known of files with these hashed paths, if their stamps are as they were.
+    def take_files(self, names: np.ndarray, stamps_now: Callable[[], np.ndarray], files: FileTable) -> np.ndarray:
+        """Fills in what is known of the files with these hashed paths, if their stamps are as they were.
 
         Args:
-            stamps_now: Brings them, (N, 4); not asked where nothing is known.
+            stamps_now: Gives their stamps, (N, STAMP_FIELDS); not called where nothing is known.
 
         Returns:
             Which files are known, (N,) bool.
@@ -79,38 +79,38 @@ class Store:
         ordered = names[order]
         for name in ("files.jsonl", "files.new.jsonl"):
             for record in journal.read(self.folder / name):
-                theirs, part = _unpacked(record[0], np.uint64), _facts(record[1:])
+                theirs, table = _unpacked(record["names"], np.uint64), _table(record)
                 self._known += len(theirs)
                 stamps = stamps_now() if stamps is None else stamps
                 at = np.minimum(np.searchsorted(ordered, theirs), len(names) - 1)
                 positions = order[at]
-                same = (names[positions] == theirs) & (stamps[positions] == part.stamps).all(1)
-                facts.take(positions[same], part, np.flatnonzero(same))
+                same = (names[positions] == theirs) & (stamps[positions] == table.stamps).all(1)
+                files.take(positions[same], table, np.flatnonzero(same))
                 known[positions[same]] = True
         return known
 
     def knows_more(self, files: int) -> bool:
-        """Whether it knows of files that are no more, or are no more as they were."""
+        """Whether it holds files that are gone, or have changed since."""
         return self._known != files
 
-    def note_files(self, names: np.ndarray, facts: Facts) -> None:
-        """Appends what was found out of some files."""
-        journal.append(self.folder / "files.new.jsonl", _record(names, facts))
+    def note_files(self, names: np.ndarray, files: FileTable) -> None:
+        """Appends what inspecting some files gave."""
+        journal.append(self.folder / "files.new.jsonl", _record(names, files))
         self._known += len(names)
 
-    def keep_files(self, names: np.ndarray, facts: Facts) -> None:
-        """Replaces what was known of files by what is there now."""
-        parts = (np.arange(at, min(at + CHUNK, len(names))) for at in range(0, len(names), CHUNK))
-        records = (_record(names[part], facts.part(part)) for part in parts)
+    def keep_files(self, names: np.ndarray, files: FileTable) -> None:
+        """Replaces what it holds of files by what is there now."""
+        runs = (np.arange(at, min(at + LINE_FILES, len(names))) for at in range(0, len(names), LINE_FILES))
+        records = (_record(names[run], files.select(run)) for run in runs)
         journal.write(self.folder / "files.jsonl", records)
         (self.folder / "files.new.jsonl").unlink(missing_ok=True)
 
     # Pixels
 
     def refuse(self, content: bytes, reason: str, detail: str) -> None:
-        """Notes that a case of this content can't be decoded: for good, unless it may be the machine's fault."""
+        """Notes that a case of this content can't be decoded: on disk, unless it may be the machine's fault."""
         self.refusals[content] = (reason, detail)
-        if reason not in PASSING:
+        if reason not in PASSING_REASONS:
             journal.append(self.folder / "refused.jsonl", [content.hex(), reason, detail])
 
     def piece(self, key: str) -> Path:
@@ -126,7 +126,7 @@ class Store:
         return self._notes[key].digests
 
     def finder(self) -> Callable[[np.ndarray], dict[int, Stored]]:
-        """Finds where pixels that were decoded from given contents lie, by position among these."""
+        """Gives a function that finds where the pixels of given contents lie, by position among the contents."""
         notes = list(self._notes.items())
         contents = np.concatenate([np.empty(0, DIGEST), *(note.contents for _, note in notes)])
         halves = contents.view(np.uint64)[::2]
@@ -148,21 +148,21 @@ class Store:
         return find
 
     def forget_all_but(self, pieces: Iterable[Path]) -> None:
-        """Removes what is no part of the data set any more."""
+        """Removes the pieces that are in the data set no more."""
         for key in self._notes.keys() - {piece.stem for piece in pieces}:
             del self._notes[key]
             for ending in ("json", "h5"):
                 (self.pieces / f"{key}.{ending}").unlink(missing_ok=True)
 
     def load(self, key: str) -> None:
-        """Learns of a piece that `keep` has taken in."""
+        """Reads the notes of a piece that `keep` has put into its place."""
         for note in journal.read(self.pieces / f"{key}.json"):
-            arrays = (_unpacked(note[name], kind) for name, kind in _Notes.KINDS.items())
+            arrays = (_unpacked(note[name], dtype) for name, dtype in _Notes.DTYPES.items())
             self._notes[key] = _Notes(note["stamp"], *arrays)
 
 
 def keep(made: Path, key: str, contents: np.ndarray, offsets: np.ndarray, digests: np.ndarray) -> None:
-    """Gives a whole piece, which lies at `made` beside its place, its place; any process may.
+    """Moves a finished piece from `made` into its place; any process may call this.
 
     Args:
         contents: (n,) of 16 bytes: what the pixels of each case depend on; offsets: (n,) int64: its first byte;
@@ -177,14 +177,14 @@ def keep(made: Path, key: str, contents: np.ndarray, offsets: np.ndarray, digest
 class _Notes:
     """What is known of a piece."""
 
-    KINDS = {"contents": DIGEST, "offsets": np.dtype(np.int64), "digests": DIGEST}
+    DTYPES = {"contents": DIGEST, "offsets": np.dtype(np.int64), "digests": DIGEST}
 
     def __init__(self, stamp: list[int], contents: np.ndarray, offsets: np.ndarray, digests: np.ndarray) -> None:
         self.stamp, self.contents, self.offsets, self.digests = stamp, contents, offsets, digests
 
 
 def _stamp(path: Path) -> list[int] | None:
-    """Tells a change; the time of the last link, which is no change, is left out."""
+    """What tells whether a piece has changed: size, time in nanoseconds, inode; not the time of the last hard link."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -200,20 +200,31 @@ def _unpacked(text: str, dtype: Any) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), dtype)
 
 
-def _record(names: np.ndarray, part: Facts) -> list[Any]:
-    columns = (names, part.names, part.stamps, part.digests, part.kinds)
-    return [*map(_packed, columns), part.alike, list(part.owns.items()), list(part.reasons.items())]
+def _record(names: np.ndarray, files: FileTable) -> dict[str, Any]:
+    """A line of files.jsonl, which `_table` reads back."""
+    return {
+        "names": _packed(names),
+        "ids": _packed(files.ids),
+        "stamps": _packed(files.stamps),
+        "digests": _packed(files.digests),
+        "which": _packed(files.which),
+        "shared": files.shared,
+        "own": list(files.own.items()),
+        "reasons": list(files.reasons.items()),
+    }
 
 
-def _facts(record: list[Any]) -> Facts:
-    names, stamps, digests, kinds, alike, owns, reasons = record
-    part = Facts([])
-    part.names, part.stamps = _unpacked(names, np.uint64), _unpacked(stamps, np.int64).reshape(-1, STAMP)
-    part.digests, part.kinds = _unpacked(digests, DIGEST), _unpacked(kinds, np.int32)
-    part.alike = [(reader, _tuples(common)) for reader, common in alike]
-    part.owns = {i: _tuples(own) for i, own in owns}
-    part.reasons = {i: tuple(reason) for i, reason in reasons}
-    return part
+def _table(record: dict[str, Any]) -> FileTable:
+    """The files of a line, without their paths."""
+    files = FileTable([])
+    files.ids = _unpacked(record["ids"], np.uint64)
+    files.stamps = _unpacked(record["stamps"], np.int64).reshape(-1, STAMP_FIELDS)
+    files.digests = _unpacked(record["digests"], DIGEST)
+    files.which = _unpacked(record["which"], np.int32)
+    files.shared = [Shared(reader, _tuples(common)) for reader, common in record["shared"]]
+    files.own = {i: _tuples(own) for i, own in record["own"]}
+    files.reasons = {i: Reason(*reason) for i, reason in record["reasons"]}
+    return files
 
 
 def _tuples(value: Any) -> Any:
@@ -229,9 +240,8 @@ def alone(folder: Path) -> Iterator[None]:
         UserError: Another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another ingest works on {folder.parent}: wait for it, or end it") from None
-        yield
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout:
+        raise UserError(f"another ingest works on {folder.parent}: wait for it, or end it") from None

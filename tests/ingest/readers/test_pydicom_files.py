@@ -10,7 +10,7 @@ import pydicom
 import pytest
 import SimpleITK
 
-from stages.lib.ingest.file_table import Facts
+from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
 from stages.lib.ingest.readers import dicom
@@ -80,17 +80,16 @@ def check_volume(volume: np.ndarray, images: list, paths: list[Path], folder: Pa
 
 def accepted_pictures() -> list[Path]:
     options = Options(IngestParams(kind="images"), OPEN)
-    return [
-        path for path in sorted(FILES.rglob("*")) if path.is_file() and inspect_file(str(path), options)[2] == "dicom"
-    ]
+    found = {path: inspect_file(str(path), options).shared for path in sorted(FILES.rglob("*")) if path.is_file()}
+    return [path for path, shared in found.items() if shared is not None and shared.reader == "dicom"]
 
 
 def read_alone(path: Path) -> np.ndarray | None:
     """A file's picture, (C, H, W), by the reader; None where it is rejected."""
     options = Options(IngestParams(kind="images"), OPEN)
-    facts = Facts([str(path)])
-    facts.put(0, options.identify("path", str(path)), inspect_file(str(path), options))
-    assembly = dicom.assemble([facts.file(0)] if "dicom" in facts.accepted else [], [], options)
+    table = FileTable([str(path)])
+    table.put(0, options.identify("path", str(path)), inspect_file(str(path), options))
+    assembly = dicom.assemble([table.file(0)] if "dicom" in table.accepted else [], [], options)
     if not assembly.cases:
         return None
     (case,) = assembly.cases

@@ -1,0 +1,56 @@
+"""Which label each case has."""
+
+from collections.abc import Sequence
+
+from stages.lib.core.errors import UserError
+from stages.lib.ingest.case_table import CaseTable
+from stages.lib.ingest.labels import Labels, Row
+from stages.lib.ingest.readers.contract import Case
+
+NAMED = 5  # how many examples a message gives
+
+
+def label_cases(cases: CaseTable, labels: Labels) -> list[Row]:
+    """The row of each case.
+
+    Raises:
+        UserError: A case has no label, or its files have several, or a series of labels.csv has no case.
+    """
+    rows: list[Row | None] = []
+    for i, path in enumerate(cases.paths):
+        case = cases.template(i).case
+        if path or len(case.files) == 1:
+            rows.append(labels.of(path or case.files[0].path, case.series))
+        else:
+            rows.append(_row_of_several_files(case, labels))
+    if without := sorted(cases.path(i) for i, row in enumerate(rows) if row is None):
+        listed = ", ".join(without[:NAMED])
+        more = f" and {len(without) - NAMED} more" if len(without) > NAMED else ""
+        raise UserError(f"{labels.source}: {len(without)} case(s) without a label: {listed}{more}: add or remove them")
+    _check_series(cases, labels)
+    return [row for row in rows if row]
+
+
+def _row_of_several_files(case: Case, labels: Labels) -> Row | None:
+    found = {row.label: row for file in case.files if (row := labels.of(file.path, case.series))}
+    if len(found) > 1:
+        one, other = sorted(found.values(), key=lambda row: row.number)[:2]
+        detail = f"'{one.label}' from {one.name} and '{other.label}' from {other.name}"
+        raise UserError(f"the case of {case.files[0].path} has two labels: {detail}: leave one of them")
+    return next(iter(found.values()), None)
+
+
+def _check_series(cases: CaseTable, labels: Labels) -> None:
+    read = {template.case.series for template in cases.templates}
+    if unread := [row for series, row in labels.by_series.items() if series not in read]:
+        row = unread[0]
+        raise UserError(f"{labels.source}, row {row.number}: no series '{row.name}' was read (see rejected.csv)")
+
+
+def check_classes(rows: Sequence[Row], labels: Labels, rejected_csv: str) -> None:
+    """Raises:
+    UserError: A class that was labelled is left without a case.
+    """
+    wanted = {row.label for row in (*labels.by_path.values(), *labels.by_series.values())}
+    if lost := sorted(wanted - {row.label for row in rows}):
+        raise UserError(f"no case of class '{lost[0]}' could be read: {rejected_csv} says why, file by file")

@@ -1,0 +1,209 @@
+"""What a worker does for the pieces of cases/: it brings the pixels of some cases and writes them.
+
+A small piece is made in memory by one worker; a large one lies in its file from the start, and several workers write a
+run of blocks (slices) each. Pixels that another piece of the store holds are copied instead of decoded.
+"""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import xxhash
+
+from stages.lib.cases import allocate, index_of
+from stages.lib.core.errors import UserError
+from stages.lib.ingest.case_table import CaseTable, Template
+from stages.lib.ingest.decoding import decode, loader, reason_of, to_dtype
+from stages.lib.ingest.file_table import DIGEST
+from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.store import Stored, keep
+from stages.lib.workers import quietly
+
+
+class Common(NamedTuple):
+    """What all jobs of one ingest have in common."""
+
+    raw: str
+    options: Options
+    axes: str  # "CHW" or "CDHW"
+    units: str
+
+
+class Job(NamedTuple):
+    """A small piece to be made at `target`, or the blocks start..stop of a case of a large one."""
+
+    target: str
+    cases: CaseTable  # of the small piece, or the one case
+    contents: np.ndarray  # (n,) DIGEST: of what the pixels of each depend on
+    stored: dict[int, Stored]  # where pixels of these cases lie already, by position
+    number: int = 0  # of the case in a large piece
+    start: int = 0
+    stop: int = 0  # 0: a small piece
+    offset: int = 0  # bytes: where in the file the blocks go
+
+
+class Done(NamedTuple):
+    """What came of a job."""
+
+    refused: dict[bytes, tuple[str, str]]  # reason and detail by content
+    key: str = ""  # of the piece without these, which is now in the store; "" where nothing is left
+    digests: tuple[bytes, ...] = ()  # of each block, for a large piece
+
+
+def run(common: Common, job: Job) -> Done:
+    """Does a job in a worker."""
+    try:
+        return quietly(lambda: _write_run(common, job) if job.stop else _make_small(common, job))
+    finally:
+        _mapped.cache_clear()  # a file that changes between two jobs is seen to have changed
+
+
+def index(cases: CaseTable) -> tuple[np.ndarray, dict[str, int]]:
+    """The cases' index in a piece, and how many elements of each dtype they have."""
+    return index_of(cases.names(), cases.dtypes(), cases.shapes(), cases.spacings_mm())
+
+
+def piece_key(piece_index: np.ndarray, contents: np.ndarray, units: str) -> str:
+    """A piece's name in the store, another when anything in the piece is."""
+    return xxhash.xxh3_128_hexdigest(piece_index.tobytes() + contents.tobytes() + units.encode())
+
+
+def offsets(piece_index: np.ndarray, starts: dict[str, int]) -> np.ndarray:
+    """(n,) int64: the first byte of each case in the piece's file.
+
+    Args:
+        starts: The first byte of each dtype's pixels, as `cases.allocate` gives it.
+    """
+    sizes = [(starts[dtype.decode()], np.dtype(dtype.decode()).itemsize) for dtype in piece_index["dtype"]]
+    begin, itemsize = np.array(sizes, np.int64).reshape(-1, 2).T
+    return begin + piece_index["offset"] * itemsize
+
+
+def joined(blocks: list[bytes]) -> bytes:
+    """A case's digest from those of its blocks."""
+    return blocks[0] if len(blocks) == 1 else xxhash.xxh3_128_digest(b"".join(blocks))
+
+
+def _make_small(common: Common, job: Job) -> Done:
+    """Brings all cases that can be read into memory, then makes the piece of them."""
+    sizes, dtypes = job.cases.pixel_bytes(), job.cases.dtypes()
+    flats = {dtype.decode(): np.empty(sizes[dtypes == dtype].sum(), np.uint8) for dtype in np.unique(dtypes)}
+    ends: Counter[str] = Counter()
+    refused: dict[bytes, tuple[str, str]] = {}
+    digests, kept = [], []
+    for i, (template, size) in enumerate(zip(job.cases, sizes.tolist(), strict=True)):
+        dtype = template.case.dtype
+        flat = flats[dtype][ends[dtype] : ends[dtype] + size]
+        try:
+            digests.append(_bring(common, template, job.stored.get(i), flat))
+        except Exception as error:
+            refused[job.contents[i].tobytes()] = reason_of(error)
+        else:
+            kept.append(i)
+            ends[dtype] += size
+    if not kept:
+        return Done(refused)
+    cases, contents = (job.cases.select(np.array(kept)), job.contents[kept]) if refused else (job.cases, job.contents)
+    piece_index, elements = index(cases)
+    key = piece_key(piece_index, contents, common.units)
+    starts = allocate(Path(job.target), piece_index, elements, common.axes, common.units)
+    with _opened(job.target) as file:
+        for dtype, start in starts.items():
+            _write(file, flats[dtype][: ends[dtype]], start, job.target)
+    keep(Path(job.target), key, contents, offsets(piece_index, starts), np.frombuffer(b"".join(digests), DIGEST))
+    return Done(refused, key)
+
+
+def _bring(common: Common, template: Template, stored: Stored | None, flat: np.ndarray) -> bytes:
+    """A case's pixels into memory, from the store if they are there and sound, else from the files; their digest."""
+    case = template.case
+    if stored is not None and (content := _read(stored.path, stored.offset, flat.nbytes)) is not None:
+        if _digest(content, case.blocks) == stored.digest:
+            flat[:] = content
+            return stored.digest
+    shape = (1, *case.shape) if len(case.shape) == 3 else case.shape[1:]  # (1, C, H, W) or (D, H, W)
+    blocks = flat.view(to_dtype(case.dtype)).reshape(shape)
+    for i, pixels in enumerate(decode(template, 0, len(blocks), loader(common.raw), common.options)):
+        blocks[i] = pixels
+    return _digest(flat, len(blocks))
+
+
+def _digest(flat: np.ndarray, blocks: int) -> bytes:
+    """Of the bytes of a case."""
+    return joined([xxhash.xxh3_128_digest(block.data) for block in flat.reshape(blocks, -1)])
+
+
+def _write_run(common: Common, job: Job) -> Done:
+    """Brings blocks into their place in a large piece."""
+    (template,) = job.cases
+    block_bytes = int(job.cases.pixel_bytes()[0]) // template.case.blocks
+    digests: list[bytes] = []
+    with _opened(job.target) as file:
+        if job.stored and (digests := _copy(job.stored[0], file, job, block_bytes)):
+            return Done({}, digests=tuple(digests))
+        try:
+            for pixels in decode(template, job.start, job.stop, loader(common.raw), common.options):
+                pixels = np.ascontiguousarray(pixels)
+                _write(file, pixels, job.offset + len(digests) * block_bytes, job.target)
+                digests.append(xxhash.xxh3_128_digest(pixels.data))
+        except Exception as error:
+            return Done({job.contents[0].tobytes(): reason_of(error)})
+    return Done({}, digests=tuple(digests))
+
+
+def _copy(stored: Stored, file: int, job: Job, block_bytes: int) -> list[bytes]:
+    """Copies a case's blocks from another piece; no digests if they are not what they were."""
+    digests = []
+    for i in range(job.stop):
+        content = _read(stored.path, stored.offset + i * block_bytes, block_bytes)
+        if content is None:
+            return []
+        digests.append(xxhash.xxh3_128_digest(content.data))
+        _write(file, content, job.offset + i * block_bytes, job.target)
+    return digests if joined(digests) == stored.digest else []
+
+
+def _read(path: str, offset: int, size: int) -> np.ndarray | None:
+    """Bytes of a file; None where it has none there."""
+    try:
+        content = _mapped(path)[offset : offset + size]
+    except (FileNotFoundError, ValueError):  # the latter if it is empty
+        return None
+    return content if len(content) == size else None
+
+
+@lru_cache(maxsize=1)
+def _mapped(path: str) -> np.ndarray:
+    """A file's bytes; the cases of a piece are asked for one after the other, and opening it takes longer than that."""
+    return np.memmap(path, np.uint8, "r").view(np.ndarray)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[int]:
+    """A file's descriptor, to write at any place."""
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write(file: int, content: np.ndarray, offset: int, path: str) -> None:
+    """Raises:
+    UserError: The disk is full.
+    """
+    view = memoryview(content.data).cast("B")
+    try:
+        while len(view):
+            written = os.pwrite(file, view, offset)
+            view, offset = view[written:], offset + written
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(f"no space left on the disk of {path}: free some, then go on") from None
+        raise
