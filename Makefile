@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint report plots requirements clean
+.PHONY: help setup repro test lint report plots requirements docs clean
 SHELL := /bin/sh
 BASE ?= main
 PYTHON ?= python3
@@ -35,6 +35,9 @@ requirements: .venv/run.stamp  ## pin pyproject.toml's dependencies anew
 	$(COMPILE) --upgrade -o requirements.txt
 	$(COMPILE) --extra dev -c requirements.txt -o requirements-dev.txt
 	python -m tools.requirements
+
+docs: .venv/run.stamp  ## docs/params.md and params.schema.json anew, after a change of stages/lib/params
+	python -m tools.params
 
 clean:  ## remove .venv; data, models and metrics stay
 	rm -rf .venv

@@ -44,8 +44,8 @@ class IngestParams:
     group: str | None = None
     """Regular expression with one group, searched in a file's path below data/raw/<name>: it finds the patient."""
 
-    max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """Fraction of the cases, 0 to 1: when more are rejected the stage fails."""
+    max_rejected: Annotated[float, Field(ge=0, le=1), unit("fraction")] = 0.05
+    """The stage fails when a larger fraction of the cases is rejected."""
 
     identifiers: Literal["keyed", "open"] = "keyed"
     """keyed: only who has the key can compute the names of cases and groups; open: a public key, for nobody's data."""

@@ -6,10 +6,10 @@ class SplitParams:
     """`datasets.<name>.split`: the cases of neither validation nor test are for training."""
 
     validation: Fraction = 0.15
-    """Fraction of the cases, 0 to 1."""
+    """Fraction of the cases."""
 
     test: Fraction = 0.15
-    """Fraction of the cases, 0 to 1."""
+    """Fraction of the cases."""
 
     seed: Seed = 0
     """Another seed deals the groups anew."""

@@ -1,0 +1,53 @@
+"""The JSON schema and the page that are made from the sections."""
+
+import json
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from stages.lib import params
+from tests import ROOT
+from tools import params as made
+
+ANEW = "`make docs` makes it anew"
+
+
+def test_the_schema_and_the_page_are_those_of_the_sections():
+    assert json.loads(made.SCHEMA.read_text()) == made.schema(), ANEW
+    assert made.PAGE.read_text() == made.page(), ANEW
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "recipes/birds.yaml"])
+def test_the_schema_accepts_what_the_project_ships(name):
+    jsonschema.validate(YAML(typ="safe", pure=True).load(ROOT / name), made.schema())
+
+
+@pytest.mark.parametrize(
+    ("section", "given"),
+    [
+        ("split", {"tset": 0.1}),
+        ("split", {"test": 1.5}),
+        ("split", {"test": "much"}),
+        ("train", {"optimizer": {"name": "Adamm"}}),
+        ("train", {"device": "gpu"}),
+        ("dataset", {"shape": [0, 8]}),
+        ("trian", {}),
+    ],
+)
+def test_the_schema_refuses_what_the_pipeline_refuses(section, given):
+    block = {name: {} for name in params.SECTIONS if name != "sample"} | {section: given}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"datasets": {"mine": block}}, made.schema())
+
+
+def test_every_key_says_what_it_does():
+    for name, section in made.schema()["$defs"].items():
+        assert section["description"], name
+        for key, value in section["properties"].items():
+            assert value.get("description") or made._section_in(value, made.schema()["$defs"]), f"{name}.{key}"
+
+
+def test_editors_find_the_schema():
+    first = (ROOT / "params.yaml").read_text().splitlines()[0]
+    assert first == f"# yaml-language-server: $schema={made.SCHEMA.name}"
