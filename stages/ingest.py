@@ -18,7 +18,7 @@ from stages.lib.ingest.readers.contract import Options
 from stages.lib.ingest.store import Store, alone
 from stages.lib.params.ingest import IngestParams
 from stages.lib.params.machine import MachineParams
-from stages.lib.workers import Workers, count, seldom_collected
+from stages.lib.workers import Workers, count, rare_garbage_collection
 
 STORE = ".ingest"  # beside the outs; git and dvc ignore it
 
@@ -33,7 +33,7 @@ def main(
 ) -> None:
     # It names source files, so it stays on this machine: as an out of dvc's, every clone would have to make it anew.
     rejected_csv = cases_csv.with_name("rejected.csv")
-    with seldom_collected(), alone(cases.parent / STORE), Workers(count(machine.workers)) as workers:
+    with rare_garbage_collection(), alone(cases.parent / STORE), Workers(count(machine.workers)) as workers:
         options = Options(params, load_key(params.identifiers))
         found = raw_files.scan(raw)
         paths = [path for path in found.paths if path != LABELS_CSV]

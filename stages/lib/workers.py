@@ -20,14 +20,14 @@ from stages.lib.core.errors import UserError
 Item = TypeVar("Item")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-AHEAD = 4  # jobs a worker that wait in line: bounds memory
+JOBS_PER_WORKER = 4  # submitted at once, running and waiting: bounds memory
 
 
 @contextmanager
-def seldom_collected() -> Iterator[None]:
-    """Lets Python look for cycles a hundred times more seldom: with a tuple a file, it would go over all of them often.
+def rare_garbage_collection() -> Iterator[None]:
+    """Lets Python collect garbage a hundred times less often: with one tuple per file, each collection visits all of them.
 
-    Not never, as decoders leave cycles behind, and one process may see millions of files.
+    It is not switched off, as decoders leave reference cycles behind, and one process may see millions of files.
     """
     before = gc.get_threshold()
     gc.set_threshold(100 * before[0], *before[1:])
@@ -38,7 +38,7 @@ def seldom_collected() -> Iterator[None]:
 
 
 class Serial(Executor):
-    """Runs everything at once in this process."""
+    """Runs each job in this process, when it is submitted."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
         future: Future[Any] = Future()
@@ -50,7 +50,7 @@ class Serial(Executor):
 
 
 def count(workers: int) -> int:
-    """`workers`, or the cores that this process may use for 0."""
+    """`workers`; for 0, the number of cores that this process may use."""
     return workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -74,15 +74,15 @@ def _end_with_parent() -> None:
 
 
 class Workers:
-    """A number of workers, started when there is work and kept until the end.
+    """A number of worker processes, started when there is work and kept until the end.
 
-    with Workers(4) as crew:
-        for job, result in crew.run(function, jobs, split, on_crash):
+    with Workers(4) as workers:
+        for job, result in workers.run(function, jobs, split, on_crash):
             ...
     """
 
     def __init__(self, number: int, executor: Callable[[int], Executor] | None = None) -> None:
-        """Args: number: Of processes; one is this process itself. executor: Makes another kind, as of a cluster."""
+        """Args: number: Of processes; 1 works in this process. executor: Makes another executor, such as a cluster's."""
         self.number = number
         self._make = executor or (lambda n: Serial() if n == 1 else _pool(n))
         self._executor: Executor | None = None
@@ -128,10 +128,12 @@ class Workers:
     def _run_until_crash(
         self, function: Callable[[Job], Result], remaining: Iterator[Job], lost: list[Job]
     ) -> Iterator[tuple[Job, Result]]:
-        """Adds to `lost` what a crash took along, and then starts nothing more."""
+        """Adds to `lost` the jobs that a crash ended, and then submits no more."""
         waiting: dict[Future[Result], Job] = {}
         while True:
-            while not lost and len(waiting) < AHEAD * self.number and (job := next(remaining, None)) is not None:
+            while (
+                not lost and len(waiting) < JOBS_PER_WORKER * self.number and (job := next(remaining, None)) is not None
+            ):
                 if self._executor is None:
                     self._executor = self._make(self.number)
                 try:
@@ -151,10 +153,10 @@ class Workers:
 
 
 def _check_start() -> None:
-    """After a crash, that it is not the workers' own.
+    """Checks after a crash that workers can start at all.
 
     Raises:
-        UserError: None comes to work at all, so every job would seem to crash.
+        UserError: None can, so every job would seem to crash.
     """
     for _ in range(2):  # one may have been killed for memory
         try:
@@ -191,7 +193,7 @@ def _alone(
 
 
 def singles(items: Sequence[Item]) -> list[list[Item]]:
-    """Splits a job that is a list of things."""
+    """Splits a job that is a list into one job per item."""
     return [[item] for item in items]
 
 

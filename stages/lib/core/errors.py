@@ -1,4 +1,4 @@
-"""The one exception that is for people: a mistake the user can mend."""
+"""The exception for people: a mistake that the user can mend."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""What of the machine would change a result's bits, threads and instruction set, or its speed, is set here."""
+"""Settings of the machine on which a result's bits depend (threads, instruction set) or its speed (memory)."""
 
 import ctypes
 import os
@@ -7,23 +7,23 @@ import sys
 
 from stages.lib.core.errors import UserError
 
-# Without these, one small training gives other sums under AVX-512, AVX2 and each vendor's own kernels.
+# Without these, one small training gives different sums under AVX-512, under AVX2 and with each vendor's kernels.
 PORTABLE = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "COMPATIBLE"}
 
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # glibc's names for mallopt
+M_MMAP_THRESHOLD, M_TRIM_THRESHOLD = -3, -1  # parameters of glibc's mallopt
 KEPT_BYTES = 1 << 30
 
 
 def keep_freed_memory() -> None:
-    """Lets this process use freed memory again instead of giving it back, where the C library is glibc.
+    """Lets this process reuse freed memory instead of giving it back to the system, where the C library is glibc.
 
-    A training step frees some MiB and asks for as many in the next one. By chance of sizes and order, glibc gives them
-    back each time, and clearing fresh pages then takes the system as long as the step itself.
+    A training step frees some MiB and asks for as many in the next one. Depending on sizes and order, glibc gives them
+    back each time, and clearing the fresh pages then takes the system as long as the step itself.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         library = ctypes.CDLL(None)
-        library.mallopt(MMAP_THRESHOLD, KEPT_BYTES)
-        library.mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+        library.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def pin(threads: int, portable: bool) -> None:
@@ -33,7 +33,7 @@ def pin(threads: int, portable: bool) -> None:
     before the first tensor is computed. It costs some speed on machines that could do better (AVX-512).
 
     Args:
-        threads: Threads in an operation; 0 is as many as there are cores (then the bits are those of that number).
+        threads: Threads per operation; 0 is one per core (the bits then depend on the number of cores).
         portable: Pin the instruction set.
 
     Raises:

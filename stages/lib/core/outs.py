@@ -1,4 +1,4 @@
-"""Writing outs: beside their place first, moved in with `os.replace`, the same bytes for the same content.
+"""Writes outs: beside their place first, then moved in by `os.replace`; the same bytes for the same content.
 
 A reader never sees half a file, and a run killed at any moment leaves the former out, or none, in its place.
 """

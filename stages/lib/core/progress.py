@@ -1,4 +1,4 @@
-"""Long work shows itself: a bar on a terminal, a line now and then in a log."""
+"""Progress of long work: a bar on a terminal, a line now and then in a log."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 15
-tqdm.monitor_interval = 0  # its thread would come to nothing in a forked worker; miniters=1 does without it
+tqdm.monitor_interval = 0  # its thread does not survive in a forked worker; with miniters=1 it is not needed
 
 
 def progress(
@@ -17,10 +17,10 @@ def progress(
     """Yields the items while stderr shows how many are done, how many a second, and the time left.
 
     Args:
-        doing: What is going on, as in "ingest digits".
+        doing: The work, as in "ingest digits".
         unit: What is counted, in the singular: "case".
-        total: How many there are, where `items` has no length.
-        size: How many of them an item is.
+        total: How many units there are, where `items` has no length.
+        size: How many units an item is.
     """
     if total is None and isinstance(items, Sized):
         total = len(items)

@@ -1,4 +1,4 @@
-"""What belongs together and must not be split: a patient's cases, a labels file's groups, and equal pixels."""
+"""What must stay on one side of the split: a patient's cases, a group of labels.csv, and cases with equal pixels."""
 
 import re
 from collections import defaultdict
@@ -17,12 +17,15 @@ NAMED = 5  # how many examples a message gives
 
 @dataclass(frozen=True)
 class Grouping:
+    """Which group each case is in, and which cases are copies of others."""
+
     groups: np.ndarray  # (N,) uint64: of each case
     copies: dict[int, int]  # by case: the first case with the same pixels, where that is not itself
 
 
 def name_groups(cases: CaseTable, rows: Sequence[Row], options: Options) -> np.ndarray:
-    """Each case's group: ingest.group's match, else the labels' group, else the patient, else its own; (N,) uint64.
+    """Each case's group, (N,) uint64: the match of ingest.group, else the group of labels.csv, else the patient, else the
+    case itself.
 
     Raises:
         UserError: The expression matches no part of a path, or there is a group column as well.

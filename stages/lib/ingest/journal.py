@@ -1,4 +1,4 @@
-"""A file of records that a kill can't spoil: a line each, with a checksum, appended as work is done."""
+"""A file of records that survives a kill: one line per record, with a checksum, appended as work is done."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import xxhash
 
 
 def append(path: Path, record: Any) -> None:
-    """Adds a record: a line, which is whole before the next one starts."""
+    """Adds a record as one line."""
     with open(path, "ab", buffering=0) as file:
         file.write(_line(record))
 

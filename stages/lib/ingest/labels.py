@@ -5,20 +5,23 @@ SeriesInstanceUID); and, if wanted, `group`. Commas, semicolons or tabs; UTF-8 w
 """
 
 import csv
-import difflib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.nearest import closest
 from stages.lib.ingest.identifiers import identify
 
 LABELS_CSV = "labels.csv"
+MOST_COMPARED = 5000  # paths that a misspelt one is compared with
 
 
 @dataclass(frozen=True)
 class Row:
+    """A row of labels.csv, or a class folder."""
+
     label: str
     group: str | None
     number: int  # line of labels.csv; 0 for a class folder
@@ -33,7 +36,7 @@ class Labels:
     by_path: dict[str, Row] = field(default_factory=dict)
     by_series: dict[str, Row] = field(default_factory=dict)  # keyed by hashed UID
     grouped: bool = False
-    _folders: dict[str, Row | None] = field(default_factory=dict)  # looked up before
+    _folders: dict[str, Row | None] = field(default_factory=dict)  # what `_of_folder` has found before
 
     def of(self, path: str, series: str | None) -> Row | None:
         """The row for a file: its own, its series', or that of the nearest folder above it."""
@@ -48,7 +51,7 @@ class Labels:
 
 
 def read_labels(raw: Path, files: Sequence[str], folders: list[str], key: bytes) -> Labels:
-    """Reads labels.csv, or takes the folders for classes where there is none.
+    """Reads labels.csv; where there is none, each folder of the first level is a class.
 
     Raises:
         UserError: Whatever leaves a file's label in doubt; the message names the row and value, or the folder.
@@ -105,7 +108,7 @@ class _Table:
             raise UserError(f"{self._table} has no column {missing}: expected path,label[,group], found {found}")
         if len(names) < len(reader.fieldnames):
             raise UserError(f"{self._table} has a column twice: {', '.join(reader.fieldnames)}")
-        self._kind = "path" if "path" in names else "series"
+        self._name_column = "path" if "path" in names else "series"
         self.labels.grouped = "group" in names
         return reader
 
@@ -113,17 +116,17 @@ class _Table:
         where = f"{self._table}, row {number}"
         if None in values or None in values.values():
             raise UserError(f"{where}: expected as many values as the header has columns")
-        name, label = values[self._kind].strip(), values["label"].strip()
+        name, label = values[self._name_column].strip(), values["label"].strip()
         group = values["group"].strip() if self.labels.grouped else None
         for column, value in (
-            (self._kind, name),
+            (self._name_column, name),
             ("label", label),
             *([("group", group)] if self.labels.grouped else []),
         ):
             if not value:
                 raise UserError(f"{where}: {column} is empty")
         row = Row(label, group, number, name)
-        if self._kind == "series":
+        if self._name_column == "series":
             table, key = self.labels.by_series, identify(self._key, "series", name)
         else:
             table, key = self.labels.by_path, self._existing(where, name)
@@ -141,7 +144,7 @@ class _Table:
             raise UserError(f"{where}: path '{name}' leaves {self._table.parent}: paths are relative to it, without ..")
         found = self._normal.get(unicodedata.normalize("NFC", str(path)))
         if found is None or found == ".":
-            close = difflib.get_close_matches(str(path), list(self._normal)[:5000], 1)
-            meant = f" (did you mean {close[0]}?)" if close else ""
+            close = closest(path, list(self._normal)[:MOST_COMPARED])
+            meant = f" (did you mean {close}?)" if close else ""
             raise UserError(f"{where}: path '{name}' is no file or folder in {self._table.parent}{meant}")
         return found
