@@ -25,7 +25,7 @@ JOBS_PER_WORKER = 4  # submitted at once, running and waiting: bounds memory
 
 @contextmanager
 def rare_garbage_collection() -> Iterator[None]:
-    """Lets Python collect garbage a hundred times less often: with one tuple per file, each collection visits all of them.
+    """Lets Python collect garbage a hundred times less often: with a tuple per file, each collection visits all.
 
     It is not switched off, as decoders leave reference cycles behind, and one process may see millions of files.
     """
@@ -82,7 +82,7 @@ class Workers:
     """
 
     def __init__(self, number: int, executor: Callable[[int], Executor] | None = None) -> None:
-        """Args: number: Of processes; 1 works in this process. executor: Makes another executor, such as a cluster's."""
+        """Args: number: Of processes; 1 works in this process. executor: Makes another one, such as a cluster's."""
         self.number = number
         self._make = executor or (lambda n: Serial() if n == 1 else _pool(n))
         self._executor: Executor | None = None

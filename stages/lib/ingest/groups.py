@@ -24,8 +24,8 @@ class Grouping:
 
 
 def name_groups(cases: CaseTable, rows: Sequence[Row], options: Options) -> np.ndarray:
-    """Each case's group, (N,) uint64: the match of ingest.group, else the group of labels.csv, else the patient, else the
-    case itself.
+    """Each case's group, (N,) uint64: what ingest.group matches, else the group of labels.csv, else the patient, else
+    the case itself.
 
     Raises:
         UserError: The expression matches no part of a path, or there is a group column as well.

@@ -30,8 +30,8 @@ def load_key(identifiers: Literal["keyed", "open"], key_file: Path = KEY_FILE) -
         given = key_file.read_text(encoding="utf-8").strip()
     if len(given) < MIN_KEY_CHARACTERS:
         raise UserError(
-            f"{source} holds a key of {len(given)} characters, expected {MIN_KEY_CHARACTERS} or more; as a new key gives every "
-            "case another name, put the old one back if you can, or else remove it and a new one is made"
+            f"{source} holds a key of {len(given)} characters, expected {MIN_KEY_CHARACTERS} or more; as a new key "
+            "gives every case another name, put the old one back if you can, or else remove it and a new one is made"
         )
     return given.encode()
 
