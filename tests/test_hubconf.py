@@ -18,8 +18,9 @@ from tests.conftest import write_dataset_h5, write_model_pt
 @pytest.fixture
 def repository(tmp_path):
     """A copy of the repository in which a dataset called stripes was exported."""
-    networks = tmp_path / "repository" / "stages" / "lib" / "networks"
-    shutil.copytree(ROOT / "stages/lib/model/networks", networks, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("stages/lib/model/networks", "stages/lib/core"):
+        copy = tmp_path / "repository" / folder
+        shutil.copytree(ROOT / folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "hubconf.py", tmp_path / "repository")
     write_dataset_h5(tmp_path / "d.h5")
     write_model_pt(tmp_path / "m.pt", tmp_path / "d.h5")

@@ -1,12 +1,12 @@
 """Classes of a library chosen in params.yaml: their arguments are checked before they are made."""
 
-import difflib
 import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.nearest import hint
 
 REFUSALS = (TypeError, ValueError, LookupError, ArithmeticError, AssertionError, RuntimeError)
 
@@ -23,9 +23,7 @@ def make(key: str, kind: Any, given: Mapping[str, Any], supplied: Mapping[str, A
     known = [name for name in inspect.signature(kind).parameters if name not in ("optimizer", "params")]
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-            raise UserError(f"{key}.{name} is unknown to {kind.__name__}: {hint}")
+            raise UserError(f"{key}.{name} is unknown to {kind.__name__}: {hint(name, known)}")
         if name in supplied:
             raise UserError(f"{key}.{name}: this one is filled in; use {owner}.{name} instead")
     with refusals(key, kind):

@@ -1,17 +1,17 @@
-"""The networks by name, one architecture a file; imports torch alone.
+"""The networks by name, one architecture per file. Of all packages, they need torch alone.
 
 A network is a `torch.nn.Module` class whose constructor takes `(channels, classes, size)` and then its own options as
 keyword arguments with defaults; `size` is the spatial shape, (H, W) or (D, H, W), and says whether it is 2-D or 3-D.
 It maps float32 (N, C, *size) to logits (N, classes).
 """
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
+from stages.lib.core.nearest import hint
 from stages.lib.model.networks.compact import Compact
 from stages.lib.model.networks.convolutional import Convolutional
 from stages.lib.model.networks.fully_connected import FullyConnected
@@ -46,7 +46,5 @@ def build(name: str, channels: int, classes: int, size: tuple[int, ...], argumen
     known = list(inspect.signature(NETWORKS[name]).parameters)[3:]
     for option in arguments:
         if option not in known:
-            close = difflib.get_close_matches(option, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-            raise ValueError(f"network '{name}' has no option '{option}': {hint}")
+            raise ValueError(f"network '{name}' has no option '{option}': {hint(option, known)}")
     return NETWORKS[name](channels, classes, size, **arguments)

@@ -1,12 +1,12 @@
 """torchvision's zoo by its own registry: AlexNet, ResNet and the rest for images, the video models for volumes."""
 
-import difflib
 import inspect
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stages.lib.core.nearest import hint
 from stages.lib.model.networks.adapting import adapt
 
 
@@ -32,11 +32,8 @@ class Torchvision(nn.Module):
 
         known = models.list_models(models if len(size) == 2 else models.video)
         if model not in known:
-            close = difflib.get_close_matches(model, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-            raise ValueError(
-                f"torchvision has no model '{model}' for {'images' if len(size) == 2 else 'volumes'}: {hint}"
-            )
+            samples = "images" if len(size) == 2 else "volumes"
+            raise ValueError(f"torchvision has no model '{model}' for {samples}: {hint(model, known)}")
         wanted = inspect.signature(models.get_model_builder(model)).parameters
         fixed: dict[str, Any] = {"weights": None}
         if model in ("googlenet", "inception_v3"):  # else a tuple while training, and slow random weights
