@@ -1,6 +1,6 @@
 import numpy as np
 
-from stages.lib.train.batches import epoch_batches, share
+from stages.lib.train.batches import chunk, epoch_batches
 
 
 def test_an_epoch_holds_every_sample_once_in_another_order_each_time():
@@ -21,6 +21,6 @@ def test_a_last_batch_of_fewer_samples_than_parts_joins_the_one_before():
     assert [len(rows) for rows in epoch_batches(19, 8, 0, 1, parts=3)] == [8, 8, 3]
 
 
-def test_shares_cover_a_batch_once():
+def test_chunks_cover_a_batch_once():
     rows = np.arange(7)
-    assert [list(share(rows, part, 3)) for part in range(3)] == [[0, 1], [2, 3], [4, 5, 6]]
+    assert [list(chunk(rows, part, 3)) for part in range(3)] == [[0, 1], [2, 3], [4, 5, 6]]

@@ -36,17 +36,21 @@ def history(train, validation, accuracies=(0.9, 0.9), gradients=(0.01, 0.02)):
         (history([2, 1, 0.5], [np.nan] * 3, (0.9, np.nan)), "sound"),  # no validation split
     ],
 )
-def test_curves_and_gradients_give_the_verdict_of_the_notes(rows, verdict):
-    said = diagnose(rows)
-    assert said["verdict"] == verdict
-    assert said["sentence"].startswith(f"{verdict}: training loss {rows[0]['train_loss']:.3g} -> ")
+def test_curves_and_gradients_give_the_verdict_of_the_rules_of_thumb(rows, verdict):
+    diagnosis = diagnose(rows)
+    assert diagnosis["verdict"] == verdict
+    assert diagnosis["sentence"].startswith(f"{verdict}: training loss {rows[0]['train_loss']:.3g} -> ")
 
 
 def test_shrunk_samples_losses_are_not_compared_with_whole_ones():
     rows = history([2, 1, 0.9, 0.8], [0.3, 0.5, 0.45, 0.4])
     assert diagnose(rows)["verdict"] == "overfitting"
-    said = diagnose(rows, shrunk=1)
-    assert (said["verdict"], said["lowest_validation_loss"], said["first_train_loss"]) == ("sound", 0.4, 2)
+    diagnosis = diagnose(rows, shrunk_epochs=1)
+    assert (diagnosis["verdict"], diagnosis["lowest_validation_loss"], diagnosis["first_train_loss"]) == (
+        "sound",
+        0.4,
+        2,
+    )
 
 
 def test_a_deep_network_of_sigmoids_is_told_that_its_gradients_vanish(images_h5, tmp_path):

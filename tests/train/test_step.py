@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from stages.lib.params.train import LossParams
-from stages.lib.train import gradients, losses
+from stages.lib.train import diagnosis, losses
 from stages.lib.train.step import weighted_sums
 from tests.train.test_train import LEARNS, train_on
 
@@ -47,14 +47,14 @@ def test_class_weights_say_how_much_one_class_counts_beside_the_others(images_h5
 
 
 def test_gradients_that_float16_has_not_scaled_yet_are_not_looked_at(images_h5, tmp_path, monkeypatch):
-    looks, real = [], gradients.norms
+    calls, real = [], diagnosis.gradient_norms
 
     def norms(network):
-        looks.append(1)
+        calls.append(1)
         found = real(network)
-        return found if len(looks) > 1 else dict.fromkeys(found, math.inf)
+        return found if len(calls) > 1 else dict.fromkeys(found, math.inf)
 
-    monkeypatch.setattr(gradients, "norms", norms)
+    monkeypatch.setattr(diagnosis, "gradient_norms", norms)
     _, _, history = train_on(images_h5, tmp_path / "out", LEARNS | {"batch_size": 8})
-    assert len(looks) > 3
+    assert len(calls) > 3
     assert history.filter(like="gradient").map(math.isfinite).all(axis=None)

@@ -2,13 +2,13 @@ import torch
 
 from stages.lib.model import checkpoint, networks
 from stages.lib.model.classifier import Classifier, Normalise
-from stages.lib.train.complexity import complexity
+from stages.lib.train.summary import complexity
 from tests.train.test_train import train_on
 
 NORMALISE = {"low": [0.0] * 3, "high": [255.0] * 3, "shift": [0.0] * 3, "scale": [1 / 255] * 3, "dims": 2}
 
 
-def test_the_notes_fully_connected_net_has_a_multiply_add_a_weight():
+def test_a_fully_connected_net_has_one_multiply_add_per_weight():
     network = networks.build("fully_connected", 3, 2, (32, 32), {})
     assert [tuple(p.shape) for p in network.parameters()] == [(512, 3072), (512,), (2, 512), (2,)]
     about = complexity(Classifier(Normalise(**NORMALISE), network), torch.zeros(1, 3, 32, 32))

@@ -11,6 +11,7 @@ from stages.lib import params, tensors
 from stages.lib.core.errors import UserError
 from stages.lib.model import checkpoint
 from stages.lib.model.networks import Compact
+from stages.lib.params.machine import MachineParams
 from stages.lib.params.train import TrainParams
 from stages.lib.train import devices, loop, setup, step
 from stages.lib.train.distributed import World
@@ -20,11 +21,11 @@ from tests.conftest import write_dataset_h5
 LEARNS = {"network": {"name": "fully_connected", "arguments": {"widths": [16]}}, "lr": 0.1, "epochs": 3}
 
 
-def train_on(dataset_h5, folder, given):
+def train_on(dataset_h5, folder, given, **machine):
     """Trains into `folder`; returns the model's bytes, train.json and history.csv."""
     folder.mkdir(exist_ok=True)
     outs = folder / "model.pt", folder / "train.json", folder / "history.csv"
-    train.main(dataset_h5, *outs, params.check(TrainParams, given), "tiny")
+    train.main(dataset_h5, *outs, params.check(TrainParams, given), "tiny", MachineParams(**machine))
     return outs[0].read_bytes(), json.loads(outs[1].read_text()), pd.read_csv(outs[2])
 
 

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches on their device; each sample's own chance comes from its key (see `keyed`)."""
+"""Augmentation of whole batches on their device; each sample's random numbers come from its key (`random_by_case`)."""
 
 import math
 
@@ -11,51 +11,56 @@ from torch.nn import functional
 from stages.lib.params.train import AugmentParams
 from stages.lib.train import random_by_case
 
-SHIFT, FLIP, TURN, BRIGHTNESS, NOISE, CUTOUT, MIXUP = range(7)  # streams of random numbers
-PADDING = {"reflect": "reflection", "edge": "border", "zero": "zeros"}
+SHIFT, FLIP, ROTATION, BRIGHTNESS, NOISE, CUTOUT, MIXUP = range(7)  # streams of random numbers
+PADDING_MODES = {"reflect": "reflection", "edge": "border", "zero": "zeros"}  # grid_sample's names for `fill`
 
 
 @torch.no_grad()
 def augment(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
-    """Normalised samples (n, C, [D,] H, W), each changed by its own chance.
+    """Changes each sample by random numbers of its own.
 
     Args:
-        keys: (n,) of `keyed.epoch_keys`.
+        x: Normalised samples (n, C, [D,] H, W).
+        keys: (n,) of `random_by_case.epoch_keys`.
     """
     if params.rotate or params.scale:
-        x = resampled(x, keys, params)
+        x = rotate_and_scale(x, keys, params)
     elif any(params.shift) or params.flip:
-        x = moved(x, keys, params)
+        x = shift_and_flip(x, keys, params)
     if params.brightness or params.contrast:
-        x = relit(x, keys, params)
+        x = change_contrast_and_brightness(x, keys, params)
     if params.noise:
         x = x + params.noise * random_by_case.normals(keys, NOISE, x[0].numel()).view_as(x)
     if params.cutout:
-        x = cut(x, keys, params.cutout)
+        x = cut_out(x, keys, params.cutout)
     return x
 
 
 def mixing(keys: Tensor, params: AugmentParams, samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which sample each is blended with, a position (n,) among `samples`; and the share of itself that stays (n,)."""
+    """What mixup blends: the position (n,) of each sample's partner, and the fraction (n,) of the sample itself.
+
+    Args:
+        samples: Number of samples to choose partners from.
+    """
     chance = random_by_case.uniforms(keys, MIXUP, 2).double().numpy()
-    share = beta.ppf(chance[:, 1], params.mixup, params.mixup)
-    return (chance[:, 0] * samples).astype(np.int64), np.maximum(share, 1 - share).astype(np.float32)
+    fraction = beta.ppf(chance[:, 1], params.mixup, params.mixup)
+    return (chance[:, 0] * samples).astype(np.int64), np.maximum(fraction, 1 - fraction).astype(np.float32)
 
 
 def _shifts(keys: Tensor, params: AugmentParams, dims: int) -> Tensor:
-    """Whole pixels (n, dims) to the right, at most `shift` either way."""
-    most = torch.tensor(params.shift * (dims if len(params.shift) == 1 else 1), device=keys.device)  # (dims,)
-    return (random_by_case.uniforms(keys, SHIFT, dims) * (2 * most + 1)).floor().long() - most
+    """Shifts (n, dims) in whole pixels, towards higher indices where positive; at most `shift` either way."""
+    largest = torch.tensor(params.shift * (dims if len(params.shift) == 1 else 1), device=keys.device)  # (dims,)
+    return (random_by_case.uniforms(keys, SHIFT, dims) * (2 * largest + 1)).floor().long() - largest
 
 
 def _flips(keys: Tensor, params: AugmentParams, dims: int) -> Tensor:
-    """Which axes are mirrored, bool (n, dims)."""
+    """Which axes of which samples are mirrored, bool (n, dims)."""
     allowed = torch.tensor([axis in params.flip for axis in "DHW"[-dims:]], device=keys.device)
     return (random_by_case.uniforms(keys, FLIP, dims) < 0.5) & allowed
 
 
-def moved(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
-    """Shifts and flips by whole pixels: every value that comes out has gone in."""
+def shift_and_flip(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
+    """Shifts by whole pixels, and flips: values move and are never interpolated."""
     dims = x.ndim - 2
     shifts, flips = _shifts(keys, params, dims), _flips(keys, params, dims)
     for i in range(dims):
@@ -63,28 +68,28 @@ def moved(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
         place = torch.arange(length, device=x.device)
         place = torch.where(flips[:, i : i + 1], length - 1 - place, place) - shifts[:, i : i + 1]  # (n, length)
         shape = [len(x), 1, *(length if a == axis else 1 for a in range(2, x.ndim))]
-        inside = _bounced(place, length) if params.fill == "reflect" else place.clamp(0, length - 1)
+        inside = _reflected(place, length) if params.fill == "reflect" else place.clamp(0, length - 1)
         x = x.gather(axis, inside.view(shape).expand(x.shape))
         if params.fill == "zero":
             x = x * (inside == place).view(shape)
     return x
 
 
-def _bounced(place: Tensor, length: int) -> Tensor:
-    """Positions beyond an edge reflected back in, the edge itself not twice."""
+def _reflected(place: Tensor, length: int) -> Tensor:
+    """Positions beyond an edge, mirrored back inside; the edge itself is not repeated."""
     period = max(1, 2 * (length - 1))
     place = place.remainder(period)
     return torch.minimum(place, period - place) if length > 1 else torch.zeros_like(place)
 
 
-def resampled(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
-    """Rotation and scale with shifts and flips, in one linear interpolation."""
+def rotate_and_scale(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
+    """Rotation, scale, shifts and flips in one linear interpolation."""
     dims = x.ndim - 2
     size = torch.tensor(x.shape[2:], device=x.device)
-    chance = 2 * random_by_case.uniforms(keys, TURN, 2) - 1  # (n, 2) in [-1, 1)
+    chance = 2 * random_by_case.uniforms(keys, ROTATION, 2) - 1  # (n, 2) in [-1, 1)
     angle = chance[:, 0] * math.radians(params.rotate)
     zoom = torch.exp(-chance[:, 1] * math.log1p(params.scale))
-    # Output position -> input position, in pixels from the middle, axes ordered (D,) H, W.
+    # Maps output to input positions, in pixels from the centre, axes in the order (D,) H, W.
     linear = torch.diag_embed(zoom[:, None].expand(-1, dims)).clone()  # (n, dims, dims)
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     linear[:, -2, -2], linear[:, -2, -1] = cosine, -sine
@@ -93,21 +98,21 @@ def resampled(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
     linear = linear * torch.where(_flips(keys, params, dims), -1.0, 1.0)[:, None, :]
     half = size.float() / 2
     theta = torch.cat([linear * half / half[:, None], offset / half[:, None]], 2)  # in grid_sample's units
-    order = list(range(dims - 1, -1, -1))  # which orders axes W, H, D
+    order = list(range(dims - 1, -1, -1))  # grid_sample's order of axes: W, H, D
     theta = torch.cat([theta[:, order][:, :, order], theta[:, order][:, :, dims:]], 2)
     grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
-    return functional.grid_sample(x, grid, "bilinear", PADDING[params.fill], align_corners=False)
+    return functional.grid_sample(x, grid, "bilinear", PADDING_MODES[params.fill], align_corners=False)
 
 
-def relit(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
-    """Differences from each sample's mean scaled, then a number added."""
+def change_contrast_and_brightness(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
+    """Scales each sample's differences from its mean, then adds a number to all of it."""
     chance = (2 * random_by_case.uniforms(keys, BRIGHTNESS, 2) - 1).T.reshape(2, len(x), *[1] * (x.ndim - 1))
     mean = x.mean(tuple(range(1, x.ndim)), keepdim=True)
     return mean + (x - mean) * (1 + params.contrast * chance[0]) + params.brightness * chance[1]
 
 
-def cut(x: Tensor, keys: Tensor, side: int) -> Tensor:
-    """A square or cube, its middle anywhere, set to zero."""
+def cut_out(x: Tensor, keys: Tensor, side: int) -> Tensor:
+    """Sets a square or cube to zero; its centre may be anywhere, so that part of it may lie outside."""
     dims = x.ndim - 2
     chance = random_by_case.uniforms(keys, CUTOUT, dims)
     inside = torch.ones(len(x), *[1] * (x.ndim - 1), dtype=torch.bool, device=x.device)

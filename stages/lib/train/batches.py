@@ -1,4 +1,4 @@
-"""Mini-batches out of the mapped dataset.h5: one gather a batch, no Python a sample."""
+"""Mini-batches from the memory-mapped dataset.h5: one read per batch, no Python loop over samples."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from stages.lib.tensors import Split
-from stages.lib.train.batch_parts import whole
+from stages.lib.train.batch_parts import dealt_whole
 from stages.lib.train.distributed import World
 
 
 def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int, parts: int = 1) -> list[np.ndarray]:
-    """An epoch's shuffled positions, cut into mini-batches: they depend on nothing but the arguments.
+    """An epoch's shuffled positions, cut into mini-batches; they depend on nothing but the arguments.
 
-    A last batch of one sample joins the one before, for batch normalisation can't do with one; so does one of fewer
+    A last batch of a single sample joins the one before, since batch normalisation needs two; so does one of fewer
     samples than parts.
     """
     order = np.random.default_rng((seed, epoch)).permutation(samples)
@@ -25,33 +25,30 @@ def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int, parts: i
     return np.split(order, cuts)
 
 
-def share(rows: np.ndarray, part: int, parts: int) -> np.ndarray:
-    """The `part`-th of `parts` nearly equal, contiguous shares of a batch."""
-    return rows[len(rows) * part // parts : len(rows) * (part + 1) // parts]
+def chunk(rows: np.ndarray, index: int, chunks: int) -> np.ndarray:
+    """One of several contiguous chunks of nearly equal length."""
+    return rows[len(rows) * index // chunks : len(rows) * (index + 1) // chunks]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What goes through the network at once."""
+class BatchPart:
+    """What one process sends through the network at once: a whole part of a batch, or a chunk of one."""
 
-    part: int  # of the batch
-    rows: np.ndarray  # positions in the batch: the part's, or a process's share of them
+    index: int  # of the part in the batch
+    rows: np.ndarray  # positions in the batch that this process computes
     start: int  # where they begin in the part
-    total: int  # samples of the part
+    total: int  # samples of the part, over all processes
 
 
-def pieces(samples: int, parts: int, world: World) -> list[Piece]:
-    """What a process computes of a batch that is cut into parts.
-
-    Whole parts, where they can be dealt out evenly; else its share of every part.
-    """
-    cut = [share(np.arange(samples), part, parts) for part in range(parts)]
-    if whole(parts, world):
-        mine = share(np.arange(parts), world.rank, world.size)
-        return [Piece(int(part), cut[part], 0, len(cut[part])) for part in mine]
+def own_parts(samples: int, parts: int, world: World) -> list[BatchPart]:
+    """What this process computes of a batch: whole parts where they can be dealt evenly, else a chunk of each part."""
+    rows_of = [chunk(np.arange(samples), index, parts) for index in range(parts)]
+    if dealt_whole(parts, world):
+        own = chunk(np.arange(parts), world.rank, world.size)
+        return [BatchPart(int(index), rows_of[index], 0, len(rows_of[index])) for index in own]
     return [
-        Piece(part, share(rows, world.rank, world.size), len(rows) * world.rank // world.size, len(rows))
-        for part, rows in enumerate(cut)
+        BatchPart(index, chunk(rows, world.rank, world.size), len(rows) * world.rank // world.size, len(rows))
+        for index, rows in enumerate(rows_of)
     ]
 
 

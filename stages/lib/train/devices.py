@@ -11,10 +11,10 @@ DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose(name: str, local_rank: int = 0) -> torch.device:
-    """The device of a name: "auto" is CUDA where there is one, else the CPU.
+    """The device for `train.device`; "auto" is CUDA where there is a CUDA device, else the CPU.
 
     Args:
-        local_rank: Which of this machine's processes asks: each takes its own CUDA device under "auto" and "cuda".
+        local_rank: This process's number on this machine; "auto" and "cuda" give each process another CUDA device.
 
     Raises:
         UserError: This machine has no such device.
@@ -30,19 +30,21 @@ def choose(name: str, local_rank: int = 0) -> torch.device:
 
 
 def set_deterministic(wanted: bool) -> None:
-    """Asks torch for operators that give the same bits each time; the others then raise."""
+    """Lets torch use only operators that give the same bits each time; others then raise an error."""
     if wanted:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by CUDA's matrix products
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it
     torch.use_deterministic_algorithms(wanted)
-    torch._C._set_deterministic_fill_uninitialized_memory(False)  # nothing here reads such memory; filling costs time
+    torch._C._set_deterministic_fill_uninitialized_memory(
+        False
+    )  # nothing here reads uninitialised memory, and filling it costs time
     torch.backends.cudnn.benchmark = not wanted
 
 
 def layout(channels_last: bool, axes: int) -> torch.memory_format:
-    """How samples and weights lie in memory.
+    """The memory format of samples and weights.
 
     Args:
-        axes: Of a batch: 4 for images, 5 for volumes.
+        axes: Of a batch, 4 for images and 5 for volumes.
     """
     if not channels_last:
         return torch.contiguous_format

@@ -1,88 +1,112 @@
-"""What the curves and the gradients say of a run, in a sentence, with the figures it rests on and what to try.
+"""What curves and gradients say about a run: a verdict in one sentence, with the numbers behind it and what to try.
 
-The notes' two rules: a training loss that does not fall means a model too simple; training and validation losses that
-part mean overfitting. And gradients should be of one order of magnitude in every layer.
+Two rules of thumb: a training loss that does not fall means that the model is too simple (or trained too briefly), and
+training and validation losses that diverge mean overfitting. Besides, the gradients of all layers should be of one
+order of magnitude.
 """
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
+from torch import nn
+
 from stages.lib.train.run import Row
 
-FALLEN = 0.25  # a training loss that has fallen by less of its first value has not fallen
-LEARNT = 0.95  # training accuracy of a model that can hold its training split, whatever its loss's floor
-PARTED = 1.2  # validation loss over its own lowest value, while the training loss falls on
-AHEAD = 0.1  # training accuracy above validation accuracy
-ORDERS = 3.0  # powers of ten between the layers' gradients
+MIN_LOSS_FALL = 0.25  # fraction of the first training loss; one that falls by less counts as not falling
+LEARNT_ACCURACY = 0.95  # training accuracy of a model that fits its training split, however high its loss's floor
+MAX_LOSS_RISE = 1.2  # last validation loss over the lowest one
+MAX_ACCURACY_GAP = 0.1  # training accuracy above validation accuracy
+MAX_GRADIENT_ORDERS = 3.0  # powers of ten between the layers' gradients
 
 
-def diagnose(history: Sequence[Row], shrunk: int = 0) -> dict[str, Any]:
-    """The verdict on a history of rows as in history.csv.
+def gradient_norms(network: nn.Module) -> dict[str, float]:
+    """The root mean square of each layer's weight gradient, by "gradient <layer>".
+
+    The mean of squares, not the sum, makes layers with many and with few weights comparable. Biases and the weights of
+    norms are left out.
+    """
+    gradients = {
+        f"gradient {name.removesuffix('.weight')}": weight.grad
+        for name, weight in network.named_parameters()
+        if weight.grad is not None and weight.ndim > 1
+    }
+    if not gradients:
+        return {}
+    lengths = torch.stack(torch._foreach_norm(list(gradients.values()))).tolist()
+    return {
+        name: length / gradient.numel() ** 0.5
+        for (name, gradient), length in zip(gradients.items(), lengths, strict=True)
+    }
+
+
+def diagnose(history: Sequence[Row], shrunk_epochs: int = 0) -> dict[str, Any]:
+    """The verdict on a run.
 
     Args:
-        shrunk: So many first epochs were of shrunk samples, whose validation is another's.
+        history: Rows as in history.csv.
+        shrunk_epochs: How many first epochs had shrunk samples; their validation loss does not compare with later ones.
 
     Returns:
         verdict: too simple, overfitting, vanishing gradients, exploding gradients, too short or sound; sentence, for
-        people; and the figures.
+        people; and the numbers that both rest on.
     """
-    figures = measure(history, shrunk)
+    numbers = measure(history, shrunk_epochs)
     sound = ("sound", True, "nothing: training and validation losses fell together")
-    verdict, _, try_this = next((rule for rule in rules(figures) if rule[1]), sound)
-    return {"verdict": verdict, "sentence": f"{verdict}: {said(figures)}; try {try_this}", **figures}
+    verdict, _, remedy = next((rule for rule in rules(numbers) if rule[1]), sound)
+    return {"verdict": verdict, "sentence": f"{verdict}: {in_words(numbers)}; try {remedy}", **numbers}
 
 
-def measure(history: Sequence[Row], shrunk: int) -> dict[str, float]:
-    """The figures that the rules look at; gradients are of the first epoch, where they tell of the network itself."""
+def measure(history: Sequence[Row], shrunk_epochs: int) -> dict[str, float]:
+    """The numbers that the rules compare; gradients are the first epoch's, which tell most about the network itself."""
     first, last = history[0], history[-1]
-    whole = history[shrunk:]
-    losses = [row["validation_loss"] for row in whole if not math.isnan(row["validation_loss"])]
-    gradients = {name: size for name, size in first.items() if name.startswith("gradient ")}
-    ends = list(gradients.values())
-    positive = [math.log10(size) for size in ends if size > 0]
+    full_size = history[shrunk_epochs:]
+    losses = [row["validation_loss"] for row in full_size if not math.isnan(row["validation_loss"])]
+    gradients = [size for name, size in first.items() if name.startswith("gradient ")]
+    positive = [math.log10(size) for size in gradients if size > 0]
     return {
         "epochs": len(history),
         "first_train_loss": first["train_loss"],
         "last_train_loss": last["train_loss"],
         "fallen": 1 - last["train_loss"] / first["train_loss"] if first["train_loss"] > 0 else 1.0,
-        "train_accuracy": max(row["train_accuracy"] for row in whole),
+        "train_accuracy": max(row["train_accuracy"] for row in full_size),
         "last_train_accuracy": last["train_accuracy"],
         "last_validation_accuracy": last["validation_accuracy"],
         "lowest_validation_loss": min(losses, default=math.nan),
         "last_validation_loss": last["validation_loss"],
         "gradient_orders": max(positive) - min(positive) if positive else 0.0,
-        "first_layer_gradient": ends[0] if ends else math.nan,
-        "last_layer_gradient": ends[-1] if ends else math.nan,
+        "first_layer_gradient": gradients[0] if gradients else math.nan,
+        "last_layer_gradient": gradients[-1] if gradients else math.nan,
     }
 
 
-def rules(figures: dict[str, float]) -> list[tuple[str, bool, str]]:
-    """Verdict, whether it holds, and what to try; the first that holds is the one."""
-    uneven = figures["gradient_orders"] > ORDERS
-    forward = figures["first_layer_gradient"] < figures["last_layer_gradient"]
-    parted = figures["last_validation_loss"] > PARTED * figures["lowest_validation_loss"]
-    ahead = figures["last_train_accuracy"] - figures["last_validation_accuracy"] > AHEAD
-    stuck = figures["fallen"] < FALLEN and figures["train_accuracy"] < LEARNT
+def rules(numbers: dict[str, float]) -> list[tuple[str, bool, str]]:
+    """Each verdict, whether it holds, and what to try; the first that holds counts."""
+    uneven = numbers["gradient_orders"] > MAX_GRADIENT_ORDERS
+    vanishing = numbers["first_layer_gradient"] < numbers["last_layer_gradient"]
+    diverged = numbers["last_validation_loss"] > MAX_LOSS_RISE * numbers["lowest_validation_loss"]
+    gap = numbers["last_train_accuracy"] - numbers["last_validation_accuracy"] > MAX_ACCURACY_GAP
+    stuck = numbers["fallen"] < MIN_LOSS_FALL and numbers["train_accuracy"] < LEARNT_ACCURACY
     return [
         (
             "vanishing gradients",
-            uneven and forward and stuck,
+            uneven and vanishing and stuck,
             "skip connections, batch norm, ReLU or a less deep network",
         ),
-        ("exploding gradients", uneven and not forward and stuck, "train.clip_norm, a lower train.lr or batch norm"),
-        ("too short", stuck and figures["epochs"] < 3, "more train.epochs: so few tell nothing"),
+        ("exploding gradients", uneven and not vanishing and stuck, "train.clip_norm, a lower train.lr or batch norm"),
+        ("too short", stuck and numbers["epochs"] < 3, "more train.epochs: so few tell nothing"),
         ("too simple", stuck, "a wider or deeper network, a higher train.lr, more train.epochs or less augmentation"),
-        ("overfitting", parted or ahead, "more data, augmentation, dropout, weight decay or a smaller network"),
+        ("overfitting", diverged or gap, "more data, augmentation, dropout, weight decay or a smaller network"),
     ]
 
 
-def said(figures: dict[str, float]) -> str:
-    """The figures as people say them."""
+def in_words(numbers: dict[str, float]) -> str:
+    """The numbers as part of a sentence."""
     return (
-        f"training loss {figures['first_train_loss']:.3g} -> {figures['last_train_loss']:.3g} in {figures['epochs']:g} "
-        f"epochs, validation loss at its lowest {figures['lowest_validation_loss']:.3g}, at last "
-        f"{figures['last_validation_loss']:.3g}, accuracy {figures['last_train_accuracy']:.3f} in training and "
-        f"{figures['last_validation_accuracy']:.3f} in validation, gradients within {figures['gradient_orders']:.1f} "
+        f"training loss {numbers['first_train_loss']:.3g} -> {numbers['last_train_loss']:.3g} in {numbers['epochs']:g} "
+        f"epochs, validation loss at its lowest {numbers['lowest_validation_loss']:.3g}, at last "
+        f"{numbers['last_validation_loss']:.3g}, accuracy {numbers['last_train_accuracy']:.3f} in training and "
+        f"{numbers['last_validation_accuracy']:.3f} in validation, gradients within {numbers['gradient_orders']:.1f} "
         f"powers of ten over the layers"
     )

@@ -1,8 +1,8 @@
-"""Several processes training one model: each sees its share of every batch, and gradients and sums are added up.
+"""Several processes train one model: each computes its parts of every batch, and gradients and sums are added up.
 
-What a single process would draw, order, augmentation and dropout masks, every process draws whole and uses its share
-of; batch normalisation takes its statistics over all shares (`shared_layers`). So the losses are those of one process,
-to rounding; and to the bit where each computes whole parts of the batch (`parts`).
+Every process draws the order, augmentation and dropout masks of the whole batch, as a single process would, and uses
+those of its parts. Batch normalisation takes its statistics over all processes (`synchronised_layers`). So the losses
+are those of one process up to rounding; and to the bit where each process computes whole parts (`batch_parts`).
 """
 
 import os
@@ -17,24 +17,24 @@ from torch import Tensor
 
 from stages.lib.core.errors import UserError
 
-RESTARTS = 3  # of all workers, from the checkpoint, after one was lost
+MAX_RESTARTS = 3  # of all workers, from the checkpoint, after one of them was lost
 
 
 @dataclass(frozen=True)
 class World:
-    """Which of how many processes this one is."""
+    """This process's place among all that train the model."""
 
-    rank: int = 0
-    size: int = 1
+    rank: int = 0  # from 0
+    size: int = 1  # number of processes
 
 
-def launched() -> bool:
-    """True in a process that torchrun, or `launch`, has started."""
+def is_launched() -> bool:
+    """Whether torchrun, or `launch`, has started this process."""
     return "LOCAL_RANK" in os.environ and "RANK" in os.environ
 
 
 def launch(work: Callable[..., None], processes: int, arguments: dict[str, Any]) -> None:
-    """Runs `work(**arguments)` in so many processes of this machine, under torch's elastic launcher.
+    """Runs `work(**arguments)` in several processes of this machine, under torch's elastic launcher.
 
     Raises:
         UserError: A worker raised one, or workers were lost more often than they are restarted.
@@ -47,7 +47,7 @@ def launch(work: Callable[..., None], processes: int, arguments: dict[str, Any])
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=processes,
-        max_restarts=RESTARTS,
+        max_restarts=MAX_RESTARTS,
         monitor_interval=0.5,
         start_method="spawn",
         rdzv_backend="c10d",
@@ -60,15 +60,15 @@ def launch(work: Callable[..., None], processes: int, arguments: dict[str, Any])
         raise SystemExit(128 + stopped.sigval) from None
     except ChildFailedError as error:
         raise UserError(
-            f"train.processes: workers were lost {RESTARTS + 1} times; the run goes on from its checkpoint when it is "
-            f"started again\n{error}"
+            f"train.processes: workers were lost {MAX_RESTARTS + 1} times; the run goes on from its checkpoint when it "
+            f"is started again\n{error}"
         ) from None
     if message := answers[0]:
         raise UserError(message)
 
 
 def _work(work: Callable[..., None], arguments: dict[str, Any]) -> str | None:
-    """In a worker: a user's mistake is an answer, not a failure, for a restart would not mend it."""
+    """Runs in a worker, and returns a user's mistake as its message: a failure would restart the worker in vain."""
     try:
         work(**arguments)
     except UserError as error:
@@ -77,24 +77,24 @@ def _work(work: Callable[..., None], arguments: dict[str, Any]) -> str | None:
 
 
 def local_rank() -> int:
-    """Which of this machine's processes this is."""
-    return int(os.environ["LOCAL_RANK"]) if launched() else 0
+    """This process's number among those of this machine."""
+    return int(os.environ["LOCAL_RANK"]) if is_launched() else 0
 
 
 @contextmanager
-def joined(device: torch.device, threads: int) -> Iterator[World]:
-    """Meets the processes that were started with this one; alone if there are none.
+def process_group(device: torch.device, threads: int) -> Iterator[World]:
+    """Connects to the processes that were started with this one, if there are any.
 
     Args:
-        threads: Of all processes of a machine together.
+        threads: Of all processes of a machine together; 0 is one per core.
     """
-    if not launched():
+    if not is_launched():
         yield World()
         return
     torch.set_num_threads(max(1, (threads or os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # Workers that are started again meet at the same store, where those that were lost have left their addresses.
+    # Restarted workers meet at the same store, which still holds the addresses of lost ones: hence a prefix per start.
     store, rank, size = next(torch.distributed.rendezvous("env://"))
     fresh = torch.distributed.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
     backend = "nccl" if device.type == "cuda" else "gloo"
@@ -106,11 +106,11 @@ def joined(device: torch.device, threads: int) -> Iterator[World]:
 
 
 @contextmanager
-def together(world: World) -> Iterator[None]:
-    """A user's mistake that one process meets ends all of them: none waits for one that has left.
+def failing_together(world: World) -> Iterator[None]:
+    """A user's mistake found by one process ends all of them, so that none waits for one that has left.
 
     Raises:
-        UserError: Any process has met one in the block.
+        UserError: Any process raised one in the block.
     """
     message = ""
     try:
@@ -120,14 +120,14 @@ def together(world: World) -> Iterator[None]:
     messages = [message] * world.size
     if world.size > 1:
         torch.distributed.all_gather_object(messages, message)
-    if met := next(filter(None, messages), ""):
-        raise UserError(met)
+    if first := next(filter(None, messages), ""):
+        raise UserError(first)
 
 
 def add_up(tensor: Tensor) -> None:
     """Sums a tensor over the processes, in place.
 
-    Sums, where torch's DistributedDataParallel averages: the shares of a batch need not be of one size.
+    Not averaged, as torch's DistributedDataParallel would: the processes' parts of a batch may differ in size.
     """
     torch.distributed.all_reduce(tensor)
 
@@ -136,6 +136,6 @@ def gather(world: World, tensor: Tensor) -> list[Tensor]:
     """Every process's tensor, all of one shape, in the order of the ranks."""
     if world.size == 1:
         return [tensor]
-    found = [torch.empty_like(tensor) for _ in range(world.size)]
-    torch.distributed.all_gather(found, tensor)
-    return found
+    gathered = [torch.empty_like(tensor) for _ in range(world.size)]
+    torch.distributed.all_gather(gathered, tensor)
+    return gathered

@@ -1,7 +1,7 @@
-"""Losses by name, each from logits and target shares to one number a sample; and the penalties added to them.
+"""Losses by name, each from logits and targets to one number per sample; and the penalties added to them.
 
-A target is a share a class, (N, classes), not an index: so label smoothing and mixup are one thing for every loss, and
-a batch split over processes or parts has the loss of the whole.
+A target is a fraction of each class, (N, classes), not a class index, so that label smoothing and mixup work with every
+loss. Losses are not reduced over the batch, so that a batch cut into parts has the loss of the whole.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -23,7 +23,7 @@ def nll(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def bce(logits: Tensor, targets: Tensor) -> Tensor:
-    with torch.autocast(logits.device.type, enabled=False):  # unsafe in half precision, torch says
+    with torch.autocast(logits.device.type, enabled=False):  # torch refuses it in half precision
         return functional.binary_cross_entropy(logits.softmax(1), targets, reduction="none").mean(1)
 
 
@@ -45,15 +45,15 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # (N, classes), (N, c
 
 
 def targets(y: Tensor, classes: int) -> Tensor:
-    """Shares a class (N, classes) of class indices (N,)."""
-    return torch.eye(classes, device=y.device)[y]  # one_hot would look for the range of y first, each time
+    """One-hot targets (N, classes) of class indices (N,)."""
+    return torch.eye(classes, device=y.device)[y]  # one_hot would look for the largest y each time
 
 
 def class_weights(params: LossParams, y: np.ndarray, classes: Sequence[str]) -> Tensor:
-    """A weight a class (classes,); those of "balanced" average 1 over the training split.
+    """One weight per class (classes,); those of "balanced" average 1 over the training split.
 
     Raises:
-        ValueError: There are other than one weight a class, or a class without samples would need an infinite one.
+        ValueError: The number of weights is not that of the classes, or a class has no case to balance.
     """
     if params.class_weights is None:
         return torch.ones(len(classes))

@@ -1,4 +1,4 @@
-"""Muon (Jordan 2024) for networks as they are: matrices and kernels by torch's Muon, everything else by another."""
+"""Muon (Jordan 2024) for whole networks: torch's Muon moves matrices and kernels, another optimizer the rest."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,28 +12,29 @@ Make = Callable[[Groups], Optimizer]
 
 
 class MuonAndOther(Optimizer):
-    """Two optimizers as one; torch's Muon takes matrices alone, so it moves copies of the weights with a row an output.
+    """Two optimizers as one.
 
-    Schedules move `param_groups`, whose rates (and momenta, where there are any) both take over at each step: so one
-    schedule is enough, and the other's rate stays in proportion.
+    torch's Muon takes matrices only, so it moves copies of the weights that are reshaped to one row per output.
+    Schedules change `param_groups`; at each step both optimizers take their rates (and momenta, where there are any)
+    from it. So one schedule is enough, and the other optimizer's rate stays in proportion.
     """
 
     def __init__(self, weights: Groups, others: Groups, make_muon: Make, make_other: Make, proportion: float) -> None:
         """
         Args:
-            weights: Of two axes or more, the outputs first, that Muon moves.
-            others: What the other one moves.
-            make_muon, make_other: The two optimizers, from groups of parameters.
-            proportion: Of the other's rates to those of the groups.
+            weights: Groups that Muon moves, of two axes or more, outputs first.
+            others: Groups that the other optimizer moves.
+            make_muon, make_other: Make the two optimizers from groups of parameters.
+            proportion: The other optimizer's rates over those of `param_groups`.
         """
         moved = [weight for group in weights for weight in group["params"]]
-        # Cloned, for a view of a channels-last kernel may have the same memory in another order.
+        # Cloned, since flattening a channels-last kernel may give a view of its memory in another order.
         self._copies = {weight: nn.Parameter(weight.detach().flatten(1).clone()) for weight in moved}
         matrices = [group | {"params": [self._copies[weight] for weight in group["params"]]} for group in weights]
         self._two = [make_muon(matrices), make_other(others)]
         self._proportions = [1.0] * len(weights) + [proportion] * len(others)
         groups = [inner | given for inner, given in zip(self._inner_groups(), [*weights, *others], strict=True)]
-        super().__init__(groups, {"momentum": groups[0]["momentum"]})  # schedules that cycle it look for it there
+        super().__init__(groups, {"momentum": groups[0]["momentum"]})  # where cyclic schedules look for it
 
     def _inner_groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self._two for group in optimizer.param_groups]

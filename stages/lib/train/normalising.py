@@ -1,4 +1,4 @@
-"""The arguments of the model's first layer, `Normalise`, from params and the dataset's own numbers."""
+"""The arguments of the model's first layer, `Normalise`, from params and the dataset's measured moments."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from stages.lib.core.errors import UserError
 from stages.lib.params.train import NormaliseParams
 from stages.lib.tensors import Description
 
-BLOCK_ELEMENTS = 1 << 22  # 32 MiB of float64: memory stays bounded however large the split
+BLOCK_ELEMENTS = 1 << 22  # 32 MiB of float64, so that memory does not grow with the split
 
 
 def arguments(params: NormaliseParams, about: Description, x: np.ndarray) -> dict[str, Any]:
-    """What `Normalise` takes, one number a channel.
+    """The arguments of `Normalise`, one number per channel.
 
     Args:
-        x: The training split's tensors (N, C, ...); read only to measure the moments of windowed values.
+        x: The training split's tensors (N, C, ...); read only to measure the moments of values clamped to a window.
 
     Raises:
         UserError: A given mean or deviation has another number of channels than the data.
@@ -28,7 +28,7 @@ def arguments(params: NormaliseParams, about: Description, x: np.ndarray) -> dic
     elif params.to == "symmetric":
         shift, scale = (low + high) / 2, 2 / width
     elif params.mean is not None and params.deviation is not None:
-        mean, deviation = (_a_channel(name, getattr(params, name), channels) for name in ("mean", "deviation"))
+        mean, deviation = (_per_channel(name, getattr(params, name), channels) for name in ("mean", "deviation"))
         shift, scale = low + mean * width, 1 / (deviation * width)
     else:
         mean, deviation = _clamped_moments(x, low, high) if params.window else _measured_moments(about)
@@ -38,7 +38,7 @@ def arguments(params: NormaliseParams, about: Description, x: np.ndarray) -> dic
 
 
 def _range(params: NormaliseParams, about: Description) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest value a channel; anything beyond is clamped."""
+    """Lowest and highest value per channel, to which values are clamped."""
     channels = about.shape[0]
     if params.window:
         low, high = params.window
@@ -48,7 +48,7 @@ def _range(params: NormaliseParams, about: Description) -> tuple[np.ndarray, np.
     return np.array(about.moments["minimum"], float), np.array(about.moments["maximum"], float)
 
 
-def _a_channel(name: str, given: tuple[float, ...], channels: int) -> np.ndarray:
+def _per_channel(name: str, given: tuple[float, ...], channels: int) -> np.ndarray:
     if len(given) not in (1, channels):
         raise UserError(f"train.normalise.{name} has {len(given)} numbers: the data has {channels} channel(s)")
     return np.broadcast_to(np.array(given), (channels,))
@@ -59,17 +59,19 @@ def _measured_moments(about: Description) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _clamped_moments(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation a channel of the clamped values, in one pass of bounded memory."""
+    """Mean and deviation per channel of the clamped values, in one pass of bounded memory."""
     channels = x.shape[1]
     column = (1, channels, *[1] * (x.ndim - 2))
     low, high = low.reshape(column), high.reshape(column)
     sums, squares = np.zeros(channels), np.zeros(channels)
     samples = max(1, BLOCK_ELEMENTS * len(x) // max(1, x.size))
-    others = tuple(axis for axis in range(x.ndim) if axis != 1)
+    other_axes = tuple(axis for axis in range(x.ndim) if axis != 1)
     for start in range(0, len(x), samples):
-        block = np.clip(x[start : start + samples], low, high).astype(np.float64) - low  # near 0: squares keep digits
-        sums += block.sum(others)
-        squares += np.square(block).sum(others)
+        block = (
+            np.clip(x[start : start + samples], low, high).astype(np.float64) - low
+        )  # numbers near 0, whose squares lose fewer digits
+        sums += block.sum(other_axes)
+        squares += np.square(block).sum(other_axes)
     count = x.size / channels
     mean = sums / count
     return mean + low.ravel(), np.sqrt(np.maximum(squares / count - mean**2, 0))

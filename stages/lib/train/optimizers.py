@@ -15,10 +15,10 @@ KEY = "train.optimizer"
 
 
 def make(params: TrainParams, network: nn.Module, classes: int) -> torch.optim.Optimizer:
-    """The optimizer of the params, over what the network learns.
+    """The optimizer that `train.optimizer` names, over the parameters that learn.
 
     Raises:
-        UserError: The class refuses an argument, or goes not with another param or the network.
+        UserError: The class refuses an argument, or does not go together with another param or with the network.
     """
     chosen = params.optimizer
     if chosen.name == "LBFGS" and (params.clip_norm is not None or params.precision == "float16"):
@@ -43,40 +43,48 @@ def make(params: TrainParams, network: nn.Module, classes: int) -> torch.optim.O
 def _of_torch(
     key: str, owner: str, chosen: OptimizerParams | OthersParams, lr: float, groups: Groups
 ) -> torch.optim.Optimizer:
-    """Args: key, owner: Where its arguments, and its lr, are in the params."""
+    """An optimizer of torch.optim, tried out on a small parameter first.
+
+    Args:
+        key: Of its section in params.yaml.
+        owner: The section that holds its lr.
+    """
     key, kind = f"{key}.arguments", getattr(torch.optim, chosen.name)
     supplied = {"params": list(groups), "lr": lr}
     optimizer: torch.optim.Optimizer = torch_classes.make(key, kind, chosen.arguments, supplied, owner)
     if chosen.name != "LBFGS":
-        tried = nn.Parameter(torch.zeros(2, 2, device=optimizer.param_groups[0]["params"][0].device))
-        tried.grad = torch.zeros_like(tried)
-        trial = torch_classes.make(key, kind, chosen.arguments, supplied | {"params": [tried]}, owner)
-        with torch_classes.refusals(key, kind):  # some arguments are refused by the first steps alone
+        small = nn.Parameter(torch.zeros(2, 2, device=optimizer.param_groups[0]["params"][0].device))
+        small.grad = torch.zeros_like(small)
+        trial = torch_classes.make(key, kind, chosen.arguments, supplied | {"params": [small]}, owner)
+        with torch_classes.refusals(key, kind):  # some arguments are refused only once it steps
             trial.step()
             trial.step()
     return optimizer
 
 
 def groups(network: nn.Module, classes: int, lr: float, body_lr: float) -> list[dict[str, Any]]:
-    """The body's parameters, unless they are frozen, and the last layer's."""
+    """Two groups, the body's parameters and the last layer's, where their rates differ; one where they don't.
+
+    A body whose rate is 0 is frozen and left out.
+    """
     head = head_parameters(network, classes)
     in_head = {id(parameter) for parameter in head}
     body = [parameter for parameter in network.parameters() if id(parameter) not in in_head]
     if body_lr == 0:
         for parameter in body:
             parameter.requires_grad_(False)
-    sections = [(body, lr * body_lr), (head, lr)] if body_lr != 1 else [(list(network.parameters()), lr)]
-    learning = [([p for p in section if p.requires_grad], rate) for section, rate in sections]
-    return [{"params": section, "lr": rate} for section, rate in learning if section]
+    parts = [(body, lr * body_lr), (head, lr)] if body_lr != 1 else [(list(network.parameters()), lr)]
+    learning = [([p for p in part if p.requires_grad], rate) for part, rate in parts]
+    return [{"params": part, "lr": rate} for part, rate in learning if part]
 
 
 def hidden_weights(network: nn.Module, classes: int) -> set[torch.Tensor]:
-    """Of the linear and convolutional layers, but for the last."""
+    """The weights of all linear and convolutional layers but the last."""
     layers = [layer for layer in network.modules() if isinstance(layer, WEIGHTED)]
     return {layer.weight for layer in layers} - set(head_parameters(network, classes))
 
 
 def _only(groups: Groups, some: set[torch.Tensor], inside: bool) -> list[dict[str, Any]]:
-    """The groups with those of their parameters that are among `some`, or with the others."""
+    """The groups with only those of their parameters that are among `some` (or, not `inside`, that are not)."""
     kept = [group | {"params": [p for p in group["params"] if (p in some) == inside]} for group in groups]
     return [group for group in kept if group["params"]]

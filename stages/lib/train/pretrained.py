@@ -1,4 +1,4 @@
-"""Weights to begin from: torchvision's own, a local file's, or a former model of this project."""
+"""Weights to begin from: published by torchvision, in a local file, or of a former model of this project."""
 
 import sys
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ def begin_from(params: TrainParams, recipe: Recipe, model: Classifier) -> None:
     """Fills the network with `train.pretrained` or `train.warm_start`, if either is given.
 
     Raises:
-        UserError: They can't be read, or are of another network.
+        UserError: The weights can't be read, or are another network's.
     """
     if params.pretrained is not None:
         key, weights = "train.pretrained", pretrained(params.pretrained, recipe)
     elif params.warm_start is not None:
-        key, weights = "train.warm_start", former(Path(params.warm_start), recipe)
+        key, weights = "train.warm_start", of_former_model(Path(params.warm_start), recipe)
     else:
         return
     try:
@@ -34,7 +34,7 @@ def begin_from(params: TrainParams, recipe: Recipe, model: Classifier) -> None:
 
 
 def pretrained(name: str, recipe: Recipe) -> Mapping[str, Tensor]:
-    """The weights of a file, or those that torchvision publishes for the network under this name."""
+    """The weights in a file, or, by name, those that torchvision publishes for the network."""
     if Path(name).suffix:
         return _read("train.pretrained", Path(name))
     if recipe.network != "torchvision":
@@ -46,14 +46,14 @@ def pretrained(name: str, recipe: Recipe) -> Mapping[str, Tensor]:
         raise UserError(f"train.pretrained is {name}: known are DEFAULT, {', '.join(published.__members__)}, or a file")
     try:
         return published[name].get_state_dict(check_hash=True)
-    except (OSError, RuntimeError) as error:  # the latter for a file that is not what was published
+    except (OSError, RuntimeError) as error:  # RuntimeError: the file's hash is not the published one
         raise UserError(
             f"train.pretrained: {published[name].url} can't be had ({error}); download it elsewhere and give its path"
         ) from None
 
 
-def former(path: Path, recipe: Recipe) -> Mapping[str, Tensor]:
-    """The network's weights of a former model.pt."""
+def of_former_model(path: Path, recipe: Recipe) -> Mapping[str, Tensor]:
+    """The network's weights in a former model.pt."""
     content = _read("train.warm_start", path)
     if "recipe" not in content or content["recipe"]["network"] != recipe.network:
         network = content.get("recipe", {}).get("network", "no model.pt of this project")
@@ -69,7 +69,7 @@ def _read(key: str, path: Path) -> dict:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling refuses in many ways
+    except Exception as error:  # unpickling raises many types of errors
         raise UserError(f"{key}: {path} can't be read as weights: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{key}: {path} holds no state dict")

@@ -1,4 +1,4 @@
-"""What changes while a model is trained, all of it: a checkpoint holds this and nothing else."""
+"""Everything that changes while a model is trained; a checkpoint in `.resume/` holds this and nothing else."""
 
 import copy
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from torch import Tensor
 from stages.lib.model.classifier import Classifier
 from stages.lib.train.schedules import Schedule
 
-Row = dict[str, float]
+Row = dict[str, float]  # a line of history.csv, or sums over batches, by name
 
 
 @dataclass
 class Best:
-    """The weights to keep, and the epoch they are of."""
+    """The weights to keep, and the epoch that they come from; epoch 0 before there are any."""
 
     epoch: int = 0
     value: float = float("inf")  # lower is better
@@ -24,15 +24,17 @@ class Best:
 
 @dataclass
 class Run:
+    """The state of a training between two batches."""
+
     model: Classifier
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler
     averaged: Classifier | None  # a running average of the model
-    epoch: int = 1  # the epoch under way
-    batch: int = 0  # the next batch in it
-    sums: Row = field(default_factory=dict)  # of the epoch's batches so far
-    history: list[Row] = field(default_factory=list)  # a row an epoch
+    epoch: int = 1  # the current epoch, from 1
+    batch: int = 0  # the next batch in it, from 0
+    sums: Row = field(default_factory=dict)  # over the epoch's batches so far
+    history: list[Row] = field(default_factory=list)  # one row per finished epoch
     best: Best = field(default_factory=Best)
 
     @property
@@ -61,7 +63,7 @@ class Run:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Goes on where `state` was taken, to the bit."""
+        """Continues where `state` was taken, to the bit."""
         self.model.load_state_dict(state["model"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
@@ -77,16 +79,22 @@ class Run:
 
 
 def average_of(model: Classifier) -> Classifier:
-    """A copy to hold the running average; it never learns by itself."""
+    """A copy that holds the running average of the weights; no optimizer moves it."""
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
 @torch.no_grad()
 def update_average(averaged: Classifier, model: Classifier, decay: float, step: int) -> None:
-    """Moves the average towards the model; faster in the first steps, so that it forgets the random start."""
+    """average = decay * average + (1 - decay) * weights, in place; integers, such as counters, are copied.
+
+    In the first steps the decay is step / (step + 9) where that is less, so that the random start is soon forgotten.
+
+    Args:
+        step: Steps of the optimizer so far, from 1.
+    """
     decay = min(decay, step / (step + 9))
     former, current = averaged.state_dict(), model.state_dict()
     floats = [name for name in former if former[name].is_floating_point()]
     torch._foreach_lerp_([former[n] for n in floats], [current[n] for n in floats], 1 - decay)
-    for name in former.keys() - set(floats):  # batch normalisation's counters
+    for name in former.keys() - set(floats):  # batch normalisation's counters of batches
         former[name].copy_(current[name])

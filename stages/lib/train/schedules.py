@@ -9,14 +9,17 @@ from stages.lib.core.errors import UserError
 from stages.lib.params.train import ScheduleParams
 from stages.lib.train import torch_classes
 
-START = 0.01  # the share of lr that a warm-up starts from
+WARMUP_START = 0.01  # fraction of lr that a warm-up starts from
 
 
 class Schedule:
-    """Moves the optimizer's learning rates: `after_batch` and `after_epoch` are called in turn by the loop."""
+    """Moves the optimizer's learning rates; the step calls `after_batch`, the loop `after_epoch`."""
 
     def __init__(self, params: ScheduleParams, optimizer: Optimizer, epochs: int, batches: int) -> None:
-        """Args: epochs: Of the whole run; batches: Of an epoch.
+        """
+        Args:
+            epochs: Of the whole run.
+            batches: Per epoch.
 
         Raises:
             UserError: The scheduler refuses an argument.
@@ -26,9 +29,11 @@ class Schedule:
         steps = epochs * batches - self._warmup_batches if params.every == "batch" else epochs - params.warmup_epochs
         self._main = _make(params, optimizer, max(1, round(steps)))
         self._warmup = (
-            lr_scheduler.LinearLR(optimizer, START, total_iters=self._warmup_batches) if self._warmup_batches else None
+            lr_scheduler.LinearLR(optimizer, WARMUP_START, total_iters=self._warmup_batches)
+            if self._warmup_batches
+            else None
         )
-        self.batches = 0  # so far
+        self.batches = 0  # steps of the optimizer so far
 
     def after_batch(self) -> None:
         self.batches += 1
@@ -38,7 +43,7 @@ class Schedule:
             self._step()
 
     def after_epoch(self, validation_loss: float, comparable: bool = True) -> None:
-        """Args: comparable: Whether the loss is of the same samples as those of later epochs."""
+        """Args: comparable: Whether later epochs' losses compare with this one; shrunk samples' do not."""
         if self._main is None or self._every == "batch" or self.batches <= self._warmup_batches:
             return
         if not isinstance(self._main, lr_scheduler.ReduceLROnPlateau):
@@ -46,15 +51,17 @@ class Schedule:
         elif comparable:
             self._step(validation_loss)
 
-    def _step(self, *figures: float) -> None:
+    def _step(self, *losses: float) -> None:
         try:
-            self._main.step(*figures)
-        except ValueError as error:  # OneCycleLR, told of too few total_steps
+            self._main.step(*losses)
+        except ValueError as error:  # OneCycleLR that was given too few total_steps
             raise UserError(f"train.schedule: {error}") from None
 
     def state_dict(self) -> dict[str, Any]:
-        parts = {"main": self._main, "warmup": self._warmup}
-        return {"batches": self.batches} | {name: part.state_dict() for name, part in parts.items() if part is not None}
+        schedulers = {"main": self._main, "warmup": self._warmup}
+        return {"batches": self.batches} | {
+            name: scheduler.state_dict() for name, scheduler in schedulers.items() if scheduler is not None
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.batches = state["batches"]
@@ -65,15 +72,20 @@ class Schedule:
 
 
 def _make(params: ScheduleParams, optimizer: Optimizer, steps: int) -> Any:
+    """The scheduler that `train.schedule` names, or None.
+
+    Args:
+        steps: How often it steps after the warm-up.
+    """
     if params.name is None:
         return None
     key = "train.schedule"
-    kind = getattr(lr_scheduler, params.name)
-    if kind is lr_scheduler.ReduceLROnPlateau and params.every == "batch":
+    scheduler = getattr(lr_scheduler, params.name)
+    if scheduler is lr_scheduler.ReduceLROnPlateau and params.every == "batch":
         raise UserError(f"{key}.every: ReduceLROnPlateau looks at the validation loss, so it steps every epoch")
-    wanted = inspect.signature(kind).parameters
-    fitting = {"T_max": steps, "total_steps": steps, "max_lr": [group["lr"] for group in optimizer.param_groups]}
-    supplied = {name: value for name, value in fitting.items() if name in wanted and name not in params.arguments}
-    if "epochs" in params.arguments:  # OneCycleLR's other way to say total_steps
+    accepted = inspect.signature(scheduler).parameters
+    defaults = {"T_max": steps, "total_steps": steps, "max_lr": [group["lr"] for group in optimizer.param_groups]}
+    supplied = {name: value for name, value in defaults.items() if name in accepted and name not in params.arguments}
+    if "epochs" in params.arguments:  # OneCycleLR's other way to give total_steps
         supplied.pop("total_steps", None)
-    return torch_classes.make(f"{key}.arguments", kind, params.arguments, {"optimizer": optimizer} | supplied)
+    return torch_classes.make(f"{key}.arguments", scheduler, params.arguments, {"optimizer": optimizer} | supplied)

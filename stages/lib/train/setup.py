@@ -1,4 +1,4 @@
-"""From dataset.h5 and params to what the loop needs: the task, and a run at its beginning."""
+"""From dataset.h5 and params to what the loop needs: the task, which stays, and a run at its beginning."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -21,22 +21,21 @@ from stages.lib.train import (
     optimizers,
     pretrained,
     run,
-    step,
     synchronised_layers,
 )
 from stages.lib.train.distributed import World
 from stages.lib.train.run import Run
 from stages.lib.train.schedules import Schedule
-from stages.lib.train.step import Task
 from stages.lib.train.synchronised_layers import Place
+from stages.lib.train.task import Task, shrunk_size
 
-SEEN_SAMPLES = 256  # of the training split, for networks that look before they learn
+WHITENING_SAMPLES = 256  # of the training split, from which `compact` finds its first layer
 
 
 def prepare(
     dataset_h5: Path, params: TrainParams, dataset: str, device: torch.device, world: World
 ) -> tuple[Task, Recipe]:
-    """Reads what is to be learnt, and says what model is to learn it.
+    """Reads the splits, and lays down the model that is to learn them.
 
     Raises:
         UserError: A split lacks cases that the params need, or a param does not fit the data.
@@ -80,11 +79,11 @@ def begin(task: Task, recipe: Recipe) -> Run:
     size = recipe.description["shape"][1:]
     try_out(model, recipe, size)
     if params.progressive.epochs:
-        try_out(model, recipe, step.shrunk(size, params.progressive.scale), "train.progressive")
+        try_out(model, recipe, shrunk_size(size, params.progressive.scale), "train.progressive")
     pretrained.begin_from(params, recipe, model)
     if isinstance(model.network, networks.Compact) and not (params.warm_start or params.pretrained):
-        # Its first layer is found from the data, not trained.
-        rows = batches.epoch_batches(len(task.train.y), SEEN_SAMPLES, params.seed, 0)[0][:SEEN_SAMPLES]
+        # Its first layer is computed from the data, not trained.
+        rows = batches.epoch_batches(len(task.train.y), WHITENING_SAMPLES, params.seed, 0)[0][:WHITENING_SAMPLES]
         x, _ = batches.gather(task.train, rows, torch.device("cpu"))
         model.network.see(model.normalise(x))
     model.to(task.device)
@@ -95,18 +94,18 @@ def begin(task: Task, recipe: Recipe) -> Run:
     schedule = Schedule(params.schedule, optimizer, params.epochs, steps)
     scaler = torch.amp.GradScaler(task.device.type, enabled=params.precision == "float16")
     averaged = run.average_of(model) if params.average is not None else None
-    if not batch_parts.whole(params.accumulate, task.world):
-        synchronised_layers.share(model.network, task.place)
+    if not batch_parts.dealt_whole(params.accumulate, task.world):
+        synchronised_layers.synchronise(model.network, task.place)
     if params.compile:
         model.network.compile()
     return Run(model, optimizer, schedule, scaler, averaged)
 
 
 def check_axes(params: TrainParams, dims: int) -> None:
-    """Augmentation goes along axes of the data.
+    """Checks that augmentation shifts and flips along axes that the data has.
 
     Raises:
-        UserError: It is asked for along others.
+        UserError: It would not.
     """
     axes = "DHW"[-dims:]
     if len(params.augment.shift) not in (1, dims):
@@ -119,10 +118,14 @@ def check_axes(params: TrainParams, dims: int) -> None:
 
 @torch.no_grad()
 def try_out(model: Classifier, recipe: Recipe, size: Sequence[int], asked_by: str = "train.network") -> None:
-    """Sends a sample through a fresh model.
+    """Sends one sample of zeros through a fresh model.
+
+    Args:
+        size: Of the sample, (H, W) or (D, H, W).
+        asked_by: The key of params.yaml that asks for this size, for the message.
 
     Raises:
-        UserError: The network can't do with samples of this size.
+        UserError: The network can't process samples of this size.
     """
     shape = [recipe.description["shape"][0], *size]
     try:

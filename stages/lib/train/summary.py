@@ -1,45 +1,65 @@
-"""train.json and the lines at a run's start."""
+"""train.json, and the line on the terminal at a run's start: how large the network is, and how the run went."""
 
 import sys
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from stages.lib.model.checkpoint import Recipe
-from stages.lib.train.complexity import complexity
+from stages.lib.model.classifier import Classifier
 from stages.lib.train.diagnosis import diagnose
 from stages.lib.train.run import Run
-from stages.lib.train.step import Task
+from stages.lib.train.task import Task
 
 
-def size(recipe: Recipe, run: Run, task: Task) -> dict[str, Any]:
-    """The network's name, parameters and multiply-adds a sample."""
-    x = torch.zeros(1, *recipe.description["shape"], device=task.device)
-    return {"network": recipe.network, **complexity(run.model, x)}
-
-
-def tell_size(recipe: Recipe, run: Run, task: Task) -> None:
-    """A line on the terminal: what is about to be trained, on what."""
+def print_size(recipe: Recipe, run: Run, task: Task) -> None:
+    """A line on the terminal: which network is about to be trained, on what."""
     if task.world.rank == 0:
-        about = size(recipe, run, task)
+        size = network_size(recipe, run, task)
         print(
-            f"{task.name}: {about['network']} with {about['parameters']:,} parameters, {about['multiply_adds']:,} "
+            f"{task.name}: {size['network']} with {size['parameters']:,} parameters, {size['multiply_adds']:,} "
             f"multiply-adds a sample of {'x'.join(map(str, recipe.description['shape']))}; {len(task.train.y):,} "
             f"training and {len(task.validation.y):,} validation cases; {task.device}",
             file=sys.stderr,
         )
 
 
-def summary(run: Run, task: Task, recipe: Recipe) -> dict[str, Any]:
-    """What train.json holds: the network's size, and loss and accuracy at the epoch that was kept."""
+def summarise(run: Run, task: Task, recipe: Recipe) -> dict[str, Any]:
+    """What train.json holds: the network's size, loss and accuracy of the epoch that was kept, and the diagnosis."""
     kept = run.history[run.best.epoch - 1]
     return {
-        **size(recipe, run, task),
+        **network_size(recipe, run, task),
         "epochs": len(run.history),
         "best_epoch": run.best.epoch,
         "diagnosis": diagnose(run.history, task.params.progressive.epochs),
         **{
-            split: {figure: kept[f"{split}_{figure}"] for figure in ("loss", "accuracy")}
-            for split in ("train", "validation")
+            split: {name: kept[f"{split}_{name}"] for name in ("loss", "accuracy")} for split in ("train", "validation")
         },
+    }
+
+
+def network_size(recipe: Recipe, run: Run, task: Task) -> dict[str, Any]:
+    """The network's name and `complexity`."""
+    x = torch.zeros(1, *recipe.description["shape"], device=task.device)
+    return {"network": recipe.network, **complexity(run.model, x)}
+
+
+@torch.no_grad()
+def complexity(model: Classifier, sample: Tensor) -> dict[str, int]:
+    """The number of parameters, how many of them learn, and the multiply-adds of one forward pass.
+
+    Args:
+        sample: (1, C, ...).
+    """
+    was_training = model.training
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(sample)
+    model.train(was_training)
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return {
+        "parameters": sum(size for size, _ in sizes),
+        "learning": sum(size for size, learns in sizes if learns),
+        "multiply_adds": counter.get_total_flops() // 2,
     }

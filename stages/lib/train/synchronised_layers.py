@@ -1,8 +1,8 @@
-"""Layers that would see only a process's share of the batch, made to act on the whole of it.
+"""Makes layers act on the whole batch where each process sees only a chunk of it.
 
-Batch normalisation takes its statistics over all shares (torch's SyncBatchNorm is for CUDA alone); dropout draws the
-mask of the whole batch, as one process would, and uses its share. The layers' names and weights stay as they are.
-Not needed where a process computes whole parts of a batch (`parts`).
+Batch normalisation takes its statistics over all processes (torch's SyncBatchNorm is for CUDA alone); dropout draws the
+mask of the whole batch, as one process would, and uses its own rows. The layers' names and weights stay as they are.
+Not needed where each process computes whole parts of a batch (`batch_parts`).
 """
 
 from collections.abc import Callable
@@ -19,14 +19,14 @@ from torch.nn.modules.dropout import _DropoutNd
 
 @dataclass
 class Place:
-    """Where a process's samples lie in the batch that goes through the network; the step sets it."""
+    """Where this process's samples lie in the part of the batch that all processes send through the network."""
 
     start: int = 0
-    total: int = 0
+    total: int = 0  # samples of all processes
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes; its gradient is the sum of theirs."""
+    """The sum over the processes; the gradient is summed over them too."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class _Sum(torch.autograd.Function):
         return total
 
 
-def share(network: nn.Module, place: Place) -> None:
+def synchronise(network: nn.Module, place: Place) -> None:
     """Makes the batch norms and dropouts of a network act on the batch of all processes while they train."""
     for layer in network.modules():
         if isinstance(layer, _BatchNorm):
@@ -50,7 +50,12 @@ def share(network: nn.Module, place: Place) -> None:
             layer.forward = partial(dropout, layer, layer.forward, place)
 
 
-def batch_norm(layer: _BatchNorm, alone: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:  # (n, C, ...), kept
+def batch_norm(layer: _BatchNorm, alone: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Batch normalisation of (n, C, ...), with statistics over the samples of all processes.
+
+    Args:
+        alone: The layer's own forward pass.
+    """
     if not layer.training:
         return alone(x)
     axes, column = [0, *range(2, x.ndim)], (1, -1, *[1] * (x.ndim - 2))
@@ -72,7 +77,7 @@ def batch_norm(layer: _BatchNorm, alone: Callable[[Tensor], Tensor], x: Tensor) 
 
 
 def dropout(layer: _DropoutNd, alone: Callable[[Tensor], Tensor], place: Place, x: Tensor) -> Tensor:
-    """The layer on a batch of which only the own share holds anything: its mask is then that of the whole batch."""
+    """Applies the layer to a whole batch, zero but for this process's rows, so that its mask is the whole batch's."""
     if not layer.training:
         return alone(x)
     whole = x.new_zeros(place.total, *x.shape[1:])
