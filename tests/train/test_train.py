@@ -1,4 +1,5 @@
 import json
+import math
 from functools import partialmethod
 
 import numpy as np
@@ -84,6 +85,19 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(images_h5, tm
     with pytest.raises(UserError, match=r"the loss became (nan|inf) in epoch \d+, batch \d+: try a lower train.lr"):
         network = {"name": "fully_connected", "arguments": {"activation": "ReLU"}}
         train_on(images_h5, tmp_path / "out", LEARNS | {"lr": 1e30, "epochs": 9, "network": network})
+
+
+def test_a_loss_of_nan_ends_the_run_with_the_epoch_and_batch_and_without_outs(images_h5, tmp_path, monkeypatch):
+    backward = step.backward
+
+    def nan_once(run, *arguments):
+        sums = backward(run, *arguments)
+        return sums * torch.tensor([math.nan, 1.0]) if (run.epoch, run.batch) == (2, 1) else sums
+
+    monkeypatch.setattr(step, "backward", nan_once)
+    with pytest.raises(UserError, match=r"the loss became nan in epoch 2, batch 2: try a lower train.lr"):
+        train_on(images_h5, tmp_path / "out", LEARNS | {"batch_size": 8})
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".resume"]
 
 
 PROGRESSIVE = LEARNS | {
