@@ -4,7 +4,7 @@ torch.hub.load("<owner>/<repository>", "compact", channels=3, classes=2, size=(3
 torch.hub.load("<folder of the repository>", "digits", source="local")  # once models/digits is there
 
 A trained model takes pictures as they were read, of any size (volumes with their spacing), and gives probabilities:
-everything else is inside. With `about=True` comes what its file says of itself: the classes, and what the input may be.
+everything else is inside. With `about=True` the file's own metadata comes too: the classes, and what the input may be.
 """
 
 import functools
@@ -26,12 +26,14 @@ __all__ = ["compact", "convolutional", "fully_connected", "residual", "skip"]
 
 
 def _trained(path: Path, about: bool = False) -> Any:
-    """The trained model, or with `about` that and its metadata."""
-    notes = {"metadata.json": ""}
+    """The trained model; with `about`, the model and its metadata."""
+    files = {"metadata.json": ""}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # TorchScript is deprecated, and needs no code of ours to load
-        model = torch.jit.load(str(path), map_location="cpu", _extra_files=notes).eval()
-    return (model, json.loads(notes["metadata.json"])) if about else model
+        warnings.simplefilter(
+            "ignore", FutureWarning
+        )  # TorchScript is deprecated, but needs no code of this project to load
+        model = torch.jit.load(str(path), map_location="cpu", _extra_files=files).eval()
+    return (model, json.loads(files["metadata.json"])) if about else model
 
 
 # Torch Hub looks for a callable of the model's name in this module.

@@ -51,7 +51,7 @@ def test_the_convolutional_net_takes_any_size(dims, size):
     assert network(torch.randn(2, 1, *[size] * dims)).shape == (2, 2)
 
 
-def test_the_convolutional_net_is_the_one_of_the_notes():
+def test_the_default_convolutional_net_has_convolutions_of_16_and_8_channels():
     shapes = [tuple(p.shape) for p in networks.build("convolutional", 3, 2, (32, 32), {}).parameters() if p.ndim > 1]
     assert shapes == [(16, 3, 3, 3), (8, 16, 3, 3), (32, 512), (2, 32)]
 
@@ -59,8 +59,8 @@ def test_the_convolutional_net_is_the_one_of_the_notes():
 @pytest.mark.parametrize("norm", ["BatchNorm", "InstanceNorm", "GroupNorm"])
 def test_norm_activation_and_dropout_go_by_their_names_in_torch(norm):
     network = build("convolutional", 3, norm=norm, activation="GELU", dropout=0.4, dropout_name="Dropout")
-    kinds = {type(module).__name__ for module in network.modules()}
-    assert {"GELU", "Dropout", norm if norm == "GroupNorm" else f"{norm}3d"} <= kinds
+    names = {type(module).__name__ for module in network.modules()}
+    assert {"GELU", "Dropout", norm if norm == "GroupNorm" else f"{norm}3d"} <= names
 
 
 def test_train_and_eval_modes_switch_dropout_and_the_running_statistics():
@@ -76,7 +76,7 @@ def test_train_and_eval_modes_switch_dropout_and_the_running_statistics():
     assert not torch.equal(mean, before)
 
 
-def test_the_residual_net_has_blocks_of_their_own_initialised_as_in_the_notes():
+def test_the_residual_net_has_blocks_of_their_own_initialised_to_add_little():
     network = build("residual", 2, n_blocks=4, width=16)
     kernels = [block.convolution.weight for block in network.blocks]
     assert len({kernel.data_ptr() for kernel in kernels}) == 4
@@ -106,7 +106,7 @@ def test_a_hundred_residual_blocks_train():
 def test_an_unknown_norm_or_dropout_is_refused_by_name():
     with pytest.raises(ValueError, match="norm 'Batch' is unknown: known are BatchNorm"):
         build("convolutional", 2, norm="Batch")
-    with pytest.raises(ValueError, match="dropout is 1.5: expected a share"):
+    with pytest.raises(ValueError, match="dropout is 1.5: expected a fraction"):
         build("convolutional", 2, dropout=1.5)
 
 

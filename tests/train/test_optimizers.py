@@ -134,7 +134,7 @@ def learn(network, optimizer, x):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_muon_moves_a_kernel_as_the_matrix_with_a_row_an_output(layout):
+def test_muon_moves_a_kernel_as_the_matrix_with_one_row_per_output(layout):
     network, optimizer = small(layout, optimizer={"name": "Muon", "arguments": {"weight_decay": 0.2}}, lr=0.02)
     kernels = [layer.weight for layer in network[:3]]
     matrices = [nn.Parameter(kernel.detach().reshape(len(kernel), -1).clone()) for kernel in kernels]
@@ -159,7 +159,7 @@ def test_what_muon_does_not_move_has_an_optimizer_of_its_own():
         copies[0].grad, copies[1].grad = last.grad, bias.grad
         plain.step()
     torch.testing.assert_close([last.detach(), bias.detach()], [copy.detach() for copy in copies])
-    assert optimizer.param_groups[-1]["lr"] == 0.02  # of the last layer: what the history tells is train.lr
+    assert optimizer.param_groups[-1]["lr"] == 0.02  # of the last layer: what the history shows is train.lr
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_muon_goes_on_from_its_state_to_the_bit_and_its_momentum_is_cycled():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"optimizer": {"name": "Muon", "arguments": {"momentun": 0.9}}}, r"arguments\.momentun is unknown to Muon"),
         ({"optimizer": {"name": "Muon", "arguments": {"ns_steps": 100}}}, r"train\.optimizer\.arguments: Muon refused"),
@@ -231,8 +231,8 @@ def test_muon_goes_on_from_its_state_to_the_bit_and_its_momentum_is_cycled():
         ({"optimizer": {"name": "Muon"}, "body_lr": 0}, r"none learns here"),
     ],
 )
-def test_what_an_optimizer_can_not_do_is_said(given, said):
-    with pytest.raises(UserError, match=said):
+def test_what_an_optimizer_can_not_do_ends_with_a_message(given, message):
+    with pytest.raises(UserError, match=message):
         small(**given)
 
 

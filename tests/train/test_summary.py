@@ -29,8 +29,8 @@ def test_a_run_tells_its_networks_size_at_the_start_and_in_its_metrics(images_h5
     _, summary, history = train_on(images_h5, tmp_path / "out", {"epochs": 1})
     assert summary["network"] == "convolutional"
     assert summary["parameters"] == sum(p.numel() for p in checkpoint.load(tmp_path / "out/model.pt")[0].parameters())
-    said = f"{summary['parameters']:,} parameters, {summary['multiply_adds']:,} multiply-adds a sample of 1x8x8"
-    assert said in capsys.readouterr().err
+    line = f"{summary['parameters']:,} parameters, {summary['multiply_adds']:,} multiply-adds per sample of 1x8x8"
+    assert line in capsys.readouterr().err
     layers = ["body.0", "body.3", "head.1", "head.3"]
     assert [name for name in history if name.startswith("gradient")] == [f"gradient {layer}" for layer in layers]
     assert (history[[f"gradient {layer}" for layer in layers]] > 0).all(axis=None)

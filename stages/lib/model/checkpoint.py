@@ -1,4 +1,4 @@
-"""model.pt: the weights and all that rebuilds the model from them. Read with weights_only: no pickle runs code."""
+"""model.pt: the weights, and what rebuilds the model around them. Read with weights_only, so no pickle runs code."""
 
 import io
 from dataclasses import asdict, dataclass
@@ -17,7 +17,7 @@ from stages.lib.tensors import Description
 
 @dataclass(frozen=True)
 class Recipe:
-    """What rebuilds a model but for its weights; plain values only."""
+    """Everything that rebuilds a model except its weights; plain values only."""
 
     network: str
     arguments: dict[str, Any]  # the network's options
@@ -26,7 +26,7 @@ class Recipe:
 
 
 def build(recipe: Recipe) -> Classifier:
-    """A fresh model, its weights drawn from torch's generator."""
+    """A fresh model, its weights drawn from torch's random generator."""
     about = Description(**recipe.description)
     channels, *size = about.shape
     network = networks.build(recipe.network, channels, len(about.classes), tuple(size), recipe.arguments)
@@ -34,7 +34,7 @@ def build(recipe: Recipe) -> Classifier:
 
 
 def save(path: Path, recipe: Recipe, model: Classifier) -> None:
-    """Writes the same bytes for the same weights, whatever the path."""
+    """Writes a checkpoint; the same weights give the same bytes under any path."""
     content = io.BytesIO()  # torch.save(path) would put the file's name into the bytes
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     torch.save({"recipe": asdict(recipe), "weights": weights}, content)
@@ -42,10 +42,10 @@ def save(path: Path, recipe: Recipe, model: Classifier) -> None:
 
 
 def load(path: Path, device: str = "cpu") -> tuple[Classifier, Recipe]:
-    """The model in eval mode, and what it was made from.
+    """The model in eval mode, and the recipe that it was built from.
 
     Raises:
-        UserError: The file is missing, or no checkpoint of this project.
+        UserError: The file is missing, or is not a checkpoint of this project.
     """
     if not path.exists():
         raise UserError(f"{path} not found: run the train stage first")
@@ -54,16 +54,16 @@ def load(path: Path, device: str = "cpu") -> tuple[Classifier, Recipe]:
         recipe = Recipe(**content["recipe"])
         model = build(recipe)
         model.load_state_dict(content["weights"])
-    except Exception as error:  # unpickling refuses in many ways
+    except Exception as error:  # unpickling raises many types of errors
         raise UserError(f"{path} is no checkpoint of this project: {error}") from None
     return model.to(device).eval(), recipe
 
 
 def load_for(dataset_h5: Path, path: Path) -> tuple[Classifier, Recipe, Description]:
-    """The model in eval mode, what it was made from, and the tensors' description, once it is sure that they agree.
+    """The model in eval mode, its recipe, and the description of the tensors that it was trained on.
 
     Raises:
-        UserError: As in `load`, or the model was trained on other tensors.
+        UserError: As in `load`, or the model was not trained on these tensors.
     """
     classifier, recipe = load(path)
     tensors.check_made_for(dataset_h5, recipe.description)

@@ -1,4 +1,4 @@
-"""The model as it leaves the pipeline: integers in, probabilities out. Validation measures it and export writes it."""
+"""The model as it leaves the pipeline: integers in, probabilities out. Validation measures it, export writes it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,30 +12,30 @@ from stages.lib.model.classifier import Classifier
 
 @dataclass(frozen=True)
 class Settings:
-    """What validation found out or was told, which export needs too; validate.json holds it as `deployed`."""
+    """What validation measured or was asked for and export needs too; `deployed` in validate.json."""
 
     temperature: float = 1.0
-    """Divides the logits: changes no order, so no top class, only how sure the model says it is."""
+    """Divides the logits, which changes how sure the model is but never the order of the classes."""
 
     flips: str = ""
-    """Axes of "DHW" along which a sample is also shown mirrored, one at a time; the probabilities are averaged."""
+    """Axes of "DHW". The probabilities are averaged over the sample and its mirror image along each of these axes."""
 
     unlike_means: Sequence[float] = ()
-    """Of the validation split, a number a measure, see `measures`."""
+    """Means over the validation split, one per measure of `measures`."""
 
     unlike_deviations: Sequence[float] = ()
-    """As `unlike_means`."""
+    """Deviations over the validation split, one per measure."""
 
     unlike_threshold: float | None = None
-    """How many deviations a sample may be away before it is unlike anything seen in training; None without a
-    validation case to tell it from."""
+    """The `strangeness` above which a sample counts as unlike the training data; None without a validation case to
+    measure it on."""
 
 
 class Deployed(nn.Module):
-    """The classifier with what it was settled to, and softmax.
+    """The classifier with its settings applied, and softmax.
 
-    With `unlike` there is a second output, (N,): how far beyond its threshold `strangeness` is. Where it is positive,
-    the sample is unlike the training data and the probabilities mean nothing.
+    With `unlike` there is a second output, (N,): `strangeness` minus its threshold. Where it is positive, the sample is
+    unlike the training data and the probabilities mean nothing.
     """
 
     def __init__(self, classifier: Classifier, settings: Settings, unlike: bool = False) -> None:
@@ -43,7 +43,7 @@ class Deployed(nn.Module):
         self.classifier = classifier
         self.temperature = settings.temperature
         self.settings = settings
-        # From the end, so that it is the same axis of images and of volumes. No axes: as it is.
+        # Axes are counted from the end, so that they are the same for images and volumes. [] is the sample itself.
         self.views: list[list[int]] = [[], *([-("WHD".index(axis) + 1)] for axis in settings.flips)]
         self.unlike = unlike
         if unlike and settings.unlike_threshold is None:
@@ -64,23 +64,23 @@ class Deployed(nn.Module):
 
 
 def measures(logits: Tensor, x: Tensor) -> Tensor:  # (N, K), (N, C, *size) -> (N, 4)
-    """What tells that a sample is unlike others: energy; then the roughness, mean and deviation of its pixels.
+    """Four measures by which a sample may be unlike others: energy, and its pixels' roughness, mean and deviation.
 
-    What no class claims has a high energy. But a network may be sure of pure noise or of a negative, which energy then
-    takes for known; what is no picture of the kind at all is too rough or too smooth, too bright, dark or flat.
+    Energy is high where no class claims the sample. But a network may be sure of pure noise or of a negative, whose
+    energy is then low; such a sample stands out by its pixels, which are too rough or smooth, too bright, dark or flat.
 
     Args:
-        x: Normalised.
+        x: Normalised samples.
     """
     pixels = x.flatten(1)
     return torch.stack([energy(logits), roughness(x), pixels.mean(1), pixels.std(1, correction=0)], dim=1)
 
 
 def strangeness(measured: Tensor, settings: Settings) -> Tensor:  # (N, 4) -> (N,)
-    """How many deviations a sample is from those of the validation split, in the measure where it is farthest."""
+    """How many deviations a sample is from the validation split's mean, in the measure where it is farthest."""
     columns = zip(measured.unbind(1), settings.unlike_means, settings.unlike_deviations, strict=True)
     high, *others = [(column - mean) / deviation for column, mean, deviation in columns]
-    return torch.stack([high, *(other.abs() for other in others)]).amax(0)  # a low energy is nothing odd
+    return torch.stack([high, *(other.abs() for other in others)]).amax(0)  # only a high energy is odd
 
 
 def energy(logits: Tensor) -> Tensor:  # (N, K) -> (N,)
@@ -89,8 +89,8 @@ def energy(logits: Tensor) -> Tensor:  # (N, K) -> (N,)
 
 
 def roughness(x: Tensor) -> Tensor:  # (N, C, *size) -> (N,)
-    """How much neighbours differ, over how much a pixel differs from the mean: 0 in a blank, beyond 1 in noise."""
-    # Summed as it is: ONNX can't flatten what a single slice has of neighbours, which is nothing.
+    """Differences of neighbouring pixels over differences from the mean: 0 in a blank sample, above 1 in noise."""
+    # Not flattened first: an axis of a single slice has no neighbours, and ONNX can't flatten an empty tensor.
     steps = torch.stack([x.diff(dim=axis).abs().sum(list(range(1, x.ndim))) for axis in range(2, x.ndim)]).mean(0)
     flat = x.flatten(1)
     spread = (flat - flat.mean(1, keepdim=True)).abs().sum(1)
@@ -98,5 +98,5 @@ def roughness(x: Tensor) -> Tensor:  # (N, C, *size) -> (N,)
 
 
 def outputs(result: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """One output or several, always as several."""
+    """The outputs of a model as a tuple, also where there is only one."""
     return (result,) if isinstance(result, Tensor) else tuple(result)

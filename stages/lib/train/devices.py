@@ -34,9 +34,7 @@ def set_deterministic(wanted: bool) -> None:
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it
     torch.use_deterministic_algorithms(wanted)
-    torch._C._set_deterministic_fill_uninitialized_memory(
-        False
-    )  # nothing here reads uninitialised memory, and filling it costs time
+    torch._C._set_deterministic_fill_uninitialized_memory(False)  # costs time, and nothing here reads such memory
     torch.backends.cudnn.benchmark = not wanted
 
 

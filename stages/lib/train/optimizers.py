@@ -49,14 +49,14 @@ def _of_torch(
         key: Of its section in params.yaml.
         owner: The section that holds its lr.
     """
-    key, kind = f"{key}.arguments", getattr(torch.optim, chosen.name)
+    key, cls = f"{key}.arguments", getattr(torch.optim, chosen.name)
     supplied = {"params": list(groups), "lr": lr}
-    optimizer: torch.optim.Optimizer = torch_classes.make(key, kind, chosen.arguments, supplied, owner)
+    optimizer: torch.optim.Optimizer = torch_classes.make(key, cls, chosen.arguments, supplied, owner)
     if chosen.name != "LBFGS":
         small = nn.Parameter(torch.zeros(2, 2, device=optimizer.param_groups[0]["params"][0].device))
         small.grad = torch.zeros_like(small)
-        trial = torch_classes.make(key, kind, chosen.arguments, supplied | {"params": [small]}, owner)
-        with torch_classes.refusals(key, kind):  # some arguments are refused only once it steps
+        trial = torch_classes.make(key, cls, chosen.arguments, supplied | {"params": [small]}, owner)
+        with torch_classes.refusals(key, cls):  # some arguments are refused only once it steps
             trial.step()
             trial.step()
     return optimizer

@@ -20,7 +20,7 @@ def print_size(recipe: Recipe, run: Run, task: Task) -> None:
         size = network_size(recipe, run, task)
         print(
             f"{task.name}: {size['network']} with {size['parameters']:,} parameters, {size['multiply_adds']:,} "
-            f"multiply-adds a sample of {'x'.join(map(str, recipe.description['shape']))}; {len(task.train.y):,} "
+            f"multiply-adds per sample of {'x'.join(map(str, recipe.description['shape']))}; {len(task.train.y):,} "
             f"training and {len(task.validation.y):,} validation cases; {task.device}",
             file=sys.stderr,
         )

@@ -1,8 +1,8 @@
 """The networks by name, one architecture per file. Of all packages, they need torch alone.
 
-A network is a `torch.nn.Module` class whose constructor takes `(channels, classes, size)` and then its own options as
-keyword arguments with defaults; `size` is the spatial shape, (H, W) or (D, H, W), and says whether it is 2-D or 3-D.
-It maps float32 (N, C, *size) to logits (N, classes).
+A network is a `torch.nn.Module` class that maps float32 (N, C, *size) to logits (N, classes). Its constructor takes
+`(channels, classes, size)` and then its own options, as keyword arguments with defaults. `size` is the spatial shape,
+(H, W) or (D, H, W), and tells 2-D from 3-D.
 """
 
 import inspect
@@ -43,8 +43,8 @@ def build(name: str, channels: int, classes: int, size: tuple[int, ...], argumen
     """
     if name not in NETWORKS:
         raise ValueError(f"network '{name}' is unknown: known are {', '.join(NETWORKS)}")
-    known = list(inspect.signature(NETWORKS[name]).parameters)[3:]
+    options = list(inspect.signature(NETWORKS[name]).parameters)[3:]
     for option in arguments:
-        if option not in known:
-            raise ValueError(f"network '{name}' has no option '{option}': {hint(option, known)}")
+        if option not in options:
+            raise ValueError(f"network '{name}' has no option '{option}': {hint(option, options)}")
     return NETWORKS[name](channels, classes, size, **arguments)

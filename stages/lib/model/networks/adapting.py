@@ -1,4 +1,4 @@
-"""Fits a network that was made for other data: its last layer to the classes, its first to the channels."""
+"""Fits a network made for other data to this data: its first layer to the channels, its last to the classes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ def adapt(network: nn.Module, channels: int, classes: int) -> None:
     """Replaces the first convolution if it takes other channels, and the last layer if it gives other classes.
 
     Raises:
-        ValueError: The network has no such layer.
+        ValueError: The network has no such layer, or the one to replace is a convolution in groups.
     """
     weighted = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, WEIGHTED)]
     if not weighted:
@@ -45,23 +45,25 @@ def _replace(network: nn.Module, name: str, layer: nn.Module) -> None:
 
 
 def head_parameters(network: nn.Module, classes: int) -> list[nn.Parameter]:
-    """Those of the last layer, which gives the logits."""
+    """The parameters of the last layer, which gives the logits; none if no layer has `classes` outputs."""
     layers = [layer for layer in network.modules() if isinstance(layer, WEIGHTED) and layer.weight.shape[0] == classes]
     return list(layers[-1].parameters()) if layers else []
 
 
 @torch.no_grad()
 def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
-    """Copies weights into the network by name; the first convolution's over other channels keep their sum.
+    """Copies weights into the network by name.
+
+    Kernels of a first convolution with other input channels are averaged over them and scaled to keep their sum.
 
     Returns:
-        The network's parameters that keep their own values: those of the last layer, when the classes are others.
+        The names of the network's parameters that were not filled: those of the last layer if the classes differ.
 
     Raises:
-        ValueError: More than the last layer does not fit.
+        ValueError: Parameters of other layers do not fit.
     """
     own = network.state_dict()
-    prefix = "" if any(name in weights for name in own) else "model."  # of networks that wrap one
+    prefix = "" if any(name in weights for name in own) else "model."  # of networks that wrap another as `model`
     kept = []
     for name, value in own.items():
         given = weights.get(name.removeprefix(prefix))

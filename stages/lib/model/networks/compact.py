@@ -1,7 +1,7 @@
-"""A small, fast network: groups of convolution, norm and activation, then the strongest (or mean) answer anywhere.
+"""A small, fast network: groups of convolution, norm and activation, then max (or mean) pooling over all positions.
 
-After Keller Jordan's airbench94 (2024): a first layer that whitens patches, found from the data and not trained; norms
-before activations; a max pooling over all places; few, cheap epochs.
+After Keller Jordan's airbench94 (2024): a first layer that whitens patches, computed from the data and not trained;
+norms before activations; global max pooling; few, cheap epochs.
 """
 
 from collections.abc import Sequence
@@ -12,48 +12,48 @@ from torch.nn import functional
 
 from stages.lib.model.networks import layers
 
-PATCH = 2  # pixels a side
-SEEN = 200_000  # patches are enough for their covariance
+PATCH_PIXELS = 2  # along each side
+MAX_PATCHES = 200_000  # enough for their covariance
 
 
 class Whiten(nn.Module):
-    """Convolves with the patches' principal directions, each divided by its deviation, and with their negatives."""
+    """Convolves with the patches' principal components, each divided by its deviation, and with their negatives."""
 
     kernel: Tensor
 
     def __init__(self, channels: int, dims: int) -> None:
         super().__init__()
-        features = channels * PATCH**dims
+        features = channels * PATCH_PIXELS**dims
         self.dims = dims
         self.outputs = 2 * features
-        directions = torch.linalg.qr(torch.randn(features, features))[0]  # until `see`
+        directions = torch.linalg.qr(torch.randn(features, features))[0]  # random until `see`
         self.register_buffer("kernel", self._kernel(directions, channels))
 
     def _kernel(self, directions: Tensor, channels: int) -> Tensor:
-        kernel = directions.reshape(-1, channels, *[PATCH] * self.dims)
+        kernel = directions.reshape(-1, channels, *[PATCH_PIXELS] * self.dims)
         return torch.cat([kernel, -kernel])
 
     @torch.jit.ignore
     @torch.no_grad()
     def see(self, x: Tensor) -> None:
-        """Finds the directions from samples (N, C, *size)."""
+        """Computes the components from samples (N, C, *size)."""
         patches = x.cpu()
         for axis in range(2, x.ndim):
-            patches = patches.unfold(axis, PATCH, 1)
+            patches = patches.unfold(axis, PATCH_PIXELS, 1)
         channels = x.shape[1]
-        patches = patches.movedim(1, self.dims + 1).reshape(-1, channels * PATCH**self.dims).double()
-        patches = patches[:: max(1, len(patches) // SEEN)]
+        patches = patches.movedim(1, self.dims + 1).reshape(-1, channels * PATCH_PIXELS**self.dims).double()
+        patches = patches[:: max(1, len(patches) // MAX_PATCHES)]
         values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
         directions = (vectors / (values + 5e-4).sqrt()).T.flip(0).float()
         self.kernel.copy_(self._kernel(directions, channels))
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, *size) -> (N, 2 C PATCH^dims, *size - 1)
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, *size) -> (N, 2 C PATCH_PIXELS^dims, *size - 1)
         kernel = self.kernel.to(x.dtype)
         return functional.conv2d(x, kernel) if self.dims == 2 else functional.conv3d(x, kernel)
 
 
 class Compact(nn.Module):
-    """Whitening, then one group a width; `see` fits the whitening to normalised samples before training."""
+    """Whitening, then one group of two convolutions per width; `see` fits the whitening before training."""
 
     def __init__(
         self,
@@ -68,17 +68,22 @@ class Compact(nn.Module):
         scale: float = 0.1,
         pooling: str = "max",
     ) -> None:
-        """Args: widths: Channels of each group; scale: What the logits are multiplied by; pooling: Over all places,
-        "max", "mean", or "both" side by side."""
+        """
+        Args:
+            widths: Channels of each group.
+            whiten: Begin with the whitening layer, where samples are large enough.
+            scale: Factor of the logits.
+            pooling: Over all positions: "max", "mean", or "both" side by side.
+        """
         super().__init__()
         if pooling not in ("max", "mean", "both"):
             raise ValueError(f"pooling is '{pooling}': expected max, mean or both")
         dims, body = len(size), nn.Sequential()
-        if whiten and min(size) > PATCH:
+        if whiten and min(size) > PATCH_PIXELS:
             first = Whiten(channels, dims)
             body.append(first)
             body.append(layers.activation(activation))
-            channels, size = first.outputs, tuple(length - PATCH + 1 for length in size)
+            channels, size = first.outputs, tuple(length - PATCH_PIXELS + 1 for length in size)
         for width in widths:
             pool, size = layers.halving(size)
             for inputs, after in ((channels, pool), (width, nn.Identity())):

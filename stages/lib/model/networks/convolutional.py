@@ -1,4 +1,4 @@
-"""The notes' convolutional network: convolutions with poolings between them, then two linear layers."""
+"""A plain convolutional network: convolutions with poolings between them, then two linear layers."""
 
 import math
 
@@ -10,8 +10,8 @@ from stages.lib.model.networks import layers
 class Convolutional(nn.Module):
     """`depth` times convolution, norm, activation, pooling, dropout; then linear, activation, linear.
 
-    The notes' net is the default; its variants are width=32, depth=3, dropout=0.4 with dropout_name="DropoutNd", and
-    norm="BatchNorm".
+    The default has two convolutions of 16 and 8 channels. Variants worth trying: width=32, depth=3, dropout=0.4 (of
+    whole channels), norm="BatchNorm".
     """
 
     def __init__(
@@ -27,7 +27,12 @@ class Convolutional(nn.Module):
         dropout: float = 0.0,
         dropout_name: str = "DropoutNd",
     ) -> None:
-        """Args: width: Channels after the first convolution, half as many after the others; hidden: Linear units."""
+        """
+        Args:
+            width: Channels of the first convolution; the others have half as many.
+            depth: Number of convolutions.
+            hidden: Units of the first linear layer.
+        """
         super().__init__()
         layers.check_number("depth", depth)
         dims, inputs = len(size), channels

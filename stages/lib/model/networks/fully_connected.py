@@ -1,4 +1,4 @@
-"""A fully connected network: every pixel to every unit."""
+"""A fully connected network: every pixel is connected to every hidden unit."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from stages.lib.model.networks import layers
 
 
 class FullyConnected(nn.Module):
-    """`widths` hidden layers, each followed by the activation; the notes' 3072-512-2 is widths=[512]."""
+    """One hidden layer per width, each followed by the activation."""
 
     def __init__(
         self,

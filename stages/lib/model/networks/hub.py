@@ -1,4 +1,4 @@
-"""Models of Torch Hub, from GitHub or a local folder. They run code of others: name only what you trust."""
+"""Models of Torch Hub, from GitHub or a local folder. This runs code of others: name only repositories you trust."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from stages.lib.model.networks.adapting import adapt
 
 
 class Hub(nn.Module):
-    """`torch.hub.load(repo, model, **options)`, its channels and classes those of the data."""
+    """`torch.hub.load(repo, model, **options)`, fitted to the data's channels and classes."""
 
     def __init__(
         self,
@@ -20,10 +20,14 @@ class Hub(nn.Module):
         model: str = "",
         options: dict[str, Any] | None = None,
     ) -> None:
-        """Args: repo: "owner/name:tag" on GitHub, or a local folder with a hubconf.py, which starts with . or /.
+        """
+        Args:
+            repo: "owner/name:tag" on GitHub, or a local folder with a hubconf.py, starting with . or /.
+            model: An entry point of its hubconf.py.
+            options: The entry point's own arguments.
 
         Raises:
-            ValueError: The repository or the model can't be had.
+            ValueError: The repository or the model can't be loaded.
         """
         super().__init__()
         if not repo or not model:

@@ -1,4 +1,4 @@
-"""The notes' deep residual network: any number of blocks, each with its own weights; 100 and more train."""
+"""A deep residual network: any number of blocks, each with its own weights; 100 and more train."""
 
 import math
 
@@ -8,7 +8,7 @@ from stages.lib.model.networks import layers
 
 
 class Block(nn.Module):
-    """Convolution without bias, norm, activation; added to its input."""
+    """Convolution (without bias if a norm follows), norm, activation; the result is added to the input."""
 
     def __init__(self, dims: int, width: int, activation: str, norm: str | None) -> None:
         super().__init__()
@@ -16,10 +16,10 @@ class Block(nn.Module):
         self.norm = layers.norm(norm, width, dims)
         self.activation = layers.activation(activation)
         nn.init.kaiming_normal_(self.convolution.weight, nonlinearity="relu")
-        for name, parameter in self.norm.named_parameters():  # half a voice a block: the sum stays tame
+        for name, parameter in self.norm.named_parameters():  # half scale in each block keeps the sum of all small
             nn.init.constant_(parameter, 0.5 if name == "weight" else 0.0)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, width, *size), kept
+    def forward(self, x: Tensor) -> Tensor:  # (N, width, *size) -> the same
         return self.activation(self.norm(self.convolution(x))) + x
 
 
@@ -38,7 +38,13 @@ class Residual(nn.Module):
         norm: str | None = "BatchNorm",
         dropout: float = 0.0,
     ) -> None:
-        """Args: width: Channels of every block; hidden: Units of the linear layer; dropout: Before the last layer."""
+        """
+        Args:
+            width: Channels of every block.
+            n_blocks: Number of blocks.
+            hidden: Units of the first linear layer.
+            dropout: Before the last layer.
+        """
         super().__init__()
         layers.check_number("n_blocks", n_blocks)
         dims = len(size)

@@ -1,4 +1,4 @@
-"""The notes' network with one skip connection: the last convolution learns what to add to the one before."""
+"""A network with one skip connection: the last convolution learns what to add to its input."""
 
 import math
 
@@ -8,7 +8,7 @@ from stages.lib.model.networks import layers
 
 
 class Skip(nn.Module):
-    """Three convolutions, the third bridged; then linear, activation, linear."""
+    """Three convolutions, the third with a skip connection around it; then linear, activation, linear."""
 
     def __init__(
         self,
@@ -20,7 +20,11 @@ class Skip(nn.Module):
         activation: str = "ReLU",
         norm: str | None = None,
     ) -> None:
-        """Args: width: Channels after the first convolution, half as many after the others; hidden: Linear units."""
+        """
+        Args:
+            width: Channels of the first convolution; the others have half as many.
+            hidden: Units of the first linear layer.
+        """
         super().__init__()
         dims, half = len(size), max(1, width // 2)
         self.body = nn.Sequential()

@@ -1,4 +1,4 @@
-"""torchvision's zoo by its own registry: AlexNet, ResNet and the rest for images, the video models for volumes."""
+"""Models of torchvision by their names there: AlexNet, ResNet and so on for images, video models for volumes."""
 
 import inspect
 from typing import Any
@@ -11,7 +11,7 @@ from stages.lib.model.networks.adapting import adapt
 
 
 class Torchvision(nn.Module):
-    """A model of torchvision, its channels and classes those of the data. Weights: see `train.pretrained`."""
+    """A model of torchvision, fitted to the data's channels and classes. Its weights: see `train.pretrained`."""
 
     def __init__(
         self,
@@ -22,23 +22,27 @@ class Torchvision(nn.Module):
         resize: int | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
-        """Args: resize: Pixels that H and W are brought to first; options: The model's own, such as {dropout: 0.2}.
+        """
+        Args:
+            model: A name of `torchvision.models.list_models`.
+            resize: Pixels that H and W are resized to first.
+            options: The model's own arguments, such as {dropout: 0.2}.
 
         Raises:
-            ValueError: There is no such model for images (or, by the size, for volumes).
+            ValueError: There is no such model for images (or for volumes, if `size` has three axes).
         """
         super().__init__()
-        from torchvision import models  # here: who needs none of the zoo needs no torchvision
+        from torchvision import models  # not at the top: other networks need no torchvision
 
-        known = models.list_models(models if len(size) == 2 else models.video)
-        if model not in known:
+        names = models.list_models(models if len(size) == 2 else models.video)
+        if model not in names:
             samples = "images" if len(size) == 2 else "volumes"
-            raise ValueError(f"torchvision has no model '{model}' for {samples}: {hint(model, known)}")
-        wanted = inspect.signature(models.get_model_builder(model)).parameters
+            raise ValueError(f"torchvision has no model '{model}' for {samples}: {hint(model, names)}")
+        accepted = inspect.signature(models.get_model_builder(model)).parameters
         fixed: dict[str, Any] = {"weights": None}
-        if model in ("googlenet", "inception_v3"):  # else a tuple while training, and slow random weights
+        if model in ("googlenet", "inception_v3"):  # else they give a tuple in training, and take long to draw weights
             fixed |= {"aux_logits": False, "init_weights": True}
-        if "weights_backbone" in wanted:
+        if "weights_backbone" in accepted:
             fixed["weights_backbone"] = None
         self.model = models.get_model(model, **fixed, **(options or {}))
         adapt(self.model, channels, classes)
