@@ -90,6 +90,7 @@ def test_the_residual_net_has_blocks_of_their_own_initialised_to_add_little():
         )  # Kaiming, fan in
 
 
+@pytest.mark.slow
 def test_a_hundred_residual_blocks_train():
     network = build("residual", 2, n_blocks=100, width=4)
     optimizer = torch.optim.SGD(network.parameters(), 3e-3)

@@ -53,12 +53,14 @@ def test_shrunk_samples_losses_are_not_compared_with_whole_ones():
     )
 
 
+@pytest.mark.slow
 def test_a_deep_network_of_sigmoids_is_told_that_its_gradients_vanish(images_h5, tmp_path):
     deep = {"name": "fully_connected", "arguments": {"widths": [16] * 12, "activation": "Sigmoid"}}
     _, summary, _ = train_on(images_h5, tmp_path / "out", {"network": deep, "epochs": 4, "lr": 0.1})
     assert summary["diagnosis"]["verdict"] == "vanishing gradients"
 
 
+@pytest.mark.slow
 def test_a_network_that_learns_labels_by_heart_is_told_that_it_overfits(images_h5, tmp_path):
     about, splits = tensors.read_description(images_h5), [tensors.read_split(images_h5, n) for n in tensors.SPLITS]
     writer = tensors.Writer(tmp_path / "noise.h5", (1, 8, 8), "uint8")

@@ -15,6 +15,8 @@ from stages.lib.core.errors import UserError
 from stages.lib.train.interruption import Checkpoints
 from tests.train.test_train import LEARNS, train_on
 
+pytestmark = pytest.mark.slow
+
 NETWORK = {"name": "convolutional", "arguments": {"norm": "BatchNorm", "dropout": 0.3}}
 ONE = LEARNS | {"epochs": 6, "network": NETWORK, "batch_size": 7, "augment": {"shift": [1], "mixup": 0.2}, "threads": 2}
 TWO = ONE | {"processes": 2}

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from stages.lib import params
+from stages.lib.core import sources
 from stages.lib.core.errors import UserError
 from stages.lib.params.train import TrainParams
-from stages.lib.train.interruption import Checkpoints, run_identity
+from stages.lib.train.interruption import STAGE, Checkpoints, run_identity
 
 GIVEN = {
     "network": {"name": "compact", "arguments": {"widths": [8], "dropout": 0.3}},
@@ -89,6 +90,7 @@ def assert_same_outs(folder, other):
         assert (folder / out).read_bytes() == (other / out).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_killed_terminated_and_interrupted_ends_with_the_bytes_of_one_that_was_not(train, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert train(IN_BATCH, whole, 0, 0) == 0
@@ -102,6 +104,7 @@ def test_a_run_killed_terminated_and_interrupted_ends_with_the_bytes_of_one_that
     assert not (broken / ".resume").exists()
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_one_that_was_not(train, tmp_path):
     """Saving included: with a checkpoint after every batch, most of the time goes into that."""
     wanted = int(os.environ.get("KILLS", "1"))  # 20 and more by hand
@@ -135,6 +138,12 @@ def test_a_state_of_other_params_or_data_is_not_gone_on_with(images_h5, tmp_path
     assert Checkpoints(tmp_path / "a", other, writes=False).load() is None
     images_h5.touch()
     assert run_identity(TrainParams(), images_h5, 1) != here
+
+
+def test_only_code_that_training_runs_decides_whether_a_run_goes_on():
+    folders = {path.relative_to(sources.ROOT).parts[2] for path in sources.closure(STAGE) if "lib" in path.parts}
+    assert {"train", "model", "core"} <= folders
+    assert not folders & {"sample", "ingest", "split", "validate", "export"}
 
 
 def test_half_a_state_is_as_good_as_none(tmp_path):

@@ -19,10 +19,10 @@ from typing import Any, NoReturn
 import torch
 from filelock import FileLock, Timeout
 
-from stages.lib.core import outs
+from stages.lib.core import outs, sources
 from stages.lib.core.errors import UserError
 
-CODE = Path(__file__).parents[1]
+STAGE = sources.ROOT / "stages" / "train.py"  # a run's code is this and all that it imports
 
 
 class Stop:
@@ -66,13 +66,12 @@ def on_signals() -> Iterator[Stop]:
 def run_identity(params: Any, dataset_h5: Path, processes: int) -> str:
     """A hash of everything that a run's bits depend on.
 
-    The data goes in by its size and time of change, since reading all of it takes long.
+    The data goes in by its size and time of change, since reading all of it takes long; the code without comments.
     """
     file = dataset_h5.stat()
     hardware = (platform.machine(), torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
     digest = hashlib.sha256(repr((params, file.st_size, file.st_mtime_ns, hardware, processes)).encode())
-    for source in sorted(CODE.rglob("*.py")):
-        digest.update(source.read_bytes())
+    digest.update(sources.digest(STAGE))
     return digest.hexdigest()
 
 
