@@ -12,7 +12,7 @@ from stages.lib import command, inference, tensors
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.machine import pin
-from stages.lib.export import card, end_to_end, metadata, parity, questions
+from stages.lib.export import card, end_to_end, metadata, parity
 from stages.lib.export.formats import FORMATS
 from stages.lib.export.formats.program import Program
 from stages.lib.export.variants import compare
@@ -55,8 +55,8 @@ def main(
             FORMATS[path.suffix].write(partials[path], program)
             runner = FORMATS[path.suffix].load(partials[path])
             largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name)
-            asked = questions.native(opened, test, facts, expected, module)
-            largest = max(largest, parity.check_native(runner, asked, params.tolerance, path.name))
+            native = parity.native_cases(opened, test, facts, expected, module)
+            largest = max(largest, parity.check_native(runner, native, params.tolerance, path.name))
             report[path.name] = {
                 "difference_below": parity.rounded_up(largest),
                 "bytes": partials[path].stat().st_size,

@@ -1,25 +1,57 @@
-"""The gate: an exported file, loaded afresh in its own runtime, must say what the network says."""
+"""Parity, which every exported file has to pass: loaded afresh in its own runtime, it says what the network says.
+
+A file is asked about the test split's tensors, a batch at a time, and about cases as they were read, one by one.
+"""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+from stages.lib.cases import Cases
 from stages.lib.core.errors import UserError
-from stages.lib.export.formats.program import Runner
+from stages.lib.export.end_to_end import Native
+from stages.lib.export.formats.program import Runner, feeds
 from stages.lib.inference import batches
+from stages.lib.model.deployed import outputs
+from stages.lib.tensors import Split
 
-FURTHER = 1e-3  # of a deviation: how far a further output may be off; dividing by deviations makes last bits large
+NATIVE_CASES = 64  # at most, spread over the test split: each is asked alone, since each may have a size of its own
+# The score of unlike data is in standard deviations: the division makes its last bits large.
+SECOND_OUTPUT_TOLERANCE = 1e-3  # relative, and absolute below 1
 
 
-class Question(NamedTuple):
-    """One case as it was read, and what the network says of it."""
+class NativeCase(NamedTuple):
+    """A case as it was read, and the network's outputs for it."""
 
     name: str  # for messages
     x: np.ndarray  # (1, C, *its own size)
     spacing_mm: np.ndarray | None
-    wanted: Sequence[np.ndarray]  # as `check`'s expected, of one sample
+    expected: Sequence[np.ndarray]  # as of `check`, of one sample
+
+
+def native_cases(
+    cases: Cases, test: Split, facts: Mapping[str, Any], expected: Sequence[np.ndarray], model: Native
+) -> Iterator[NativeCase]:
+    """The test cases that the geometry changes, then a sample one pixel larger, for the geometry may change none.
+
+    Args:
+        facts: The file's metadata.
+        expected: The network's outputs for the test split's tensors, which are these cases after the geometry.
+        model: The module that was exported: gives the expected outputs for other sizes.
+    """
+    fitted, dtype = facts["input"]["size"] == "fitted", facts["input"]["dtype"]
+    for i in np.unique(np.linspace(0, len(test.y) - 1, NATIVE_CASES).astype(int)) if len(test.y) else []:
+        position = cases.index(test.cases[i])
+        x, spacing = np.array(cases[position][None], dtype), cases.spacings_mm[position]
+        if not np.array_equal(x[0], test.x[i]):
+            wanted = [output[i : i + 1] for output in expected] if fitted else _run_module(model, facts, x, spacing)
+            yield NativeCase(f"test case {i} as it was read", x, spacing, wanted)
+    sample = np.array(test.x[:1]) if len(test.y) else np.zeros((1, *test.x.shape[1:]), dtype)
+    x = np.pad(sample.astype(dtype), [(0, 0), (0, 0), *[(0, 1)] * (sample.ndim - 2)], "edge")
+    yield NativeCase("a sample one pixel larger", x, None, _run_module(model, facts, x, None))
 
 
 def check(
@@ -29,53 +61,64 @@ def check(
 
     Args:
         x: (N, C, *size) the dataset's own integers.
-        expected: The network's outputs: probabilities (N, classes), and (N,) each of further ones.
+        expected: The network's outputs: probabilities (N, classes), then (N,) where it has a second one.
         name: Of the file, for messages.
 
     Raises:
-        UserError: A difference is beyond the tolerance, an output is no number, or a top class flips.
+        UserError: A difference is beyond the tolerance, an output is no finite number, or a top class differs.
     """
     largest, start = 0.0, 0
     for batch in batches(x, batch_size, f"check {name}"):
         wanted = [output[start : start + len(batch)] for output in expected]
         cases = [f"test case {start + i}" for i in range(len(batch))]
-        largest = max(largest, _difference(_answer(runner, name, cases[0], batch), wanted, cases, name))
+        largest = max(largest, _difference(_run_file(runner, name, cases[0], batch), wanted, cases, name))
         start += len(batch)
     return _within(largest, tolerance, name)
 
 
-def check_native(runner: Runner, questions: Iterable[Question], tolerance: float, name: str) -> float:
+def check_native(runner: Runner, cases: Iterable[NativeCase], tolerance: float, name: str) -> float:
     """As `check`, on cases of their own size and spacing, one by one."""
     largest = 0.0
-    for asked in questions:
-        got = _answer(runner, name, asked.name, asked.x, asked.spacing_mm)
-        largest = max(largest, _difference(got, asked.wanted, [asked.name], name))
+    for case in cases:
+        found = _run_file(runner, name, case.name, case.x, case.spacing_mm)
+        largest = max(largest, _difference(found, case.expected, [case.name], name))
     return _within(largest, tolerance, name)
 
 
-def _answer(runner: Runner, name: str, case: str, x: np.ndarray, *spacing_mm: Any) -> Sequence[np.ndarray]:
+def rounded_up(difference: float) -> float:
+    """The power of ten that a difference does not exceed: its digits depend on the machine, and would make a diff."""
+    return 10.0 ** math.ceil(math.log10(difference)) if difference > 0 else 0.0
+
+
+@torch.inference_mode()
+def _run_module(model: Native, facts: Mapping[str, Any], x: np.ndarray, spacing_mm: Any) -> list[np.ndarray]:
+    inputs = [torch.from_numpy(array) for array in feeds(facts, x, spacing_mm)]
+    return [output.double().numpy() for output in outputs(model(*inputs))]
+
+
+def _run_file(runner: Runner, name: str, case: str, x: np.ndarray, *spacing_mm: Any) -> Sequence[np.ndarray]:
     try:
         return runner(x, *spacing_mm)
-    except Exception as error:  # a class of its own in every runtime
+    except Exception as error:  # every runtime has a class of its own
         reason = str(error).strip().partition("\n")[0]
         shape = " x ".join(map(str, x.shape[1:]))
         raise UserError(f"{name} can't run on {case}, {shape}: {reason}: nothing was exported") from None
 
 
-def _difference(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], cases: Sequence[str], name: str) -> float:
-    """The largest of the probabilities; what can't be told by a number is refused."""
-    got = [np.asarray(output, np.float64) for output in found]
-    if [output.shape for output in got] != [output.shape for output in wanted]:
+def _difference(answers: Sequence[np.ndarray], wanted: Sequence[np.ndarray], cases: Sequence[str], name: str) -> float:
+    """The largest difference of a probability; whatever else differs is refused."""
+    found = [np.asarray(output, np.float64) for output in answers]
+    if [output.shape for output in found] != [output.shape for output in wanted]:
         raise UserError(f"{name} has outputs of another shape than the network: nothing was exported")
-    if not all(np.isfinite(output).all() for output in got):
+    if not all(np.isfinite(output).all() for output in found):
         raise UserError(f"{name} gives outputs that are no finite numbers: nothing was exported")
-    flipped = np.flatnonzero(got[0].argmax(1) != wanted[0].argmax(1))
+    flipped = np.flatnonzero(found[0].argmax(1) != wanted[0].argmax(1))
     if len(flipped):
         raise UserError(f"{name} has another top class for {cases[flipped[0]]}: nothing was exported")
-    for one, other in zip(got[1:], wanted[1:], strict=True):
-        if (np.abs(one - other) > FURTHER * np.maximum(1, np.abs(other))).any():
+    for one, other in zip(found[1:], wanted[1:], strict=True):
+        if (np.abs(one - other) > SECOND_OUTPUT_TOLERANCE * np.maximum(1, np.abs(other))).any():
             raise UserError(f"{name} disagrees with the network about what is unlike: nothing was exported")
-    return float(np.abs(got[0] - wanted[0]).max())
+    return float(np.abs(found[0] - wanted[0]).max())
 
 
 def _within(largest: float, tolerance: float, name: str) -> float:
@@ -85,8 +128,3 @@ def _within(largest: float, tolerance: float, name: str) -> float:
             "nothing was exported. If that is near enough for you, raise export.tolerance in params.yaml"
         )
     return largest
-
-
-def rounded_up(difference: float) -> float:
-    """The power of ten that a difference does not exceed: its last bits are the machine's, and would make a diff."""
-    return 10.0 ** math.ceil(math.log10(difference)) if difference > 0 else 0.0
