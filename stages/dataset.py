@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from stages.lib import command, tensors
+from stages.lib import command, splits, tensors
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.errors import UserError
@@ -24,7 +23,7 @@ from stages.lib.params.dataset import DatasetParams
 
 
 def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, params: DatasetParams) -> None:
-    split = pd.read_csv(split_csv, dtype=str, keep_default_na=False)
+    split = splits.read(split_csv)
     measured = json.loads(statistics_json.read_text(encoding="utf-8"))
     classes = sorted(split["label"].unique())
     with Cases(cases) as opened, outs.replacing(dataset_h5) as partial:
@@ -34,7 +33,7 @@ def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, 
         shape, dtype = (channels, *arguments["shape"]), arguments["dtype"]
         moments = [Moments(dtype) for _ in range(channels)]
         writer = tensors.Writer(partial, shape, dtype)
-        for name in tensors.SPLITS:
+        for name in splits.SPLITS:
             rows = split[split["split"] == name]
             samples = transformed(opened, rows["case"].tolist(), geometry, name)
             if name == "train":

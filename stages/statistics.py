@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.lib import command
+from stages.lib import command, splits
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.errors import UserError
@@ -20,7 +20,7 @@ from stages.lib.params.statistics import StatisticsParams
 
 
 def main(cases: Path, split_csv: Path, statistics_json: Path, params: StatisticsParams) -> None:
-    split = pd.read_csv(split_csv, dtype=str, keep_default_na=False)
+    split = splits.read(split_csv)
     train = split.loc[split["split"] == "train", "case"].tolist()
     with Cases(cases) as opened:
         rows = np.array([opened.index(case) for case in train])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.lib import cases, tensors
+from stages.lib import cases, splits, tensors
 from stages.lib.model import checkpoint
 
 
@@ -22,7 +22,7 @@ def write_dataset_h5(
     names = [f"class{i}" for i in range(classes)]
     writer = tensors.Writer(path, shape, dtype)
     everything = []
-    for split in tensors.SPLITS:
+    for split in splits.SPLITS:
         labels = np.arange(0 if split in empty else per_split) % classes
         x = rng.integers(low, (low + high) // 2, (len(labels), *shape)).astype(dtype)
         for i, label in enumerate(labels):
@@ -59,9 +59,9 @@ def write_dataset_h5(
 
 def write_cases_of(folder: Path, dataset_h5: Path) -> None:
     """cases/ for a dataset.h5 of `write_dataset_h5`: the same samples, so that geometry changes none."""
-    splits = [tensors.read_split(dataset_h5, name) for name in tensors.SPLITS]
+    read = [tensors.read_split(dataset_h5, name) for name in splits.SPLITS]
     about = tensors.read_description(dataset_h5)
-    pixels = {case: x for split in splits for case, x in zip(split.cases, split.x, strict=True)}
+    pixels = {case: x for split in read for case, x in zip(split.cases, split.x, strict=True)}
     spacings = [tuple(about.spacing_mm)] * len(pixels) if about.spacing_mm else None
     cases.write_cases(folder, pixels, about.axes[1:], about.units, spacings)
 

@@ -20,8 +20,6 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 
-SPLITS = ("train", "validation", "test")
-
 
 @dataclass(frozen=True)
 class Description:

@@ -6,8 +6,9 @@ from stages import split
 from stages.lib import splits
 from stages.lib.core.errors import UserError
 from stages.lib.params.split import SplitParams
+from stages.lib.split import dealing
 
-SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
+FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
 
 def cases(groups: int, per_group: int = 1, weights=(0.6, 0.3, 0.1)) -> pd.DataFrame:
@@ -24,24 +25,24 @@ def cases(groups: int, per_group: int = 1, weights=(0.6, 0.3, 0.1)) -> pd.DataFr
 
 
 @pytest.mark.parametrize("per_group", [1, 4])
-def test_every_class_gets_its_share_of_every_split(per_group):
+def test_every_class_gets_its_fraction_of_every_split(per_group):
     table = cases(400, per_group)
-    table["split"] = splits.assign(table, SHARES, seed=0)
+    table["split"] = dealing.assign(table, FRACTIONS, seed=0)
     found = pd.crosstab(table["label"], table["split"], normalize="index")
-    for name, share in SHARES.items():
-        assert (found[name] - share).abs().max() < 0.04
+    for name, fraction in FRACTIONS.items():
+        assert (found[name] - fraction).abs().max() < 0.04
 
 
 def test_a_group_is_never_on_two_sides():
     table = cases(200, 6)
-    table["split"] = splits.assign(table, SHARES, seed=3)
+    table["split"] = dealing.assign(table, FRACTIONS, seed=3)
     assert table.groupby("group")["split"].nunique().max() == 1
     splits.assert_no_leakage(table)
 
 
 def test_groups_of_every_size_are_on_every_side():
     table = cases(2000, 2)
-    table["split"] = splits.assign(table, SHARES, seed=0)
+    table["split"] = dealing.assign(table, FRACTIONS, seed=0)
     sizes = table.groupby("group").agg(size=("case", "size"), split=("split", "first"))
     assert (sizes.groupby("split")["size"].mean() > 1.4).all()
     assert (sizes.groupby("split")["size"].mean() < 1.6).all()
@@ -50,7 +51,7 @@ def test_groups_of_every_size_are_on_every_side():
 def test_a_group_of_several_classes_stays_whole():
     table = cases(100, 5)
     table["label"] = np.random.default_rng(1).choice(list("ab"), len(table))
-    table["split"] = splits.assign(table, SHARES, seed=0)
+    table["split"] = dealing.assign(table, FRACTIONS, seed=0)
     assert table.groupby("group")["split"].nunique().max() == 1
 
 
@@ -63,7 +64,7 @@ def test_a_leak_is_noticed():
 def test_the_split_follows_from_the_seed_and_not_from_the_order_of_the_cases():
     table = cases(100, 3)
     shuffled = table.sample(frac=1, random_state=1)
-    first, again, other = (splits.assign(t, SHARES, s) for t, s in ((table, 0), (shuffled, 0), (table, 1)))
+    first, again, other = (dealing.assign(t, FRACTIONS, s) for t, s in ((table, 0), (shuffled, 0), (table, 1)))
     assert first.equals(again.sort_index())
     assert not first.equals(other)
 
@@ -74,26 +75,26 @@ def test_few_cases_change_sides_when_some_are_added_or_relabelled():
     relabelled = before.copy()
     changed = np.random.default_rng(0).random(len(before)) < 0.1
     relabelled.loc[changed, "label"] = "a"
-    first = splits.assign(before, SHARES, seed=0)
+    first = dealing.assign(before, FRACTIONS, seed=0)
     for table in (grown, relabelled):
-        again = splits.assign(table, SHARES, seed=0).iloc[: len(before)]
+        again = dealing.assign(table, FRACTIONS, seed=0).iloc[: len(before)]
         assert (again.to_numpy() == first.to_numpy()).mean() > 0.9
 
 
-def test_a_share_of_zero_leaves_that_split_empty():
-    found = splits.assign(cases(60), {"train": 0.8, "validation": 0.2, "test": 0.0}, seed=0)
+def test_a_fraction_of_zero_leaves_that_split_empty():
+    found = dealing.assign(cases(60), {"train": 0.8, "validation": 0.2, "test": 0.0}, seed=0)
     assert set(found) == {"train", "validation"}
 
 
 def test_a_class_of_too_few_patients_is_named():
     table = pd.DataFrame({"case": list("abcdef"), "group": list("abcdee"), "label": ["x"] * 4 + ["rare"] * 2})
     with pytest.raises(UserError, match="class 'rare' has 1 group.* train, validation, test"):
-        splits.assign(table, SHARES, seed=0)
+        dealing.assign(table, FRACTIONS, seed=0)
 
 
 def test_a_single_class_is_refused():
     with pytest.raises(UserError, match="needs two classes, the cases have but 'a': .* a labels.csv at its top"):
-        splits.assign(cases(10, weights=(1, 0, 0)), SHARES, seed=0)
+        dealing.assign(cases(10, weights=(1, 0, 0)), FRACTIONS, seed=0)
 
 
 def test_the_stage_writes_one_row_a_case_and_keeps_labels_that_look_like_numbers_or_nothing(tmp_path):
@@ -101,6 +102,6 @@ def test_the_stage_writes_one_row_a_case_and_keeps_labels_that_look_like_numbers
     table["label"] = table["label"].map({"a": "007", "b": "NA", "c": "1.50"})
     table.to_csv(tmp_path / "cases.csv", index=False)
     split.main(tmp_path / "cases.csv", tmp_path / "split.csv", SplitParams())
-    written = pd.read_csv(tmp_path / "split.csv", dtype=str, keep_default_na=False)
+    written = splits.read(tmp_path / "split.csv")
     assert written.columns.tolist() == ["case", "group", "label", "split"]
     assert written["label"].tolist() == table["label"].tolist()

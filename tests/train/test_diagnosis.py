@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from stages.lib import tensors
+from stages.lib.splits import SPLITS
 from stages.lib.train.diagnosis import diagnose
 from tests.train.test_train import train_on
 
@@ -62,10 +63,10 @@ def test_a_deep_network_of_sigmoids_is_told_that_its_gradients_vanish(images_h5,
 
 @pytest.mark.slow
 def test_a_network_that_learns_labels_by_heart_is_told_that_it_overfits(images_h5, tmp_path):
-    about, splits = tensors.read_description(images_h5), [tensors.read_split(images_h5, n) for n in tensors.SPLITS]
+    about, splits = tensors.read_description(images_h5), [tensors.read_split(images_h5, n) for n in SPLITS]
     writer = tensors.Writer(tmp_path / "noise.h5", (1, 8, 8), "uint8")
     rng = np.random.default_rng(0)
-    for name, split in zip(tensors.SPLITS, splits, strict=True):
+    for name, split in zip(SPLITS, splits, strict=True):
         writer.write_split(name, split.x, rng.integers(0, 3, len(split.y)), split.cases, split.groups)
     writer.close(about)
     given = {"optimizer": {"name": "Adam"}, "lr": 0.01, "network": {"name": "fully_connected"}, "epochs": 25}

@@ -14,7 +14,8 @@ from stages.lib.export.formats.program import INPUTS
 from stages.lib.geometry import Geometry
 from stages.lib.model.checkpoint import Recipe
 from stages.lib.model.deployed import Settings
-from stages.lib.tensors import SPLITS, read_split
+from stages.lib.splits import SPLITS
+from stages.lib.tensors import read_split
 
 
 def collect(
