@@ -1,9 +1,11 @@
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from stages.lib.params.validate import LOWER_IS_BETTER, Score
 from stages.lib.validate import bootstrap
 from tests.made_project import predictions
 from tools.report import comparison
@@ -32,6 +34,13 @@ def test_a_clear_regression_is_worse_in_every_score_and_its_mirror_image_better(
             assert change.verdict == "worse", name
             assert change.low <= change.new - change.old <= change.high, name
     assert comparison.compare(bad, good)["accuracy"].verdict == "better"
+
+
+@pytest.mark.parametrize("score", get_args(Score))
+def test_a_score_that_rises_is_better_or_worse_as_params_has_it(score):
+    risen = comparison._change(score, 0.25, 0.5, np.linspace(0.2, 0.3, 100))
+    assert risen.verdict == ("worse" if score in LOWER_IS_BETTER else "better")
+    assert comparison._change(score, 0.5, 0.25, np.linspace(-0.3, -0.2, 100)).verdict != risen.verdict
 
 
 def test_the_scores_are_those_of_the_validate_stage():

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from stages.lib.params.validate import LOWER_IS_BETTER
 from stages.lib.validate import scores
 
 
@@ -81,6 +82,16 @@ def test_an_empty_split_has_no_scores():
 def test_a_certain_mistake_has_a_large_but_finite_log_loss():
     measured = scores.overall(np.array([0, 1]), np.array([[0.0, 1.0], [0.0, 1.0]]))
     assert 10 < measured["log_loss"] < 100
+
+
+def test_a_model_that_is_right_and_sure_beats_one_that_is_wrong_and_sure_in_every_scores_own_direction():
+    y = np.arange(30) % 3
+    right, wrong = (0.05 + 0.85 * np.eye(3)[(y + shift) % 3] for shift in (0, 1))
+    good, bad = scores.overall(y, right), scores.overall(y, wrong)
+    assert {*good} > LOWER_IS_BETTER and len(LOWER_IS_BETTER) == 3
+    for name in scores.OVERALL:
+        assert (good[name] < bad[name]) == (name in LOWER_IS_BETTER), name
+        assert good[name] != bad[name], name
 
 
 def test_the_calibration_error_is_the_distance_of_confidence_from_accuracy():

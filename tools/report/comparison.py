@@ -13,13 +13,13 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from stages.lib.params.validate import LOWER_IS_BETTER
 from stages.lib.validate import bootstrap
 from tools.report.snapshot import KEYS, PROBABILITY_OF
 
 LEVEL = 0.95  # of an interval; a verdict is wrong of equal models 1 - LEVEL of the time
 POWER = 0.8  # how often the smallest difference that is named would be seen
 RESAMPLES = 1000
-LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error")
 FEWEST = 5  # groups that must all change one way before chance is ruled out: 2 * 0.5**5 / 2 < 1 - LEVEL
 
 

@@ -1,21 +1,16 @@
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
 from stages.lib.core.sections import Count, Seed, Threads, section
 
-Score = Literal[
-    "accuracy",
-    "balanced_accuracy",
-    "macro_precision",
-    "macro_f1",
-    "auroc",
-    "average_precision",
-    "log_loss",
-    "brier",
-    "calibration_error",
-]
-"""What validate measures of a whole split, in validate.json and scores.csv."""
+HigherIsBetter = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "average_precision"]
+LowerIsBetter = Literal["log_loss", "brier", "calibration_error"]
+Score = Literal[HigherIsBetter, LowerIsBetter]
+"""What validate measures of a whole split, in validate.json and scores.csv, in this order."""
+
+LOWER_IS_BETTER: frozenset[Score] = frozenset(get_args(LowerIsBetter))
+"""Which way is better is decided here alone: a new score stands in one of the two lists."""
 
 
 @section
