@@ -1,4 +1,4 @@
-"""Measures the model on the validation and test splits: scores with intervals, predictions, curves and pictures.
+"""Measures the model on the validation and test splits: scores with intervals, predictions, curves and figures.
 
 python -m stages.validate digits
 """
@@ -14,7 +14,9 @@ from stages.lib.core.machine import pin
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.validate import ValidateParams
-from stages.lib.validate import case_sheets, curves, evaluation, figures, out_of_distribution, predictions, scores
+from stages.lib.validate import curves, evaluation, out_of_distribution, predictions, scores
+from stages.lib.validate.case_sheets import CaseSheets
+from stages.lib.validate.figures import evidence, history, save
 
 
 def main(
@@ -28,51 +30,50 @@ def main(
     roc_csv: Path,
     precision_recall_csv: Path,
     reliability_csv: Path,
-    history_png: Path,
-    evidence_png: Path,
-    worst_png: Path,
-    uncertain_png: Path,
-    explained_png: Path,
-    samples_png: Path,
+    figures: Path,
     params: ValidateParams,
 ) -> None:
     classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
     splits = {name: tensors.read_split(dataset_h5, name) for name in ("validation", "test")}
-    settings = evaluation.settle(classifier, splits["validation"], params)
+    settings = evaluation.choose_settings(classifier, splits["validation"], params)
     model = Deployed(classifier, settings).eval()
-    said = {name: evaluation.answers(model, split, params.batch_size, name) for name, split in splits.items()}
-    test, p = splits["test"], said["test"]
+    probabilities = {
+        name: evaluation.predict_finite(model, split, params.batch_size, name) for name, split in splits.items()
+    }
+    test, p = splits["test"], probabilities["test"]
 
-    table = evaluation.score_table(splits, said, about.classes, params)
+    table = evaluation.score_table(splits, probabilities, about.classes, params)
     outs.write_csv(scores_csv, table)
     report = evaluation.summary(table) | {"deployed": asdict(settings)}
     if params.calibrate:
         plain = Deployed(classifier, Settings(flips=settings.flips)).eval()
-        before = evaluation.answers(plain, test, params.batch_size, "uncalibrated")
-        report["uncalibrated"] = {"test": scores.overall(test.y, before)}
+        uncalibrated = evaluation.predict_finite(plain, test, params.batch_size, "uncalibrated")
+        report["uncalibrated"] = {"test": scores.overall(test.y, uncalibrated)}
     if params.operating_point:
-        report["operating_point"] = evaluation.operate(params.operating_point, splits, said, about.classes)
-    span = evaluation.span(about)
-    report["unlike"] = out_of_distribution.caught(classifier, test.x, span, settings, params.batch_size)
+        report["operating_point"] = evaluation.operate(params.operating_point, splits, probabilities, about.classes)
+    intensities = evaluation.intensity_range(about)
+    report["unlike"] = out_of_distribution.detection(classifier, test.x, intensities, settings, params.batch_size)
     outs.write_json(validate_json, report)
 
-    tables = [predictions.table(name, splits[name], said[name], about.classes) for name in splits]
+    tables = [predictions.table(name, splits[name], probabilities[name], about.classes) for name in splits]
     outs.write_csv(predictions_csv, pd.concat(tables, ignore_index=True))
     outs.write_csv(confusion_csv, tables[-1][["label", "predicted"]].rename(columns={"label": "actual"}))
     points = [f(test.y, p, about.classes) for f in (curves.roc, curves.precision_recall)]
     points.append(curves.reliability(test.y, p))
     for path, curve in zip((roc_csv, precision_recall_csv, reliability_csv), points, strict=True):
         outs.write_csv(path, curve)
-    outs.write_figure(history_png, figures.history(pd.read_csv(history_csv)))
-    areas = scores.per_class(test.y, p)
-    outs.write_figure(evidence_png, figures.evidence(test.y, p.argmax(1), about.classes, points, areas))
 
-    show = case_sheets.Showcase(classifier, recipe.normalise["low"], recipe.normalise["high"], about.classes)
+    sheets = CaseSheets(classifier, recipe.normalise["low"], recipe.normalise["high"], about.classes)
     wrong, unsure = predictions.wrongness(test.y, p)[: params.worst], predictions.uncertainty(p)[: params.worst]
-    outs.write_figure(worst_png, show.cases(test, p, wrong, "The most wrong test cases"))
-    outs.write_figure(uncertain_png, show.cases(test, p, unsure, "The least certain test cases"))
-    outs.write_figure(explained_png, show.explained(test, p))
-    outs.write_figure(samples_png, show.samples(tensors.read_split(dataset_h5, "train")))
+    with outs.replacing(figures) as folder:
+        folder.mkdir()
+        save(folder / "history.png", history(pd.read_csv(history_csv)))
+        areas = scores.per_class(test.y, p)
+        save(folder / "evidence.png", evidence(test.y, p.argmax(1), about.classes, points, areas))
+        save(folder / "worst.png", sheets.cases(test, p, wrong, "The most wrong test cases"))
+        save(folder / "uncertain.png", sheets.cases(test, p, unsure, "The least certain test cases"))
+        save(folder / "explained.png", sheets.explained(test, p))
+        save(folder / "samples.png", sheets.samples(tensors.read_split(dataset_h5, "train")))
     print(f"test accuracy {report['test']['accuracy']:.4f} of {len(test.y)} cases; the rest is in {validate_json}")
 
 

@@ -211,7 +211,7 @@ def deployed_accuracy(dataset_h5: Path, model_pt: Path, section: ValidateParams)
     classifier, _, _ = checkpoint.load_for(dataset_h5, model_pt)
     split = tensors.read_split(dataset_h5, "validation")
     model = Deployed(classifier, Settings(flips="".join(section.flips))).eval()
-    said = evaluation.answers(model, split, section.batch_size, "deployed")
+    said = evaluation.predict_finite(model, split, section.batch_size, "deployed")
     return float((said.argmax(1) == split.y).mean())
 
 

@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.raw:
             outs.write_bytes(arguments.raw, b"".join(as_raw(case, facts) for case in cases if not case.trouble))
         if arguments.explain:
-            outs.write_figure(arguments.explain, explained(arguments.model, cases, answers, facts["classes"]))
+            figure = explained(arguments.model, cases, answers, facts["classes"])
+            with outs.replacing(arguments.explain) as partial:
+                figures.save(partial, figure)
     except UserError as error:
         sys.exit(f"error: {error}")
     sys.stdout.write(FORMS[arguments.output](answers, facts["classes"], arguments.top))
@@ -132,14 +134,14 @@ def explained(model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], 
     """Each case with the heat of its most probable class over it."""
     classifier, recipe = checkpoint.load(model.with_name("model.pt"))
     geometry = Geometry(**recipe.description["geometry"])
-    show = case_sheets.Showcase(classifier, recipe.normalise["low"], recipe.normalise["high"], classes)
+    sheets = case_sheets.CaseSheets(classifier, recipe.normalise["low"], recipe.normalise["high"], classes)
     images, captions = [], []
     for case, one in zip(cases, answers, strict=True):
         if case.pixels is not None and one.probabilities is not None:
             k = int(one.probabilities.argmax())
             spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
             sample = geometry(torch.from_numpy(case.pixels)[None], spacing)[0].numpy()
-            images.append(show.explanation(sample, gradcam.explain(classifier, sample, k)))
+            images.append(sheets.explanation(sample, gradcam.explain(classifier, sample, k)))
             name, said = figures.short(Path(case.name).name, 24), figures.short(classes[k], 18)
             captions.append(f"{name}\n{said}: {one.probabilities[k]:.0%}")
     return figures.sheet(images, captions, "What the network looked at")

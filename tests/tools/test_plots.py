@@ -18,7 +18,7 @@ PLOTS = """plots:
         - metrics/${key}/history.csv: {cache: false, x: epoch, y: validation_loss}
         - metrics/${key}/confusion.csv: {cache: false, x: predicted, y: actual, template: confusion}
         - metrics/${key}/roc.csv: {cache: false, x: false_positive_rate, y: true_positive_rate, template: curve_a_class}
-        - metrics/${key}/worst.png: {cache: false}
+        - metrics/${key}/figures: {cache: false}
 """
 
 
@@ -36,7 +36,9 @@ def plotted(tmp_path_factory):
         pd.DataFrame(answers).to_csv(folder / "confusion.csv", index=False)
         curve = {"class": list("aabb"), "false_positive_rate": [0, 1, 0, 0], "true_positive_rate": [0, 1, 0, 1]}
         pd.DataFrame(curve).to_csv(folder / "roc.csv", index=False)
-        iio.imwrite(folder / "worst.png", np.arange(1024, dtype=np.uint8).reshape(32, 32))
+        (folder / "figures").mkdir()
+        for name in ("worst", "samples"):
+            iio.imwrite(folder / "figures" / f"{name}.png", np.arange(1024, dtype=np.uint8).reshape(32, 32))
     project.commit()
     done = run(project)
     assert done.returncode == 0, done.stderr
@@ -54,7 +56,7 @@ def test_the_page_names_no_other_file_and_no_server(plotted):
     elements = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", elements)
     assert "<script src" not in page
-    assert page.count('<img src="data:image/png;base64,') == 2
+    assert page.count('<img src="data:image/png;base64,') == 4
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium")

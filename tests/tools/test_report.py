@@ -299,10 +299,10 @@ def test_an_unknown_revision_is_one_message(project, tmp_path):
 
 
 def test_pictures_are_links_or_inline(project):
-    project.write("metrics/digits/worst.png", "a picture")
+    project.write("metrics/digits/figures/worst.png", "a picture")
     found = report(project)
-    assert "- [worst.png (new)](metrics/digits/worst.png)" in page.render(found, "")
-    assert "![worst.png (new)](https://example.org/raw/1/metrics/digits/worst.png)" in page.render(
+    assert "- [worst.png (new)](metrics/digits/figures/worst.png)" in page.render(found, "")
+    assert "![worst.png (new)](https://example.org/raw/1/metrics/digits/figures/worst.png)" in page.render(
         found, "https://example.org/raw/1/"
     )
 

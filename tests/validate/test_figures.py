@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.lib.core import outs
 from stages.lib.validate import curves, figures, scores
 
 
@@ -49,7 +48,7 @@ def test_a_sheet_of_photographs_is_written_small_and_the_same_twice(tmp_path):
     ramp = np.linspace(0, 1, 32)
     photograph = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 0.5), -1)
     for name in "ab":
-        outs.write_figure(tmp_path / name, figures.sheet([photograph] * 20, ["class: 90%"] * 20, "Title"))
+        figures.save(tmp_path / name, figures.sheet([photograph] * 20, ["class: 90%"] * 20, "Title"))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").stat().st_size < 60_000
     with Image.open(tmp_path / "a") as picture:

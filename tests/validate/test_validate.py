@@ -13,14 +13,15 @@ from stages.lib.model import checkpoint
 from stages.lib.params.validate import ValidateParams
 from tests.conftest import write_dataset_h5, write_model_pt
 
-PICTURES = ("history.png", "evidence.png", "worst.png", "uncertain.png", "explained.png", "samples.png")
+FIGURES = ("history.png", "evidence.png", "worst.png", "uncertain.png", "explained.png", "samples.png")
 CURVES = ("confusion.csv", "roc.csv", "precision_recall.csv", "reliability.csv")
-FILES = ("validate.json", "scores.csv", "predictions.csv", *CURVES, *PICTURES)
+TABLES = ("validate.json", "scores.csv", "predictions.csv", *CURVES)
+FILES = (*TABLES, *(f"figures/{name}" for name in FIGURES))
 HISTORY = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy\n1,1.1,0.3,1.2,0.4\n2,0.5,0.8,0.7,0.6\n"
 
 
 def run(folder, dataset_h5, model_pt, **given):
-    paths = {name.replace(".", "_"): folder / name for name in FILES}
+    paths = {name.replace(".", "_"): folder / name for name in (*TABLES, "figures")}
     (folder / "history.csv").write_text(HISTORY)
     validate.main(dataset_h5, model_pt, folder / "history.csv", **paths, params=params.check(ValidateParams, given))
     return json.loads((folder / "validate.json").read_text())
@@ -37,8 +38,8 @@ def test_a_network_is_measured_on_images_and_volumes(tmp_path, shape):
     assert list(table.columns) == ["case", "group", "split", "label", "predicted", "class0", "class1", "class2"]
     assert table["split"].value_counts().to_dict() == {"validation": 24, "test": 24}
     assert np.allclose(table[["class0", "class1", "class2"]].sum(axis=1), 1, atol=1e-5)
-    for name in PICTURES:
-        with Image.open(tmp_path / name) as picture:
+    for name in FIGURES:
+        with Image.open(tmp_path / "figures" / name) as picture:
             assert len(np.unique(np.asarray(picture))) > 10, name  # no blank sheet
 
 

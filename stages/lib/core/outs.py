@@ -3,7 +3,6 @@
 A reader never sees half a file, and a run killed at any moment leaves the former out, or none, in its place.
 """
 
-import io
 import json
 import math
 import os
@@ -77,17 +76,3 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     with replacing(path) as partial:
         partial.write_bytes(content)
-
-
-def write_figure(path: Path, figure: Any) -> None:
-    """Writes a matplotlib figure as PNG, the one of its formats that is the same bytes twice.
-
-    It has a palette of 256 colours, all that greys need: git keeps the file, and it is a third as large.
-    """
-    from PIL import Image
-
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png")
-    with Image.open(drawn) as picture, replacing(path) as partial:
-        small = picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        small.save(partial, format="png", optimize=True)

@@ -39,7 +39,7 @@ def assign(cases: pd.DataFrame, fractions: dict[str, float], seed: int) -> pd.Se
 
 
 def _deal(sizes: pd.Series, fractions: dict[str, float]) -> dict[str, str]:
-    """Cuts the ordered groups where the cases so far come nearest to each fraction, with a group at least for each split.
+    """Cuts the ordered groups where the cases so far come nearest to each fraction, leaving each split a group.
 
     Args:
         sizes: Number of cases of each group, indexed by group.

@@ -13,7 +13,7 @@ EACH = figures.COLUMNS  # samples a class: a row of the sheet
 CLASSES = 10  # have a row; more would make a sheet that nobody looks through, and that git has to keep
 
 
-class Showcase:
+class CaseSheets:
     """Sheets of the cases of one dataset, through the window of its network."""
 
     def __init__(

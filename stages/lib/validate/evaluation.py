@@ -18,21 +18,21 @@ from stages.lib.validate import bootstrap, calibration, operating_point, out_of_
 Answers = Mapping[str, np.ndarray]  # (N, K) probabilities by split
 
 
-def settle(classifier: Classifier, validation: Split, params: ValidateParams) -> Settings:
+def choose_settings(classifier: Classifier, validation: Split, params: ValidateParams) -> Settings:
     """Fits the temperature and the unlike threshold on the validation split, the only one they may see."""
     if "D" in params.flips and validation.x.ndim == 4:
         raise UserError("validate.flips has D, the axis of slices, but the dataset is one of images: take H or W")
-    logits = answers(classifier, validation, params.batch_size, "calibrate")
+    logits = predict_finite(classifier, validation, params.batch_size, "calibrate")
     settings = Settings(
         temperature=calibration.temperature(logits, validation.y, validation.groups, params.seed)
         if params.calibrate
         else 1.0,
         flips="".join(params.flips),
     )
-    return out_of_distribution.settled(classifier, validation.x, settings, params.batch_size)
+    return out_of_distribution.with_threshold(classifier, validation.x, settings, params.batch_size)
 
 
-def answers(model: nn.Module, split: Split, batch_size: int, doing: str) -> np.ndarray:
+def predict_finite(model: nn.Module, split: Split, batch_size: int, doing: str) -> np.ndarray:
     """What a model says of each case of a split, (N, K) float64.
 
     Raises:
@@ -97,7 +97,7 @@ def operate(
     return {"positive": point.positive, "threshold": fixed, **found}
 
 
-def span(about: Description) -> out_of_distribution.Range:
+def intensity_range(about: Description) -> out_of_distribution.Range:
     """The lowest and highest number of each channel of the training split, (C, 1, ...) each."""
     shape = (-1, *[1] * (len(about.shape) - 1))
     return np.reshape(about.moments["minimum"], shape), np.reshape(about.moments["maximum"], shape)

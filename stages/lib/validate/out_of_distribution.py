@@ -64,7 +64,7 @@ class _Measures(nn.Module):
         return measures(self.classifier(x), self.classifier.normalise(x))
 
 
-def settled(classifier: Classifier, x: np.ndarray, settings: Settings, batch_size: int) -> Settings:
+def with_threshold(classifier: Classifier, x: np.ndarray, settings: Settings, batch_size: int) -> Settings:
     """The settings with what validation samples are like, and the threshold that `KEPT` of others like them stay below.
 
     Of n cases, the threshold is that of rank (n + 1) * KEPT, as in conformal prediction: the share of n cases that lie
@@ -92,7 +92,7 @@ def _written(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def caught(
+def detection(
     classifier: Classifier, x: np.ndarray, span: Range, settings: Settings, batch_size: int
 ) -> dict[str, dict[str, float]]:
     """What the threshold catches of the test split, and of the test split spoilt in each way.
