@@ -63,13 +63,36 @@ def test_there_are_as_many_pieces_as_have_a_mebibyte_of_files_and_two_cases_each
     assert 1 << piece_bits(raw_bytes, cases) == pieces
 
 
-def test_pieces_are_read_in_the_order_of_the_identifiers(tmp_path):
+def write_pieces(folder, pixels, bits, spacings_mm):
+    """cases/ as ingest writes it: one piece for each value of the identifiers' first bits that occurs."""
+    folder.mkdir()
+    axes = "CHW" if next(iter(pixels.values())).ndim == 3 else "CDHW"
+    for piece in range(1 << bits):
+        part = {case: x for case, x in pixels.items() if int(case[:2], 16) >> (8 - bits) == piece}
+        if part:
+            write_cases(folder / "one", part, axes, "HU", [spacings_mm[case] for case in sorted(part)])
+            (folder / "one" / piece_name(0, 0)).rename(folder / piece_name(piece, bits))
+    (folder / "one").rmdir()
+
+
+@pytest.mark.parametrize(("bits", "pieces"), [(0, 1), (2, 4), (4, 16), (6, 50)])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_many_pieces_read_back_as_one_folder_in_the_order_of_the_identifiers(tmp_path, bits, pieces, axes):
     rng = np.random.default_rng(0)
-    pixels = {f"{i:x}{i:015x}": rng.integers(0, 255, (1, 2 + i, 3), np.uint8) for i in range(16)}
-    for piece in range(4):
-        write_cases(tmp_path / "one", {k: v for k, v in pixels.items() if int(k[0], 16) >> 2 == piece}, "CHW")
-        (tmp_path / "cases").mkdir(exist_ok=True)
-        (tmp_path / "one" / piece_name(0, 0)).rename(tmp_path / "cases" / piece_name(piece, 2))
+    pixels, spacings = {}, {}
+    for i in rng.permutation(50):  # of two dtypes and fifty shapes; a piece may lack a dtype
+        case = f"{5 * i:02x}{i:014x}"
+        dtype = np.uint16 if i % 3 else np.int16
+        pixels[case] = rng.integers(0, 30000, (1, *[2] * (axes - 2), 2 + i, 3), dtype)
+        spacings[case] = tuple(rng.uniform(0.5, 2, axes).tolist())
+    write_pieces(tmp_path / "cases", pixels, bits, spacings)
+    assert len(list((tmp_path / "cases").iterdir())) == pieces
     with Cases(tmp_path / "cases") as cases:
-        assert cases.ids == sorted(pixels)
-        assert all(np.array_equal(cases[case], array) for case, array in pixels.items())
+        assert cases.ids == sorted(pixels) and len(cases) == 50
+        assert (cases.dtypes, cases.dims, cases.units) == (["int16", "uint16"], axes, "HU")
+        for i, (case, read) in enumerate(zip(sorted(pixels), cases, strict=True)):
+            for found in (read, cases[i], cases[case]):
+                assert found.dtype == pixels[case].dtype and np.array_equal(found, pixels[case])
+            assert cases.index(case) == i
+            assert tuple(cases.shapes[i]) == pixels[case].shape
+            assert tuple(cases.spacings_mm[i]) == spacings[case]

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import yaml
 
 from stages import export
 from stages.lib import params, tensors
@@ -209,10 +210,21 @@ def test_pictures_in_colour_and_in_grey_are_taken_where_the_dataset_recolours_th
 
 
 def test_the_card_has_front_matter_that_model_hubs_read(done):
+    """As huggingface_hub's ModelCard splits and reads it, with the keys and types of the hub's model-index."""
     card = (done / "card.md").read_text()
-    assert re.match(r"---\n(.*\n)+---\n", card)
-    assert "pipeline_tag: image-classification" in card
-    assert "class0, class1, class2" in card
+    front, body = re.match(r"\s*---[\r\n]+([\S\s]*?)[\r\n]+---(?:\r\n|\n|$)([\S\s]*)", card).groups()
+    about = yaml.safe_load(front)
+    assert set(about) == {"pipeline_tag", "tags", "model-index"}
+    assert about["pipeline_tag"] == "image-classification"
+    assert about["tags"] and all(isinstance(tag, str) for tag in about["tags"])
+    (model,) = about["model-index"]
+    (result,) = model["results"]
+    assert model == {"name": "stripes", "results": [result]}
+    assert result["task"] == {"type": "image-classification"}
+    assert result["dataset"] == {"name": "stripes", "type": "stripes", "split": "test"}
+    assert result["metrics"] == [{"type": "accuracy", "value": 0.25}]  # auroc has no value, so no entry
+    assert set(result) == {"task", "dataset", "metrics"}
+    assert body.startswith("\n# stripes: a classifier of ") and "class0, class1, class2" in body
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):

@@ -53,15 +53,30 @@ def test_the_scores_are_those_of_the_predictions_that_are_written(tmp_path, imag
     assert tensors.read_split(images_h5, "test").cases == table["case"].tolist()
 
 
-def test_the_outs_are_the_same_bytes_twice_and_for_any_batch_size(tmp_path, images_h5):
+def test_the_outs_are_the_same_bytes_twice(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5)
-    for name, batch_size in (("a", 64), ("b", 64), ("c", 7)):
+    for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        run(tmp_path / name, images_h5, tmp_path / "model.pt", batch_size=batch_size)
+        run(tmp_path / name, images_h5, tmp_path / "model.pt", batch_size=7)
     for file in FILES:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
-    table, other = (pd.read_csv(tmp_path / name / "predictions.csv") for name in "ac")
-    assert np.allclose(table[["class0", "class1", "class2"]], other[["class0", "class1", "class2"]], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 6, 8, 8)])
+def test_any_batch_size_gives_the_same_answers_but_for_one_in_the_sixth_decimal(tmp_path, shape):
+    """A matrix product of another size sums in another order: float32's last bits (1e-7) may round a digit away."""
+    write_dataset_h5(tmp_path / "dataset.h5", shape)
+    write_model_pt(tmp_path / "model.pt", tmp_path / "dataset.h5")
+    tables, measured = [], []
+    for size in (64, 24, 23, 7, 2, 1):  # of 24 cases: beyond, all, all but one, a remainder of 3, even, alone
+        measured.append(run(tmp_path, tmp_path / "dataset.h5", tmp_path / "model.pt", batch_size=size, worst=1))
+        tables.append(pd.read_csv(tmp_path / "predictions.csv", dtype={"case": str}))
+    classes = ["class0", "class1", "class2"]
+    for other, scores in zip(tables[1:], measured[1:], strict=True):
+        assert other.drop(columns=classes).equals(tables[0].drop(columns=classes))
+        assert np.abs(other[classes] - tables[0][classes]).to_numpy().max() < 1.001e-6
+        for split in ("validation", "test"):
+            assert scores[split] == pytest.approx(measured[0][split], rel=1e-5)
 
 
 def test_an_empty_test_split_gives_empty_tables_and_no_scores(tmp_path):
