@@ -15,7 +15,8 @@ class FakeForge(ThreadingHTTPServer):
         self.token = "secret"
         self.comments = []  # {"id", "body"}
         self.pull_requests = []  # as they were posted, with a number
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        # A poll in seconds is what `shutdown` has to wait for.
+        threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
     @property
     def address(self):

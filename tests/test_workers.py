@@ -6,6 +6,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from stages.lib.workers import Workers, singles
+from tests import ROOT
 
 
 def doubled(job: list[int]) -> list[int]:
@@ -51,12 +52,13 @@ def test_another_executor_takes_the_local_ones_place():
 def test_workers_that_cannot_start_are_one_error_and_not_a_crash_of_every_file(tmp_path):
     script = tmp_path / "script.py"  # without the guard that multiprocessing asks for
     script.write_text(
-        "import torch\n"  # whose threads forbid a fork
+        "import threading\n"
         "from stages.lib.workers import Workers, singles\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"  # which forbids a fork, as torch does
         "with Workers(2) as crew:\n"
         "    list(crew.run(len, [['a'], ['b']], singles, len))\n"
     )
-    environment = os.environ | {"PYTHONPATH": "."}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
     assert done.returncode != 0
     assert "__name__ == '__main__'" in done.stderr

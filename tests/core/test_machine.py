@@ -31,7 +31,9 @@ def test_freed_memory_is_used_again_and_not_cleared_by_the_system_each_time():
         done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    # Pages in 20 steps. By chance of addresses the heap may still grow by a block; otherwise it is 10,000 and more.
-    kept = min(faults("kept") for _ in range(3))
-    assert kept < 4_000
+    # Pages in 20 steps. By chance of addresses the heap may still grow by a block: then another process is asked, up to
+    # three. Where memory is given back it is 10,000 pages and more.
+    enough = 4_000
+    kept = next((pages for _ in range(3) if (pages := faults("kept")) < enough), enough)
+    assert kept < enough
     assert kept < faults("given back")
