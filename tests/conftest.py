@@ -1,5 +1,6 @@
-"""Tiny inputs, made on the spot."""
+"""How the tests are spread over the cores, and tiny inputs, made on the spot."""
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -8,8 +9,22 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.lib import cases, splits, tensors
+from stages.lib import cases, splits, tensors, workers
 from stages.lib.model import checkpoint
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`pytest -n auto`: one process per core that this one may use."""
+    return workers.count(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In parallel, puts files with slow tests first, so that no core is left with a long test at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow_files)
 
 
 def write_dataset_h5(
