@@ -9,3 +9,7 @@ ROOT = Path(__file__).parents[1]
 # Set before torch and NumPy are imported, and inherited by the processes that tests start. A stage's own
 # `threads` parameter still counts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+HANG_SECONDS = 1800
+"""When a browser or a queue of workers is taken to hang: they wait for ever where others would fail. No machine is so
+slow, as each is a matter of seconds."""

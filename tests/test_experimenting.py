@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests import ROOT
+from tests import HANG_SECONDS, ROOT
 from tests.made_project import METRICS, Project, git
 
 GUIDE = (ROOT / "docs" / "experimenting.md").read_text()
@@ -80,10 +80,11 @@ def run(project, script):
     }
     command = ["bash", "-euo", "pipefail", "-c", script]
     return subprocess.run(
-        command, cwd=project.root, env=environment | people, capture_output=True, text=True, timeout=240
+        command, cwd=project.root, env=environment | people, capture_output=True, text=True, timeout=HANG_SECONDS
     )
 
 
+@pytest.mark.slow
 def test_the_guide_runs_as_it_is_written(project):
     printed: dict[str, str] = {}
     title = ""

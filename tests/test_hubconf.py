@@ -34,6 +34,7 @@ def repository(tmp_path):
     return tmp_path / "repository"
 
 
+@pytest.mark.slow
 def test_torch_hub_gives_networks_and_trained_models_by_name_with_torch_alone(repository, tmp_path):
     code = """
 import sys

@@ -75,9 +75,10 @@ def peaks_mib(folder, numbers_of_samples, shape=LARGE, batch_size=8):
     return [float(line.removeprefix("peak ")) for line in printed.splitlines() if line.startswith("peak ")]
 
 
-pytestmark = pytest.mark.skipif(
-    not Path("/proc/self/status").exists(), reason="only Linux tells anonymous from mapped memory"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells anonymous from mapped memory"),
+]
 
 
 def test_a_data_set_of_twelve_times_the_size_trains_in_the_same_memory(tmp_path):

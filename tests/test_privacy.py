@@ -160,6 +160,7 @@ def project(tmp_path_factory) -> tuple[Path, list[str], str]:
     return folder, secrets, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_whole_pipeline_lets_out_no_identifier(project):
     folder, secrets, said = project
     shutil.move(folder / "data" / "raw", folder.parent / "raw")

@@ -14,9 +14,10 @@ import pytest
 from tests.made_project import Project, git
 
 SSHD = shutil.which("sshd", path=os.environ["PATH"] + ":/usr/sbin")
-pytestmark = pytest.mark.skipif(
-    SSHD is None or sys.platform != "linux", reason="no sshd: apt-get install openssh-server"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(SSHD is None or sys.platform != "linux", reason="no sshd: apt-get install openssh-server"),
+]
 
 
 @pytest.fixture
@@ -27,11 +28,7 @@ def server(tmp_path):
     for name in ("host", "client"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
     shutil.copy(folder / "client.pub", folder / "authorized_keys")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     settings = {
-        "Port": port,
         "ListenAddress": "127.0.0.1",
         "HostKey": folder / "host",
         "AuthorizedKeysFile": folder / "authorized_keys",
@@ -43,22 +40,36 @@ def server(tmp_path):
     }
     (folder / "config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None  # sshd as root asks for it
-    with open(folder / "log", "wb") as log:
-        running = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "config"], stderr=log)
-    for _ in range(100):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
+    running, port = start(folder)
     yield port, folder / "client"
     running.terminate()
-    running.wait(10)
+    running.wait()
+
+
+def start(folder):
+    """Starts sshd with the folder's settings: the process, and the port on which it listens."""
+    for _ in range(10):  # another program may take the port between these two lines
+        port = free_port()
+        with open(folder / "log", "wb") as log:
+            command = [SSHD, "-D", "-e", "-f", folder / "config", "-p", str(port)]
+            running = subprocess.Popen(command, stderr=log)
+        while running.poll() is None:
+            if f"Server listening on 127.0.0.1 port {port}" in (folder / "log").read_text():
+                return running, port
+            time.sleep(0.05)
+    raise AssertionError(f"sshd ends at once: {(folder / 'log').read_text()}")
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def dvc(folder, *arguments):
     command = [sys.executable, "-m", "dvc", *map(str, arguments)]
     environment = os.environ | {"HOME": str(folder.parent)}  # not this person's known hosts, keys and settings
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"dvc {' '.join(map(str, arguments))}: {done.stderr}"
     return done.stdout
 

@@ -50,7 +50,7 @@ def run(script, project, **variables):
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
     environment = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(project.root.parent)} | variables
     command = [str(project.root / ".ci" / script)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def steps(tree):
@@ -95,6 +95,7 @@ def test_the_scripts_are_the_ones_that_are_tested_here():
     assert {path.name for path in (ROOT / ".ci").iterdir()} == {"run", "report", "retrain"}
 
 
+@pytest.mark.slow
 def test_a_pull_request_gets_its_report_as_comment_summary_and_files(tmp_path, forge):
     project = Project(tmp_path / "project")
     project.dataset("digits")
@@ -112,6 +113,7 @@ def test_a_pull_request_gets_its_report_as_comment_summary_and_files(tmp_path, f
     assert len(forge.comments) == 1
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_made_fails_and_leaves_no_old_page(tmp_path):
     project = Project(tmp_path / "project")
     project.dataset("digits")
@@ -146,6 +148,7 @@ def retrained(tmp_path):
     return job
 
 
+@pytest.mark.slow
 def test_retraining_on_the_same_data_proposes_nothing(retrained, forge):
     done = run("retrain", retrained, **forge.github())
     assert done.returncode == 0, done.stderr
@@ -154,6 +157,7 @@ def test_retraining_on_the_same_data_proposes_nothing(retrained, forge):
     assert "Running stage" not in done.stdout
 
 
+@pytest.mark.slow
 def test_retraining_with_other_params_pushes_the_data_and_proposes_the_change(retrained, forge):
     done = run("retrain", retrained, **forge.github() | {"SET": "datasets.digits.train.epochs=30"})
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.ingest import inspection, piece_jobs, pieces, raw_files
 from stages.lib.ingest.readers import pillow
 from stages.lib.ingest.store import alone
-from tests import ROOT
+from tests import HANG_SECONDS, ROOT
 from tests.raw_data import Ingested, bytes_below, ingest, scan, write_pictures, write_series
 
 
@@ -259,6 +259,7 @@ def start(raw: Path, out: Path) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", SCRIPT, str(raw), str(out)], cwd=ROOT, start_new_session=True)
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_leave_no_partial_out_and_the_bytes_of_an_ingest_never_interrupted(tmp_path):
     kills = int(os.environ.get("KILLS", "4"))  # 20 and more by hand
     write_pictures(tmp_path / "raw", each=400)
@@ -276,7 +277,7 @@ def test_kills_at_random_moments_leave_no_partial_out_and_the_bytes_of_an_ingest
         assert all(content == whole[name] for name, content in found.items() if "partial" not in name)
         pieces = {name for name in whole if name.startswith("cases/")}
         assert pieces <= found.keys() or not pieces & found.keys()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + HANG_SECONDS
     while start(tmp_path / "raw", tmp_path / "out").wait() != 0:  # a worker may hold the lock for a moment
         assert time.monotonic() < deadline
     assert bytes_below(tmp_path / "out") == whole

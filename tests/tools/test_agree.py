@@ -57,6 +57,7 @@ def write_deep_colour(raw):
         tifffile.imwrite(folder / f"{i}.tif", pixels.astype(np.uint16), photometric="rgb")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pictures of mixed sizes", "16 bits in colour", "series"])
 def test_raw_files_get_validations_probabilities_from_every_exported_file(tmp_path, monkeypatch, kind):
     raw = tmp_path / "data/raw/small"

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests import ROOT
+from tests import HANG_SECONDS, ROOT
 from tests.made_project import DVC_YAML, Project
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -20,6 +20,9 @@ PLOTS = """plots:
         - metrics/${key}/roc.csv: {cache: false, x: false_positive_rate, y: true_positive_rate, template: curve_a_class}
         - metrics/${key}/figures: {cache: false}
 """
+
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def plotted(tmp_path_factory):
 def run(project, *arguments):
     command = [sys.executable, "-m", "tools.plots", *arguments]
     environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(project.root)}
-    return subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=project.root, env=environment, capture_output=True, text=True)
 
 
 def test_the_page_names_no_other_file_and_no_server(plotted):
@@ -84,7 +87,7 @@ def opened(page, folder):
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={folder / 'profile'}"]
     flags += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=5000", "--dump-dom"]
     address = (folder / "page.html").as_uri()
-    done = subprocess.run([BROWSER, *flags, address], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([BROWSER, *flags, address], capture_output=True, text=True, timeout=HANG_SECONDS)
     found = re.search(r'<body data-asked="([^"]*)"', done.stdout)
     assert found, done.stderr
     return done.stdout, found[1].split()

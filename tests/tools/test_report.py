@@ -44,7 +44,6 @@ def run(folder, *arguments):
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(folder)},
         capture_output=True,
         text=True,
-        timeout=60,
     )
 
 

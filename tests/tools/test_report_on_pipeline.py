@@ -15,10 +15,13 @@ from tests.made_project import Project
 from tools.report import contents, page, revisions
 
 STAGES = ("sample", "ingest", "split", "statistics", "dataset", "train", "validate", "export")
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:_NoneStep.value:DeprecationWarning",  # inside dvc
-    "ignore::FutureWarning:torch",  # torch.jit is deprecated and works
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore:_NoneStep.value:DeprecationWarning",  # inside dvc
+        "ignore::FutureWarning:torch",  # torch.jit is deprecated and works
+    ),
+]
 
 
 @pytest.fixture
