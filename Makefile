@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint report plots requirements docs clean
+.PHONY: help setup repro test quick lint report plots requirements docs clean
 SHELL := /bin/sh
 BASE ?= main
 PYTHON ?= python3
@@ -15,8 +15,12 @@ help:  ## this list
 repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of date
 	dvc repro
 
-test: .venv/dev.stamp lint  ## set up, then lint and run the tests
-	pytest
+test: .venv/dev.stamp lint  ## set up, then lint and run the tests, on all cores
+	pytest -n auto
+
+# To see which tests have become slow: pytest -n auto -m "not slow" --durations 30
+quick: .venv/dev.stamp  ## the tests that are not marked slow: under two minutes on two cores
+	pytest -n auto -m "not slow"
 
 lint: .venv/dev.stamp  ## ruff (lint and format) and mypy
 	ruff check .

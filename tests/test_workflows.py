@@ -95,6 +95,23 @@ def test_the_scripts_are_the_ones_that_are_tested_here():
     assert {path.name for path in (ROOT / ".ci").iterdir()} == {"run", "report", "retrain"}
 
 
+def test_a_package_that_cannot_be_installed_keeps_no_other_from_it_and_is_named(tmp_path):
+    """On a machine with some of the programs, where apt-get has no npm."""
+    programs = {"id": "echo 0", "apt-get": f'echo "${{@: -1}}" >>{tmp_path}/asked; [ "${{@: -1}}" != npm ]'}
+    programs |= dict.fromkeys(("google-chrome", "sshd", "node"), "") | {"make": 'echo "make $1"'}
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    for name, script in programs.items():
+        (bin / name).write_text(f"#!/bin/bash\n{script}\n")
+        (bin / name).chmod(0o755)
+    for name in ("bash", "dirname"):
+        (bin / name).symlink_to(shutil.which(name))
+    environment = {"PATH": str(bin), "CI": "true"}
+    done = subprocess.run([ROOT / ".ci" / "run"], env=environment, capture_output=True, text=True, check=True)
+    assert (tmp_path / "asked").read_text().split() == ["update", "cmake", "g++", "npm"]
+    assert done.stdout == "npm could not be installed: the tests that need it are skipped\nmake test\n"
+
+
 @pytest.mark.slow
 def test_a_pull_request_gets_its_report_as_comment_summary_and_files(tmp_path, forge):
     project = Project(tmp_path / "project")

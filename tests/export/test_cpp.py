@@ -19,9 +19,12 @@ from stages.lib.model.deployed import Deployed, Settings
 from tests import ROOT
 from tests.conftest import write_dataset_h5, write_model_pt
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("cmake") and shutil.which("c++")), reason="cmake and a C++ compiler are not installed"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (shutil.which("cmake") and shutil.which("c++")), reason="cmake and a C++ compiler are not installed"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from tools import agree
 WEB = ROOT / "examples" / "web"
 CHROMIUM = agree.chromium()
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not (CHROMIUM and shutil.which("node")), reason="chromium and node are not installed"),
     pytest.mark.skipif(not (WEB / "node_modules").is_dir(), reason="run `npm ci --prefix examples/web` first"),
 ]

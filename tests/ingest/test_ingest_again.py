@@ -199,6 +199,7 @@ def test_more_data_than_the_pieces_were_cut_for_are_cut_anew_without_decoding(tm
     assert again.bytes() == full(tmp_path / "raw", tmp_path / "full").bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_large_piece_filled_by_several_workers_has_the_bytes_of_a_small_one(number, tmp_path, monkeypatch):
     for name in ("a", "b"):

@@ -20,6 +20,7 @@ from stages.lib.model.deployed import Deployed, Settings
 from tests.conftest import write_dataset_h5, write_model_pt
 from tools import predict, raw_cases
 
+pytestmark = pytest.mark.slow  # for the fixture, which writes every format
 CLASSES = ["class0", "class1", "class2"]
 
 

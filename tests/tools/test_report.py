@@ -47,6 +47,7 @@ def run(folder, *arguments):
     )
 
 
+@pytest.mark.slow
 def test_an_unchanged_project_passes_and_says_that_nothing_changed(project):
     done = run(project.root, "main")
     assert (done.returncode, done.stderr) == (0, "")
@@ -54,6 +55,7 @@ def test_an_unchanged_project_passes_and_says_that_nothing_changed(project):
     assert done.stdout.count("Nothing changed.") == 2
 
 
+@pytest.mark.slow
 def test_the_page_is_the_same_bytes_twice_and_its_json_holds_the_figures(project):
     project.dataset("digits", wrong=range(0, 300, 9), train={"epochs": 3})
     project.commit()
@@ -246,6 +248,7 @@ def test_gates_say_what_they_found(project):
     assert not found["train.diagnosis.verdict > 1", "digits"][0]
 
 
+@pytest.mark.slow
 def test_a_shallow_clone_says_what_to_fetch_and_then_works(project, tmp_path):
     project.dataset("digits", wrong=range(0, 300, 9))
     project.commit()
@@ -337,6 +340,7 @@ def test_a_project_without_a_test_split_is_reported(project):
     assert "digits: no test case to compare" in said
 
 
+@pytest.mark.slow
 def test_neither_torch_nor_the_network_is_needed(project):
     code = (
         "import socket, sys\n"

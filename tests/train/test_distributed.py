@@ -34,6 +34,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one_and_the_bytes_of_two_with_a_worker_lost(images_h5, tmp_path):
     _, _, one = train_on(images_h5, tmp_path / "one", ONE)
     _, _, two = train_on(images_h5, tmp_path / "two", TWO)
@@ -49,6 +50,7 @@ def test_two_processes_give_the_losses_of_one_and_the_bytes_of_two_with_a_worker
         assert (tmp_path / "broken" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["images_h5", "volumes_h5"])
 def test_two_processes_that_share_out_whole_parts_give_the_bytes_of_one(dataset, tmp_path, request):
     """With a chaotic optimizer, too: where nothing is rounded otherwise, nothing can grow."""
@@ -77,6 +79,7 @@ train.main(Path(sys.argv[1]), *outs, params.check(TrainParams, PARTS), "tiny")
 """
 
 
+@pytest.mark.slow
 def test_two_machines_under_torchrun_give_the_bytes_of_one(images_h5, tmp_path):
     script = tmp_path / "node.py"
     script.write_text(NODE)
@@ -100,6 +103,7 @@ def test_two_machines_under_torchrun_give_the_bytes_of_one(images_h5, tmp_path):
         assert (tmp_path / "one" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_mistake_that_one_process_meets_ends_all_of_them(images_h5, tmp_path):
     other = Checkpoints(tmp_path / ".resume", "another run's")  # whose lock the first process will want
     with pytest.raises(UserError, match="another run is still training here"):

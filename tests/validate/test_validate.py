@@ -53,6 +53,7 @@ def test_the_scores_are_those_of_the_predictions_that_are_written(tmp_path, imag
     assert tensors.read_split(images_h5, "test").cases == table["case"].tolist()
 
 
+@pytest.mark.slow
 def test_the_outs_are_the_same_bytes_twice(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5)
     for name in ("a", "b"):
@@ -88,6 +89,7 @@ def test_an_empty_test_split_gives_empty_tables_and_no_scores(tmp_path):
     assert len(pd.read_csv(tmp_path / "confusion.csv")) == 0
 
 
+@pytest.mark.slow
 def test_an_underconfident_model_is_calibrated_on_the_validation_split_and_the_test_split_is_the_better_for_it(
     tmp_path, images_h5
 ):
@@ -106,6 +108,7 @@ def test_an_underconfident_model_is_calibrated_on_the_validation_split_and_the_t
     assert measured["test"]["accuracy"] == plain["test"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_views_are_averaged_and_written_for_export(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5, trained=True)
     plain = run(tmp_path, images_h5, tmp_path / "model.pt")

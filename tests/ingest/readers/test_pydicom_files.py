@@ -114,6 +114,7 @@ def by_simpleitk(path: Path) -> np.ndarray:
 LEFT_OUT = {("examples_palette.dcm", "SimpleITK"), ("SC_rgb_rle_16bit.dcm", "SimpleITK")}
 
 
+@pytest.mark.slow
 def test_pictures_are_those_of_other_readers_wherever_these_can_read_them():
     """Each accepted file by itself: SimpleITK and highdicom, where it can be read, and one of them for most."""
     compared = {"highdicom": 0, "SimpleITK": 0}
