@@ -42,7 +42,10 @@ MEASURED = {
 }
 
 # torch deprecates TorchScript in favour of torch.export; .pt2 stands beside it.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+pytestmark = [
+    pytest.mark.slow,  # most of it for the fixture `done`, which exports every format
+    pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning"),
+]
 
 
 def run(folder, dataset_h5, model_pt, **given):
@@ -71,7 +74,6 @@ def done(request, tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("suffix", formats.FORMATS)
 def test_every_format_gives_the_networks_probabilities_for_any_batch_size(done, suffix):
     classifier, _ = checkpoint.load(done / "model.pt")
@@ -83,7 +85,6 @@ def test_every_format_gives_the_networks_probabilities_for_any_batch_size(done, 
         assert np.abs(runner(x[:size])[0] - wanted[:size]).max() < 1e-6
 
 
-@pytest.mark.slow
 def test_the_files_run_without_this_projects_code(done, tmp_path):
     x = np.array(tensors.read_split(done / "dataset.h5", "test").x)
     np.save(tmp_path / "x.npy", x)
@@ -127,7 +128,6 @@ def test_every_file_says_what_it_takes_and_what_it_was_made_from(done):
     assert json.loads(extra["metadata.json"])["model_sha256"] == facts["model_sha256"]
 
 
-@pytest.mark.slow
 def test_an_export_beyond_the_tolerance_is_refused_and_the_former_files_stay(done, tmp_path, monkeypatch):
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
     load = formats.pt2.load
@@ -159,7 +159,6 @@ def test_every_format_brings_what_it_is_given_to_the_datasets_size_and_spacing(d
         assert np.abs(runner(x, spacing)[0] - wanted).max() < 1e-6
 
 
-@pytest.mark.slow
 def test_a_file_that_other_sizes_are_too_much_for_is_refused(done, tmp_path, monkeypatch):
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
     load = formats.onnx.load
@@ -176,7 +175,6 @@ def test_a_file_that_other_sizes_are_too_much_for_is_refused(done, tmp_path, mon
         assert (tmp_path / name).read_bytes() == (done / name).read_bytes(), name
 
 
-@pytest.mark.slow
 def test_a_fully_convolutional_network_runs_on_the_size_that_it_is_given(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5, "compact", {"widths": [4], "whiten": False})
     run(tmp_path, images_h5, tmp_path / "model.pt", size="any")
@@ -196,7 +194,6 @@ def test_a_network_of_one_size_or_one_spacing_is_not_exported_for_any(done, tmp_
     assert not (tmp_path / "model.onnx").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("colour", ["rgb", "grey_mean", "grey_luminance"])
 def test_pictures_in_colour_and_in_grey_are_taken_where_the_dataset_recolours_them(tmp_path, colour):
     geometry = Geometry(colour, None, None, (8, 8), 0.0, "uint16")
@@ -266,7 +263,6 @@ class Harm:
         return (open, (self.path, "w"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 6, 8, 8)], ids=["images", "volumes"])
 def test_smaller_variants_are_written_with_their_accuracy_beside_the_originals(tmp_path, shape):
     write_dataset_h5(tmp_path / "dataset.h5", shape)
@@ -288,7 +284,6 @@ def test_smaller_variants_are_written_with_their_accuracy_beside_the_originals(t
     assert [path.name for path in (tmp_path / "variants").iterdir()] == ["accuracy.csv"]
 
 
-@pytest.mark.slow
 def test_volumes_of_a_single_slice_have_the_score_of_unlike_data_in_every_format(tmp_path):
     write_dataset_h5(tmp_path / "dataset.h5", (1, 1, 8, 8))
     write_model_pt(tmp_path / "model.pt", tmp_path / "dataset.h5")
