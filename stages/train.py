@@ -16,7 +16,8 @@ from stages.lib.core.machine import keep_freed_memory, pin
 from stages.lib.model import checkpoint
 from stages.lib.params.machine import MachineParams
 from stages.lib.params.train import TrainParams
-from stages.lib.train import devices, distributed, interruption, loop, setup, summary
+from stages.lib.train import devices, interruption, loop, setup, summary
+from stages.lib.train.parallel import distributed
 
 
 def main(
@@ -26,7 +27,7 @@ def main(
     history_csv: Path,
     params: TrainParams,
     dataset: str = "dataset",
-    machine: MachineParams = MachineParams(),  # noqa: B008 (frozen)
+    machine: MachineParams = MachineParams(),
 ) -> None:
     """Trains, or continues an interrupted run, and writes the three outs."""
     if params.processes > 1 and not distributed.is_launched():

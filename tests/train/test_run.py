@@ -5,7 +5,7 @@ import torch
 from stages.lib import params
 from stages.lib.params.train import TrainParams
 from stages.lib.train import setup, step
-from stages.lib.train.distributed import World
+from stages.lib.train.parallel.distributed import World
 from tests.train.test_train import LEARNS
 
 

@@ -15,8 +15,8 @@ from stages.lib.model.networks import Compact
 from stages.lib.params.machine import MachineParams
 from stages.lib.params.train import TrainParams
 from stages.lib.train import devices, loop, setup, step
-from stages.lib.train.distributed import World
 from stages.lib.train.interruption import Stop
+from stages.lib.train.parallel.distributed import World
 from tests.conftest import write_dataset_h5
 
 LEARNS = {"network": {"name": "fully_connected", "arguments": {"widths": [16]}}, "lr": 0.1, "epochs": 3}

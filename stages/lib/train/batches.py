@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from stages.lib.tensors import Split
-from stages.lib.train.batch_parts import dealt_whole
-from stages.lib.train.distributed import World
+from stages.lib.train.parallel.batch_parts import dealt_whole
+from stages.lib.train.parallel.distributed import World
 
 
 def epoch_batches(samples: int, batch_size: int, seed: int, epoch: int, parts: int = 1) -> list[np.ndarray]:

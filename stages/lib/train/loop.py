@@ -12,9 +12,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stages.lib.core.progress import progress
 from stages.lib.model.classifier import Classifier
 from stages.lib.params.train import TrainParams
-from stages.lib.train import batch_parts, batches, devices, diagnosis, losses
+from stages.lib.train import batches, devices, diagnosis, losses
 from stages.lib.train.batches import BatchPart
 from stages.lib.train.interruption import Checkpoints, Stop
+from stages.lib.train.parallel import batch_parts
 from stages.lib.train.run import Best, Row, Run
 from stages.lib.train.step import train_batch, weighted_sums
 from stages.lib.train.task import Task

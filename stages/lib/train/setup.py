@@ -13,7 +13,6 @@ from stages.lib.model.checkpoint import Recipe
 from stages.lib.model.classifier import Classifier
 from stages.lib.params.train import TrainParams
 from stages.lib.train import (
-    batch_parts,
     batches,
     devices,
     losses,
@@ -21,12 +20,12 @@ from stages.lib.train import (
     optimizers,
     pretrained,
     run,
-    synchronised_layers,
 )
-from stages.lib.train.distributed import World
+from stages.lib.train.parallel import batch_parts, synchronised_layers
+from stages.lib.train.parallel.distributed import World
+from stages.lib.train.parallel.synchronised_layers import Place
 from stages.lib.train.run import Run
 from stages.lib.train.schedules import Schedule
-from stages.lib.train.synchronised_layers import Place
 from stages.lib.train.task import Task, shrunk_size
 
 WHITENING_SAMPLES = 256  # of the training split, from which `compact` finds its first layer

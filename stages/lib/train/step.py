@@ -8,10 +8,11 @@ from torch import Tensor
 
 from stages.lib.core.errors import UserError
 from stages.lib.params.train import TrainParams
-from stages.lib.train import batch_parts, batches, devices, drawing, losses
-from stages.lib.train.batch_parts import RunningStatistics
+from stages.lib.train import batches, devices, drawing, losses
 from stages.lib.train.batches import BatchPart
 from stages.lib.train.drawing import Drawn
+from stages.lib.train.parallel import batch_parts
+from stages.lib.train.parallel.batch_parts import RunningStatistics
 from stages.lib.train.run import Row, Run, update_average
 from stages.lib.train.task import Task
 

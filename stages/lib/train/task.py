@@ -10,8 +10,8 @@ from torch.nn import functional
 from stages.lib.params.train import TrainParams
 from stages.lib.tensors import Split
 from stages.lib.train import devices
-from stages.lib.train.distributed import World
-from stages.lib.train.synchronised_layers import Place
+from stages.lib.train.parallel.distributed import World
+from stages.lib.train.parallel.synchronised_layers import Place
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from stages.lib.train import distributed
-from stages.lib.train.distributed import World
+from stages.lib.train.parallel import distributed
+from stages.lib.train.parallel.distributed import World
 
 Item = TypeVar("Item")
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages.lib.train import batch_parts, distributed
 from stages.lib.train.batches import own_parts
-from stages.lib.train.distributed import World
+from stages.lib.train.parallel import batch_parts, distributed
+from stages.lib.train.parallel.distributed import World
 
 
 def test_sums_of_powers_of_two_have_the_same_bits_whoever_sums_which_part():

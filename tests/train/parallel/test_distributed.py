@@ -26,7 +26,7 @@ PARTS = ONE | {"accumulate": 2, "threads": 1}
 RUN = """
 import sys, torch
 from pathlib import Path
-from tests.train.test_distributed import TWO
+from tests.train.parallel.test_distributed import TWO
 from tests.train.test_train import train_on
 
 if __name__ == "__main__":
@@ -72,7 +72,7 @@ from pathlib import Path
 from stages import train
 from stages.lib import params
 from stages.lib.params.train import TrainParams
-from tests.train.test_distributed import PARTS
+from tests.train.parallel.test_distributed import PARTS
 
 outs = [Path(sys.argv[2]) / name for name in ("model.pt", "train.json", "history.csv")]
 train.main(Path(sys.argv[1]), *outs, params.check(TrainParams, PARTS), "tiny")
