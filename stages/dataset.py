@@ -27,7 +27,7 @@ def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, 
     measured = json.loads(statistics_json.read_text(encoding="utf-8"))
     classes = sorted(split["label"].unique())
     with Cases(cases) as opened, outs.replacing(dataset_h5) as partial:
-        arguments = settle(params, measured, opened.dims)
+        arguments = geometry_arguments(params, measured, opened.dims)
         geometry = Geometry(**arguments)
         channels = {"keep": int(opened.shapes[0, 0]), "rgb": 3}.get(params.colour, 1)
         shape, dtype = (channels, *arguments["shape"]), arguments["dtype"]
@@ -44,32 +44,36 @@ def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, 
     print(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
 
 
-def settle(params: DatasetParams, measured: dict[str, Any], dims: int) -> dict[str, Any]:
-    """Geometry's arguments: what params.yaml leaves open follows from the training split's statistics."""
+def geometry_arguments(params: DatasetParams, measured: dict[str, Any], dims: int) -> dict[str, Any]:
+    """Geometry's arguments; what params.yaml leaves out follows from the training split's statistics."""
     for key in ("spacing_mm", "shape"):
         given = getattr(params, key)
         if given is not None and len(given) != dims:
             raise UserError(f"dataset.{key} has {len(given)} numbers, but the cases have {dims} axes")
     axes = ["D", "H", "W"][-dims:]
     size = [measured["shape"][axis]["median"] for axis in axes]
-    known = [measured["spacing_mm"][axis] for axis in axes]
+    spreads = [measured["spacing_mm"][axis] for axis in axes]
     spacing = params.spacing_mm
-    if spacing is None and dims == 3 and all(known):
-        spacing = tuple(spread["median"] for spread in known)
-    if spacing is not None and all(known):
-        size = [n * spread["median"] / step for n, spread, step in zip(size, known, spacing, strict=True)]
+    if spacing is None and dims == 3 and all(spreads):
+        spacing = tuple(spread["median"] for spread in spreads)
+    if spacing is not None and all(spreads):
+        size = [n * spread["median"] / step for n, spread, step in zip(size, spreads, spacing, strict=True)]
     return {
         "colour": params.colour,
         "resize": params.resize,
         "spacing_mm": None if spacing is None else list(spacing),
         "shape": list(params.shape or (max(1, round(n)) for n in size)),
-        "fill": min(c["minimum"] for c in measured["channels"]) if params.fill is None else params.fill,
+        "fill": min(channel["minimum"] for channel in measured["channels"]) if params.fill is None else params.fill,
         "dtype": measured["dtype"] if params.dtype == "keep" else params.dtype,
     }
 
 
 def transformed(cases: Cases, ids: list[str], geometry: Geometry, name: str) -> Iterator[np.ndarray]:
-    """Each case as (C, *shape); one is in memory at a time."""
+    """Each case as (C, *shape), with one in memory at a time.
+
+    Raises:
+        UserError: A case cannot be brought to the shape.
+    """
     for case in progress(ids, f"dataset {name}", "case"):
         i = cases.index(case)
         if trouble := geometry.trouble(cases[i].shape, cases.spacings_mm[i]):
@@ -79,7 +83,7 @@ def transformed(cases: Cases, ids: list[str], geometry: Geometry, name: str) -> 
 
 
 def counted(samples: Iterator[np.ndarray], moments: list[Moments]) -> Iterator[np.ndarray]:
-    """Passes the samples on and counts their pixels a channel."""
+    """Passes the samples on, and counts their pixels in one `Moments` per channel."""
     for sample in samples:
         for channel, count in zip(sample, moments, strict=True):
             count.add(channel)

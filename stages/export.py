@@ -2,7 +2,7 @@
 
     python -m stages.export digits
 
-The files take pictures and volumes as they were read, any number of any size, and give probabilities.
+The files take any number of pictures or volumes as they were read, of any size, and give probabilities.
 """
 
 from contextlib import ExitStack
@@ -49,9 +49,9 @@ def main(
 
     report: dict[str, dict[str, float]] = {}
     partials: dict[Path, Path] = {}
-    with Cases(cases) as opened, ExitStack() as together:  # all files are moved into place, or none is
+    with Cases(cases) as opened, ExitStack() as moved:  # all files are moved into place, or none is
         for path in (model_torchscript, model_onnx, model_pt2):
-            partials[path] = together.enter_context(outs.replacing(path))
+            partials[path] = moved.enter_context(outs.replacing(path))
             FORMATS[path.suffix].write(partials[path], program)
             runner = FORMATS[path.suffix].load(partials[path])
             largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name)
@@ -61,13 +61,13 @@ def main(
                 "difference_below": parity.rounded_up(largest),
                 "bytes": partials[path].stat().st_size,
             }
-        folder = together.enter_context(outs.replacing(variants))
+        folder = moved.enter_context(outs.replacing(variants))
         folder.mkdir()
         training = tensors.read_split(dataset_h5, "train").x
         table = compare(partials[model_onnx], folder, params.variants, training, test, params.batch_size)
         outs.write_csv(folder / "accuracy.csv", table)
         below = max(part["difference_below"] for part in report.values())
-        written = together.enter_context(outs.replacing(card_md))
+        written = moved.enter_context(outs.replacing(card_md))
         written.write_text(card.text(facts, measured, below, table), encoding="utf-8")
     smaller = {row.pop("file"): row for row in table[1:].to_dict("records")}
     outs.write_json(export_json, {"test_cases": len(test.y), **report, "variants": smaller})

@@ -1,4 +1,4 @@
-"""A dataset that ships with the project, or that it can make -> data/raw/<dataset>.
+"""A demo dataset, which ships with a package or is simulated -> data/raw/<dataset>.
 
 python -m stages.sample digits
 """

@@ -1,4 +1,4 @@
-"""The training split, measured at its own pixels -> statistics.json: intensities a channel, classes, shapes, spacing.
+"""The training split's own pixels -> statistics.json: intensities per channel, classes, shapes, spacing.
 
 python -m stages.statistics digits
 """
@@ -24,11 +24,11 @@ def main(cases: Path, split_csv: Path, statistics_json: Path, params: Statistics
     train = split.loc[split["split"] == "train", "case"].tolist()
     with Cases(cases) as opened:
         rows = np.array([opened.index(case) for case in train])
-        dtype, channels = _one_kind(opened)
+        dtype, channels = _dtype_and_channels(opened)
         moments = [Moments(dtype) for _ in range(channels)]
         for row in progress(rows, "statistics", "case"):
-            for channel, counted in zip(opened[int(row)], moments, strict=True):
-                counted.add(channel)
+            for pixels, channel in zip(opened[int(row)], moments, strict=True):
+                channel.add(pixels)
         axes = dict(zip("CDHW" if opened.dims == 3 else "CHW", opened.shapes[rows].T, strict=True))
         spacings = dict(zip(opened.axes[1:], opened.spacings_mm[rows].T, strict=True))
         written: dict[str, Any] = {
@@ -40,18 +40,19 @@ def main(cases: Path, split_csv: Path, statistics_json: Path, params: Statistics
             "units": opened.units,
             "shape": {axis: _spread(sizes) for axis, sizes in axes.items()},
             "spacing_mm": {axis: _spread(steps) for axis, steps in spacings.items()},
-            "channels": [asdict(counted.summary(params.percentiles, params.bins)) for counted in moments],
+            "channels": [asdict(channel.summary(params.percentiles, params.bins)) for channel in moments],
         }
     outs.write_json(statistics_json, written)
 
 
-def _one_kind(cases: Cases) -> tuple[str, int]:
+def _dtype_and_channels(cases: Cases) -> tuple[str, int]:
     """The dtype and the number of channels that all cases share."""
     channels = sorted(set(cases.shapes[:, 0].tolist()))
     if len(cases.dtypes) > 1 or len(channels) > 1:
         raise UserError(
             f"the cases are of {' and '.join(cases.dtypes)} with {' and '.join(map(str, channels))} channels: a "
-            "dataset holds one kind; convert the files, split the dataset, or set ingest's colour mode"
+            "dataset has one dtype and one number of channels; convert the files, split the dataset, or set ingest's "
+            "colour mode"
         )
     return cases.dtypes[0], channels[0]
 
@@ -61,7 +62,7 @@ def _counts(table: pd.DataFrame, column: str) -> dict[str, int]:
 
 
 def _spread(numbers: np.ndarray) -> dict[str, float] | None:
-    """Least, median and largest; None where one is unknown."""
+    """Minimum, median and maximum; None where a number is unknown."""
     if np.isnan(numbers.astype(float)).any():
         return None
     return {"minimum": float(numbers.min()), "median": float(np.median(numbers)), "maximum": float(numbers.max())}

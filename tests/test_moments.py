@@ -51,7 +51,7 @@ def test_the_order_and_the_size_of_the_pieces_change_nothing(monkeypatch):
     pixels = draw("int16")
     whole, pieces = Moments("int16"), Moments("int16")
     whole.add(pixels)
-    monkeypatch.setattr(moments, "BLOCK", 7)
+    monkeypatch.setattr(moments, "BLOCK_PIXELS", 7)
     pieces.add(pixels[::-1])
     assert whole.summary(PERCENTILES) == pieces.summary(PERCENTILES)
 

@@ -1,21 +1,21 @@
-"""cases/: every case's own integers, end to end in HDF5 files of a few MiB, to be memory-mapped.
+"""cases/: every case's own integers, end to end in HDF5 files of a few MiB (the pieces), to be memory-mapped.
 
-The folder is cut into pieces by the first bits of the identifiers, so that new data change only the pieces that they
-fall into: an ingest makes no others again, and `dvc push` sends no others. A piece, in the order of the identifiers
-(n cases, A axes: "CHW" for images, "CDHW" for volumes):
+Which piece a case is in depends on the first bits of its identifier. So new data change only the pieces that they fall
+into: ingest writes no others again, and `dvc push` sends no others. A piece, in the order of the identifiers (n cases,
+A axes: "CHW" for images, "CDHW" for volumes):
 
     <first bits in hexadecimal digits>.h5
         /index           (n,) of
-            case         S16: keyed hash, the name of the case everywhere in the project
-            dtype        S8: which of /pixels the case lies in
-            offset       int64: its first element there
+            case         S16: keyed hash, the identifier of the case everywhere in the project
+            dtype        S8: which array of /pixels holds the case
+            offset       int64: its first element in that array
             shape        (A,) int64
             spacing_mm   (A - 1,) float64: along D, H, W (or H, W); nan where unknown
         /pixels/<dtype>  (elements,) contiguous: the cases of that dtype end to end, each in C order
         attributes       axes ("CHW" or "CDHW"), units ("HU" or "")
 
-One flat array a dtype, not a data set a case: 50,000 small pictures would be 50,000 HDF5 objects, slow to make and to
-open, and cases differ in shape. A case is read without a copy, as a view of the mapped file:
+One flat array per dtype, not one array per case: cases differ in shape, and 50,000 small pictures would be 50,000 HDF5
+objects, slow to write and to open. A case is read without a copy, as a view of the mapped file:
 
     with Cases(folder) as cases:
         for pixels in cases:  # (C, H, W) or (C, D, H, W), read-only
@@ -32,17 +32,17 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 
-PIECE_BYTES = 1 << 20  # of raw files: a piece has no less, if the data set has more
-PIECE_CASES = 2  # likewise
-COLUMNS = [("case", "S16"), ("dtype", "S8"), ("offset", "<i8")]  # of the index, with shape and spacing
+MIN_PIECE_BYTES = 1 << 20  # of raw files, on average over the pieces of a larger data set
+MIN_PIECE_CASES = 2  # likewise
+COLUMNS = [("case", "S16"), ("dtype", "S8"), ("offset", "<i8")]  # of the index, before shape and spacing_mm
 
 
 def piece_bits(raw_bytes: int, cases: int) -> int:
-    """How many first bits of the identifiers tell pieces apart.
+    """How many first bits of an identifier say which piece its case is in.
 
-    It follows from the data alone, and not from what was there before: else the bytes would tell their history.
+    That follows from the data alone, not from the folder's earlier state: else the same data could give other bytes.
     """
-    most = min(raw_bytes // PIECE_BYTES, cases // PIECE_CASES)
+    most = min(raw_bytes // MIN_PIECE_BYTES, cases // MIN_PIECE_CASES)
     return max(1, most).bit_length() - 1
 
 
@@ -60,7 +60,7 @@ class Cases:
         if not self._paths:
             raise UserError(f"{folder} has no cases: run the ingest stage again")
         indices = []
-        self._starts: list[dict[str, tuple[int, int]]] = []  # a piece's dtypes: where they start, and their elements
+        self._starts: list[dict[str, tuple[int, int]]] = []  # of a piece: by dtype, first byte and number of elements
         for path in self._paths:
             with h5py.File(path) as file:
                 self.axes: str = file.attrs["axes"]
@@ -129,10 +129,13 @@ class Cases:
 def index_of(
     cases: np.ndarray, dtypes: np.ndarray, shapes: np.ndarray, spacings_mm: np.ndarray
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """A piece's index, and how many elements of each dtype it holds.
+    """A piece's index, and the number of elements of each dtype in it.
 
     Args:
-        cases: (n,) S16, ascending; dtypes: (n,) S8; shapes: (n, A); spacings_mm: (n, A - 1).
+        cases: (n,) S16, ascending.
+        dtypes: (n,) S8.
+        shapes: (n, A).
+        spacings_mm: (n, A - 1).
     """
     axes = shapes.shape[1]
     index = np.zeros(len(cases), [*COLUMNS, ("shape", "<i8", axes), ("spacing_mm", "<f8", axes - 1)])
@@ -140,28 +143,28 @@ def index_of(
     sizes = shapes.prod(axis=1)
     ends = {}
     for dtype in np.unique(dtypes):
-        mine = dtypes == dtype
-        after = sizes[mine].cumsum()
-        index["offset"][mine] = after - sizes[mine]
+        of_dtype = dtypes == dtype
+        after = sizes[of_dtype].cumsum()
+        index["offset"][of_dtype] = after - sizes[of_dtype]
         ends[dtype.decode()] = int(after[-1])
     return index, ends
 
 
 def allocate(path: Path, index: np.ndarray, elements: Mapping[str, int], axes: str, units: str = "") -> dict[str, int]:
-    """Makes a piece with a place for every case, and says at which byte of the file each dtype's pixels start.
+    """Writes a piece without its pixels, and returns the byte of the file at which each dtype's pixels start.
 
-    Several processes may then write into it at once.
+    Several processes may then write the pixels at once.
 
     Args:
         index, elements: As `index_of` gives them.
         axes: "CHW" or "CDHW".
         units: "HU" where the numbers are Hounsfield units.
     """
-    # A place on the disk at once, so that it can be mapped, and not filled with zeros first.
+    # Room on the disk at once, so that it can be mapped; not filled with zeros first.
     places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    places.set_obj_track_times(False)  # HDF5 would note the time
+    places.set_obj_track_times(False)  # HDF5 would store the time of writing
     with h5py.File(path, "w", libver="v110") as file:
         file.attrs["axes"], file.attrs["units"] = axes, units
         file["index"] = index
@@ -169,8 +172,8 @@ def allocate(path: Path, index: np.ndarray, elements: Mapping[str, int], axes: s
         starts = {}
         for dtype in sorted(elements):
             space = h5py.h5s.create_simple((elements[dtype],))
-            kind = h5py.h5t.py_create(np.dtype(dtype), logical=True)
-            starts[dtype] = h5py.h5d.create(pixels.id, dtype.encode(), kind, space, places).get_offset()
+            stored = h5py.h5t.py_create(np.dtype(dtype), logical=True)
+            starts[dtype] = h5py.h5d.create(pixels.id, dtype.encode(), stored, space, places).get_offset()
     return starts
 
 
@@ -181,7 +184,7 @@ def write_cases(
     units: str = "",
     spacings_mm: Sequence[tuple[float, ...]] | None = None,
 ) -> None:
-    """Writes a small data set that is in memory as one piece: arrays (C, H, W) or (C, D, H, W) by identifier."""
+    """Writes a data set that fits into memory as one piece: arrays (C, H, W) or (C, D, H, W) by identifier."""
     ids = sorted(pixels)
     arrays = [pixels[case] for case in ids]
     unknown = [(math.nan,) * (len(axes) - 1)] * len(ids)

@@ -1,8 +1,8 @@
-"""Brings a case, of whatever colour, size and spacing, to the one shape of the dataset.
+"""Brings a case of any colour, size and spacing to the one shape of the dataset.
 
-The dataset stage does it once, and every exported file does it again with what it is given. Both must come to the same
-integers, on every runtime, or a rounding that falls the other way changes a prediction. So all sums here are of whole
-numbers in float64, which are exact in any order (up to 2^53), and divided once at the end.
+The dataset stage does it for the cases, and every exported file for its input. Both must get the same integers in every
+runtime: a pixel that is rounded the other way may change a prediction. So all sums here are of whole numbers in float64,
+exact in any order (up to 2^53), and there is one division, at the end.
 """
 
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-# Which channel stands for R, G and B, by the number of channels less one: two have none, and 9 is refused everywhere.
+# The channels to take as R, G and B, by the number of channels less one. Of two there are none: index 9 is an error.
 RGB_OF = ((0, 0, 0), (9, 9, 9), (0, 1, 2))
 
 
 class Geometry(nn.Module):
     """Colour, then resampling (bilinear or trilinear, antialiased), then a centre crop or padding, then rounding.
 
-    A case of the wanted spacing or size is not resampled, and a picture that has the shape comes out bit for bit.
-    Written so that TorchScript compiles it; `stages.lib.export.end_to_end` puts its parts together for torch.export.
+    A case that has the wanted spacing or size is not resampled, and a picture that has the shape stays bit for bit.
+    Written for TorchScript's compiler; for torch.export, `stages.lib.export.end_to_end` puts the steps together anew.
     """
 
     rgb_of: Tensor
@@ -34,11 +34,11 @@ class Geometry(nn.Module):
         fill: float,
         dtype: str,
     ) -> None:
-        """See `stages.lib.params.dataset.DatasetParams`, but nothing is left open.
+        """As of `stages.lib.params.dataset.DatasetParams`, but complete.
 
         Args:
-            spacing_mm: Resample to this spacing; None: by size, as `resize` says.
-            dtype: Of the dataset.
+            spacing_mm: Resample to this spacing; None: to a size, see `resize`.
+            dtype: The dataset's.
         """
         super().__init__()
         self.colour = colour
@@ -57,7 +57,7 @@ class Geometry(nn.Module):
         """(N, C, H, W) or (N, C, D, H, W) of any dtype -> (N, C', *shape) float32, numbers that the dtype holds.
 
         Args:
-            spacing_mm: Of x, (2,) along H, W or (3,) along D, H, W; needed if the geometry has a spacing.
+            spacing_mm: Of all N, (2,) along H, W or (3,) along D, H, W; needed if the geometry has a spacing.
         """
         x = self.recoloured(x)
         if bool(self.same(x, spacing_mm)):
@@ -66,7 +66,7 @@ class Geometry(nn.Module):
 
     @torch.jit.ignore
     def trouble(self, shape: Sequence[int], spacing_mm: Sequence[float] | None) -> str:
-        """Why a case, (C, ...), can't be brought to the dataset's shape; empty: it can."""
+        """Why a case, (C, ...), can't be brought to the dataset's shape; empty if it can."""
         if shape[0] not in self.channels(shape[0]):
             return f"its {shape[0]} channels can't be made {self.colour}"
         if self.spaced and (spacing_mm is None or any(not step > 0 for step in spacing_mm)):  # nan, too
@@ -75,7 +75,7 @@ class Geometry(nn.Module):
 
     @torch.jit.ignore
     def channels(self, kept: int) -> list[int]:
-        """How many channels a case may have, of which `kept` stay if the colour is kept."""
+        """The numbers of channels that a case may have; `kept` is the dataset's, where the colour is kept."""
         return [kept] if self.colour == "keep" else [1, 3]
 
     def recoloured(self, x: Tensor) -> Tensor:  # (N, C, ...) -> (N, C', ...)
@@ -92,7 +92,7 @@ class Geometry(nn.Module):
         return self.rounded(grey / 10_000)
 
     def same(self, x: Tensor, spacing_mm: Tensor | None) -> Tensor:  # (1,) bool
-        """Whether the case has the shape, and the spacing, if the geometry has one."""
+        """Whether the case has the wanted shape, and the wanted spacing if there is one."""
         agreed = torch.full((1,), True)
         for i, wanted in enumerate(self.shape):
             agreed = agreed & (torch.full((1,), x.shape[i + 2]) == wanted)
@@ -102,10 +102,10 @@ class Geometry(nn.Module):
         return agreed
 
     def target(self, x: Tensor, spacing_mm: Tensor | None) -> list[Tensor]:
-        """The size that a case is resampled to before it is cropped or padded, (1,) float64 an axis.
+        """The size that a case is resampled to before it is cropped or padded: (1,) float64 for each axis.
 
         Raises:
-            ValueError: The geometry has a spacing, but that of the case is not given.
+            ValueError: The geometry has a spacing, but the case's is not given.
         """
         sizes = [torch.full((1,), n, dtype=torch.float64) for n in x.shape[2:]]
         if self.spaced:
@@ -118,23 +118,23 @@ class Geometry(nn.Module):
         elif self.resize > 0:
             shorter = torch.minimum(sizes[0], sizes[1])
             found = [n * self.resize / shorter for n in sizes]
-        else:  # the smallest that covers the shape
+        else:  # the smallest size that covers the shape
             found = [torch.maximum(n * self.shape[0] / sizes[0], n * self.shape[1] / sizes[1]) for n in sizes]
         return [n.round().clamp(min=1) for n in found]
 
     def adapted(self, x: Tensor) -> Tensor:
-        """As it is, but as numbers that the dataset's dtype holds; float32."""
+        """The same pixels as numbers that the dataset's dtype can hold, in float32."""
         if x.dtype == self.dtype:
             return x.float()
         x = self.rounded(x)
         return x.float() if self.whole else x.to(self.dtype).float()
 
     def rounded(self, x: Tensor) -> Tensor:
-        """Rounded and clamped to an integer dtype; for a float one, as it is."""
+        """Rounded (halves to even) and clamped, if the dataset's dtype is an integer; else unchanged."""
         return x.double().round().clamp(self.lowest, self.highest) if self.whole else x
 
     def fitted(self, x: Tensor, spacing_mm: Tensor | None) -> Tensor:  # (N, C', ...) -> (N, C', *shape)
-        """Resampled, then cropped or padded: by one matrix an axis, since the filter is separable."""
+        """Resampled, then cropped or padded, by one matrix per axis: the filter is separable."""
         target = self.target(x, spacing_mm)
         rows = [weights(x.shape[i + 2], target[i], self.shape[i]) for i in range(len(self.shape))]
         y = torch.matmul(torch.matmul(rows[-2], x.double()), rows[-1].t())
@@ -147,13 +147,14 @@ class Geometry(nn.Module):
 
 
 def weights(size: int, target: Tensor, wanted: int) -> Tensor:  # (wanted, size)
-    """How much each pixel along an axis adds to each wanted one: whole numbers, and 0 where the case does not reach.
+    """The weight of each pixel along an axis in each wanted one: whole numbers, all 0 for a wanted pixel of padding.
 
-    The triangle filter, as wide as a pixel or, where it gets smaller, as a wanted pixel: times both sizes and two, all
-    distances are whole. The centre is kept; an odd pixel goes to the end, as torchvision's CenterCrop does it.
+    A triangle filter, as wide as a pixel or, where the axis shrinks, as a wanted pixel. Distances are multiplied by two
+    and by both sizes, which makes them whole. The crop is at the centre; an odd pixel is cut or padded where
+    torchvision's CenterCrop does it.
 
     Args:
-        target: (1,) the size that the axis is resampled to before `wanted` pixels are cut out.
+        target: (1,) the size that the axis is resampled to before `wanted` pixels are cropped.
     """
     cut, missing = ((target - wanted) / 2).round(), ((wanted - target) / 2).floor()
     start = torch.where(target > wanted, cut, -missing)

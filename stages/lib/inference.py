@@ -1,4 +1,4 @@
-"""Asks a model about many samples, a batch at a time: memory depends on the batch, never on the data set."""
+"""Runs a model on many samples, a batch at a time: memory depends on the batch, never on the data set."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,16 +11,16 @@ from stages.lib.model.deployed import outputs
 
 
 def batches(x: np.ndarray, batch_size: int, doing: str) -> Iterator[np.ndarray]:
-    """Copies of consecutive parts of a (memory-mapped) array, with progress shown: (B, C, *size) each."""
+    """Copies of consecutive samples of a (memory-mapped) array, (B, C, *size) each; shows progress."""
     for start in progress(range(0, len(x), batch_size), doing, "batch"):
         yield np.array(x[start : start + batch_size])
 
 
 def predict(model: Callable[..., Any], x: np.ndarray, batch_size: int, doing: str = "predict") -> np.ndarray:
-    """What a model of one output says of each sample, (N, K) float64.
+    """The output of a model that has one, for each sample: (N, K) float64.
 
     Args:
-        model: A classifier (then these are logits) or a deployed one (probabilities).
+        model: A classifier (gives logits) or a deployed one (gives probabilities).
         x: (N, C, H, W) or (N, C, D, H, W), the dataset's own integers; may be memory-mapped.
     """
     return predict_all(model, x, batch_size, doing)[0]
@@ -30,10 +30,10 @@ def predict(model: Callable[..., Any], x: np.ndarray, batch_size: int, doing: st
 def predict_all(
     model: Callable[..., Any], x: np.ndarray, batch_size: int, doing: str = "predict"
 ) -> tuple[np.ndarray, ...]:
-    """As `predict`, all outputs of a model of one or several."""
-    nobody = np.zeros((1, *x.shape[1:]), x.dtype)  # an empty split still tells how many classes there are
-    parts = [
+    """As `predict`, but all outputs of a model, one or several."""
+    placeholder = np.zeros((1, *x.shape[1:]), x.dtype)  # so that an empty split's output has a column for each class
+    results = [
         [output.double().numpy() for output in outputs(model(torch.from_numpy(batch)))]
-        for batch in (batches(x, batch_size, doing) if len(x) else [nobody])
+        for batch in (batches(x, batch_size, doing) if len(x) else [placeholder])
     ]
-    return tuple(np.concatenate(part)[: len(x)] for part in zip(*parts, strict=True))
+    return tuple(np.concatenate(output)[: len(x)] for output in zip(*results, strict=True))

@@ -1,8 +1,8 @@
-"""Mean, deviation, percentiles and histogram of any number of pixels, in one pass and 512 KiB a channel.
+"""Mean, deviation, percentiles and histogram of any number of pixels, in one pass and 512 KiB per channel.
 
-Pixels of 8 and 16 bits are counted value by value, so everything follows exactly from the counts, whatever the order
-and number of pixels. A float32 is counted by its upper 16 bits (1/128 of its magnitude apart): its percentiles and
-histogram are that coarse; minimum and maximum are exact, mean and deviation are float64 sums.
+Pixels of 8 and 16 bits are counted value by value: everything follows exactly from the counts, whatever the order and
+number of the pixels. A float is counted by the upper 16 bits of its float32, which are 1/128 of its magnitude apart;
+so its percentiles and histogram are that coarse. Minimum and maximum are exact, mean and deviation are float64 sums.
 """
 
 import math
@@ -11,20 +11,20 @@ from fractions import Fraction
 
 import numpy as np
 
-BLOCK = 1 << 20  # pixels counted at once: bounds memory for any size of case
-VALUES = 1 << 16
+BLOCK_PIXELS = 1 << 20  # counted at once: memory does not grow with the case
+VALUES = 1 << 16  # of 16 bits
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What one channel's pixels are like."""
+    """The statistics of one channel's pixels."""
 
     count: int
     mean: float
     deviation: float  # of the population
     minimum: float
     maximum: float
-    percentiles: dict[str, float]  # "0.5": value; between two pixels' values, as numpy's linear method
+    percentiles: dict[str, float]  # "0.5": value; interpolated as by numpy's method "linear"
     edges: list[float]  # (bins + 1,)
     counts: list[int]  # (bins,)
 
@@ -43,8 +43,8 @@ class Moments:
             raise ValueError(f"pixels of {dtype} can't be counted: expected 8- or 16-bit integers, or float32")
         self._counts = np.zeros(VALUES, np.int64)
         self._minimum, self._maximum = math.inf, -math.inf
-        self._sum = self._squares = 0.0  # floats only
-        self._origin = 0.0  # near the mean, so that the squares lose nothing
+        self._sum = self._squares = 0.0  # of floats, less the origin
+        self._origin = 0.0  # near the mean, so that the squares lose no digits
 
     def add(self, pixels: np.ndarray) -> None:
         """Counts pixels of any shape.
@@ -53,8 +53,8 @@ class Moments:
             ValueError: A float is nan or infinite.
         """
         flat = pixels.reshape(-1)
-        for start in range(0, len(flat), BLOCK):
-            block = flat[start : start + BLOCK]
+        for start in range(0, len(flat), BLOCK_PIXELS):
+            block = flat[start : start + BLOCK_PIXELS]
             if self._dtype.kind == "f":
                 block = block.astype(np.float32)
                 self._add_floats(block)
@@ -72,7 +72,7 @@ class Moments:
         self._squares += float((centred**2).sum())
 
     def summary(self, percentiles: tuple[float, ...] = (), bins: int = 64) -> Summary:
-        """What was counted.
+        """The statistics of all that was added.
 
         Raises:
             ValueError: Nothing was counted.
@@ -111,7 +111,7 @@ class Moments:
 
 
 def _keys(block: np.ndarray) -> np.ndarray:
-    """A number from 0 to 65535 a pixel, in the order of the pixels' values."""
+    """A number from 0 to 65535 for each pixel, larger for a larger pixel."""
     if block.dtype == np.float32:
         bits = block.view(np.uint32)
         negative = bits >> 31 == 1
@@ -120,9 +120,11 @@ def _keys(block: np.ndarray) -> np.ndarray:
 
 
 def _values(keys: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The values that the keys stand for, float64."""
+    """The value that each key stands for, float64."""
     if dtype.kind == "f":
-        bits = (keys.astype(np.uint32) << 16) | np.uint32(1 << 15)  # the middle of what shares the upper bits
+        bits = (keys.astype(np.uint32) << 16) | np.uint32(
+            1 << 15
+        )  # the middle of all floats that have these upper bits
         negative = bits >> 31 == 0
         return np.where(negative, ~bits, bits & np.uint32(0x7FFFFFFF)).astype(np.uint32).view(np.float32).astype(float)
     return keys.astype(np.float64) - (VALUES // 2 if dtype.kind == "i" else 0)

@@ -23,7 +23,7 @@ from stages.lib.core.errors import UserError
 
 @dataclass(frozen=True)
 class Description:
-    """What a reader of the tensors must know; it goes into the checkpoint and the exported model's metadata."""
+    """The meaning of the tensors; it is copied into the checkpoint and into the exported files' metadata."""
 
     classes: list[str]
     axes: str  # "NCHW" or "NCDHW"
@@ -32,12 +32,12 @@ class Description:
     units: str  # "HU", or "" where the numbers have no unit
     spacing_mm: list[float] | None  # along D, H, W (or H, W)
     geometry: dict[str, Any]  # arguments of stages.lib.geometry.Geometry: how a case became this shape
-    moments: dict[str, list[float]]  # minimum, maximum, mean, deviation a channel, over the training split's tensors
+    moments: dict[str, list[float]]  # minimum, maximum, mean, deviation: of each channel of the training split's x
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split's tensors, memory-mapped and read-only: only what is asked for is read, and little of it is kept."""
+    """One split's tensors, memory-mapped and read-only: the system reads what is used, and may drop it again."""
 
     x: np.ndarray  # (N, C, H, W) or (N, C, D, H, W)
     y: np.ndarray  # (N,) int64
@@ -66,22 +66,25 @@ def read_split(dataset_h5: Path, name: str) -> Split:
 
 def _mapped(path: Path, array: h5py.Dataset) -> np.ndarray:
     start = array.id.get_offset()
-    if start is None:  # HDF5 gives no place to an array without elements
+    if start is None:  # an array without elements has no place in the file
         return np.empty(array.shape, array.dtype)
     return np.asarray(np.memmap(path, array.dtype, "r", offset=start, shape=array.shape))
 
 
 def check_made_for(dataset_h5: Path, description: Mapping[str, object]) -> None:
-    """Refuses a model of other tensors: its classes or shape may be others, and nobody would notice.
+    """Refuses a model that was trained on other tensors: its classes or its shape may differ, and nobody would notice.
+
+    Args:
+        description: The one that the model carries.
 
     Raises:
-        UserError: The model's description is not that of the tensors.
+        UserError: It is not that of the tensors.
     """
-    here = asdict(read_description(dataset_h5))
-    other = [name for name in here if here[name] != description.get(name)]
-    if other:
+    current = asdict(read_description(dataset_h5))
+    differing = [name for name in current if current[name] != description.get(name)]
+    if differing:
         raise UserError(
-            f"{dataset_h5} is not what the model was trained on ({', '.join(other)}): run the train stage again"
+            f"{dataset_h5} is not what the model was trained on ({', '.join(differing)}): run the train stage again"
         )
 
 

@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_interval_however_large_the_blocks(monkeypa
     y, p = random_case(4)
     groups = [str(i) for i in range(len(y))]
     first, _ = bootstrap.intervals(y, p, groups, 100, 7)
-    monkeypatch.setattr(bootstrap, "ELEMENTS", 10 * len(y))
+    monkeypatch.setattr(bootstrap, "BLOCK_WEIGHTS", 10 * len(y))
     second, _ = bootstrap.intervals(y, p, groups, 100, 7)
     assert np.array_equal(first["auroc"], second["auroc"])
 

@@ -16,7 +16,7 @@ def drawn(n=20_000, k=4, seed=0):
 def test_a_curve_of_a_large_split_has_few_points_and_the_shape_of_all():
     y, p, classes = drawn()
     for table in (curves.roc(y, p, classes), curves.precision_recall(y, p, classes)):
-        assert len(table) <= curves.ROWS
+        assert len(table) <= curves.TABLE_POINTS
         assert table["class"].unique().tolist() == classes
     roc = curves.roc(y, p, classes)
     for k, name in enumerate(classes):
@@ -60,7 +60,7 @@ def test_a_hundred_classes_have_a_bounded_table_and_an_absent_class_has_no_curve
     y[y == 7] = 8
     table = curves.roc(y, p, classes)
     assert table["class"].nunique() == 99 and "class 7" not in set(table["class"])
-    assert table.groupby("class").size().max() <= curves.LEAST
+    assert table.groupby("class").size().max() <= curves.MIN_CLASS_POINTS
 
 
 def test_ties_and_a_single_class_are_no_trouble():

@@ -29,9 +29,9 @@ def test_the_evidence_has_the_curves_of_at_most_ten_classes_those_with_the_least
     areas = scores.per_class(y, p)
     confusion, roc, *_ = figures.evidence(y, p.argmax(1), names, tables, areas).axes
     shown = [float(text.get_text().split()[-1]) for text in roc.get_legend().get_texts()]
-    least = areas["auroc"] if classes <= figures.CURVES else np.sort(areas["auroc"])[: figures.CURVES]
+    least = areas["auroc"] if classes <= figures.MAX_CURVES else np.sort(areas["auroc"])[: figures.MAX_CURVES]
     assert shown == pytest.approx(least, abs=6e-4)
-    assert len(confusion.get_xticks()) <= figures.NAMES
+    assert len(confusion.get_xticks()) <= figures.MAX_NAMES
 
 
 def test_the_training_curves_show_both_splits_and_without_a_validation_split_one():

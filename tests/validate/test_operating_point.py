@@ -9,8 +9,8 @@ def test_the_threshold_finds_the_wanted_share_and_no_lower_one_is_needed():
     positive, chance = rng.random(500) < 0.3, rng.random(500)
     for wanted in (0.5, 0.9, 1.0):
         fixed = operating_point.threshold(positive, chance, wanted)
-        assert operating_point.report(positive, chance, fixed)["sensitivity"] >= wanted
-        assert operating_point.report(positive, chance, fixed + 2e-6)["sensitivity"] < wanted
+        assert operating_point.rates(positive, chance, fixed)["sensitivity"] >= wanted
+        assert operating_point.rates(positive, chance, fixed + 2e-6)["sensitivity"] < wanted
 
 
 def test_the_threshold_finds_as_much_after_it_was_written_with_six_digits():
@@ -21,7 +21,7 @@ def test_the_threshold_finds_as_much_after_it_was_written_with_six_digits():
 
 def test_the_report_counts_alarms_and_silences():
     positive = np.array([True, True, True, False, False])
-    found = operating_point.report(positive, np.array([0.9, 0.8, 0.1, 0.7, 0.2]), 0.5)
+    found = operating_point.rates(positive, np.array([0.9, 0.8, 0.1, 0.7, 0.2]), 0.5)
     assert found == pytest.approx(
         {
             "sensitivity": 2 / 3,

@@ -1,8 +1,8 @@
 """Bootstrap intervals of every score, resampling groups (patients), not cases.
 
-Two scans of one patient are no two independent witnesses; drawing patients keeps them together. scikit-learn gives the
-scores themselves (`scores`); asking it a thousand times over would take minutes, so here a resample is a
-row of weights, and all rows are scored at once. tests/validate/test_bootstrap.py holds the two against each other.
+Two scans of one patient are not independent, so a patient's cases are drawn together. `scores` computes the scores by
+scikit-learn, which would take minutes for a thousand resamples; here a resample is a row of weights, and all rows are
+scored at once. tests/validate/test_bootstrap.py compares the two.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,8 @@ import numpy as np
 from stages.lib.validate.scores import BINS
 
 LEVEL = 0.95
-ELEMENTS = 5_000_000  # of a block of weights: memory is this, not the number of resamples times that of cases
-Scores = dict[str, np.ndarray]  # (R,) each, or (R, K) a class
+BLOCK_WEIGHTS = 5_000_000  # computed at once: memory depends on this, not on the number of resamples
+Scores = dict[str, np.ndarray]  # by name, (R,) each; per class (R, K)
 
 
 def intervals(
@@ -24,10 +24,10 @@ def intervals(
     Args:
         labels: (N,) index of the true class.
         probabilities: (N, K).
-        groups: (N,) the patient, or whatever is drawn as one.
+        groups: (N,) the group of each case.
 
     Returns:
-        Of the overall scores, (2,) each, and of those of each class, (2, K) each; low, then high. A score that no
+        Low and high of the overall scores, (2,) each, and of the scores per class, (2, K) each. A score that no
         resample has is nan.
     """
     blocks = [replicates(labels, probabilities, block) for block in weights(groups, resamples, seed)]
@@ -36,10 +36,10 @@ def intervals(
 
 
 def weights(groups: Sequence[str], resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each case occurs in each resample: blocks of (R, N) float64, `resamples` rows in all."""
+    """How often each case occurs in each resample: blocks of (R, N) float64, with `resamples` rows together."""
     names, index = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng(seed)
-    rows = max(1, ELEMENTS // max(1, len(index)))
+    rows = max(1, BLOCK_WEIGHTS // max(1, len(index)))
     for start in range(0, resamples, rows):
         drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), min(rows, resamples - start))
         yield drawn[:, index].astype(np.float64)
@@ -99,8 +99,8 @@ def _curve(truth: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np
     more_true, more_false = np.diff(true, prepend=0), np.diff(false, prepend=0)
     positives, negatives = true[:, -1], false[:, -1]
     area = (more_false * (true - more_true / 2)).sum(1) / (positives * negatives)
-    share = np.where(true + false > 0, true / (true + false), 0.0)
-    average_precision = (more_true * share).sum(1) / positives
+    precision = np.where(true + false > 0, true / (true + false), 0.0)
+    average_precision = (more_true * precision).sum(1) / positives
     return area, np.where(negatives > 0, average_precision, np.nan)
 
 
@@ -111,12 +111,12 @@ def _calibration_error(probabilities: np.ndarray, correct: np.ndarray, weight: n
 
 
 def _mean(values: np.ndarray) -> np.ndarray:  # (R, K) -> (R,), over the classes that have a value
-    known = np.isfinite(values)
-    return np.where(known, values, 0).sum(1) / known.sum(1)
+    finite = np.isfinite(values)
+    return np.where(finite, values, 0).sum(1) / finite.sum(1)
 
 
 def _bounds(values: np.ndarray) -> np.ndarray:  # (R,) or (R, K) -> (2,) or (2, K)
-    known = np.isfinite(values).any(0)
-    filled = np.where(known, values, 0.0)  # numpy warns of columns that are nan throughout
+    measured = np.isfinite(values).any(0)
+    filled = np.where(measured, values, 0.0)  # numpy warns of columns that are nan throughout
     low, high = np.nanpercentile(filled, [50 * (1 - LEVEL), 50 * (1 + LEVEL)], axis=0)
-    return np.where(known, [low, high], np.nan)
+    return np.where(measured, [low, high], np.nan)

@@ -10,21 +10,22 @@ from stages.lib.validate import bootstrap
 
 LOWEST, HIGHEST = 0.05, 20.0
 RESAMPLES = 1000
-SURE = 0.99  # share of the resamples that must agree
+AGREEMENT = 0.99  # fraction of the resamples that must agree
 
 
 def temperature(logits: np.ndarray, labels: np.ndarray, groups: Sequence[str], seed: int = 0) -> float:
     """What the logits must be divided by for the least log loss; 1.0 unless the split shows that another is better.
 
-    A few dozen cases can't tell a temperature: what they ask for is mostly chance, and does harm elsewhere. So it is
-    taken only if the bootstrap's resamples of the groups agree, nearly all, that the model is too sure, or too unsure.
+    A temperature fitted on a few dozen cases is mostly chance, and does harm on others. So it is used only if nearly
+    all bootstrap resamples of the groups agree that the model is too sure, or that it is too unsure.
 
     Args:
         logits: (N, K) of the validation split, never of the test split.
-        groups: (N,) what the bootstrap draws as one.
+        labels: (N,) index of the true class.
+        groups: (N,) the group of each case.
 
     Returns:
-        Between `LOWEST` and `HIGHEST`, 6 significant digits, as validate.json keeps it.
+        Between `LOWEST` and `HIGHEST`, 6 significant digits, as validate.json has it.
     """
     count, classes = logits.shape
     if count == 0 or classes < 2:
@@ -32,16 +33,16 @@ def temperature(logits: np.ndarray, labels: np.ndarray, groups: Sequence[str], s
     found = float(f"{_fitted(logits, labels):.6g}")
     slope = _slopes(logits, labels)
     slopes = np.concatenate([weight @ slope for weight in bootstrap.weights(groups, RESAMPLES, seed)])
-    low, high = np.quantile(slopes, [(1 - SURE) / 2, (1 + SURE) / 2])
+    low, high = np.quantile(slopes, [(1 - AGREEMENT) / 2, (1 + AGREEMENT) / 2])
     unsure, too_sure = low > 0, high < 0
     return found if (unsure and found < 1) or (too_sure and found > 1) else 1.0
 
 
 def _fitted(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of the least log loss, with one case added, as it were, that belongs to every class alike.
+    """The temperature of the least log loss, with one imagined case added that belongs to all classes equally.
 
-    Without it, a split without a mistake would ask for temperature 0, which makes certainties; so N cases without a
-    mistake are evidence for (N + 1 / K) / (N + 1).
+    Without it, the best temperature of a split without a mistake would be 0, which gives probabilities of 1. With it, N
+    cases without a mistake allow a mean confidence of (N + 1 / K) / (N + 1).
     """
     count, classes = logits.shape
     targets = (count * np.eye(classes)[labels] + 1 / classes) / (count + 1)  # (N, K)
@@ -54,6 +55,6 @@ def _fitted(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _slopes(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:  # (N, K) -> (N,)
-    """How each case's log loss grows with the logarithm of the temperature, where that is 1."""
+    """The slope of each case's log loss over the logarithm of the temperature, at temperature 1."""
     expected = (softmax(logits, axis=1) * logits).sum(1)
     return logits[np.arange(len(labels)), labels] - expected

@@ -1,6 +1,6 @@
-"""Points for `dvc plots` and the pictures: ROC and precision-recall, one class against the rest; reliability.
+"""Points for `dvc plots` and the figures: ROC and precision-recall, one class against the rest; reliability.
 
-git keeps them, so a curve has at most so many points, however large the split: those that its shape needs most.
+git keeps them, so the number of points does not grow with the split: those stay that the curve's shape needs most.
 """
 
 import heapq
@@ -12,10 +12,10 @@ from sklearn import metrics
 
 from stages.lib.validate import scores
 
-ROWS = 2000  # of a table, shared among its classes
-LEAST = 50  # points a class, however many classes there are
+TABLE_POINTS = 2000  # divided among the classes
+MIN_CLASS_POINTS = 50  # however many classes there are
 
-Corner = tuple[float, int, int, int]  # minus the distance from the chord; the corner, and the chord's ends
+Corner = tuple[float, int, int, int]  # minus the distance from the chord; indices of the corner and the chord's ends
 
 
 def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
@@ -41,28 +41,28 @@ def precision_recall(labels: np.ndarray, probabilities: np.ndarray, classes: Seq
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """confidence, accuracy, cases: a row a bin of confidence that holds any."""
+    """confidence, accuracy, cases: one row per bin of confidence that has a case."""
     return pd.DataFrame(scores.reliability(labels, probabilities))
 
 
 def thinned(x: np.ndarray, y: np.ndarray, points: int) -> np.ndarray:
-    """Indices of the points to keep: the ends, then always the corner that the curve through them misses by most.
+    """Indices of the points to keep: the ends, then one by one the point that is farthest from the curve so far.
 
-    That is Douglas and Peucker's way (1973) with a number of points given instead of a tolerance; what is left out
-    lies on the curve, or as near to it as so many points allow.
+    That is Douglas and Peucker's algorithm (1973) with a number of points given instead of a tolerance. What is left
+    out lies on the curve that stays, or as near to it as so many points allow.
     """
     kept = {0, len(x) - 1}
     corners: list[Corner] = []
-    _look_for_a_corner(corners, x, y, 0, len(x) - 1)
+    _push_corner(corners, x, y, 0, len(x) - 1)
     while corners and len(kept) < points:
         _, middle, start, end = heapq.heappop(corners)
         kept.add(middle)
-        _look_for_a_corner(corners, x, y, start, middle)
-        _look_for_a_corner(corners, x, y, middle, end)
+        _push_corner(corners, x, y, start, middle)
+        _push_corner(corners, x, y, middle, end)
     return np.array(sorted(kept))
 
 
-def _look_for_a_corner(corners: list[Corner], x: np.ndarray, y: np.ndarray, start: int, end: int) -> None:
+def _push_corner(corners: list[Corner], x: np.ndarray, y: np.ndarray, start: int, end: int) -> None:
     """Adds the point between two others that is farthest from their chord, unless all lie on it."""
     if end - start < 2:
         return
@@ -75,7 +75,7 @@ def _look_for_a_corner(corners: list[Corner], x: np.ndarray, y: np.ndarray, star
 
 
 def _points(classes: Sequence[str]) -> int:
-    return max(LEAST, ROWS // len(classes))
+    return max(MIN_CLASS_POINTS, TABLE_POINTS // len(classes))
 
 
 def _one_against_the_rest(

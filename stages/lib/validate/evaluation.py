@@ -1,4 +1,4 @@
-"""What validation settles and reports, from the model's answers."""
+"""What validation chooses for the deployed model, and what it reports of the predicted probabilities."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from stages.lib.params.validate import OperatingPoint, ValidateParams
 from stages.lib.tensors import Description, Split
 from stages.lib.validate import bootstrap, calibration, operating_point, out_of_distribution, scores
 
-Answers = Mapping[str, np.ndarray]  # (N, K) probabilities by split
+Probabilities = Mapping[str, np.ndarray]  # by split, (N, K)
 
 
 def choose_settings(classifier: Classifier, validation: Split, params: ValidateParams) -> Settings:
-    """Fits the temperature and the unlike threshold on the validation split, the only one they may see."""
+    """Fits the temperature and the threshold of unlike samples, both on the validation split alone."""
     if "D" in params.flips and validation.x.ndim == 4:
         raise UserError("validate.flips has D, the axis of slices, but the dataset is one of images: take H or W")
     logits = predict_finite(classifier, validation, params.batch_size, "calibrate")
@@ -33,31 +33,33 @@ def choose_settings(classifier: Classifier, validation: Split, params: ValidateP
 
 
 def predict_finite(model: nn.Module, split: Split, batch_size: int, doing: str) -> np.ndarray:
-    """What a model says of each case of a split, (N, K) float64.
+    """A model's output for each case of a split, (N, K) float64.
 
     Raises:
-        UserError: An answer is no finite number.
+        UserError: An output is no finite number.
     """
-    said = predict(model, split.x, batch_size, doing)
-    lost = np.flatnonzero(~np.isfinite(said).all(1))
-    if len(lost):
+    output = predict(model, split.x, batch_size, doing)
+    failed = np.flatnonzero(~np.isfinite(output).all(1))
+    if len(failed):
         raise UserError(
-            f"the model's answer to case {split.cases[lost[0]]} is no finite number, and so are {len(lost)} of "
-            f"{len(said)}: the training diverged (try a smaller train.lr), or the case's own pixels are no numbers"
+            f"the model's answer to case {split.cases[failed[0]]} is no finite number, and so are {len(failed)} of "
+            f"{len(output)}: the training diverged (try a smaller train.lr), or the case's own pixels are no numbers"
         )
-    return said
+    return output
 
 
 def score_table(
-    splits: Mapping[str, Split], said: Answers, classes: Sequence[str], params: ValidateParams
+    splits: Mapping[str, Split], probabilities: Probabilities, classes: Sequence[str], params: ValidateParams
 ) -> pd.DataFrame:
     """Every score with its interval: split, class (empty: all), score, value, low, high."""
     rows: list[tuple[str, str, str, float, float, float]] = []
     for name, split in splits.items():
-        y, p = split.y, said[name]
+        y, p = split.y, probabilities[name]
         overall, per_class = scores.overall(y, p), scores.per_class(y, p)
-        some = params.resamples if len(y) else 0
-        bounds, class_bounds = bootstrap.intervals(y, p, split.groups, some, params.seed) if some else ({}, {})
+        resamples = params.resamples if len(y) else 0
+        bounds, class_bounds = (
+            bootstrap.intervals(y, p, split.groups, resamples, params.seed) if resamples else ({}, {})
+        )
         none = np.full((2, len(classes)), np.nan)
         rows += [(name, "", score, value, *bounds.get(score, none[:, 0])) for score, value in overall.items()]
         for k, label in enumerate(classes):
@@ -69,7 +71,7 @@ def score_table(
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
-    """The scores of whole splits by split, and the test split's intervals as [low, high]."""
+    """The overall scores of each split, and the test split's intervals as [low, high]."""
     whole = table[table["class"] == ""]
     report: dict[str, dict[str, Any]] = {"validation": {}, "test": {}, "test_interval": {}}
     for row in whole.to_dict("records"):
@@ -80,9 +82,9 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def operate(
-    point: OperatingPoint, splits: Mapping[str, Split], said: Answers, classes: Sequence[str]
+    point: OperatingPoint, splits: Mapping[str, Split], probabilities: Probabilities, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """The operating point: its threshold, and what it finds in each split.
+    """The operating point: the class, its threshold, and the rates in each split.
 
     Raises:
         UserError: There is no such class.
@@ -92,12 +94,14 @@ def operate(
             f"validate.operating_point.positive is '{point.positive}': the classes are {', '.join(classes)}"
         )
     k = list(classes).index(point.positive)
-    fixed = operating_point.threshold(splits["validation"].y == k, said["validation"][:, k], point.sensitivity)
-    found = {name: operating_point.report(split.y == k, said[name][:, k], fixed) for name, split in splits.items()}
-    return {"positive": point.positive, "threshold": fixed, **found}
+    fixed = operating_point.threshold(splits["validation"].y == k, probabilities["validation"][:, k], point.sensitivity)
+    rates = {
+        name: operating_point.rates(split.y == k, probabilities[name][:, k], fixed) for name, split in splits.items()
+    }
+    return {"positive": point.positive, "threshold": fixed, **rates}
 
 
-def intensity_range(about: Description) -> out_of_distribution.Range:
-    """The lowest and highest number of each channel of the training split, (C, 1, ...) each."""
+def intensity_range(about: Description) -> out_of_distribution.IntensityRange:
+    """Minimum and maximum of each channel of the training split, (C, 1, ...) each."""
     shape = (-1, *[1] * (len(about.shape) - 1))
     return np.reshape(about.moments["minimum"], shape), np.reshape(about.moments["maximum"], shape)

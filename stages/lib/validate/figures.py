@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 TILE_INCHES = 1.5
-TALLER = 1.2  # a tile is higher than wide by its caption
+TILE_HEIGHT = 1.2  # in tile widths: the caption is above the image
 TITLE_INCHES = 0.35
 COLUMNS = 5
-CURVES = 10  # classes with a curve of their own: more would be a tangle
-NAMES = 20  # classes named along an axis: more would not be read
+MAX_CURVES = 10  # classes: more would be a tangle
+MAX_NAMES = 20  # classes named along an axis: more would not be read
 
 
 def save(path: Path, figure: Figure) -> None:
@@ -37,30 +37,32 @@ def sheet(images: Sequence[np.ndarray], captions: Sequence[str], title: str) -> 
         images: (H, W) or (H, W, 3) each, in [0, 1].
     """
     rows = max(1, -(-len(images) // COLUMNS))
-    size = (COLUMNS * TILE_INCHES, rows * TILE_INCHES * TALLER + TITLE_INCHES)
-    # A Figure of one's own needs no pyplot, so no display and no state shared with the tests. One Axes for all tiles:
-    # fifty of them take seconds to lay out.
+    size = (COLUMNS * TILE_INCHES, rows * TILE_INCHES * TILE_HEIGHT + TITLE_INCHES)
+    # Figure, not pyplot: needs no display and shares no state between tests. One Axes for all tiles, since fifty take
+    # seconds to lay out.
     figure = Figure(figsize=size, dpi=100)
     axes = figure.add_axes((0, 0, 1, 1 - TITLE_INCHES / size[1]))
     axes.set_axis_off()
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         row, column = divmod(i, COLUMNS)
         height, width = (n / max(image.shape[:2]) * 0.92 for n in image.shape[:2])
-        left, top = column + (1 - width) / 2, row * TALLER + TALLER - 0.96 + (0.92 - height) / 2
+        left, top = column + (1 - width) / 2, row * TILE_HEIGHT + TILE_HEIGHT - 0.96 + (0.92 - height) / 2
         extent = (left, left + width, top + height, top)
         axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest", extent=extent)
-        axes.text(column + 0.5, row * TALLER + 0.2, caption, fontsize=7, ha="center", va="bottom", parse_math=False)
-    axes.set(xlim=(0, COLUMNS), ylim=(rows * TALLER, 0), aspect="auto")
+        axes.text(
+            column + 0.5, row * TILE_HEIGHT + 0.2, caption, fontsize=7, ha="center", va="bottom", parse_math=False
+        )
+    axes.set(xlim=(0, COLUMNS), ylim=(rows * TILE_HEIGHT, 0), aspect="auto")
     figure.suptitle(title, fontsize=10, y=1 - 0.1 / size[1], va="top")
     return figure
 
 
 def displayable(sample: np.ndarray, low: Sequence[float], high: Sequence[float]) -> np.ndarray:
-    """A sample as an image in [0, 1]: what the network's window shows of it; of a volume, the middle slice.
+    """A sample as an image in [0, 1], in the network's intensity window; of a volume, the middle slice.
 
     Args:
         sample: (C, H, W) or (C, D, H, W).
-        low, high: The window, a number a channel (or one for all).
+        low, high: The window, one number per channel (or one for all).
 
     Returns:
         (H, W, 3) for three channels, else the first channel, (H, W).
@@ -74,33 +76,33 @@ def displayable(sample: np.ndarray, low: Sequence[float], high: Sequence[float])
 
 
 def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """An image in grey with what the network looked at in red: (H, W) or (H, W, 3), and (H, W), both in [0, 1]."""
+    """A grey image with a heat map in red: (H, W) or (H, W, 3), and (H, W), both in [0, 1] -> (H, W, 3)."""
     grey = image.mean(-1) if image.ndim == 3 else image
     coloured = np.stack([grey] * 3, -1)  # (H, W, 3)
     weight = 0.6 * heat[..., None]
-    return (coloured * (1 - weight) + np.array([1.0, 0.1, 0.0]) * weight).clip(0, 1)  # the last bit may be above
+    return (coloured * (1 - weight) + np.array([1.0, 0.1, 0.0]) * weight).clip(0, 1)  # rounding may exceed 1
 
 
 def history(table: pd.DataFrame) -> Figure:
-    """Loss and accuracy over the epochs, those of the training and of the validation split.
+    """Loss and accuracy of the training and validation splits over the epochs.
 
     Args:
         table: history.csv; without a validation split its validation columns are nan.
     """
     figure = Figure(figsize=(10, 4), dpi=100, layout="constrained")
     marker = "o" if len(table) == 1 else ""
-    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for split in ("train", "validation"):
-            values = table[f"{split}_{what}"]
+            values = table[f"{split}_{quantity}"]
             if values.notna().any():
                 axes.plot(table["epoch"], values, label=split, marker=marker)
-        axes.set(title=what.capitalize(), xlabel="epoch", ylabel=what)
+        axes.set(title=quantity.capitalize(), xlabel="epoch", ylabel=quantity)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     losses, accuracies = figure.axes
     if (table[["train_loss", "validation_loss"]].stack() > 0).all():
-        losses.set_yscale("log")  # the last epochs' would lie on the axis
+        losses.set_yscale("log")  # else the last epochs' losses lie on the axis
     accuracies.set_ylim(top=1.01)
     return figure
 
@@ -112,10 +114,10 @@ def evidence(
     tables: Sequence[pd.DataFrame],
     areas: Mapping[str, np.ndarray],
 ) -> Figure:
-    """Confusion matrix, ROC, precision-recall and reliability of the test split in one picture.
+    """Confusion matrix, ROC, precision-recall and reliability of the test split in one figure.
 
     Args:
-        tables: Those of `curves`: ROC, precision-recall, reliability.
+        tables: ROC, precision-recall and reliability, as `curves` gives them.
         areas: `auroc` and `average_precision` of each class, (K,), as `scores.per_class` gives them.
     """
     roc, precision_recall, reliability = tables
@@ -130,13 +132,13 @@ def evidence(
 
 
 def short(name: str, length: int) -> str:
-    """A name that fits: both its ends tell, as in "adenocar…grade_2"."""
+    """A name of at most so many characters that keeps both ends, as "adenocar…grade_2"."""
     head = length // 2
     return name if len(name) <= length else f"{name[:head]}…{name[head + 1 - length :]}"
 
 
 def caption(label: int, probabilities: np.ndarray, classes: Sequence[str]) -> str:
-    """What a picture of a case says: "cat: 3%" and below it "as dog: 96%" is a cat that the model took for a dog."""
+    """A case's caption: "cat: 3%", and below it "as dog: 96%", is a cat that the model classifies as a dog."""
     predicted = int(probabilities.argmax())
     text = f"{short(classes[label], 18)}: {probabilities[label]:.0%}"
     if predicted == label:
@@ -147,26 +149,26 @@ def caption(label: int, probabilities: np.ndarray, classes: Sequence[str]) -> st
 def _confusion(axes: Axes, labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> None:
     count = np.zeros((len(classes), len(classes)), int)
     np.add.at(count, (labels, predicted), 1)
-    share = count / np.maximum(count.sum(1, keepdims=True), 1)  # so that a rare class is seen as well
-    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    recall = count / np.maximum(count.sum(1, keepdims=True), 1)  # so that a rare class is visible
+    axes.imshow(recall, cmap="Blues", vmin=0, vmax=1)
     axes.set(title="Confusion", xlabel="predicted", ylabel="actual")
-    ticks = range(0, len(classes), -(-len(classes) // NAMES))
+    ticks = range(0, len(classes), -(-len(classes) // MAX_NAMES))
     names = [short(classes[k], 16) for k in ticks]
     upright = max(map(len, names)) <= 2
     axes.set_xticks(ticks, names, rotation=0 if upright else 45, ha="center" if upright else "right", parse_math=False)
     axes.set_yticks(ticks, names, parse_math=False)
-    for row, column in np.argwhere(count) if len(classes) <= NAMES else []:
-        colour = "white" if share[row, column] > 0.5 else "black"
+    for row, column in np.argwhere(count) if len(classes) <= MAX_NAMES else []:
+        colour = "white" if recall[row, column] > 0.5 else "black"
         axes.text(column, row, str(count[row, column]), ha="center", va="center", fontsize=8, color=colour)
 
 
 def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, title: str, areas: Mapping[str, float]) -> None:
-    """The curves, each class with its area; of many classes, those with the least."""
+    """One curve per class, with its area; of many classes, those with the smallest areas."""
     parts = {str(name): part for name, part in table.groupby("class", sort=False)}
     names = list(parts)
-    if len(names) > CURVES:
-        title += f": the lowest {CURVES} of {len(names)} classes"
-        names = sorted(names, key=lambda name: areas[name])[:CURVES]
+    if len(names) > MAX_CURVES:
+        title += f": the lowest {MAX_CURVES} of {len(names)} classes"
+        names = sorted(names, key=lambda name: areas[name])[:MAX_CURVES]
     for name in names:
         shown = short(name, 24).replace("$", r"\$").replace("_", " ").strip()
         axes.plot(parts[name][x], parts[name][y], label=f"{shown}  {areas[name]:.3f}")
@@ -178,12 +180,12 @@ def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, title: str, areas: M
 
 
 def _reliability(axes: Axes, table: pd.DataFrame) -> None:
-    """A dot a bin of confidence; how far it is from the diagonal is how wrong the confidence is."""
+    """One dot per bin of confidence: its distance from the diagonal is the error of the confidence."""
     confidence, accuracy, cases = table["confidence"], table["accuracy"], table["cases"]
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--")
     axes.vlines(confidence, confidence, accuracy, color="C0", linewidth=0.8)
-    share = cases / max(1, cases.sum())
-    axes.scatter(confidence, accuracy, s=300 * share + 8)  # a dot of few cases is no evidence
-    error = (share * (accuracy - confidence).abs()).sum()
+    fraction = cases / max(1, cases.sum())
+    axes.scatter(confidence, accuracy, s=300 * fraction + 8)  # a bin of few cases is little evidence
+    error = (fraction * (accuracy - confidence).abs()).sum()
     title = f"Reliability: calibration error {error:.3f}" if len(table) else "Reliability"
     axes.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(-0.03, 1.04), ylim=(-0.03, 1.04))

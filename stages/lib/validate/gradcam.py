@@ -11,9 +11,9 @@ from stages.lib.model.classifier import Classifier
 
 
 def explain(classifier: Classifier, sample: np.ndarray, k: int) -> np.ndarray:
-    """How much each place speaks for a class, in [0, 1].
+    """How much each place is evidence for a class, in [0, 1].
 
-    The last layer whose output still has places is asked; in a fully connected network that is the normalised input.
+    Taken from the last layer whose output has more than one place; in a fully connected network, the normalised input.
 
     Args:
         sample: (C, H, W) or (C, D, H, W), the dataset's own integers.

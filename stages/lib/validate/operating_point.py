@@ -5,31 +5,32 @@ import math
 import numpy as np
 
 
-def threshold(positive: np.ndarray, chance: np.ndarray, sensitivity: float) -> float:
-    """The largest probability at which the wanted share of the positive cases is found; nan without positive cases.
+def threshold(positive: np.ndarray, probability: np.ndarray, sensitivity: float) -> float:
+    """The largest threshold with at least the wanted sensitivity; nan without positive cases.
 
     Args:
-        positive: (N,) bool.
-        chance: (N,) the probability of the positive class.
+        positive: (N,) bool, whether the case is of the positive class.
+        probability: (N,) of the positive class.
+        sensitivity: Fraction of the positive cases, 0 to 1.
     """
     if not positive.any():
         return math.nan
-    found = np.sort(chance[positive])[::-1]
+    found = np.sort(probability[positive])[::-1]
     exact = float(found[max(1, math.ceil(sensitivity * len(found) - 1e-9)) - 1])
     written = float(f"{exact:.6g}")
-    return written if written <= exact else float(f"{exact * (1 - 1e-6):.6g}")  # as written, it must find the case, too
+    return written if written <= exact else float(f"{exact * (1 - 1e-6):.6g}")  # rounded, it must not lose the case
 
 
-def report(positive: np.ndarray, chance: np.ndarray, threshold: float) -> dict[str, float]:
-    """What a threshold finds in a split, each a share from 0 to 1; nan where there is nothing to have a share of."""
-    alarm = chance >= threshold
+def rates(positive: np.ndarray, probability: np.ndarray, threshold: float) -> dict[str, float]:
+    """The rates of a threshold in a split, each a fraction from 0 to 1; nan where it would be a fraction of nothing."""
+    alarm = probability >= threshold
     return {
-        "sensitivity": _share(alarm, positive),
-        "specificity": _share(~alarm, ~positive),
-        "positive_predictive_value": _share(positive, alarm),
-        "negative_predictive_value": _share(~positive, ~alarm),
+        "sensitivity": _fraction(alarm, positive),
+        "specificity": _fraction(~alarm, ~positive),
+        "positive_predictive_value": _fraction(positive, alarm),
+        "negative_predictive_value": _fraction(~positive, ~alarm),
     }
 
 
-def _share(of: np.ndarray, among: np.ndarray) -> float:
+def _fraction(of: np.ndarray, among: np.ndarray) -> float:
     return float(of[among].mean()) if among.any() else math.nan

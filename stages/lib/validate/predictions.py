@@ -1,4 +1,4 @@
-"""predictions.csv: a row a case, so that two revisions can be compared case by case."""
+"""predictions.csv: one row per case, so that two revisions can be compared case by case."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ COLUMNS = ("case", "group", "split", "label", "predicted")
 
 
 def table(name: str, split: Split, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """One split's predictions: `COLUMNS`, then a probability a class, in the order of the classes.
+    """One split's predictions: `COLUMNS`, then one probability per class, in the order of the classes.
 
     Args:
         name: The split's.

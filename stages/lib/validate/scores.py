@@ -1,4 +1,4 @@
-"""The scores of predicted probabilities, by scikit-learn; what a split can't tell is nan, never a guess."""
+"""The scores of predicted probabilities, by scikit-learn; a score that a split does not define is nan."""
 
 import math
 from typing import get_args
@@ -14,7 +14,7 @@ BINS = 15  # of confidence, for the calibration error
 
 
 def overall(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """One number a score for a whole split.
+    """The scores of a whole split, one number each.
 
     Averages over classes take the classes that occur: without a case there is no recall, AUROC or average precision.
 
@@ -46,7 +46,7 @@ def overall(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def per_class(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of each class against the rest, (K,) each; of an absent class, recall, AUROC and such are nan."""
+    """Scores of each class against the rest, (K,) each; nan where the class would need a case and has none."""
     classes = np.arange(probabilities.shape[1])
     if not len(labels):
         return {name: np.full(len(classes), math.nan) for name in PER_CLASS} | {"cases": np.zeros(len(classes), int)}
@@ -72,26 +72,27 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean confidence, accuracy and number of cases of each bin of confidence that holds any."""
+    """Mean confidence, accuracy and number of cases of each bin of confidence that has a case."""
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     cases = np.bincount(bins, minlength=BINS)
-    held = cases > 0
+    filled = cases > 0
     return {
-        "confidence": np.bincount(bins, confidence, BINS)[held] / cases[held],
-        "accuracy": np.bincount(bins, correct, BINS)[held] / cases[held],
-        "cases": cases[held],
+        "confidence": np.bincount(bins, confidence, BINS)[filled] / cases[filled],
+        "accuracy": np.bincount(bins, correct, BINS)[filled] / cases[filled],
+        "cases": cases[filled],
     }
 
 
 def _mean(values: np.ndarray, present: np.ndarray) -> float:
-    known = values[present]
-    known = known[np.isfinite(known)]
-    return float(known.mean()) if len(known) else math.nan
+    finite = values[present][np.isfinite(values[present])]
+    return float(finite.mean()) if len(finite) else math.nan
 
 
 def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     if probabilities.shape[1] == 1:
         return 0.0
-    rows = probabilities / probabilities.sum(1, keepdims=True)  # float32's last bits: scikit-learn warns of them
+    rows = probabilities / probabilities.sum(
+        1, keepdims=True
+    )  # scikit-learn warns of sums that are off by float32's last bits
     return float(metrics.log_loss(labels, rows, labels=np.arange(probabilities.shape[1])))
