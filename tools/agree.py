@@ -1,10 +1,9 @@
-"""Holds every way to run a model against validation's predictions.csv, from raw file to percentages.
+"""Compares every way to run a model with validation's predictions.csv, from raw file to percentages.
 
     python -m tools.agree digits
 
-The test split's first cases are found again among the raw files and given, as they were read, to each exported file in
-its own runtime, to the C++ program, and to the web page in headless Chromium, where CMake, node and Chromium are
-installed. Exits 1 when a probability differs by more than 1e-4.
+The raw files of the test split's first cases are given, as they were read, to each exported file in its own runtime,
+and, where CMake, node and Chromium are installed, to the C++ program and to the web page in headless Chromium. Exits 1 when a probability differs by more than 1e-4.
 """
 
 import argparse
@@ -56,7 +55,7 @@ def main() -> None:
 
 
 def compare(raw: Path, dataset_h5: Path, predictions_csv: Path, models: Path) -> pd.DataFrame:
-    """A row a way to run the model: how many cases it was asked, and its largest difference."""
+    """One row per way to run the model: its number of cases, and its largest difference from validation."""
     cases, wanted = test_cases(raw, dataset_h5, predictions_csv, open_model(models / "model.onnx")[1])
     ways: dict[str, Callable[[], np.ndarray]] = {
         f"tools.predict model{suffix}": functools.partial(by_file, models / f"model{suffix}", cases)
@@ -70,20 +69,20 @@ def compare(raw: Path, dataset_h5: Path, predictions_csv: Path, models: Path) ->
     return pd.DataFrame(rows, columns=["way", "cases", "largest difference"])
 
 
-def test_cases(raw: Path, dataset_h5: Path, predictions_csv: Path, facts: dict) -> tuple[list[RawCase], np.ndarray]:
-    """The raw files that are the first test cases, and what validation says of them, (N, K).
+def test_cases(raw: Path, dataset_h5: Path, predictions_csv: Path, metadata: dict) -> tuple[list[RawCase], np.ndarray]:
+    """The first test cases as raw files, and their probabilities in predictions.csv, (N, K).
 
     Raises:
-        UserError: A case is not found, or the model does not bring what it is given to the size that was validated.
+        UserError: A case is not found, or the model does not bring its input to the size that was validated.
     """
-    if facts["input"]["size"] != "fitted":
+    if metadata["input"]["size"] != "fitted":
         raise UserError("these files run on the size they are given (export.size: any), validation on the dataset's")
-    geometry = Geometry(**facts["geometry"])
+    geometry = Geometry(**metadata["geometry"])
     split = tensors.read_split(dataset_h5, "test")
-    said = pd.read_csv(predictions_csv, dtype={"case": str}).set_index("case").iloc[:, len(COLUMNS) - 1 :]
+    predictions = pd.read_csv(predictions_csv, dtype={"case": str}).set_index("case").iloc[:, len(COLUMNS) - 1 :]
     rows = {np.array(x).tobytes(): i for i, x in enumerate(split.x[:CASES])}
     found = {}
-    for case in predict.taken([str(raw)], facts):
+    for case in predict.taken([str(raw)], metadata):
         if case.pixels is None:
             continue
         spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
@@ -93,7 +92,7 @@ def test_cases(raw: Path, dataset_h5: Path, predictions_csv: Path, facts: dict) 
     if len(found) < len(rows):
         raise UserError(f"{len(rows) - len(found)} test cases are not among {raw}: was it changed after ingest?")
     order = sorted(found)
-    return [found[i] for i in order], said.loc[[split.cases[i] for i in order]].to_numpy(float)
+    return [found[i] for i in order], predictions.loc[[split.cases[i] for i in order]].to_numpy(float)
 
 
 def by_file(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
@@ -102,33 +101,33 @@ def by_file(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
 
 
 def by_program(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
-    """Builds examples/cpp and asks it about the raw numbers."""
-    about = open_model(model)[1]
+    """Builds examples/cpp and runs it on the raw numbers."""
+    metadata = open_model(model)[1]
     with tempfile.TemporaryDirectory() as folder:
         build, samples = Path(folder) / "build", Path(folder) / "samples.raw"
         for step in (["-S", CPP, "-B", build, f"-DTORCH={Path(torch.__file__).parent}"], ["--build", build]):
             subprocess.run(["cmake", *map(str, step)], check=True, stdout=subprocess.DEVNULL)
-        samples.write_bytes(b"".join(predict.as_raw(case, about) for case in cases))
+        samples.write_bytes(b"".join(predict.as_raw(case, metadata) for case in cases))
         call = [build / "classify", model, samples]
         printed = subprocess.run(call, check=True, capture_output=True, encoding="utf-8").stdout
-    chances = [re.findall(r"^ *([\d.]+) %  (.*)$", text, re.MULTILINE) for text in printed.split("sample ")[1:]]
-    named = [{name: float(percent) / 100 for percent, name in chance} for chance in chances]
-    return np.array([[row[name] for name in about["classes"]] for row in named])
+    tables = [re.findall(r"^ *([\d.]+) %  (.*)$", text, re.MULTILINE) for text in printed.split("sample ")[1:]]
+    named = [{name: float(percent) / 100 for percent, name in table} for table in tables]
+    return np.array([[row[name] for name in metadata["classes"]] for row in named])
 
 
 def by_page(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
-    """Drops 8-bit pictures, or the raw numbers of what a browser does not read, on examples/web."""
-    about = open_model(model)[1]
+    """Drops the cases on examples/web: 8-bit pictures as files, what a browser can't read as raw numbers."""
+    metadata = open_model(model)[1]
     with tempfile.TemporaryDirectory() as folder, served(WEB) as address:
         files = [case.name for case in cases]
-        if about["input"]["dtype"] != "uint8":
+        if metadata["input"]["dtype"] != "uint8":
             files = [f"{folder}/samples.raw"]
-            Path(files[0]).write_bytes(b"".join(predict.as_raw(case, about) for case in cases))
+            Path(files[0]).write_bytes(b"".join(predict.as_raw(case, metadata) for case in cases))
         call: list[str | Path] = ["node", WEB / "click.mjs", str(chromium()), address, model, *files]
         printed = subprocess.run(call, check=True, capture_output=True, encoding="utf-8").stdout
     tables = [table for answer in json.loads(printed)["answers"] for table in answer["tables"]]
     named = [{line["class"]: line["probability"] for line in table} for table in tables]
-    return np.array([[row[name] for name in about["classes"]] for row in named])
+    return np.array([[row[name] for name in metadata["classes"]] for row in named])
 
 
 def chromium() -> str | None:

@@ -2,9 +2,9 @@
 
     python -m tools.bench_export models/digits --threads 2
 
-All have the same number of threads and are warm. Each is asked for batches of 1 and of 64 for a moment in turn with the
-others, so that a busy machine hits all alike, after a pause: ONNX Runtime's and OpenMP's threads go on looking for work
-for a while, and would slow down whoever comes next. The median counts.
+All have the same number of threads and are warmed up. They take turns of a fraction of a second, at batches of 1 and of
+64, so that a busy machine slows all of them. Before each turn is a pause: ONNX Runtime's and OpenMP's threads wait
+actively for a while, and would slow down the next one. The median counts.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from stages.lib.model.deployed import Deployed, Settings, outputs
 
 BATCHES = (1, 64)
 ROUNDS = 5
-MOMENT = 0.2  # seconds that each is asked for in a round
-PAUSE = 0.1  # seconds
+TURN_SECONDS = 0.2
+PAUSE_SECONDS = 0.1
 
 
 def main() -> None:
@@ -43,13 +43,13 @@ def main() -> None:
 
 
 def compare(models: Path) -> pd.DataFrame:
-    """One row a file and batch size: bytes, milliseconds a batch, samples a second, and these over the network's."""
+    """One row per file and batch size: bytes, ms per batch, samples per second, and speed over the network's."""
     classifier, recipe = checkpoint.load(models / "model.pt")
     files = sorted(path for path in (*models.iterdir(), *models.glob("variants/*")) if path.suffix in FORMATS)
     if not files:
         raise UserError(f"{models} has no exported file: run the export stage first")
-    facts = FORMATS[files[0].suffix].read_metadata(files[0])
-    runners: dict[str, Runner] = {"network": eager(Deployed(classifier, Settings(**facts["deployed"])).eval())}
+    metadata = FORMATS[files[0].suffix].read_metadata(files[0])
+    runners: dict[str, Runner] = {"network": eager(Deployed(classifier, Settings(**metadata["deployed"])).eval())}
     runners |= {path.name: FORMATS[path.suffix].load(path) for path in files}
     sizes = {path.name: path.stat().st_size for path in files} | {"network": (models / "model.pt").stat().st_size}
     shape, dtype = recipe.description["shape"], recipe.description["dtype"]
@@ -76,17 +76,17 @@ def in_turn(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
-            time.sleep(PAUSE)
+            time.sleep(PAUSE_SECONDS)
             for _ in range(3):  # TorchScript optimises in its second call
                 call()
-            taken[name] += _timed(call, MOMENT)
+            taken[name] += _timed(call, TURN_SECONDS)
     return {name: statistics.median(seconds) for name, seconds in taken.items()}
 
 
-def _timed(call: Callable[[], object], moment: float) -> list[float]:
-    """The seconds of each call of those that fit into a moment, one at least."""
+def _timed(call: Callable[[], object], turn_seconds: float) -> list[float]:
+    """The seconds of each call, of as many as fit into a turn, one at least."""
     taken: list[float] = []
-    while not taken or sum(taken) < moment:
+    while not taken or sum(taken) < turn_seconds:
         start = time.perf_counter()
         call()
         taken.append(time.perf_counter() - start)

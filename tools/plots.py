@@ -1,9 +1,9 @@
-"""Writes every dataset's curves and pictures as one page that needs nothing else: no network, no other file.
+"""Writes every dataset's curves and figures as one page that needs no network and no other file.
 
     python -m tools.plots                 # this working tree
     python -m tools.plots main            # main beside it, in the same charts
 
-`dvc plots` draws the charts; here its page gets vega's code, and its pictures, inside.
+`dvc plots` draws the charts; here vega's code and the figures are put into its page.
 """
 
 import argparse
@@ -26,7 +26,7 @@ VEGA_LITE = "v5.20"  # the major version that dvc's charts are written for
 def main(revisions: list[str], page: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         drawn = _draw(revisions, Path(folder))
-        outs.write_bytes(page, _with_pictures(drawn).replace("{vega}", _vega()).encode())
+        outs.write_bytes(page, _with_figures(drawn).replace("{vega}", _vega()).encode())
     print(f"{page}: open it in a browser")
 
 
@@ -40,12 +40,12 @@ def _draw(revisions: list[str], folder: Path) -> Path:
     return page
 
 
-def _with_pictures(page: Path) -> str:
-    def inside(match: re.Match[str]) -> str:
-        picture = (page.parent / match["path"]).read_bytes()
-        return f'<img src="data:image/png;base64,{base64.b64encode(picture).decode()}"'
+def _with_figures(page: Path) -> str:
+    def embedded(match: re.Match[str]) -> str:
+        figure = (page.parent / match["path"]).read_bytes()
+        return f'<img src="data:image/png;base64,{base64.b64encode(figure).decode()}"'
 
-    return re.sub(r'<img src="(?P<path>[^":]+)"', inside, page.read_text())
+    return re.sub(r'<img src="(?P<path>[^":]+)"', embedded, page.read_text())
 
 
 def _vega() -> str:

@@ -3,12 +3,12 @@
     python -m tools.predict models/digits/model.onnx data/raw/digits/images/0001.png
     python -m tools.predict models/phantoms/model.pt2 "data/raw/phantoms/P00*/S0" --top 3 --output csv
 
-The model's file brings what was read to its own size and spacing. A case that can't be read for certain, or that the
-model does not take, is named with its reason, and the exit code is 1.
+The model's file resamples what was read to its own size and spacing. A case that can't be read for certain, or that
+the model does not take, is named with the reason, and the exit code is 1.
 
 `--raw` writes the cases for examples/cpp and examples/web, one after the other: a line of text, then the numbers of
-(C, H, W) or (C, D, H, W), in C order and of the machine's byte order. The line has the dtype and the sizes, and where
-the model takes it, the spacing in mm along D, H, W:
+(C, H, W) or (C, D, H, W), in C order and the machine's byte order. The line has the dtype, the sizes, and, where the
+model takes it, the spacing in mm along D, H, W:
 
     int16 1 99 512 512 3.0 0.564453 0.564453
 """
@@ -38,11 +38,11 @@ BATCH = 32
 
 
 class Answer(NamedTuple):
-    """What a model says of a case, or why it says nothing."""
+    """A model's output for a case, or why there is none."""
 
     name: str
     probabilities: np.ndarray | None  # (K,)
-    unlike: bool | None  # None: the model does not tell
+    unlike: bool | None  # None: the model has no such output
     trouble: str = ""
 
 
@@ -50,35 +50,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", type=Path, help="an exported file: model.onnx, model.torchscript or model.pt2")
     parser.add_argument("files", nargs="+", help="pictures, DICOM files, folders of them, or globs")
-    parser.add_argument("--top", type=int, default=3, help="how many classes a case (3)")
+    parser.add_argument("--top", type=int, default=3, help="how many classes per case (3)")
     parser.add_argument("--output", choices=FORMS, default="table", help="how to print (table)")
     parser.add_argument("--raw", type=Path, help="also write what the model is given")
     parser.add_argument("--explain", type=Path, help="also write a PNG of where the network looked (needs model.pt)")
     arguments = parser.parse_args(argv)
     try:
-        run, facts = open_model(arguments.model)
-        cases = list(taken(arguments.files, facts))
+        run, metadata = open_model(arguments.model)
+        cases = list(taken(arguments.files, metadata))
         answers = list(answer(run, cases))
         if arguments.raw:
-            outs.write_bytes(arguments.raw, b"".join(as_raw(case, facts) for case in cases if not case.trouble))
+            outs.write_bytes(arguments.raw, b"".join(as_raw(case, metadata) for case in cases if not case.trouble))
         if arguments.explain:
-            figure = explained(arguments.model, cases, answers, facts["classes"])
+            figure = explained(arguments.model, cases, answers, metadata["classes"])
             with outs.replacing(arguments.explain) as partial:
                 figures.save(partial, figure)
     except UserError as error:
         sys.exit(f"error: {error}")
-    sys.stdout.write(FORMS[arguments.output](answers, facts["classes"], arguments.top))
+    sys.stdout.write(FORMS[arguments.output](answers, metadata["classes"], arguments.top))
     troubles = [one for one in answers if one.trouble]
     for one in troubles:
         print(f"error: {one.name}: {one.trouble}", file=sys.stderr)
     sys.exit(1 if troubles else 0)
 
 
-def taken(files: Sequence[str], facts: dict[str, Any]) -> Iterator[RawCase]:
-    """The cases of the files, of their own size; what the model does not take has its trouble instead of pixels."""
-    contract = facts["input"]
-    kind: Literal["images", "volumes"] = "images" if len(contract["shape"]) == 3 else "volumes"
-    for case in read_cases(files, kind, min(contract["channels"])):
+def taken(files: Sequence[str], metadata: dict[str, Any]) -> Iterator[RawCase]:
+    """The cases of the files, of their own size; one that the model does not take has the reason instead of pixels."""
+    contract = metadata["input"]
+    wanted: Literal["images", "volumes"] = "images" if len(contract["shape"]) == 3 else "volumes"
+    for case in read_cases(files, wanted, min(contract["channels"])):
         if case.pixels is None:
             yield case
         elif trouble := _trouble(case, case.pixels, contract):
@@ -88,7 +88,7 @@ def taken(files: Sequence[str], facts: dict[str, Any]) -> Iterator[RawCase]:
 
 
 def _trouble(case: RawCase, pixels: np.ndarray, contract: dict[str, Any]) -> str:
-    """Why the model does not take a case; empty: it does."""
+    """Why the model does not take a case; empty if it does."""
     if case.units != contract["units"]:
         units = [units or "numbers without a unit" for units in (case.units, contract["units"])]
         return f"it holds {units[0]}, the model takes {units[1]}"
@@ -103,30 +103,30 @@ def _trouble(case: RawCase, pixels: np.ndarray, contract: dict[str, Any]) -> str
     return ""
 
 
-def as_raw(case: RawCase, facts: dict[str, Any]) -> bytes:
-    """A case for the programs in examples/, see the top of this file."""
+def as_raw(case: RawCase, metadata: dict[str, Any]) -> bytes:
+    """A case for the programs in examples/, as the top of this file describes it."""
     assert case.pixels is not None
-    spacing = case.spacing_mm or () if "spacing_mm" in facts["input"]["inputs"] else ()
+    spacing = case.spacing_mm or () if "spacing_mm" in metadata["input"]["inputs"] else ()
     line = " ".join(map(str, (case.pixels.dtype, *case.pixels.shape, *map(float, spacing))))
     return line.encode() + b"\n" + case.pixels.tobytes()
 
 
 def answer(run: Runner, cases: Sequence[RawCase]) -> Iterator[Answer]:
-    """The model's answer for each case, in the order of the cases; neighbours of one size are asked together."""
+    """The model's answer for each case, in order; neighbours of one size share a batch."""
     for (shape, spacing), group in groupby(cases, _size):
-        alike = list(group)
+        same_size = list(group)
         if not shape:
-            yield from (Answer(case.name, None, None, case.trouble) for case in alike)
+            yield from (Answer(case.name, None, None, case.trouble) for case in same_size)
             continue
-        for start in range(0, len(alike), BATCH):
-            batch = alike[start : start + BATCH]
-            probabilities, *more = run(np.stack([case.pixels for case in batch if case.pixels is not None]), spacing)
+        for start in range(0, len(same_size), BATCH):
+            batch = same_size[start : start + BATCH]
+            probabilities, *unlike = run(np.stack([case.pixels for case in batch if case.pixels is not None]), spacing)
             for i, case in enumerate(batch):
-                yield Answer(case.name, probabilities[i], bool(more[0][i] > 0) if more else None)
+                yield Answer(case.name, probabilities[i], bool(unlike[0][i] > 0) if unlike else None)
 
 
 def _size(case: RawCase) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
-    """What the cases of a batch have in common; no shape: there is nothing to ask about."""
+    """What the cases of a batch have in common: shape and spacing; the shape is () without pixels."""
     return (() if case.pixels is None else case.pixels.shape), case.spacing_mm
 
 
@@ -142,8 +142,8 @@ def explained(model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], 
             spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
             sample = geometry(torch.from_numpy(case.pixels)[None], spacing)[0].numpy()
             images.append(sheets.explanation(sample, gradcam.explain(classifier, sample, k)))
-            name, said = figures.short(Path(case.name).name, 24), figures.short(classes[k], 18)
-            captions.append(f"{name}\n{said}: {one.probabilities[k]:.0%}")
+            name, label = figures.short(Path(case.name).name, 24), figures.short(classes[k], 18)
+            captions.append(f"{name}\n{label}: {one.probabilities[k]:.0%}")
     return figures.sheet(images, captions, "What the network looked at")
 
 
@@ -156,9 +156,9 @@ def as_table(answers: Sequence[Answer], classes: Sequence[str], top: int) -> str
     lines = []
     for one in answers:
         if one.probabilities is not None:
-            said = "   ".join(f"{classes[k]} {100 * one.probabilities[k]:.2f} %" for k in _best(one, top))
+            percentages = "   ".join(f"{classes[k]} {100 * one.probabilities[k]:.2f} %" for k in _best(one, top))
             warning = "   (unlike the training data: do not trust this)" if one.unlike else ""
-            lines.append(f"{one.name:{width}}   {said}{warning}\n")
+            lines.append(f"{one.name:{width}}   {percentages}{warning}\n")
     return "".join(lines)
 
 
@@ -166,8 +166,10 @@ def as_json(answers: Sequence[Answer], classes: Sequence[str], top: int) -> str:
     def row(one: Answer) -> dict[str, Any]:
         if one.probabilities is None:
             return {"file": one.name, "error": one.trouble}
-        chances = {classes[k]: float(one.probabilities[k]) for k in _best(one, top)}
-        return {"file": one.name, "probabilities": chances} | ({} if one.unlike is None else {"unlike": one.unlike})
+        probabilities = {classes[k]: float(one.probabilities[k]) for k in _best(one, top)}
+        return {"file": one.name, "probabilities": probabilities} | (
+            {} if one.unlike is None else {"unlike": one.unlike}
+        )
 
     return json.dumps([row(one) for one in answers], indent=2, ensure_ascii=False) + "\n"
 

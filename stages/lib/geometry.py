@@ -1,8 +1,8 @@
 """Brings a case of any colour, size and spacing to the one shape of the dataset.
 
 The dataset stage does it for the cases, and every exported file for its input. Both must get the same integers in every
-runtime: a pixel that is rounded the other way may change a prediction. So all sums here are of whole numbers in float64,
-exact in any order (up to 2^53), and there is one division, at the end.
+runtime: a pixel that is rounded the other way may change a prediction. So all sums here are of whole numbers in
+float64, exact in any order (up to 2^53), and there is one division, at the end.
 """
 
 from collections.abc import Sequence

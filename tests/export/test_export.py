@@ -332,8 +332,8 @@ def test_a_network_that_cannot_be_exported_gives_one_line():
 
 
 def test_the_benchmark_has_a_row_for_the_network_and_every_file_at_both_batch_sizes(done, monkeypatch):
-    monkeypatch.setattr(bench_export, "PAUSE", 0)
-    monkeypatch.setattr(bench_export, "MOMENT", 0)
+    monkeypatch.setattr(bench_export, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(bench_export, "TURN_SECONDS", 0)
     table = bench_export.compare(done)
     names = ["network", "model.onnx", "model.pt2", "model.torchscript"]
     assert table[["file", "batch"]].values.tolist() == [[name, batch] for batch in (1, 64) for name in names]

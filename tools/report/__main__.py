@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("head", nargs="?", help="the same; left out: the working tree")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page here, not to the terminal")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers here")
     parser.add_argument(
         "--links", default="", metavar="URL", help="show pictures from here: URL + path in the repository"
     )

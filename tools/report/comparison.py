@@ -1,9 +1,9 @@
-"""Two models on test cases: what changed, and whether that is more than chance.
+"""Compares two models on test cases: what changed, and whether that is more than chance.
 
 Accuracy is judged by McNemar's test (the mid-p variant; Fagerland, Lydersen, Laake 2013, doi:10.1186/1471-2288-13-91),
-exact, and made fit for groups: where a patient has several cases, all of them change sides together. The other scores
-are judged by a paired bootstrap that draws groups. Both say "better" or "worse" of equal models about one time in
-twenty; `python -m tools.report.simulation` shows how often, and how often a real difference is seen.
+exact, and extended to groups: where a patient has several cases, all of them change sides together. The other scores
+are judged by a paired bootstrap that draws groups. Of equal models, both say "better" or "worse" about one time in
+twenty; `python -m tools.report.simulation` measures how often, and how often a real difference is found.
 """
 
 import math
@@ -17,10 +17,10 @@ from stages.lib.params.validate import LOWER_IS_BETTER
 from stages.lib.validate import bootstrap
 from tools.report.snapshot import KEYS, PROBABILITY_OF
 
-LEVEL = 0.95  # of an interval; a verdict is wrong of equal models 1 - LEVEL of the time
-POWER = 0.8  # how often the smallest difference that is named would be seen
+LEVEL = 0.95  # of an interval; equal models get a wrong verdict with probability 1 - LEVEL
+POWER = 0.8  # probability of finding a difference of the size `Change.smallest`
 RESAMPLES = 1000
-FEWEST = 5  # groups that must all change one way before chance is ruled out: 2 * 0.5**5 / 2 < 1 - LEVEL
+FEWEST_GROUPS = 5  # all changing one way, that are more than chance: 2 * 0.5**5 / 2 < 1 - LEVEL
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,19 @@ class Change:
     new: float
     low: float  # of the interval of new - old
     high: float
-    smallest: float  # difference that so many cases would show, 4 times in 5
+    smallest: float  # difference that so many cases would show 4 times in 5
     verdict: str  # "better", "worse" or "no difference"
 
 
 def compare(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Change]:
     """Every score's change between two predictions.csv.
 
-    A group that both have is drawn into both at once, so that what they share cancels, in full where the cases are
-    the same and in part where they overlap.
+    A group that is in both tables is drawn into both at once, so that what they have in common cancels out: in full if
+    the cases are the same, in part if they overlap.
 
     Args:
         old: Rows of one split of predictions.csv.
-        new: The same, later; nothing says that it holds the same cases.
+        new: The same of the later revision; it may hold other cases.
     """
     weights = bootstrap.weights([*old["group"], *new["group"]], RESAMPLES, seed=0)
     drawn: dict[str, list[np.ndarray]] = {}
@@ -64,7 +64,7 @@ def compare(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Change]:
 
 
 def shared(old: pd.DataFrame, new: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of the cases that both have, in one order, under the groups of the later revision."""
+    """The rows of the cases that are in both, in the same order, with the groups of the later revision."""
     both = sorted(set(old["case"]) & set(new["case"]))
     rows = [table.set_index("case", drop=False).loc[both].reset_index(drop=True) for table in (old, new)]
     return rows[0].assign(group=rows[1]["group"]), rows[1]
@@ -75,13 +75,13 @@ def same_cases(old: pd.DataFrame, new: pd.DataFrame) -> bool:
 
 
 def correct_by_group(old: pd.DataFrame, new: pd.DataFrame) -> np.ndarray:
-    """How many more cases of each group the later model has right: (groups,) integers; rows are the same cases."""
+    """How many more cases of each group the later model has right, (groups,) integers; rows must be the same cases."""
     gained = _correct(new).astype(int) - _correct(old).astype(int)
     return gained.groupby(new["group"]).sum().to_numpy()
 
 
 def mid_p(gained: np.ndarray) -> float:
-    """The mid-p value of equal models: each group's change might as well have gone the other way.
+    """The mid-p value under the hypothesis of equal models: each group's change has either sign with probability 1/2.
 
     With one case a group this is McNemar's test.
 
@@ -92,10 +92,10 @@ def mid_p(gained: np.ndarray) -> float:
     total, seen = int(steps.sum()), abs(int(gained.sum()))
     if seen == 0:
         return 1.0
-    chances = np.ones(1)  # of every sum from -total to total, a group at a time
+    probabilities = np.ones(1)  # of every sum from -total to total, one more group each time
     for step in steps:
-        chances = np.convolve(chances, np.r_[0.5, np.zeros(2 * int(step) - 1), 0.5])
-    upper = chances[total + seen :]
+        probabilities = np.convolve(probabilities, np.r_[0.5, np.zeros(2 * int(step) - 1), 0.5])
+    upper = probabilities[total + seen :]
     return float(2 * upper[1:].sum() + upper[0])
 
 
@@ -103,7 +103,7 @@ def _by_flipping(change: Change, gained: np.ndarray, cases: int) -> Change:
     verdict = "no difference"
     if mid_p(gained) < 1 - LEVEL:
         verdict = "better" if gained.sum() > 0 else "worse"
-    smallest = max(_factor() * float(np.sqrt(np.square(gained).sum())), FEWEST) / cases
+    smallest = max(_factor() * float(np.sqrt(np.square(gained).sum())), FEWEST_GROUPS) / cases
     return replace(change, smallest=smallest, verdict=verdict)
 
 
@@ -115,12 +115,12 @@ def _change(name: str, old: float, new: float, drawn: np.ndarray) -> Change:
     verdict = "no difference"
     if low > 0 or high < 0:
         verdict = "better" if (low > 0) != (name in LOWER_IS_BETTER) else "worse"
-    smallest = _factor() * float(drawn.std()) or math.nan  # of the same answers nothing is known of the spread
+    smallest = _factor() * float(drawn.std()) or math.nan  # from equal predictions the spread is unknown
     return Change(old, new, low, high, smallest, verdict)
 
 
 def _factor() -> float:
-    """Standard errors that a true difference must be away from 0 to be seen POWER of the time: 2.8."""
+    """How many standard errors a true difference must be from 0 to be found with probability POWER: 2.8."""
     return NormalDist().inv_cdf(0.5 + LEVEL / 2) + NormalDist().inv_cdf(POWER)
 
 
@@ -129,7 +129,7 @@ def _correct(table: pd.DataFrame) -> pd.Series:
 
 
 def _arrays(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as indices (N,) and probabilities (N, K); a label that the model has no column for is never right."""
+    """Labels as indices (N,) and probabilities (N, K); a label that is no class of the model has probability 0."""
     classes = [column.removeprefix(PROBABILITY_OF) for column in table.columns[len(KEYS) :]]
     probabilities = table.iloc[:, len(KEYS) :].to_numpy(np.float64)
     unknown = sorted(set(table["label"]) - set(classes))

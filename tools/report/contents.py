@@ -1,4 +1,4 @@
-"""Everything that the page says, as one nest of plain values: the JSON file, and what page.render reads."""
+"""All content of the page as one tree of values: it is written as the JSON file, and page.render reads it."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -10,12 +10,12 @@ from stages.lib import params
 from stages.lib.core import outs
 from tools.report import comparison, data, gates
 from tools.report.comparison import Change
-from tools.report.revisions import Revision, moved_on
+from tools.report.revisions import Revision, commits_ahead
 from tools.report.snapshot import Results, Snapshot, flatten, load
 from tools.report.stale import stale
 
 SPLITS = ("test", "validation")
-BULKY = ("edges", "counts", "history")  # leaves of metrics that are no numbers to read
+LONG_LISTS = ("edges", "counts", "history")  # keys of metrics that are left out of the page
 
 
 def gather(base: Revision, head: Revision) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def gather(base: Revision, head: Revision) -> dict[str, Any]:
     report = {
         "base": str(base),
         "head": str(head),
-        "base_is_ahead_by": moved_on(base, head),
+        "base_is_ahead_by": commits_ahead(base, head),
         "gates": [asdict(gate) for gate in checked],
         "passed": all(gate.passed for gate in checked),
         "stale": out_of_date,
@@ -75,18 +75,18 @@ def _state(name: str, before: Snapshot, after: Snapshot) -> str:
 
 
 def compare_split(old: Results, new: Results, split: str) -> dict[str, Any]:
-    """One split's scores: of all its cases, and case by case on those that both have; `judged` says which counts."""
+    """One split's scores on all its cases, and case by case on those in both; `judged` names the one that counts."""
     then, now = old.split(split), new.split(split)
     both = comparison.shared(then, now)
     relabelled = int((both[0]["label"] != both[1]["label"]).sum())
-    # A few shared cases show little; then all of them speak, though the change may be the cases' and not the model's.
+    # A few shared cases show little. Then all cases are compared, though the change may be that of the cases.
     judged = "case_by_case" if 2 * len(both[0]) >= max(len(then), len(now)) else "all"
-    facts = {"cases": [len(then), len(now)], "shared": len(both[0]), "relabelled": relabelled, "judged": judged}
+    counts = {"cases": [len(then), len(now)], "shared": len(both[0]), "relabelled": relabelled, "judged": judged}
     if then.equals(now):
-        return facts | {"identical": True, "all": {}, "case_by_case": {}, "by_new_labels": {}, "flips": []}
+        return counts | {"identical": True, "all": {}, "case_by_case": {}, "by_new_labels": {}, "flips": []}
     whole = len(both[0]) == len(then) == len(now)
     case_by_case = comparison.compare(*both) if len(both[0]) else {}
-    return facts | {
+    return counts | {
         "identical": False,
         "all": _plain(case_by_case if whole else _compare_any(then, now)),
         "case_by_case": _plain(case_by_case),
@@ -104,7 +104,7 @@ def _plain(changes: dict[str, Change]) -> dict[str, Any]:
 
 
 def _flips(old: pd.DataFrame, new: pd.DataFrame) -> list[dict[str, str]]:
-    """The cases that one of the two has right and the other has not, or that changed their label."""
+    """The cases that only one of the two models has right, or whose label changed."""
     right = [table["label"] == table["predicted"] for table in (old, new)]
     rows = (right[0] != right[1]) | (old["label"] != new["label"])
     columns = {"case": new["case"], "old_label": old["label"], "old_predicted": old["predicted"]}
@@ -119,13 +119,13 @@ def _scores(results: Results) -> dict[str, Any]:
 
 
 def _diagnosis(results: Results | None) -> str | None:
-    """What training said of itself."""
-    said = results.metrics["train"].get("diagnosis") if results else None
-    return said["sentence"] if isinstance(said, dict) else said
+    """The sentence of the training's diagnosis."""
+    diagnosis = results.metrics["train"].get("diagnosis") if results else None
+    return diagnosis["sentence"] if isinstance(diagnosis, dict) else diagnosis
 
 
 def _export(old: Results | None, new: Results) -> dict[str, dict[str, list[Any]]]:
-    """Every exported file's size, and how far its probabilities may be from the network's: [old, new] each."""
+    """Of every exported file, [old, new] of its size and of the bound on its difference from the network."""
     then, now = (results.metrics["export"] if results else {} for results in (old, new))
     files = sorted(name for name in {*then, *now} if isinstance({**then, **now}[name], dict))
     keys = ("bytes", "difference_below")
@@ -133,13 +133,13 @@ def _export(old: Results | None, new: Results) -> dict[str, dict[str, list[Any]]
 
 
 def _pictures(old: Results | None, new: Results) -> dict[str, str]:
-    """Every picture of the head, and whether it is as it was."""
+    """Every figure of the head by path: "same", "changed" or "new"."""
     former = old.pictures if old else {}
     return {p: "same" if former.get(p) == b else "changed" if p in former else "new" for p, b in new.pictures.items()}
 
 
 def _code(old: Results, new: Results) -> dict[str, list[str]]:
-    """By stage, the files of code and set-up whose content is another than the one the base was made with."""
+    """By stage, the files of code and set-up that differ between the two dvc.lock."""
     found = {}
     for stage in sorted(new.lock):
         now, then = (_hashes(results.lock.get(stage, {}).get("deps", [])) for results in (new, old))
@@ -155,7 +155,7 @@ def _hashes(entries: list[dict[str, Any]]) -> dict[str, str]:
 def _numbers(results: Results) -> Iterable[tuple[str, Any]]:
     for file, tree in results.metrics.items():
         for key, value in flatten(tree, file):
-            if not any(part in BULKY for part in key.split(".")) and not isinstance(value, str):
+            if not any(part in LONG_LISTS for part in key.split(".")) and not isinstance(value, str):
                 yield key, value
 
 

@@ -1,4 +1,4 @@
-"""What changed in a dataset between two revisions, as far as git knows: counts, hashes, histograms."""
+"""What changed in a dataset between two revisions, from what git tracks: counts, hashes, histograms."""
 
 from typing import Any
 
@@ -7,20 +7,20 @@ from tools.report.snapshot import Results, flatten
 
 
 def changes(old: Results, new: Results) -> dict[str, Any]:
-    """Raw data, counts and intensities, old and new, and the cases of validation and test that came or went."""
+    """Raw data, counts and intensities, each [old, new], and how many cases validation and test gained and lost."""
     return {
         "raw": {key: [_raw(old).get(key), _raw(new).get(key)] for key in ("nfiles", "size", "md5")},
         "same_raw": _raw(old) == _raw(new),
         "counts": _pairs(_counts(old), _counts(new)),
         "classes": _pairs(_classes(old), _classes(new)),
         "rejected": [rejected(old), rejected(new)],
-        "splits": {split: _came_and_went(old, new, split) for split in ("validation", "test")},
+        "splits": {split: _added_and_removed(old, new, split) for split in ("validation", "test")},
         "channels": _channels(old, new),
     }
 
 
 def rejected(results: Results) -> dict[str, float]:
-    """How many of the cases were rejected, and their share, 0 to 1."""
+    """How many cases were rejected, and which fraction of all, 0 to 1 (under the key "share")."""
     ingest = results.metrics["ingest"]
     number = _total(ingest.get("rejected", 0))
     kept = _total(ingest.get("cases", 0))
@@ -50,7 +50,7 @@ def _pairs(old: dict[str, int], new: dict[str, int]) -> dict[str, list[int]]:
     return {key: [old.get(key, 0), new.get(key, 0)] for key in sorted({*old, *new})}
 
 
-def _came_and_went(old: Results, new: Results, split: str) -> dict[str, int]:
+def _added_and_removed(old: Results, new: Results, split: str) -> dict[str, int]:
     then, now = set(old.split(split)["case"]), set(new.split(split)["case"])
     return {"old": len(then), "new": len(now), "shared": len(then & now), "added": len(now - then)} | {
         "removed": len(then - now)

@@ -10,22 +10,22 @@ from scipy.special import kolmogorov
 
 @dataclass(frozen=True)
 class Drift:
-    """One channel's two histograms."""
+    """How much one channel's histogram moved."""
 
     distance: float  # the largest difference of the two cumulative distributions, 0 to 1
-    p: float  # of so large a distance, were both drawn from one distribution
+    p: float  # probability of such a distance or more, if both were drawn from one distribution
 
 
 def drift(old: dict[str, Any], new: dict[str, Any], old_groups: int, new_groups: int) -> Drift:
     """The Kolmogorov-Smirnov test of two histograms, whose edges may differ.
 
-    Millions of pixels are no millions of witnesses: those of a scan resemble each other, and a test that counts them
-    calls any two data sets different. Here each group (patient) counts as one draw, which errs on the side of silence.
+    Pixels are not independent: those of a scan resemble each other, and a test that counts each of them calls any two
+    data sets different. Here each group (patient) counts as one draw, which finds too little rather than too much.
 
     Args:
         old: One of statistics.json's `channels`: its `edges` (bins + 1) and `counts` (bins).
         new: The same.
-        old_groups: Groups of the training split.
+        old_groups: Number of groups of the training split.
         new_groups: The same.
     """
     at = np.union1d(old["edges"], new["edges"])
@@ -36,9 +36,9 @@ def drift(old: dict[str, Any], new: dict[str, Any], old_groups: int, new_groups:
 
 
 def _cumulative(channel: dict[str, Any], at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Bounds of the share of pixels below each value: what lies inside a bin is not known, and not made up."""
+    """Lower and upper bound of the fraction of pixels below each value: where in its bin a pixel lies is unknown."""
     counts = np.asarray(channel["counts"], float)
-    shares = np.r_[0, np.cumsum(counts) / counts.sum()]
+    fractions = np.r_[0, np.cumsum(counts) / counts.sum()]
     below = np.searchsorted(channel["edges"], at, side="right") - 1
     above = np.searchsorted(channel["edges"], at, side="left")
-    return shares[np.clip(below, 0, len(counts))], shares[np.clip(above, 0, len(counts))]
+    return fractions[np.clip(below, 0, len(counts))], fractions[np.clip(above, 0, len(counts))]

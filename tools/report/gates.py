@@ -1,4 +1,4 @@
-"""What a change must not do: the `report.gates` of params.yaml."""
+"""The gates of params.yaml's `report.gates`: what refuses a pull request."""
 
 import operator
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator
 
 @dataclass(frozen=True)
 class Gate:
-    """One gate for one dataset."""
+    """A gate's outcome for one dataset."""
 
-    gate: str  # as it stands in params.yaml
-    dataset: str  # "" where it is about the whole
+    gate: str  # as in params.yaml
+    dataset: str  # "" if it concerns all
     passed: bool
     why: str
 
@@ -27,7 +27,7 @@ class Gate:
 def check(
     gates: Sequence[str], results: dict[str, Results], datasets: dict[str, Any], stale: dict[str, list[str]]
 ) -> list[Gate]:
-    """Checks every gate for every dataset that it is about.
+    """Checks every gate for every dataset that it concerns.
 
     Args:
         results: Of the head, by dataset.
@@ -41,9 +41,9 @@ def check(
             continue
         metric, *condition = gate.split()
         first, _, rest = metric.partition(".")
-        about = [first] if first in datasets else list(results)
+        concerned = [first] if first in datasets else list(results)
         name = rest if first in datasets else metric
-        for dataset in about:
+        for dataset in concerned:
             if dataset not in results:
                 checked.append(Gate(gate, dataset, False, f"{dataset} has no results here"))
             elif condition == ["no_worse"]:

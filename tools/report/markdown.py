@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-FOLDED_FROM = 12  # rows of a table
-MOST = 100  # rows: a comment holds 65,536 characters
+MIN_FOLDED_ROWS = 12  # a table of so many is folded
+MAX_ROWS = 100  # a comment holds 65,536 characters
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table with aligned columns, and nothing where there are no rows."""
+    """A table with aligned columns; "" without rows."""
     cells = [[escape(cell) for cell in row] for row in rows]
     if not cells:
         return ""
@@ -30,17 +30,17 @@ def folded(summary: str, body: str) -> str:
 
 
 def long_table(title: str, headers: Sequence[str], rows: Sequence[Sequence[Any]], fold: bool = False) -> str:
-    """A table under its title, folded when long or asked for; past `MOST` rows it says how many more there are."""
+    """A table under its title, folded when long or asked for; past `MAX_ROWS` rows it says how many more there are."""
     if not rows:
         return ""
-    body = table(headers, rows[:MOST])
-    if len(rows) > MOST:
-        body += f"\n\nand {len(rows) - MOST} more, in the JSON file."
-    return folded(f"{title} ({len(rows)})", body) if fold or len(rows) >= FOLDED_FROM else f"{title}:\n\n{body}"
+    body = table(headers, rows[:MAX_ROWS])
+    if len(rows) > MAX_ROWS:
+        body += f"\n\nand {len(rows) - MAX_ROWS} more, in the JSON file."
+    return folded(f"{title} ({len(rows)})", body) if fold or len(rows) >= MIN_FOLDED_ROWS else f"{title}:\n\n{body}"
 
 
 def number(value: Any) -> str:
-    """A number with as many digits as one reads; no number is a dash."""
+    """A number with four significant digits; None is a dash."""
     if value is None:
         return "-"
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -57,7 +57,7 @@ def plural(count: int, word: str) -> str:
 
 
 def escape(text: Any) -> str:
-    """A user's text (a class, a file name) as itself: no markup, no tag, no mention, one line; `a_b <= c@d` stays."""
+    """A user's text (a class, a file name) on one line, with markup, tags and mentions escaped; `a_b <= c@d` stays."""
     one_line = re.sub(r"\s+", " ", str(text)).replace("&", "&amp;")
     without_tags = re.sub(r"<(?=[\w/!?])", "&lt;", one_line)
     return re.sub(r"([\\`*\[\]|]|~(?=~)|(?<=~)~|(?<!\w)[_@]|_(?!\w))", r"\\\1", without_tags)

@@ -1,4 +1,4 @@
-"""The page: contents.gather's nest of values as Markdown."""
+"""The page: the tree of values of contents.gather as Markdown."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ def render(report: dict[str, Any], links: str) -> str:
 
     Args:
         report: Of `contents.gather`, or the JSON file.
-        links: What stands before a tracked file's path to show it: "" is a link relative to the repository's root.
+        links: Prefix of a tracked file's path that makes it a URL; "" gives links relative to the repository's root.
     """
     parts = ["# What this change does", verdict(report), _compared(report), _stale(report["stale"])]
     parts += [_gates(report["gates"])]
@@ -27,8 +27,8 @@ def verdict(report: dict[str, Any]) -> str:
     lead = "Passes" if report["gates"] else "No gates"
     if refused:
         lead = f"Refused by {len(refused)} of {plural(len(report['gates']), 'gate')}"
-    said = "; ".join(f"{escape(name)}: {_sentence(found)}" for name, found in report["datasets"].items())
-    return f"**{lead}.** {said}."
+    sentences = "; ".join(f"{escape(name)}: {_sentence(found)}" for name, found in report["datasets"].items())
+    return f"**{lead}.** {sentences}."
 
 
 def _sentence(found: dict[str, Any]) -> str:
@@ -51,7 +51,7 @@ def _sentence(found: dict[str, Any]) -> str:
 
 
 def _judged(found: dict[str, Any]) -> dict[str, Any] | None:
-    """The change of the score that the verdict is about, on the cases that it is about."""
+    """The change of `report.score` on the cases that the verdict is about."""
     compared = found["comparison"]["test"]
     return compared[compared["judged"]].get(found["score"])
 
@@ -161,9 +161,9 @@ def _drift(channels: list[dict[str, Any]]) -> str:
     rows: list[tuple[Any, ...]] = []
     for i, channel in enumerate(channels):
         if channel["distance"] or channel["mean"][0] != channel["mean"][1]:
-            said = "drifted" if channel["p"] < 0.05 else "within chance"
+            judgement = "drifted" if channel["p"] < 0.05 else "within chance"
             pairs = [" -> ".join(map(number, channel[key])) for key in ("mean", "deviation")]
-            rows.append((i, *pairs, number(channel["distance"]), f"{channel['p']:.2g}", said))
+            rows.append((i, *pairs, number(channel["distance"]), f"{channel['p']:.2g}", judgement))
     return long_table("Intensities of the training split", ["channel", "mean", "deviation", "distance", "p", ""], rows)
 
 
@@ -206,7 +206,7 @@ def _score_table(title: str, changes: dict[str, dict[str, Any]]) -> str:
 
 def _export(export: dict[str, dict[str, list[Any]]]) -> str:
     rows = [
-        (file, *map(number, facts["bytes"]), *map(number, facts["difference_below"])) for file, facts in export.items()
+        (file, *map(number, pairs["bytes"]), *map(number, pairs["difference_below"])) for file, pairs in export.items()
     ]
     headers = ["file", "old bytes", "new bytes", "old: differs by less than", "new: differs by less than"]
     return "Exported:\n\n" + table(headers, rows) if rows else ""

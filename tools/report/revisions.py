@@ -9,7 +9,7 @@ from tarfile import TarFile
 
 from stages.lib.core.errors import UserError
 
-ABBREVIATED = 10  # digits of a commit: a fixed number, since git's own choice grows with the clone
+COMMIT_DIGITS = 10  # fixed, since git's own choice grows with the clone
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Revision:
     root: Path
 
     def __str__(self) -> str:
-        """As people call it: `main (1a2b3c4d5e)`."""
-        short = (self.commit or "")[:ABBREVIATED]
+        """For messages: `main (1a2b3c4d5e)`."""
+        short = (self.commit or "")[:COMMIT_DIGITS]
         return self.name if not short or self.commit and self.commit.startswith(self.name) else f"{self.name} ({short})"
 
     def read(self, path: str) -> bytes | None:
@@ -78,7 +78,7 @@ def resolve_pair(root: Path, base: str, head: str | None) -> tuple[Revision, Rev
     """
     if "..." in base and head is None:
         base, _, head = base.partition("...")
-        return _where_they_parted(root, base, head or None)
+        return _from_merge_base(root, base, head or None)
     return resolve(root, base), resolve(root, head)
 
 
@@ -92,14 +92,14 @@ def resolve(root: Path, name: str | None) -> Revision:
     return Revision(name, commit, root)
 
 
-def moved_on(base: Revision, head: Revision) -> int:
-    """How many commits the base has that the head lacks; 0 too where a shallow clone cannot tell."""
+def commits_ahead(base: Revision, head: Revision) -> int:
+    """How many commits the base has that the head lacks; 0 also if a shallow clone does not have the history."""
     counted = _git(base.root, "rev-list", "--count", f"{head.commit or 'HEAD'}..{base.commit}")
     same_line = _git(base.root, "merge-base", head.commit or "HEAD", base.commit or "HEAD")
     return int(counted.stdout) if counted.returncode == 0 and same_line.returncode == 0 else 0
 
 
-def _where_they_parted(root: Path, base: str, head: str | None) -> tuple[Revision, Revision]:
+def _from_merge_base(root: Path, base: str, head: str | None) -> tuple[Revision, Revision]:
     before, after = resolve(root, base), resolve(root, head)
     parted = _git(root, "merge-base", before.commit or "HEAD", after.commit or "HEAD")
     if parted.returncode:

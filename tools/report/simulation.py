@@ -1,9 +1,9 @@
-"""How often the report's verdict is right: false alarms of equal models, and true losses that it sees.
+"""How often the report's verdict is right: false alarms of equal models, and real losses that it finds.
 
     python -m tools.report.simulation
 
-Simulated models answer cases of a difficulty that both feel (`correlation`); with `groups_of` cases a patient, those
-of a patient are alike difficult, and each model has its own weak patients.
+A simulated case has a difficulty, of which both models have a part in common (`correlation`). With `groups_of` cases
+per patient, a patient's cases are similarly difficult, and each model has its own difficult patients.
 """
 
 import argparse
@@ -28,17 +28,17 @@ def rates(
     groups_of: int = 1,
     score: str = "accuracy",
 ) -> dict[str, float]:
-    """The share of verdicts over simulated pairs of models.
+    """The fraction of each verdict over simulated pairs of models.
 
     Args:
         accuracy: Expected, of the older model.
         loss: By how much the newer model's is lower.
-        correlation: Of the two models' trouble with a case, 0 to 1.
-        groups_of: Cases a patient.
+        correlation: Of a case's difficulty for the two models, 0 to 1.
+        groups_of: Cases per patient.
     """
     rng = np.random.default_rng(seed)
-    said = [_verdict(rng, cases, (accuracy, accuracy - loss), correlation, groups_of, score) for _ in range(pairs)]
-    return {verdict: said.count(verdict) / pairs for verdict in ("better", "worse", "no difference")}
+    verdicts = [_verdict(rng, cases, (accuracy, accuracy - loss), correlation, groups_of, score) for _ in range(pairs)]
+    return {verdict: verdicts.count(verdict) / pairs for verdict in ("better", "worse", "no difference")}
 
 
 def _verdict(
@@ -50,13 +50,13 @@ def _verdict(
     score: str,
 ) -> str:
     groups = np.arange(cases) // groups_of
-    common = _trouble(rng, groups, groups_of)
+    common = _difficulty(rng, groups, groups_of)
     tables = []
     for accuracy in accuracies:
-        trouble = np.sqrt(correlation) * common + np.sqrt(1 - correlation) * _trouble(rng, groups, groups_of)
-        margin = NormalDist().inv_cdf(accuracy) - trouble  # above 0: right, and the surer the further
+        difficulty = np.sqrt(correlation) * common + np.sqrt(1 - correlation) * _difficulty(rng, groups, groups_of)
+        margin = NormalDist().inv_cdf(accuracy) - difficulty  # above 0: right; the larger, the surer
         tables.append(_table(groups, 1 / (1 + np.exp(-3 * margin))))
-    if score == "accuracy":  # what compare would say, without drawing resamples that do not matter to it
+    if score == "accuracy":  # as `compare`, without the resamples, which accuracy does not need
         gained = comparison.correct_by_group(*tables)
         if comparison.mid_p(gained) >= 1 - comparison.LEVEL:
             return "no difference"
@@ -64,8 +64,8 @@ def _verdict(
     return comparison.compare(*tables)[score].verdict
 
 
-def _trouble(rng: np.random.Generator, groups: np.ndarray, groups_of: int) -> np.ndarray:
-    """A standard normal a case; where groups have several, half of its variance is the group's."""
+def _difficulty(rng: np.random.Generator, groups: np.ndarray, groups_of: int) -> np.ndarray:
+    """A standard normal number per case; if groups have several cases, half of the variance is the group's."""
     own = rng.standard_normal(len(groups))
     if groups_of == 1:
         return own
@@ -82,7 +82,9 @@ def _table(groups: np.ndarray, of_truth: np.ndarray) -> pd.DataFrame:
 
 
 def main(pairs: int) -> None:
-    print(f"{pairs} pairs of models a row, {CASES} test cases; false alarms are of equal models, seen: {LOSS:.0%} lost")
+    print(
+        f"{pairs} pairs of models per row, {CASES} test cases; false alarms are of equal models, seen: {LOSS:.0%} lost"
+    )
     print(f"{'score':20}{'accuracy':>9}{'correlation':>12}{'cases a patient':>16}{'false alarms':>14}{'seen':>8}")
     rows = [("accuracy", a, c, 1) for a in (0.97, 0.95, 0.9, 0.8) for c in (0.5, 0.7, 0.9)]
     rows += [
@@ -99,5 +101,5 @@ def main(pairs: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tools.report.simulation", description=__doc__)
-    parser.add_argument("--pairs", type=int, default=200, help="pairs of models a row")
+    parser.add_argument("--pairs", type=int, default=200, help="pairs of models per row")
     main(parser.parse_args().pairs)

@@ -15,8 +15,8 @@ from stages.lib.core.errors import UserError
 from tools.report.revisions import Revision
 
 METRICS = ("ingest", "statistics", "train", "validate", "export")
-KEYS = ("case", "group", "split", "label", "predicted")  # of predictions.csv, before a probability a class
-PROBABILITY_OF = "probability of "  # before a class in the tables here: the class may be called "case"
+KEYS = ("case", "group", "split", "label", "predicted")  # of predictions.csv, before one probability per class
+PROBABILITY_OF = "probability of "  # prefix of a class in the tables here: a class may be called "case"
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Results:
 
     metrics: dict[str, dict[str, Any]]  # by file: ingest, statistics, train, validate, export
     predictions: pd.DataFrame
-    lock: dict[str, dict[str, Any]]  # by stage: what dvc.lock says of it
-    pictures: dict[str, bytes]  # by path
+    lock: dict[str, dict[str, Any]]  # by stage: its entry in dvc.lock
+    pictures: dict[str, bytes]  # figures by path
 
     def split(self, name: str) -> pd.DataFrame:
         """The predictions of one split, in the order of the cases."""
@@ -68,7 +68,7 @@ def load(revision: Revision) -> Snapshot:
 
 
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a nest of mappings by dotted key; a list is a leaf, unless it holds mappings."""
+    """The leaves of nested mappings by dotted key; a list is a leaf, unless it holds mappings."""
     if isinstance(tree, list) and tree and all(isinstance(item, Mapping) for item in tree):
         tree = {str(i): item for i, item in enumerate(tree)}
     if not isinstance(tree, Mapping):
@@ -96,11 +96,11 @@ def _results(revision: Revision, dataset: str, lock: dict[str, Any], pictures: l
 
 def _predictions(revision: Revision, path: str, content: bytes) -> pd.DataFrame:
     try:
-        # By position: a class may be called "case" too. A label may look like a number, or like nothing at all.
+        # By position: a class may be called "case", too. A label may look like a number or like a missing value.
         table = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False)
         if tuple(table.columns[: len(KEYS)]) != KEYS or table.shape[1] == len(KEYS):
             raise ValueError(f"its columns are not {', '.join(KEYS)} and a probability a class")
-        names = next(csv.reader(StringIO(content.decode())))  # as written: pandas renames what it has seen before
+        names = next(csv.reader(StringIO(content.decode())))  # as written: pandas renames a repeated column
         probabilities = table.iloc[:, len(KEYS) :].astype(float)
         probabilities.columns = pd.Index([PROBABILITY_OF + name for name in names[len(KEYS) :]])
         if table[["case", "split"]].duplicated().any():

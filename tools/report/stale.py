@@ -1,4 +1,4 @@
-"""Which stages' outs are not those of the code, params and data beside them: `dvc repro --allow-missing`, told only."""
+"""Which stages' outs are not those of the code, params and data beside them, as `dvc repro --allow-missing --dry`."""
 
 import tempfile
 from pathlib import Path
@@ -7,18 +7,18 @@ from typing import Any
 from stages.lib.core.errors import UserError
 from tools.report.revisions import Revision
 
-ABSENT = ("deleted", "not in cache")  # data that is not here, which says nothing about the revision
+ABSENT = ("deleted", "not in cache")  # states of data that this clone lacks: no difference of the revision
 
 
 def stale(revision: Revision) -> dict[str, list[str]]:
     """The stages that dvc repro would run, sorted, each with its reasons; none where dvc.lock is up to date.
 
-    The revision's files are laid out in a temporary folder, so that neither the working tree nor the data matter.
+    The revision's files are written to a temporary folder, so that neither the working tree nor the data matter.
 
     Raises:
         UserError: dvc.yaml or dvc.lock cannot be read.
     """
-    from dvc.exceptions import DvcException  # a second, and only this function needs it
+    from dvc.exceptions import DvcException  # takes a second, and only this function needs it
     from dvc.repo import Repo
 
     with tempfile.TemporaryDirectory() as folder:
@@ -36,7 +36,7 @@ def stale(revision: Revision) -> dict[str, list[str]]:
 
 
 def _reasons(stage: Any, upstream: list[Any]) -> list[str]:
-    """What of a stage is not as dvc.lock has it."""
+    """What of a stage differs from dvc.lock."""
     if stage.is_data_source:
         return []
     if not any(out.hash_info for out in stage.outs):

@@ -1,4 +1,4 @@
-"""The model card: Markdown with front matter, as model hubs read it."""
+"""The model card: Markdown with YAML front matter, as model hubs read it."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from ruamel.yaml import YAML
 
 
 def text(facts: Mapping[str, Any], measured: Mapping[str, Any], difference: float, variants: pd.DataFrame) -> str:
-    """A card.
+    """The card's text.
 
     Args:
-        facts: As `stages.lib.export.metadata.collect` gives them.
+        facts: The files' metadata, as `stages.lib.export.metadata.collect` gives it.
         measured: validate.json.
-        difference: No probability of a file is further from the network's, on the test split.
+        difference: The most by which a file's probability differs from the network's on the test split.
         variants: As `stages.lib.export.variants.compare` gives them.
     """
     classes = facts["classes"]
@@ -41,14 +41,14 @@ def _front_matter(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
     data = {"name": facts["dataset"], "type": facts["dataset"], "split": "test"}
     metrics = [{"type": k, "value": v} for k, v in measured["test"].items() if v is not None]
     result = {"task": {"type": "image-classification"}, "dataset": data, "metrics": metrics}
-    about = {
+    front_matter = {
         "pipeline_tag": "image-classification",
         "tags": ["pytorch", "onnx", facts["network"]],
         "model-index": [{"name": facts["dataset"], "results": [result]}],
     }
     stream = io.StringIO()
     yaml = YAML()
-    yaml.dump(about, stream)
+    yaml.dump(front_matter, stream)
     return f"---\n{stream.getvalue()}---\n"
 
 
@@ -88,9 +88,7 @@ def _results(measured: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _calibration(measured: Mapping[str, Any]) -> list[str]:
     if "uncalibrated" not in measured:
         return []
-    before, after = (
-        measured_test["calibration_error"] for measured_test in (measured["uncalibrated"]["test"], measured["test"])
-    )
+    before, after = (on_test["calibration_error"] for on_test in (measured["uncalibrated"]["test"], measured["test"]))
     return [
         f"The logits are divided by {_number(measured['deployed']['temperature'])}, fitted on the validation split: "
         f"the expected calibration error on the test split is {_number(after)}, {_number(before)} without.\n"
@@ -102,8 +100,8 @@ def _operating_point(measured: Mapping[str, Any]) -> list[str]:
         return []
     point = measured["operating_point"]
     rows = [(k.replace("_", " "), _number(v)) for k, v in point["test"].items()]
-    said = f"'{point['positive']}' is reported from a probability of {_number(point['threshold'])}"
-    return [f"## Operating point\n\n{said}, on the test split with:\n\n" + _table(("", ""), rows)]
+    sentence = f"'{point['positive']}' is reported from a probability of {_number(point['threshold'])}"
+    return [f"## Operating point\n\n{sentence}, on the test split with:\n\n" + _table(("", ""), rows)]
 
 
 def _variants(table: pd.DataFrame) -> list[str]:
@@ -124,11 +122,11 @@ def _limits(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
         f"- Measured on {sum(facts['cases']['test'])} test cases of the same sources as the training data; on those of "
         "another scanner, site or time it may do worse.",
     ]
-    spoilt = {k: v for k, v in measured.get("unlike", {}).items() if k != "none"}
-    if spoilt:
-        shares = ", ".join(f"{name} {found['flagged']:.0%}" for name, found in spoilt.items())
+    corrupted = {k: v for k, v in measured.get("unlike", {}).items() if k != "none"}
+    if corrupted:
+        flagged = ", ".join(f"{name} {found['flagged']:.0%}" for name, found in corrupted.items())
         false = f"{measured['unlike']['none']['flagged']:.0%}"
-        lines.append(f"- Its score for unlike data flags {false} of the test cases, and of spoilt ones: {shares}.")
+        lines.append(f"- Its score for unlike data flags {false} of the test cases, and of spoilt ones: {flagged}.")
     return "\n".join(lines) + "\n"
 
 
@@ -136,24 +134,24 @@ def _how_to_run(facts: Mapping[str, Any], difference: float) -> str:
     contract = facts["input"]
     dtype, shape = contract["dtype"], ", ".join(map(str, contract["shape"]))
     spaced = len(contract["inputs"]) > 1
-    given = [f'x = numpy.zeros((1, {shape}), "{dtype}")  # what you read, of its own size']
+    inputs = [f'x = numpy.zeros((1, {shape}), "{dtype}")  # what you read, of its own size']
     if spaced:
-        given.append(f'spacing_mm = numpy.array({contract["spacing_mm"]}, "float64")  # its own spacing')
+        inputs.append(f'spacing_mm = numpy.array({contract["spacing_mm"]}, "float64")  # its own spacing')
     values = ("x", "spacing_mm") if spaced else ("x",)
-    fed = "{" + ", ".join(f'"{name}": {value}' for name, value in zip(contract["inputs"], values, strict=True)) + "}"
-    passed = "torch.from_numpy(x)" + (", torch.from_numpy(spacing_mm)" if spaced else "")
+    feed = "{" + ", ".join(f'"{name}": {value}' for name, value in zip(contract["inputs"], values, strict=True)) + "}"
+    arguments = "torch.from_numpy(x)" + (", torch.from_numpy(spacing_mm)" if spaced else "")
     return f"""Colour, size, scaling and softmax are inside. On the test split, no probability of a file is more than
 {difference:g} off the network's.
 
 ```python
-{chr(10).join(given)}
+{chr(10).join(inputs)}
 
 # ONNX Runtime
-probabilities = onnxruntime.InferenceSession("model.onnx").run(None, {fed})[0]
+probabilities = onnxruntime.InferenceSession("model.onnx").run(None, {feed})[0]
 
 # PyTorch, without the code that trained it; .torchscript runs from C++ and on phones, too
-probabilities = torch.export.load("model.pt2").module()({passed})
-probabilities = torch.jit.load("model.torchscript")({passed})
+probabilities = torch.export.load("model.pt2").module()({arguments})
+probabilities = torch.jit.load("model.torchscript")({arguments})
 ```
 
 With the project's code beside it:

@@ -1,4 +1,4 @@
-"""The deployed model behind the dataset's geometry: a picture or series as it was read in, probabilities out."""
+"""The deployed model behind the dataset's geometry: from a picture or series as it was read to probabilities."""
 
 import torch
 from torch import Tensor, nn
@@ -8,17 +8,17 @@ from stages.lib.geometry import Geometry
 
 
 class Native(nn.Module):
-    """First a geometry, or a part of it or form of it below, then the deployed model."""
+    """First a geometry, or `Colour` or `Branching` in its place, then the deployed model."""
 
     def __init__(self, first: nn.Module, deployed: nn.Module) -> None:
         super().__init__()
         self.first, self.deployed = first, deployed
 
     def forward(self, x: Tensor, spacing_mm: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        """(N, C, *any) of the case's own integers -> (N, classes), and (N,) if the deployed model has that.
+        """(N, C, *any size) of the cases' own integers -> (N, classes), and (N,) if the deployed model has two outputs.
 
         Args:
-            spacing_mm: Of all N, along D, H, W (or H, W); where the geometry has a spacing.
+            spacing_mm: Of all N, along D, H, W (or H, W); needed if the geometry has a spacing.
         """
         return self.deployed(self.first(x, spacing_mm))
 
@@ -28,10 +28,10 @@ def behind(geometry: Geometry, deployed: nn.Module, size: str, channels: int) ->
 
     Args:
         size: As `ExportParams.size`.
-        channels: That the network takes.
+        channels: Of the network's input.
 
     Raises:
-        UserError: Any size is asked for, which the network or the spacing of volumes rules out.
+        UserError: `size` is any, but the network takes one size only, or the dataset has one spacing.
     """
     if size == "fitted":
         return Native(geometry, deployed).eval()
@@ -44,7 +44,7 @@ def behind(geometry: Geometry, deployed: nn.Module, size: str, channels: int) ->
     try:
         with torch.inference_mode():
             deployed(torch.zeros(1, channels, *larger))
-    except Exception as error:  # of whatever layer
+    except Exception as error:  # of any layer
         raise UserError(
             f"export.size is any, but the network takes samples of {tuple(geometry.shape)} alone: {error}. "
             "Take export.size: fitted, or train a network that pools over all places, such as compact"
@@ -53,7 +53,7 @@ def behind(geometry: Geometry, deployed: nn.Module, size: str, channels: int) ->
 
 
 class Colour(nn.Module):
-    """A geometry without its size: the network runs on the size that it is given."""
+    """A geometry's colour and dtype alone: the network runs on the size that it is given."""
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Colour(nn.Module):
 
 
 class Branching(nn.Module):
-    """A geometry for torch.export, which keeps a choice that depends on the input only as torch.cond."""
+    """A geometry for torch.export, which keeps a branch that depends on the input only if it is a torch.cond."""
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__()

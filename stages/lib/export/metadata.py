@@ -1,4 +1,4 @@
-"""What an exported file says of itself: the input contract, the classes, and what it was made from."""
+"""The metadata of an exported file: its input, its classes, and what it was made from."""
 
 import hashlib
 import json
@@ -21,10 +21,10 @@ from stages.lib.tensors import read_split
 def collect(
     dataset: str, recipe: Recipe, settings: Settings, dataset_h5: Path, model_pt: Path, size: str = "fitted"
 ) -> dict[str, Any]:
-    """Plain values by name.
+    """The metadata, as values that JSON has.
 
     Args:
-        dataset: Its name in params.yaml.
+        dataset: The name in params.yaml.
         size: As `ExportParams.size`.
     """
     about = recipe.description
@@ -32,7 +32,7 @@ def collect(
         "dataset": dataset,
         "classes": about["classes"],
         "input": contract(about, size),
-        "geometry": about["geometry"],  # how a case becomes the shape
+        "geometry": about["geometry"],  # arguments of stages.lib.geometry.Geometry
         "cases": {name: _counts(dataset_h5, name, len(about["classes"])) for name in SPLITS},
         "deployed": asdict(settings),
         "network": recipe.network,
@@ -43,36 +43,37 @@ def collect(
 
 
 def contract(about: Mapping[str, Any], size: str) -> dict[str, Any]:
-    """What a file takes.
+    """What a file takes as input.
 
     Args:
-        about: A `tensors.Description` as plain values.
+        about: A `tensors.Description` as a dictionary.
+        size: As `ExportParams.size`.
     """
     geometry = Geometry(**about["geometry"])
-    whole = np.issubdtype(np.dtype(about["dtype"]), np.integer)
+    integer = np.issubdtype(np.dtype(about["dtype"]), np.integer)
     return {
         "inputs": list(INPUTS if geometry.spaced else INPUTS[:1]),  # their names, in order
         "axes": about["axes"],  # N is the number of samples, any
         "channels": geometry.channels(about["shape"][0]),  # C is one of these
         "size": size,  # fitted: any H and W (and D) are brought to the shape; any: the network runs on them
         "shape": about["shape"],  # of a sample in training
-        "dtype": about["dtype"] if whole else "float32",  # which holds all integers of 8 and 16 bits
+        "dtype": about["dtype"] if integer else "float32",  # holds all integers of 8 and 16 bits
         "units": about["units"],
-        "spacing_mm": about["spacing_mm"],  # of a sample in training; that of what is given is the second input
+        "spacing_mm": about["spacing_mm"],  # of a sample in training; the input's own is the second input
     }
 
 
 def read_validation(validate_json: Path) -> dict[str, Any]:
-    """validate.json, which says what the model is deployed with.
+    """validate.json, which holds the deployed model's settings.
 
     Raises:
-        UserError: It is missing, or of another version of this project.
+        UserError: It is missing, or another version of this project wrote it.
     """
     if not validate_json.exists():
         raise UserError(f"{validate_json} not found: run the validate stage first")
     measured = json.loads(validate_json.read_text(encoding="utf-8"))
-    known = {field.name for field in fields(Settings)}
-    if not known.issuperset(measured.get("deployed", ["nothing"])):
+    settings = {field.name for field in fields(Settings)}
+    if not settings.issuperset(measured.get("deployed", ["nothing"])):
         raise UserError(f"{validate_json} does not say what the model is deployed with: run the validate stage again")
     return measured
 

@@ -1,8 +1,7 @@
 """Smaller variants of an ONNX file: half precision, and 8-bit integers calibrated on training cases.
 
-Both are other models, near the original but not equal to it; so each is reported with its accuracy beside the
-original's, and the original stays. Scaling and softmax stay in float32: Hounsfield units need more than the eleven
-bits of half precision.
+A variant is another model, near the original but not equal to it; so its accuracy is reported beside the original's,
+which stays. Scaling and softmax stay in float32: Hounsfield units need more than half precision's eleven bits.
 """
 
 import logging
@@ -24,7 +23,7 @@ from stages.lib.inference import batches
 from stages.lib.tensors import Split
 
 HEAVY = {"Conv", "Gemm", "MatMul"}  # the layers worth making smaller
-CALIBRATED_ON = 256  # training cases
+CALIBRATION_CASES = 256  # of the training split
 
 
 def half(original: Path, target: Path, training: np.ndarray) -> None:
@@ -43,20 +42,20 @@ def int8(original: Path, target: Path, training: np.ndarray) -> None:
     from onnxruntime import quantization
 
     reader = _Reader(training, read_metadata(original))
-    kinds = quantization.QuantType
+    types = quantization.QuantType
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # it recommends its own preprocessing to everyone
+    root.setLevel(logging.ERROR)  # always recommends its own preprocessing
     try:
-        with tempfile.TemporaryDirectory() as folder:  # it takes and gives files only
+        with tempfile.TemporaryDirectory() as folder:  # it reads and writes files only
             written = Path(folder) / "int8.onnx"
             quantization.quantize_static(
                 original,
                 written,
                 reader,
                 quant_format=quantization.QuantFormat.QDQ,
-                activation_type=kinds.QUInt8,
-                weight_type=kinds.QInt8,
+                activation_type=types.QUInt8,
+                weight_type=types.QInt8,
                 per_channel=True,
                 op_types_to_quantize=sorted(HEAVY),
             )
@@ -69,16 +68,16 @@ VARIANTS: dict[str, Callable[[Path, Path, np.ndarray], None]] = {"half": half, "
 
 
 class _Reader:
-    """Training cases, spread over the split, a batch at a time, as ONNX Runtime's calibration asks for them."""
+    """Training cases spread over the split, a batch at a time, by the interface of ONNX Runtime's calibration."""
 
-    def __init__(self, training: np.ndarray, about: Mapping[str, Any]) -> None:
-        chosen = np.unique(np.linspace(0, len(training) - 1, CALIBRATED_ON).astype(int))
+    def __init__(self, training: np.ndarray, metadata: Mapping[str, Any]) -> None:
+        chosen = np.unique(np.linspace(0, len(training) - 1, CALIBRATION_CASES).astype(int))
         self._batches: Iterator[np.ndarray] = batches(training[chosen], 32, "calibrate int8")
-        self._about = about
+        self._metadata = metadata
 
     def get_next(self) -> dict[str, Any] | None:
         batch = next(self._batches, None)
-        return None if batch is None else dict(zip(INPUTS, feeds(self._about, batch), strict=False))
+        return None if batch is None else dict(zip(INPUTS, feeds(self._metadata, batch), strict=False))
 
 
 def _outside(model: onnx.ModelProto) -> list[str]:
@@ -93,25 +92,25 @@ def _outside(model: onnx.ModelProto) -> list[str]:
 def compare(
     original: Path, folder: Path, names: Sequence[str], training: np.ndarray, test: Split, batch_size: int
 ) -> pd.DataFrame:
-    """Writes variants into a folder, and measures each beside the original on the test split.
+    """Writes variants into a folder, and measures the original and each of them on the test split.
 
     Returns:
-        file, bytes, accuracy, and how far a probability is from the original's, at most: the original first.
+        file, bytes, accuracy, difference_below (of a probability from the original's): the original first.
     """
     files = {name: folder / f"model.{name}.onnx" for name in names}
     for name, file in files.items():
         VARIANTS[name](original, file, training)
     rows = []
-    said = _answers(original, test.x, batch_size)
+    expected = _probabilities(original, test.x, batch_size)
     for name, file in {"model.onnx": original, **{file.name: file for file in files.values()}}.items():
-        answers = _answers(file, test.x, batch_size)
-        accuracy = float((answers.argmax(1) == test.y).mean()) if len(test.y) else math.nan
-        difference = float(np.abs(answers - said).max(initial=0))
+        probabilities = _probabilities(file, test.x, batch_size)
+        accuracy = float((probabilities.argmax(1) == test.y).mean()) if len(test.y) else math.nan
+        difference = float(np.abs(probabilities - expected).max(initial=0))
         rows.append((name, file.stat().st_size, accuracy, rounded_up(difference)))
     return pd.DataFrame(rows, columns=["file", "bytes", "accuracy", "difference_below"])
 
 
-def _answers(model: Path, x: np.ndarray, batch_size: int) -> np.ndarray:
+def _probabilities(model: Path, x: np.ndarray, batch_size: int) -> np.ndarray:
     run = load(model)
-    parts = [run(batch)[0] for batch in batches(x, batch_size, f"check {model.name}")]
-    return np.concatenate(parts) if parts else np.empty((0, 1))
+    outputs = [run(batch)[0] for batch in batches(x, batch_size, f"check {model.name}")]
+    return np.concatenate(outputs) if outputs else np.empty((0, 1))

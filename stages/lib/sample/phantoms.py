@@ -1,11 +1,11 @@
-"""Synthetic CT studies as real DICOM series: a noisy body with lungs, and, inside a lung, what the label says.
+"""Synthetic CT studies as real DICOM series: a noisy body with lungs, and inside a lung the label's structure.
 
     no_nodule     vessels alone
     solid         a soft-tissue ball of 40 HU
     calcified     the same ball around a dense core of 500 HU
 
-All classes draw body, spacing, vessels and noise from the same distributions, and the few voxels of a nodule move a
-scan's mean by far less than it differs between patients, so the mean intensity tells nothing.
+All classes draw body, spacing, vessels and noise from the same distributions. The few voxels of a nodule change a
+scan's mean by far less than it differs between patients, so the mean intensity says nothing of the class.
 """
 
 import csv
@@ -25,7 +25,7 @@ SLOPE, INTERCEPT = 1, -1024  # stored value to HU
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """A part of a body, of one intensity; lengths in mm from the middle of the body, along z, y, x."""
+    """A part of a body, of one intensity; positions in mm from the middle of the body, along z, y, x."""
 
     centre: np.ndarray  # (3,)
     radii: np.ndarray  # (3,)
@@ -38,10 +38,10 @@ class Ellipsoid:
 
 
 def write(folder: Path, patients: int, seed: int) -> None:
-    """Writes labels.csv (path, label) and <patient>/<series>/<file>.dcm; a third of them have two.
+    """Writes labels.csv (path, label) and <patient>/<series>/<file>.dcm; a third of the patients have two series.
 
-    Every series has slices of 48x48 pixels of 6 to 7.5 mm, 4 to 6 mm apart, as 12 of 16 bits with slope and intercept;
-    the files' names do not tell their order.
+    A series has slices of 48x48 pixels of 6 to 7.5 mm, 4 to 6 mm apart, in 12 of 16 bits with slope and intercept. The
+    files' names do not follow the order of the slices.
     """
     rows = []
     for patient in range(patients):
@@ -60,7 +60,7 @@ def write(folder: Path, patients: int, seed: int) -> None:
 
 
 def draw_body(rng: np.random.Generator, label: str) -> tuple[float, list[Ellipsoid]]:
-    """A body's length in mm, and its parts; a later part lies over an earlier one."""
+    """A body's length in mm, and its parts; a later part replaces an earlier one where they overlap."""
     length, size = rng.uniform(72, 84), rng.uniform(0.9, 1.05)
     endless = 10 * length  # along z: the trunk goes on beyond the scan
     centred = np.zeros(3)
@@ -79,7 +79,7 @@ def draw_body(rng: np.random.Generator, label: str) -> tuple[float, list[Ellipso
         for _ in range(rng.integers(3, 6)):
             centre = lung.centre + rng.uniform(-0.6, 0.6, 3) * lung.radii
             vessels.append(Ellipsoid(centre, np.array([0.5 * length, 4.5, 4.5]), TISSUE))
-    # Drawn for every class, so that the classes' bodies come from the same stream of numbers.
+    # Drawn for every class, so that all classes use the same random numbers.
     lung, radius = lungs[rng.integers(2)], rng.uniform(15, 19)
     centre = lung.centre + rng.uniform(-0.5, 0.5, 3) * lung.radii
     solid, core = (Ellipsoid(centre, np.full(3, r), hu) for r, hu in ((radius, TISSUE), (0.65 * radius, CALCIUM)))
@@ -106,10 +106,10 @@ def _write_series(
     folder: Path,
     scan: np.ndarray,  # (D, H, W)
     spacing_mm: tuple[float, float, float],
-    names: np.ndarray,  # (D,) a number a slice
-    which: tuple[int, int, int],
+    names: np.ndarray,  # (D,) one number per slice
+    source: tuple[int, int, int],  # seed, patient, series
 ) -> None:
-    seed, patient, series = which
+    seed, patient, series = source
     z_step, in_plane, _ = spacing_mm
     study = f"phantom {seed} {patient}"
     folder.mkdir(parents=True)

@@ -1,10 +1,10 @@
-"""The formats a model leaves the pipeline in, one a file.
+"""The export formats, one module each. To add one: a module with the three functions below, and a line in `FORMATS`.
 
-Each has three functions:
+The functions:
 
 - `write(path, program)`: writes a `Program` with its metadata, the same bytes whatever the path;
-- `load(path)`: a `Runner` in the format's own runtime, from the file alone; refuses pickled code;
-- `read_metadata(path)`: what `write` was given, see `stages.lib.export.metadata`.
+- `load(path)`: a `Runner` in the format's own runtime, from the file alone; refuses a pickle that could run code;
+- `read_metadata(path)`: the metadata that `write` wrote, see `stages.lib.export.metadata`.
 """
 
 from pathlib import Path

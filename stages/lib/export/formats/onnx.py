@@ -18,7 +18,7 @@ OUTPUTS = ("probabilities", "unlike")
 
 def write(path: Path, program: Program) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))  # of onnxscript, about itself
+        warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))  # onnxscript's own
         made = torch.onnx.export(
             program.exported,
             input_names=program.inputs,
@@ -29,42 +29,42 @@ def write(path: Path, program: Program) -> None:
         )
     assert made is not None
     model = made.model_proto
-    _forget_sources(model)
+    _clear_sources(model)
     model.metadata_props.add(key=METADATA, value=json.dumps(program.metadata))
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _forget_sources(message: Any) -> None:
-    """Clears the notes about source files, which hold absolute paths, wherever they are in a message."""
+def _clear_sources(message: Any) -> None:
+    """Clears what names source files by absolute paths, in a protobuf message and in all that it contains."""
     for field, value in message.ListFields():
         if field.name in ("metadata_props", "doc_string"):
             message.ClearField(field.name)
         elif field.message_type:
             for part in value if field.is_repeated else [value]:
-                _forget_sources(part)
+                _clear_sources(part)
 
 
 def load(path: Path) -> Runner:
-    import onnxruntime  # half a second that writing does not need
+    import onnxruntime  # takes half a second, and writing does not need it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
     try:
         session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # a class of its own for every kind of bad file
+    except Exception as error:  # one of many classes
         raise UserError(f"{path} is no ONNX file that ONNX Runtime reads: {error}") from None
 
-    about = read_metadata(path)
+    metadata = read_metadata(path)
 
     def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
-        return tuple(session.run(None, dict(zip(INPUTS, feeds(about, x, spacing_mm), strict=False))))
+        return tuple(session.run(None, dict(zip(INPUTS, feeds(metadata, x, spacing_mm), strict=False))))
 
     return run
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What `write` was given; {} in another's file."""
-    notes = {note.key: note.value for note in onnx.load(path).metadata_props}
-    return json.loads(notes.get(METADATA, "{}"))
+    """The metadata that `write` wrote; {} of another file."""
+    entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    return json.loads(entries.get(METADATA, "{}"))

@@ -1,4 +1,4 @@
-"""What all formats are written from: the module behind its geometry, for any number of samples of any size."""
+"""What every format is written from: the module behind its geometry, for any number of samples of any size."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,40 +13,40 @@ from stages.lib.core.errors import UserError
 from stages.lib.export.end_to_end import Branching, Native
 from stages.lib.geometry import Geometry
 
-EXAMPLES = 2  # torch.export takes a batch of one for a constant
+EXAMPLE_BATCH = 2  # torch.export would make a batch of one a constant
 INPUTS = ("input", "spacing_mm")
 Runner = Callable[..., tuple[np.ndarray, ...]]
-"""Maps (N, C, *size) of a case's own integers to probabilities (N, classes) and further outputs, if it has any.
+"""Maps (N, C, *size) of the cases' own integers to probabilities (N, classes) and a second output, if there is one.
 
-Where the file also takes a spacing, it is the second argument; left out, it is the dataset's."""
+A file that takes a spacing has it as the second argument; left out, it is the dataset's."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A module to export and what its files say of it."""
+    """A module to export, and its metadata."""
 
     module: nn.Module  # in eval mode; a `Native` takes any size
     shape: tuple[int, ...]  # of one of the dataset's samples, (C, H, W) or (C, D, H, W)
     dtype: str  # of the input
-    metadata: dict[str, Any]  # plain values; every file carries them as JSON
+    metadata: dict[str, Any]  # written into every file as JSON
     opset: int = 20  # ONNX alone
-    outputs: int = 1  # probabilities, and where they mean nothing
+    outputs: int = 1  # probabilities; with 2, also the score of unlike samples
 
     @property
     def geometry(self) -> Geometry | None:
-        """What a sample of any size goes through first; None: it has to have the shape, or the network takes any."""
+        """The geometry that fits samples of any size; None if samples must have the shape, or the network takes any."""
         first = self.module.first if isinstance(self.module, Native) else None
         return first if isinstance(first, Geometry) else None
 
     @property
     def example(self) -> tuple[Tensor, ...]:
-        """An input of the module: not of the dataset's shape, so that no tracing takes that for the only one."""
+        """An input of the module, of another shape than the dataset's: tracing must not make that one a constant."""
         channels, *size = self.shape
         if self.colours:
             channels = 3
         if isinstance(self.module, Native):
             size = [n + 1 for n in size]
-        x = torch.zeros(EXAMPLES, channels, *size, dtype=getattr(torch, self.dtype))
+        x = torch.zeros(EXAMPLE_BATCH, channels, *size, dtype=getattr(torch, self.dtype))
         spaced = self.geometry is not None and self.geometry.spaced
         return (x, torch.ones(len(size), dtype=torch.float64)) if spaced else (x,)
 
@@ -56,11 +56,11 @@ class Program:
 
     @property
     def colours(self) -> bool:
-        """Whether one and three channels are taken, not the dataset's number alone."""
+        """Whether inputs may have one or three channels, not the dataset's number alone."""
         return isinstance(self.module, Native) and takes_any_colour(self.metadata)
 
     def with_first(self, first: nn.Module) -> Native:
-        """The module with another form of its geometry."""
+        """The module with something else in its geometry's place."""
         assert isinstance(self.module, Native)
         return Native(first, self.module.deployed).eval()
 
@@ -71,7 +71,7 @@ class Program:
             try:
                 sizes = (self._dynamic(), *[None] * (len(self.example) - 1))
                 program = torch.export.export(module, self.example, dynamic_shapes=sizes)
-            except Exception as error:  # torch has many, each of pages
+            except Exception as error:  # one of many classes, with pages of text
                 reason = str(error).strip().partition("\n")[0]
                 raise UserError(f"torch.export can't export this network for any batch size: {reason}") from error
         self._refuse_fixed(program)
@@ -81,7 +81,7 @@ class Program:
         return program
 
     def _dynamic(self) -> dict[int, Any]:
-        """Which axes of the input are of any size."""
+        """The axes of the input that may have any size."""
         axes: dict[int, Any] = {0: torch.export.Dim("N", min=1)}
         if self.colours:
             axes[1] = torch.export.Dim("C", min=1, max=3)
@@ -103,11 +103,11 @@ def takes_any_colour(metadata: Mapping[str, Any]) -> bool:
 
 
 def feeds(metadata: Mapping[str, Any], x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
-    """A runner's arguments as an exported file takes them.
+    """The inputs of an exported file, of the dtypes that it takes.
 
     Args:
         metadata: The file's.
-        spacing_mm: None: the dataset's.
+        spacing_mm: None for the dataset's.
     """
     contract = metadata.get("input", {})
     x = x.astype(contract.get("dtype", x.dtype), casting="safe", copy=False)

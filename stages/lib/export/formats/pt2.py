@@ -1,4 +1,4 @@
-""".pt2: torch.export's own file, for Python without this project's code and for ahead-of-time compilation."""
+""".pt2: torch.export's own format, for Python without this project's code and for ahead-of-time compilation."""
 
 import io
 import json
@@ -25,27 +25,27 @@ read_metadata = archive.read_metadata
 
 
 def load(path: Path) -> Runner:
-    """Loads a .pt2, once it is sure that none of its parts is a pickle that could run code."""
+    """Loads a .pt2 after checking that no member of the archive is a pickle that could run code."""
     try:
         _refuse_pickles(path)
-        module = torch.export.load(io.BytesIO(path.read_bytes())).module()  # of a path it would ask for the suffix
+        module = torch.export.load(io.BytesIO(path.read_bytes())).module()  # a path would need the suffix
     except UserError:
         raise
     except Exception as error:
         raise UserError(f"{path} is no .pt2 file that this torch reads: {error}") from None
 
-    about = read_metadata(path)
+    metadata = read_metadata(path)
 
     @torch.inference_mode()
     def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
-        given = [torch.from_numpy(array) for array in feeds(about, x, spacing_mm)]
-        return tuple(output.numpy() for output in outputs(module(*given)))
+        inputs = [torch.from_numpy(array) for array in feeds(metadata, x, spacing_mm)]
+        return tuple(output.numpy() for output in outputs(module(*inputs)))
 
     return run
 
 
 def _refuse_pickles(path: Path) -> None:
-    """torch.export.load falls back to unpickling anything; so look at all that it could unpickle first."""
+    """Checks every member that torch.export.load might unpickle: as a fallback, it unpickles anything."""
     with zipfile.ZipFile(path) as file:
         for name in file.namelist():
             content = file.read(name)

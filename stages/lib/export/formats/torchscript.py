@@ -1,4 +1,4 @@
-"""TorchScript: for C++ and phones, one file that libtorch runs without Python."""
+"""TorchScript: one file that libtorch runs without Python, for C++ and phones."""
 
 import io
 import json
@@ -21,12 +21,12 @@ def write(path: Path, program: Program) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # deprecated for torch.export; phones and C++ still take it
         frozen = torch.jit.freeze(_scripted(program))
-        torch.jit.save(frozen, content, _extra_files=_notes(program))
+        torch.jit.save(frozen, content, _extra_files=_extra_files(program))
     path.write_bytes(archive.normalised(content.getvalue()))
 
 
-def _notes(program: Program) -> dict[str, str]:
-    """The metadata, and what a C++ program needs of it without a JSON reader."""
+def _extra_files(program: Program) -> dict[str, str]:
+    """The metadata, and what a C++ program without a JSON reader needs of it."""
     axes = "CDHW" if len(program.shape) == 4 else "CHW"
     return {
         archive.METADATA: json.dumps(program.metadata),
@@ -36,7 +36,7 @@ def _notes(program: Program) -> dict[str, str]:
 
 
 def _scripted(program: Program) -> torch.jit.ScriptModule:
-    """The module traced, or scripted where tracing would fix a choice that depends on the input, as geometry's does."""
+    """The module traced, or scripted where tracing would fix a branch that depends on the input, as geometry's."""
     module = program.module
     if isinstance(module, Native):
         module = program.with_first(torch.jit.script(module.first))
@@ -45,7 +45,7 @@ def _scripted(program: Program) -> torch.jit.ScriptModule:
         try:
             with torch.no_grad():
                 return torch.jit.trace(module, program.example)
-        except (torch.jit.TracerWarning, SystemError):  # the latter where the warning is raised inside torch
+        except (torch.jit.TracerWarning, SystemError):  # SystemError: the warning was raised inside torch
             return torch.jit.script(module)
 
 
@@ -53,7 +53,7 @@ read_metadata = archive.read_metadata
 
 
 def load(path: Path) -> Runner:
-    """Loads by libtorch's own reader, which makes tensors and numbers, never Python objects: no code is run by it."""
+    """Loads by libtorch's own reader, which makes tensors and numbers, never Python objects: it runs no code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
@@ -61,11 +61,11 @@ def load(path: Path) -> Runner:
         except RuntimeError as error:
             raise UserError(f"{path} is no TorchScript file that this torch reads: {error}") from None
 
-    about = read_metadata(path)
+    metadata = read_metadata(path)
 
     @torch.inference_mode()
     def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
-        given = [torch.from_numpy(array) for array in feeds(about, x, spacing_mm)]
-        return tuple(output.numpy() for output in outputs(module(*given)))
+        inputs = [torch.from_numpy(array) for array in feeds(metadata, x, spacing_mm)]
+        return tuple(output.numpy() for output in outputs(module(*inputs)))
 
     return run
