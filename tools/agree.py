@@ -3,7 +3,8 @@
     python -m tools.agree digits
 
 The raw files of the test split's first cases are given, as they were read, to each exported file in its own runtime,
-and, where CMake, node and Chromium are installed, to the C++ program and to the web page in headless Chromium. Exits 1 when a probability differs by more than 1e-4.
+and, where CMake, node and Chromium are installed, to the C++ program and to the web page in headless Chromium. Exits 1
+when a probability differs by more than 1e-4.
 """
 
 import argparse
