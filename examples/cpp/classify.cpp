@@ -1,13 +1,13 @@
-// Prints what a model says of raw samples, best class first:
+// Prints a model's percentages for raw samples, most probable class first:
 //
 //   classify model.torchscript samples.raw
 //
 // samples.raw holds one sample after the other, each of its own size: a line of text, then the numbers of C x H x W or
-// C x D x H x W. The line has the dtype and the sizes, and for a model that takes it, the spacing in mm along D, H, W:
+// C x D x H x W. The line has the dtype, the sizes and, for a model that takes it, the spacing in mm along D, H, W:
 //
 //   int16 1 99 512 512 3.0 0.564453 0.564453
 //
-// `python -m tools.predict ... --raw samples.raw` writes it. The model brings a sample to the size that it was trained on.
+// `python -m tools.predict ... --raw samples.raw` writes it. The model brings each sample to its own size.
 
 #include <torch/script.h>
 
@@ -22,18 +22,18 @@
 #include <string>
 #include <vector>
 
-// What the model's file says of its input: "int16 CDHW spacing_mm".
+// The model's input, from its file's input.txt: "int16 CDHW spacing_mm".
 struct Input {
   std::string dtype, axes;  // "CHW" or "CDHW"
-  bool spaced;              // whether it takes a spacing, too
+  bool spaced;              // whether it also takes a spacing
 };
 
 Input parse_input(const std::string& text) {
   std::istringstream words(text);
   Input input;
-  std::string more;
-  words >> input.dtype >> input.axes >> more;
-  input.spaced = more == "spacing_mm";
+  std::string second_input;
+  words >> input.dtype >> input.axes >> second_input;
+  input.spaced = second_input == "spacing_mm";
   return input;
 }
 
@@ -60,8 +60,8 @@ std::vector<torch::jit::IValue> read_sample(std::istream& file, const Input& inp
   std::vector<int64_t> shape{1};
   for (int64_t n; shape.size() <= input.axes.size() && words >> n;) shape.push_back(n);
   const std::vector<double> spacing{std::istream_iterator<double>(words), {}};
-  const bool sound = std::all_of(shape.begin(), shape.end(), [](int64_t n) { return n > 0 && n < 1 << 20; });
-  if (dtype != input.dtype || shape.size() != input.axes.size() + 1 || !sound ||
+  const bool sizes_valid = std::all_of(shape.begin(), shape.end(), [](int64_t n) { return n > 0 && n < 1 << 20; });
+  if (dtype != input.dtype || shape.size() != input.axes.size() + 1 || !sizes_valid ||
       spacing.size() != (input.spaced ? input.axes.size() - 1 : 0))
     throw std::runtime_error(path + " has a line '" + line.substr(0, 80) + "', expected: " + input.dtype + " and sizes " +
                              input.axes + (input.spaced ? " and the spacing in mm" : ""));
@@ -70,9 +70,9 @@ std::vector<torch::jit::IValue> read_sample(std::istream& file, const Input& inp
   if (static_cast<size_t>(file.gcount()) != x.nbytes())
     throw std::runtime_error(path + " ends within a sample: " + std::to_string(file.gcount()) + " bytes, expected " +
                              std::to_string(x.nbytes()));
-  std::vector<torch::jit::IValue> given{x};
-  if (input.spaced) given.emplace_back(torch::tensor(spacing, torch::kFloat64));
-  return given;
+  std::vector<torch::jit::IValue> inputs{x};
+  if (input.spaced) inputs.emplace_back(torch::tensor(spacing, torch::kFloat64));
+  return inputs;
 }
 
 void print_percentages(const torch::Tensor& probabilities, const std::vector<std::string>& classes) {  // (K,)
@@ -83,10 +83,10 @@ void print_percentages(const torch::Tensor& probabilities, const std::vector<std
 
 int main(int argc, char** argv) try {
   if (argc != 3) throw std::runtime_error("usage: classify model.torchscript samples.raw");
-  torch::jit::ExtraFilesMap about{{"classes.txt", ""}, {"input.txt", ""}};
-  auto model = torch::jit::load(argv[1], torch::kCPU, about);
-  const auto input = parse_input(about.at("input.txt"));
-  const auto classes = lines_of(about.at("classes.txt"));
+  torch::jit::ExtraFilesMap metadata{{"classes.txt", ""}, {"input.txt", ""}};
+  auto model = torch::jit::load(argv[1], torch::kCPU, metadata);
+  const auto input = parse_input(metadata.at("input.txt"));
+  const auto classes = lines_of(metadata.at("classes.txt"));
   std::ifstream file(argv[2], std::ios::binary);
   if (!file) throw std::runtime_error(std::string(argv[2]) + " can't be read");
 
@@ -95,8 +95,9 @@ int main(int argc, char** argv) try {
     const auto sample = read_sample(file, input, argv[2]);
     if (sample.empty() && n > 0) break;
     if (sample.empty()) throw std::runtime_error(std::string(argv[2]) + " is empty");
-    const auto said = model.forward(sample);
-    const auto probabilities = said.isTuple() ? said.toTuple()->elements()[0].toTensor() : said.toTensor();  // (1, K)
+    const auto output = model.forward(sample);  // a tuple, if the model also flags unlike samples
+    const auto first = output.isTuple() ? output.toTuple()->elements()[0] : output;
+    const auto probabilities = first.toTensor();  // (1, K)
     std::printf("sample %d\n", n);
     print_percentages(probabilities[0], classes);
   }

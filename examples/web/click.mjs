@@ -2,8 +2,8 @@
 //
 //   node click.mjs CHROMIUM URL MODEL FILE...
 //
-// Prints JSON: for each file, what the page says and the percentages it shows. The last half of the files is dropped,
-// the first half chosen.
+// Prints JSON: for each file, the page's message and the percentages it shows. The first half of the files is chosen in
+// the file dialog, the rest is dropped on the page.
 import fs from "node:fs";
 import path from "node:path";
 import puppeteer from "puppeteer-core";
@@ -12,19 +12,19 @@ const [executablePath, url, model, ...files] = process.argv.slice(2);
 const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox", "--disable-gpu"] });
 try {
   const page = await browser.newPage();
-  const strange = [];
+  const foreignRequests = [];
   page.on("request", (request) => {
     const address = new URL(request.url());
-    if (address.protocol.startsWith("http") && address.host !== new URL(url).host) strange.push(request.url());
+    if (address.protocol.startsWith("http") && address.host !== new URL(url).host) foreignRequests.push(request.url());
   });
   await page.goto(url);
-  const say = () => page.$eval("#message", (element) => element.textContent);
-  const settled = async (before) =>
+  const readMessage = () => page.$eval("#message", (element) => element.textContent);
+  const messageChanged = async (before) =>
     page.waitForFunction((text) => document.getElementById("message").textContent !== text, {}, before);
 
-  let before = await say();
+  const before = await readMessage();
   await (await page.$("#model")).uploadFile(model);
-  await settled(before);
+  await messageChanged(before);
   const answers = [];
   for (const [i, file] of files.entries()) {
     await page.evaluate(() => (document.getElementById("message").textContent = "waiting"));
@@ -38,7 +38,7 @@ try {
         document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
       }, path.basename(file), fs.readFileSync(file).toString("base64"));
     }
-    await settled("waiting");
+    await messageChanged("waiting");
     const tables = await page.$$eval("#answers table", (found) =>
       found.map((table) =>
         [...table.rows].map((row) => ({
@@ -46,9 +46,9 @@ try {
           percent: row.cells[1].textContent,
           probability: Number(row.dataset.probability),
         }))));
-    answers.push({ file, message: await say(), tables });
+    answers.push({ file, message: await readMessage(), tables });
   }
-  console.log(JSON.stringify({ answers, strange }));
+  console.log(JSON.stringify({ answers, strange: foreignRequests }));
 } finally {
   await browser.close();
 }

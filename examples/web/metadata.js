@@ -1,7 +1,7 @@
-// What an ONNX file says of itself. ONNX Runtime Web does not tell, so this reads it from the file, which is a
-// protobuf message: fields, each a tag (number and kind) and a value. Only the model's own fields are looked at.
+// The metadata of an ONNX file. ONNX Runtime Web gives no access to them, so this reads them from the file, which is a
+// protobuf message: fields, each a tag (field number and wire type) and a value. Only top-level fields are read.
 
-const METADATA_PROPS = 14; // of ModelProto: a StringStringEntryProto each, 1 is the key and 2 the value
+const METADATA_PROPS = 14; // of ModelProto: one StringStringEntryProto per entry: field 1 is the key, field 2 the value
 const text = new TextDecoder();
 
 export function readMetadata(bytes) {
@@ -25,8 +25,9 @@ function* fields(bytes) {
   };
   while (at < bytes.length) {
     const tag = varint();
-    const kind = tag & 7;
-    const length = kind === 0 ? void varint() ?? 0 : kind === 2 ? varint() : kind === 1 ? 8 : kind === 5 ? 4 : NaN;
+    const wireType = tag & 7;
+    const length =
+      wireType === 0 ? void varint() ?? 0 : wireType === 2 ? varint() : wireType === 1 ? 8 : wireType === 5 ? 4 : NaN;
     if (!(at + length <= bytes.length)) throw new Error("this is no ONNX file");
     yield { number: Math.floor(tag / 8), value: bytes.subarray(at, at + length) };
     at += length;

@@ -1,37 +1,38 @@
-// The page: a model is chosen, pictures are dropped, percentages appear.
+// The page: choose a model, drop pictures, and see the percentages.
 
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
 import { readMetadata } from "./metadata.js";
 
 ort.env.wasm.wasmPaths = new URL("./node_modules/onnxruntime-web/dist/", import.meta.url).href;
-ort.env.wasm.numThreads = 1; // several need a server that isolates the page
+ort.env.wasm.numThreads = 1; // more threads need a server that sends the headers of cross-origin isolation
 
 const ARRAYS = { uint8: Uint8Array, uint16: Uint16Array, int16: Int16Array, float32: Float32Array };
 const element = (id) => document.getElementById(id);
-let model = null; // { session, facts }
+let model = null; // { session, metadata }
 
 async function openModel(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
-  const facts = readMetadata(bytes);
-  model = { session: await ort.InferenceSession.create(bytes), facts };
-  const { shape, channels, dtype } = facts.input;
+  const metadata = readMetadata(bytes);
+  model = { session: await ort.InferenceSession.create(bytes), metadata };
+  const { shape, channels, dtype } = metadata.input;
   const takes = `${dtype} ${shape.length === 4 ? "volumes" : "pictures"} of ${channels.join(" or ")} channels`;
-  say(`${facts.dataset ?? file.name}: takes ${takes}`);
+  showMessage(`${metadata.dataset ?? file.name}: takes ${takes}`);
 }
 
 async function classify(file) {
   if (!model) throw new Error("choose a model.onnx first");
-  const { session, facts } = model;
+  const { session, metadata } = model;
   const isRaw = file.name.endsWith(".raw");
-  const samples = isRaw ? readRaw(await file.arrayBuffer(), facts.input) : [await readPicture(file, facts.input)];
+  const { input } = metadata;
+  const samples = isRaw ? readRaw(await file.arrayBuffer(), input) : [await readPicture(file, input)];
   const started = performance.now();
   const rows = [];
   for (const sample of samples) rows.push(Array.from((await session.run(sample)).probabilities.data));
-  show(file.name, rows, facts.classes);
-  say(`${file.name}: ${(performance.now() - started).toFixed(1)} ms`);
+  showPercentages(file.name, rows, metadata.classes);
+  showMessage(`${file.name}: ${(performance.now() - started).toFixed(1)} ms`);
 }
 
-// One sample after the other, each of its own size: a line of text with the dtype, the sizes and, where the model takes
+// One sample after the other, each of its own size: a line of text with the dtype, the sizes and, for a model that takes
 // it, the spacing in mm; then the numbers. `python -m tools.predict ... --raw samples.raw` writes it.
 function* readRaw(buffer, { dtype, shape, inputs }) {
   const bytes = new Uint8Array(buffer);
@@ -42,20 +43,20 @@ function* readRaw(buffer, { dtype, shape, inputs }) {
     const words = new TextDecoder().decode(bytes.subarray(at, end)).split(" ");
     const numbers = words.slice(1).map(Number);
     const [sizes, spacing] = [numbers.slice(0, shape.length), numbers.slice(shape.length)];
-    const sound = numbers.length === shape.length + spacings && numbers.every((n) => n > 0);
-    if (end < 0 || words[0] !== dtype || !sound) {
+    const isValid = numbers.length === shape.length + spacings && numbers.every((n) => n > 0);
+    if (end < 0 || words[0] !== dtype || !isValid) {
       const mm = spacings ? ` and ${spacings} spacings in mm` : "";
       throw new Error(`expected a line of ${dtype}, ${shape.length} sizes${mm} before the numbers`);
     }
     const count = sizes.reduce((a, b) => a * b);
     at = end + 1 + count * ARRAYS[dtype].BYTES_PER_ELEMENT;
     if (at > bytes.length) throw new Error("the file ends within a sample");
-    yield given(new ARRAYS[dtype](buffer.slice(end + 1, at)), dtype, sizes, spacing);
+    yield modelInputs(new ARRAYS[dtype](buffer.slice(end + 1, at)), dtype, sizes, spacing);
   }
 }
 
-// The model's inputs.
-function given(numbers, dtype, sizes, spacing = []) {
+// The model's inputs, as ONNX Runtime takes them.
+function modelInputs(numbers, dtype, sizes, spacing = []) {
   const input = new ort.Tensor(dtype, numbers, [1, ...sizes]);
   if (!spacing.length) return { input };
   return { input, spacing_mm: new ort.Tensor("float64", Float64Array.from(spacing), [spacing.length]) };
@@ -74,10 +75,10 @@ async function readPicture(file, { shape, channels, dtype, units }) {
   context.drawImage(bitmap, 0, 0);
   const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
   const planes = channels.includes(3) ? rgb(data) : grey(data);
-  return given(planes, dtype, [planes.length / (bitmap.height * bitmap.width), bitmap.height, bitmap.width]);
+  return modelInputs(planes, dtype, [planes.length / (bitmap.height * bitmap.width), bitmap.height, bitmap.width]);
 }
 
-// The canvas's pixels, RGBA one after the other, as three planes; of a grey picture all are the same.
+// The canvas's interleaved RGBA pixels as three planes; those of a grey picture are equal.
 function rgb(rgba) {
   const pixels = rgba.length / 4;
   const planes = new Uint8Array(3 * pixels);
@@ -98,7 +99,7 @@ function grey(rgba) {
   return red;
 }
 
-function show(name, rows, classes) {
+function showPercentages(name, rows, classes) {
   const tables = rows.map((row) => {
     const order = row.map((_, k) => k).sort((a, b) => row[b] - row[a]);
     const table = document.createElement("table");
@@ -119,32 +120,32 @@ function show(name, rows, classes) {
   element("answers").replaceChildren(...tables);
 }
 
-function say(text, isError = false) {
+function showMessage(text, isError = false) {
   element("message").textContent = text;
   element("message").className = isError ? "error" : "";
 }
 
-// What goes wrong is said on the page; the answers of an earlier picture do not stay under the message.
-function saying(action) {
+// Shows errors on the page, and removes the answers of an earlier picture, which would stand under the message.
+function showingErrors(action) {
   return async (file) => {
     if (!file) return;
     try {
       await action(file);
     } catch (error) {
       element("answers").replaceChildren();
-      say(error.message ?? String(error), true);
+      showMessage(error.message ?? String(error), true);
     }
   };
 }
 
-const open = saying(openModel);
-const answer = saying(classify);
+const open = showingErrors(openModel);
+const answer = showingErrors(classify);
 element("model").addEventListener("change", (event) => open(event.target.files[0]));
 element("picture").addEventListener("change", (event) => answer(event.target.files[0]));
-for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-  element("drop").addEventListener(kind, (event) => {
+for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
+  element("drop").addEventListener(type, (event) => {
     event.preventDefault();
-    element("drop").classList.toggle("over", kind === "dragenter" || kind === "dragover");
-    if (kind === "drop") answer(event.dataTransfer.files[0]);
+    element("drop").classList.toggle("over", type === "dragenter" || type === "dragover");
+    if (type === "drop") answer(event.dataTransfer.files[0]);
   });
 }
