@@ -15,10 +15,10 @@ from ruamel.yaml import YAML
 from stages.lib import params
 from tests import ROOT
 
-PAGES = ("data", "training", "extending", "reviewing", "deploying")  # experimenting.md: test_experimenting.py
+PAGES = ("deploying", "data", "training", "extending")  # experimenting and reviewing: tests/test_experimenting.py
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]+))?\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
-OURS = re.compile(r"(?:stages|tools|tests|examples|recipes|docs|requirements)/[\w/.]+|[\w/]+\.(?:py|toml)")
+OURS = re.compile(r"(?:stages|tools|tests|examples|recipes|docs|requirements)/[\w/.]+")
 BLOCK = r"^```{}\n(.*?)^```$"
 
 
@@ -62,11 +62,11 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(name):
 def test_every_path_of_the_project_that_a_page_names_exists(name):
     quoted = QUOTED.findall(without_blocks(DOCUMENTS[name].read_text()))
     paths = [text for text in quoted if OURS.fullmatch(text)]
-    places = (ROOT, ROOT / "stages" / "lib", DOCUMENTS[name].parent)
-    assert [path for path in paths if not any((place / path).exists() for place in places)] == []
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("name", sorted(DOCUMENTS.keys() - {"docs/params.md"}))  # which is made from the sections
+# Without the page that is made from the sections, and the one that also names what was renamed.
+@pytest.mark.parametrize("name", sorted(DOCUMENTS.keys() - {"docs/params.md", "CHANGELOG.md"}))
 def test_every_parameter_that_a_page_names_exists(name):
     quoted = QUOTED.findall(without_blocks(DOCUMENTS[name].read_text()))
     named = [re.match(r"[a-z_]+(\.[a-z_0-9]+)+(?=$|[ :])", text) for text in quoted]
@@ -112,7 +112,6 @@ def copy_project(folder: Path) -> None:
     digits["train"]["epochs"] = 2
     digits["validate"]["resamples"] = 20
     shipped["datasets"] = {"digits": digits}
-    shipped["report"]["gates"] = ["fresh", "rejected <= 0.02"]  # two epochs may well be worse with another seed
     with open(folder / "params.yaml", "w") as file:
         YAML().dump(shipped, file)
     run(folder, "git init -q -b main && git add -A && git commit -q -m Start")
@@ -141,9 +140,7 @@ def test_the_first_example_of_every_page_runs_as_it_is_written(tmp_path):
         printed[page] = run(tmp_path, first_block(text, "sh"))
         if page == "deploying":
             assert run(tmp_path, f"python - <<'END'\n{first_block(text, 'python')}END").strip() in list("0123456789")
-        else:
-            run(tmp_path, "git checkout -q . && git clean -fdq && dvc checkout -q")
+        run(tmp_path, "git checkout -q . && git clean -fdq")
     assert "1 rejected" in printed["data"] and "images/0001.png,rejected,not_an_image" in printed["data"]
     assert re.search(r'-.*"parameters"', printed["training"]) and "my_networks" in printed["extending"]
-    assert "digits" in printed["reviewing"] and "verdict" in printed["reviewing"]
-    assert "%" in printed["deploying"] and "data/raw/digits/images/0009.png,1," in printed["deploying"]
+    assert re.search(r"0009.png +\d [\d.]+ %", printed["deploying"])

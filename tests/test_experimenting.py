@@ -1,4 +1,4 @@
-"""docs/experimenting.md: every command as written, in a repository whose pipeline takes seconds."""
+"""docs/experimenting.md, and the first example of reviewing.md, as written, on a pipeline that takes seconds."""
 
 import os
 import re
@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from tests import HANG_SECONDS, ROOT
 from tests.made_project import METRICS, Project, git
 
+REVIEWING = (ROOT / "docs" / "reviewing.md").read_text()
 GUIDE = (ROOT / "docs" / "experimenting.md").read_text()
 BLOCKS = re.findall(r"^## (?P<title>.*?)$|^```bash\n(?P<block>.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
 DVC_YAML = f"""
@@ -82,6 +83,16 @@ def run(project, script):
     return subprocess.run(
         command, cwd=project.root, env=environment | people, capture_output=True, text=True, timeout=HANG_SECONDS
     )
+
+
+@pytest.mark.slow
+def test_the_first_example_of_reviewing_runs_as_it_is_written(project):
+    example = re.search(r"^```sh\n(.*?)^```$", REVIEWING, re.MULTILINE | re.DOTALL)
+    done = run(project, example[1])
+    assert done.returncode == 0, done.stderr
+    assert "| datasets.digits.train.lr | 0.01 | 0.02 |" in done.stdout
+    undone = run(project, "git checkout -- params.yaml dvc.lock metrics && dvc checkout && dvc exp remove other-rate")
+    assert undone.returncode == 0, undone.stderr
 
 
 @pytest.mark.slow
