@@ -1,4 +1,4 @@
-"""How the tests are spread over the cores, and tiny inputs, made on the spot."""
+"""How tests are distributed over the cores, and small inputs that they share."""
 
 import os
 from dataclasses import asdict
@@ -15,13 +15,13 @@ from stages.lib.model import checkpoint
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """`pytest -n auto`: one process per core that this one may use."""
+    """What `-n auto` means: one process per core that this process may use."""
     return workers.count(0)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In parallel, puts files with slow tests first, so that no core is left with a long test at the end."""
+    """In parallel, runs files with slow tests first: a long test at the very end would leave the other cores idle."""
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow_files = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow_files)
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def write_dataset_h5(
     path: Path, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3, per_split: int = 24, empty: tuple[str, ...] = ()
 ) -> None:
-    """A dataset.h5 of (C, H, W) uint8 or (C, D, H, W) int16; where the bright stripe lies tells the class."""
+    """A dataset.h5 of (C, H, W) uint8 or (C, D, H, W) int16; the position of a bright stripe is the class."""
     rng = np.random.default_rng(0)
     volume = len(shape) == 4
     dtype, low, high = ("int16", -1000, 400) if volume else ("uint8", 0, 255)
@@ -73,7 +73,7 @@ def write_dataset_h5(
 
 
 def write_cases_of(folder: Path, dataset_h5: Path) -> None:
-    """cases/ for a dataset.h5 of `write_dataset_h5`: the same samples, so that geometry changes none."""
+    """The cases/ for a dataset.h5 of `write_dataset_h5`: the same samples, which geometry leaves as they are."""
     read = [tensors.read_split(dataset_h5, name) for name in splits.SPLITS]
     about = tensors.read_description(dataset_h5)
     pixels = {case: x for split in read for case, x in zip(split.cases, split.x, strict=True)}
@@ -82,7 +82,7 @@ def write_cases_of(folder: Path, dataset_h5: Path) -> None:
 
 
 def write_cases(folder: Path, pixels: list[np.ndarray], spacing_mm: tuple[float, ...] | None = None) -> None:
-    """cases/ and split.csv under `folder`: two classes in turn; of every 10 cases 2 for validation, 2 for test."""
+    """Writes cases/ and split.csv: alternating classes; of every 10 cases, 6 train, 2 validation and 2 test."""
     axes = "CHW" if pixels[0].ndim == 3 else "CDHW"
     ids = [f"case{i:04d}" for i in range(len(pixels))]
     spacings = [spacing_mm] * len(ids) if spacing_mm else None
@@ -98,7 +98,7 @@ def write_cases(folder: Path, pixels: list[np.ndarray], spacing_mm: tuple[float,
 def write_model_pt(
     path: Path, dataset_h5: Path, network: str = "fully_connected", arguments: dict | None = None, trained: bool = False
 ) -> None:
-    """A checkpoint for a dataset.h5 of `write_dataset_h5`; `trained` tells its stripes apart."""
+    """A checkpoint for a dataset.h5 of `write_dataset_h5`; if `trained`, it has learnt to recognise the stripes."""
     torch.manual_seed(0)
     about = tensors.read_description(dataset_h5)
     low, high = about.moments["minimum"], about.moments["maximum"]
@@ -119,13 +119,13 @@ def write_model_pt(
 
 @pytest.fixture
 def images_h5(tmp_path: Path) -> Path:
-    """A dataset.h5 of 8x8 grey pictures in 3 classes, 24 a split."""
+    """A dataset.h5 of 8x8 grey pictures in 3 classes, 24 per split."""
     write_dataset_h5(tmp_path / "images.h5")
     return tmp_path / "images.h5"
 
 
 @pytest.fixture
 def volumes_h5(tmp_path: Path) -> Path:
-    """A dataset.h5 of 6x8x8 int16 volumes in 3 classes, 24 a split."""
+    """A dataset.h5 of 6x8x8 int16 volumes in 3 classes, 24 per split."""
     write_dataset_h5(tmp_path / "volumes.h5", (1, 6, 8, 8))
     return tmp_path / "volumes.h5"

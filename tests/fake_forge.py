@@ -1,4 +1,4 @@
-"""GitHub's and GitLab's comments and pull requests, as far as tools.forge asks for them, on the loopback."""
+"""A server on the loopback that stands in for GitHub and GitLab, as far as tools.forge uses them."""
 
 import json
 import re
@@ -8,14 +8,14 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class FakeForge(ThreadingHTTPServer):
-    """Holds what was posted; `token` is the only one that may write."""
+    """Keeps the comments and pull requests that were posted; only `token` may write."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.token = "secret"
         self.comments = []  # {"id", "body"}
-        self.pull_requests = []  # as they were posted, with a number
-        # A poll in seconds is what `shutdown` has to wait for.
+        self.pull_requests = []  # as they were posted, with their number
+        # `shutdown` waits for the end of a poll, which by default takes half a second.
         threading.Thread(target=self.serve_forever, args=[0.01], daemon=True).start()
 
     @property
@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
             size, page = int(query["per_page"][0]), int(query["page"][0])
             return self._answer(200, kept[(page - 1) * size : page * size])
         if self.command == "POST":
-            source = body.get("head")  # GitHub is given a name and gives back an object
+            source = body.get("head")  # GitHub takes a name and returns an object
             given = body | ({"head": {"ref": source}} if source else {})
             kept.append(given | dict.fromkeys(("id", "number", "iid"), len(kept) + 1))
             return self._answer(201, kept[-1])

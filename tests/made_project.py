@@ -1,4 +1,4 @@
-"""A small project in a real git repository, whose results are made, so that the report's tests choose what changed."""
+"""A project in a real git repository with invented results, so that a test chooses what changes between commits."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ import pandas as pd
 CLASSES = ["cat", "dog", "owl"]
 WRITTEN = ("ingest.json", "statistics.json", "train.json", "validate.json", "export.json", "predictions.csv")
 METRICS = json.dumps([{f"metrics/${{key}}/{name}": {"cache": False}} for name in WRITTEN])
-"""All that `write_results` leaves in metrics/, as the metrics of one stage of a dvc.yaml."""
+"""Everything that `write_results` writes to metrics/, as the `metrics` of one stage in dvc.yaml."""
 DVC_YAML = """
 stages:
   ingest:
@@ -43,7 +43,7 @@ stages:
 
 
 class Project:
-    """A repository at `root`; change something, then `commit`."""
+    """A repository at `root`: change something, then `commit`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -58,7 +58,7 @@ class Project:
         self.params: dict[str, Any] = {"datasets": {}}
 
     def dataset(self, name: str, *, wrong: Any = range(0, 300, 20), **changed: Any) -> None:
-        """Writes a dataset's params, data and results; its test cases at the positions `wrong` are answered wrongly."""
+        """Writes a dataset's params, data and results, with wrong answers for the test cases `wrong`."""
         self.params["datasets"][name] = {"ingest": {}, "train": {"epochs": 10} | changed.pop("train", {})}
         write_results(self.root, name, wrong, **changed)
 
@@ -67,10 +67,10 @@ class Project:
         (self.root / path).write_text(text)
 
     def commit(self, message: str = "Change", lock: bool = True) -> str:
-        """Commits everything; `lock` makes dvc.lock say that the results are those of what lies beside them."""
+        """Commits everything; with `lock`, dvc.lock first records the results as up to date."""
         self.write("params.yaml", json.dumps(self.params, indent=2))
         if lock:
-            from dvc.repo import Repo  # not at the top: scripts of tests that start this module need it quick
+            from dvc.repo import Repo  # here, as it takes 0.3 s, and scripts that never commit import this module
 
             with contextlib.chdir(self.root), warnings.catch_warnings(), Repo() as repo:
                 warnings.simplefilter("ignore")
@@ -84,7 +84,7 @@ class Project:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Runs git as nobody in particular, without this machine's settings."""
+    """Runs git as an invented author and without this machine's settings."""
     names = {f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     environment = os.environ | names | {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, env=environment)
@@ -103,13 +103,13 @@ def write_results(
     rejected: int = 2,
     raw: str = "pictures",
 ) -> None:
-    """metrics/<name>/ and a little of data/: 3 classes, 3 cases of 10 for validation, as the real stages write them.
+    """Writes metrics/<name>/ and a little of data/ as the real stages do: 3 classes, 300 test and 90 validation cases.
 
     Args:
-        wrong: Test cases whose answer is wrong.
+        wrong: Test cases that are answered wrongly.
         cases: Numbers of the test cases.
-        groups_of: Cases a group.
-        relabelled: Test cases whose label is another than it was.
+        groups_of: Cases per group.
+        relabelled: Test cases whose label differs from the one that their number gives.
         shift: Added to every intensity.
     """
     for path, text in (("cases", raw), (f"../raw/{name}/a.png", raw)):
@@ -138,7 +138,7 @@ def write_results(
 
 
 def predictions(split: str, cases: Any, wrong: Any, groups_of: int = 1, relabelled: Any = ()) -> pd.DataFrame:
-    """predictions.csv of one split; the same case always has the same label and nearly the same probabilities."""
+    """One split of predictions.csv; a case number always gives the same label and nearly the same probabilities."""
     rows = []
     for i in cases:
         truth = i % len(CLASSES)

@@ -1,4 +1,4 @@
-"""Raw data made on the spot: pictures, and DICOM series of which each slice can be spoilt."""
+"""Raw data for tests: pictures, and DICOM series whose slices can be damaged one by one."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SHARED = Path(os.environ.get("SHARED_DATA", Path(__file__).parent.parent.parent 
 
 
 class Ingested:
-    """The outs of an ingest."""
+    """What an ingest wrote, read back."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,13 +40,13 @@ class Ingested:
 
 
 def bytes_below(folder: Path) -> dict[str, bytes]:
-    """Every file of the outs, by its path."""
+    """The content of every file below a folder of outs, by relative path; the store of .ingest/ is no out."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and ".ingest" not in path.parts)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def ingest(raw: Path, out: Path, workers: int = 1, **params: object) -> Ingested:
-    """Runs the stage's main, in this process unless `workers` says otherwise."""
+    """Runs the stage's main, in this process alone unless `workers` is given."""
     given = {"identifiers": "open", "max_rejected": 1.0} | params
     main(
         raw,
@@ -74,7 +74,7 @@ def write_pictures(raw: Path, classes: tuple[str, ...] = ("cat", "dog"), each: i
 
 
 def make_slice(i: int, pixels: np.ndarray, series: str = "one", patient: str = "Doe") -> Dataset:
-    """The i-th slice of an axial CT of 2.5 mm, its pixels in Hounsfield units."""
+    """The i-th slice of an axial CT, 2.5 mm apart, from pixels in Hounsfield units."""
     image = Dataset()
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -98,7 +98,7 @@ def make_slice(i: int, pixels: np.ndarray, series: str = "one", patient: str = "
 
 
 def scan(depth: int = 8, rows: int = 7, columns: int = 6, seed: int = 0) -> np.ndarray:
-    """(D, H, W) int16 Hounsfield units."""
+    """Random Hounsfield units, (D, H, W) int16."""
     return np.random.default_rng(seed).integers(-1024, 3072, (depth, rows, columns)).astype(np.int16)
 
 
@@ -109,7 +109,7 @@ def write_series(
     series: str = "one",
     patient: str = "Doe",
 ) -> np.ndarray:
-    """Writes a series whose files' names do not tell their order; `spoil` may change the list of slices."""
+    """Writes a series whose file names are in no order; `spoil` may change the list of slices first."""
     pixels = scan() if pixels is None else pixels
     slices = [make_slice(i, one, series, patient) for i, one in enumerate(pixels)]
     if spoil:

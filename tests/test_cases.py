@@ -31,7 +31,7 @@ def test_a_case_opened_for_reading_cannot_be_changed(tmp_path):
 
 def test_the_same_cases_give_the_same_bytes(tmp_path):
     for name in ("one", "other"):
-        time.sleep(1.1 if name == "other" else 0)  # HDF5's clock has whole seconds
+        time.sleep(1.1 if name == "other" else 0)  # the times that HDF5 may store are in whole seconds
         write_cases(tmp_path / name, {"a": np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4)}, "CDHW")
     assert (tmp_path / "one" / "0.h5").read_bytes() == (tmp_path / "other" / "0.h5").read_bytes()
 

@@ -45,7 +45,7 @@ def test_without_a_size_an_image_is_scaled_to_just_cover_the_shape(size, wanted)
 @pytest.mark.parametrize("size, target", [(7, 5), (5, 7), (40, 3), (3, 40), (6, 6), (1, 4)])
 def test_the_weights_are_those_of_torchs_antialiased_filter(size, target):
     found = weights(size, torch.tensor([float(target)]), target)
-    # Each pixel alone in a channel of its own; two columns, since torch takes a picture of one for channels-last.
+    # One channel per pixel, in which it alone is not 0. Two columns, as torch treats a single one as channels-last.
     picture = torch.eye(size).reshape(1, size, size, 1).repeat(1, 1, 1, 2)
     wanted = interpolate(picture, [target, 2], mode="bilinear", antialias=True)[0, :, :, 0].T
     assert_close((found / found.sum(1, keepdim=True)).float(), wanted, atol=1e-6, rtol=0)
@@ -109,7 +109,7 @@ def test_a_volume_is_resampled_to_the_spacing_and_keeps_its_extent():
     geometry = Geometry(**KEEP | {"spacing_mm": [2.0, 2.0, 2.0], "dtype": "float32"}, shape=(5, 16, 16))
     found = geometry(z, torch.tensor([1.0, 4.0, 4.0]))
     assert found.shape == (1, 1, 5, 16, 16)
-    assert_close(found[0, 0, 1:-1, 0, 0], torch.tensor([2.5, 4.5, 6.5]))  # the middle between two slices
+    assert_close(found[0, 0, 1:-1, 0, 0], torch.tensor([2.5, 4.5, 6.5]))  # halfway between two slices
 
 
 def test_a_volume_of_the_shape_but_of_another_spacing_is_resampled():

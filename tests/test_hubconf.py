@@ -17,7 +17,7 @@ from tests.conftest import write_dataset_h5, write_model_pt
 
 @pytest.fixture
 def repository(tmp_path):
-    """A copy of the repository in which a dataset called stripes was exported."""
+    """A copy of what torch.hub needs of the repository, with an exported model of a dataset called stripes."""
     for folder in ("stages/lib/model/networks", "stages/lib/core"):
         copy = tmp_path / "repository" / folder
         shutil.copytree(ROOT / folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
@@ -38,7 +38,7 @@ def repository(tmp_path):
 def test_torch_hub_gives_networks_and_trained_models_by_name_with_torch_alone(repository, tmp_path):
     code = """
 import sys
-class Refuse:  # whatever is no part of torch
+class Refuse:  # to import anything but torch
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("pandas", "pydantic", "h5py", "onnx", "sklearn", "torchvision", "dvc"):
             raise ImportError(name)

@@ -1,4 +1,4 @@
-"""Training's own memory, mapped pages of dataset.h5 aside, does not grow with the data set."""
+"""The memory of a training does not grow with the data set, apart from the mapped pages of dataset.h5."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ TINY = (1, 1, 2, 2)
 
 
 def write_sparse(path, samples, shape):
-    """A dataset.h5 of zeros that takes hardly any place on the disk."""
+    """A dataset.h5 of zeros, sparse, so that it takes hardly any space on the disk."""
     about = tensors.Description(
         ["a", "b"], "NCDHW", list(shape), "int16", "HU", None, {},
         {"minimum": [-1.0], "maximum": [1.0], "mean": [0.0], "deviation": [1.0]},
@@ -59,9 +59,9 @@ def write_sparse(path, samples, shape):
 
 
 def peaks_mib(folder, numbers_of_samples, shape=LARGE, batch_size=8):
-    """The peak memory of a training on each data set, the smallest first.
+    """The peak memory in MiB of one training per number of samples, the smallest first.
 
-    In one process: what the first training leaves behind counts in the second, which makes the test the stricter.
+    All run in one process: what the first leaves behind counts for the second, which only makes the test stricter.
     """
     files = [folder / str(samples) / "dataset.h5" for samples in numbers_of_samples]
     for file, samples in zip(files, numbers_of_samples, strict=True):
@@ -77,12 +77,12 @@ def peaks_mib(folder, numbers_of_samples, shape=LARGE, batch_size=8):
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells anonymous from mapped memory"),
+    pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux reports anonymous memory apart"),
 ]
 
 
 def test_a_data_set_of_twelve_times_the_size_trains_in_the_same_memory(tmp_path):
-    samples = int(os.environ.get("LARGE_DATASET_GIB", "0")) * 2048 or 960  # 480 MiB; by hand: 8 GiB
+    samples = int(os.environ.get("LARGE_DATASET_GIB", "0")) * 2048 or 960  # 480 MiB; run by hand with 8 GiB
     small, large = peaks_mib(tmp_path, [80, samples])  # 80: 40 MiB
     print(f"peak anonymous memory: {small:.0f} MiB for 40 MiB of data, {large:.0f} MiB for {samples / 2:.0f} MiB")
     assert large < small + 40
@@ -91,4 +91,4 @@ def test_a_data_set_of_twelve_times_the_size_trains_in_the_same_memory(tmp_path)
 def test_what_is_kept_of_a_case_is_a_few_bytes(tmp_path):
     few, many = peaks_mib(tmp_path, [40_000, 640_000], TINY, 4096)
     print(f"peak anonymous memory: {few:.0f} MiB for 40,000 cases, {many:.0f} MiB for 640,000")
-    assert many < few + 30  # the order, 8 bytes a case; identifiers as Python strings would take 80 MiB
+    assert many < few + 30  # the order takes 8 bytes per case; identifiers as Python strings would take 80 MiB

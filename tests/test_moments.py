@@ -58,7 +58,7 @@ def test_the_order_and_the_size_of_the_pieces_change_nothing(monkeypatch):
 
 def test_large_sums_do_not_overflow():
     counted = Moments("uint16")
-    counted._counts[65535] = 2**50  # as of 40,000 scans of 160 megapixels
+    counted._counts[65535] = 2**50  # as 40,000 scans of 160 megapixels have
     counted._counts[65533] = 2**50
     found = counted.summary((50,))
     assert (found.mean, found.deviation) == (65534, 1)

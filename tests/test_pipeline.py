@@ -1,4 +1,4 @@
-"""The whole chain on a small folder of pictures: by dvc, and without it in a copy of the project at another path."""
+"""The whole pipeline on a small folder of pictures, in copies of the project: once by dvc, once without it."""
 
 import os
 import re
@@ -40,16 +40,17 @@ import sys
 from pathlib import Path
 from stages.lib import command
 for path in command.stage_paths(sys.argv[2].removeprefix("stages."), sys.argv[3]).values():
-    if not path.exists():  # dvc removed the outs, and not the deps
-        path.write_text("written in the stage's place")
+    if not path.exists():  # an out: dvc has removed them, but not the deps
+        path.write_text("written by the stand-in")
 """
 
 
 def run(folder: Path, *command: str, programs: Path | None = None, **variables: str) -> str:
-    """Runs a command in a copy of the project, as `make` would: the environment's own programs come first.
+    """Runs a command in a copy of the project, with the Python environment's programs first in PATH, as `make` does.
 
     Args:
-        programs: A folder of programs that come before these.
+        programs: A folder that comes even before those in PATH.
+        variables: More environment variables.
     """
     path = os.pathsep.join(
         [*([str(programs)] if programs else []), str(Path(sys.executable).parent), os.environ["PATH"]]
@@ -66,7 +67,7 @@ def stages_run(output: str) -> list[str]:
 
 
 def project_files() -> list[str]:
-    """The tracked files and new modules: what else lies in a checkout (links, environments, data) is its owner's."""
+    """Tracked files and new ones of the pipeline; other untracked files (data, links, environments) are left out."""
 
     def listed(*arguments: str) -> list[str]:
         command = ["git", "ls-files", "-z", *arguments]
@@ -77,7 +78,7 @@ def project_files() -> list[str]:
 
 
 def copy_project(folder: Path, params: dict) -> None:
-    """Copies the project as it lies here into a git repository of its own, with 60 pictures of mixed sizes as data."""
+    """Copies the project, uncommitted changes too, into a git repository, with 60 pictures of mixed sizes as data."""
     for name in project_files():
         if not name.startswith(("metrics/", "dvc.lock")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +113,7 @@ def project(tmp_path_factory) -> tuple[Path, list[str]]:
 
 @pytest.fixture
 def folder(project) -> Path:
-    """That copy alone."""
+    """The copy of `project`."""
     return project[0]
 
 
@@ -147,7 +148,7 @@ def test_metrics_and_plots_can_be_shown_without_a_remote(folder):
 
 
 def test_a_new_learning_rate_reruns_training_and_what_follows_of_that_dataset_alone(folder, tmp_path):
-    """What dvc runs is asked here, so a program takes python's place that writes any outs at all."""
+    """Only which stages dvc runs matters here: in their place, a stand-in for python writes some outs quickly."""
     (tmp_path / "write.py").write_text(WRITE_OUTS)
     (tmp_path / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{tmp_path / "write.py"}" "$@"\n')
     (tmp_path / "python").chmod(0o755)

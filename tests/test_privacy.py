@@ -1,4 +1,4 @@
-"""A study full of invented identifiers goes in, and none of them comes out: in no out, log line, metric or picture."""
+"""A study full of invented identifiers goes in, and none of them is found in any out, log line, metric or picture."""
 
 import json
 import logging
@@ -50,7 +50,7 @@ def fill_with_secrets(slices: list[Dataset]) -> None:
 
 
 def write_study(raw: Path, patients: int = 12) -> list[str]:
-    """Two classes; folders and files are called after the patients. Gives all that must not be found."""
+    """Writes series of two classes into folders named after the patients; returns all that must not be found."""
     secrets = list(SECRETS.values()) + [part for name in SECRETS.values() if "^" in name for part in name.split("^")]
     secrets += ["PRIVATE-31337-VALUE", "PRIVATE CREATOR QX", "OVERLAY-OF-QUORRA", "555-0199-77", "Zwickelbach"]
     for i in range(patients):
@@ -65,7 +65,7 @@ def write_study(raw: Path, patients: int = 12) -> list[str]:
 
 
 def found_in(content: bytes, secrets: list[str]) -> list[str]:
-    """Which secrets are there, in any of the ways in which text is commonly stored."""
+    """The secrets that occur in the content, in any common encoding of text."""
     lowered = content.lower()
     return [
         secret
@@ -75,8 +75,8 @@ def found_in(content: bytes, secrets: list[str]) -> list[str]:
     ]
 
 
-def hits(folder: Path, secrets: list[str], *apart: str) -> dict[str, list[str]]:
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in apart]
+def hits(folder: Path, secrets: list[str], *except_names: str) -> dict[str, list[str]]:
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in except_names]
     assert files
     return {str(p.relative_to(folder)): found for p in files if (found := found_in(p.read_bytes(), secrets))}
 
@@ -84,11 +84,11 @@ def hits(folder: Path, secrets: list[str], *apart: str) -> dict[str, list[str]]:
 def test_ingest_lets_out_no_identifier_and_rejected_csv_alone_names_files(tmp_path, capfd, caplog):
     caplog.set_level(logging.DEBUG)
     secrets = write_study(tmp_path / "raw", 4)
-    assert found_in((next((tmp_path / "raw").rglob("000"))).read_bytes(), secrets)  # the search finds what is there
+    assert found_in((next((tmp_path / "raw").rglob("000"))).read_bytes(), secrets)  # the search does find what is there
     ingest(tmp_path / "raw", tmp_path / "out")
     assert hits(tmp_path / "out", secrets, "rejected.csv") == {}
-    said = capfd.readouterr()
-    assert found_in((said.out + said.err + caplog.text).encode(), secrets) == []
+    printed = capfd.readouterr()
+    assert found_in((printed.out + printed.err + caplog.text).encode(), secrets) == []
 
 
 def test_identifiers_depend_on_the_key_and_on_nothing_else(tmp_path, monkeypatch):
@@ -141,7 +141,7 @@ for stage in ("ingest", "split", "statistics", "dataset", "train", "validate", "
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> tuple[Path, list[str], str]:
-    """The whole pipeline on the study, in a folder of its own, and everything that it said."""
+    """A folder in which the whole pipeline ran on the study, the secrets, and everything that was printed."""
     folder = tmp_path_factory.mktemp("private") / "project"
     shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "requirements.txt"):
@@ -162,9 +162,9 @@ def project(tmp_path_factory) -> tuple[Path, list[str], str]:
 
 @pytest.mark.slow
 def test_the_whole_pipeline_lets_out_no_identifier(project):
-    folder, secrets, said = project
+    folder, secrets, printed = project
     shutil.move(folder / "data" / "raw", folder.parent / "raw")
     for outs in ("data", "models", "metrics"):
         assert hits(folder / outs, secrets, "rejected.csv") == {}
-    assert found_in(said.encode(), secrets) == []
+    assert found_in(printed.encode(), secrets) == []
     assert json.loads((folder / "metrics" / "secret" / "ingest.json").read_text())["cases"] == 16

@@ -1,4 +1,4 @@
-"""Data pushed to and pulled from a real SSH server, on the loopback, as nobody's account but this one's."""
+"""Data pushed to and pulled from a real SSH server on the loopback, under the account that runs the tests."""
 
 import getpass
 import os
@@ -22,7 +22,7 @@ pytestmark = [
 
 @pytest.fixture
 def server(tmp_path):
-    """An sshd with keys of its own; its port, and the key that opens it."""
+    """An sshd with its own keys: its port, and the client's key."""
     folder = tmp_path / "sshd"
     folder.mkdir(mode=0o700)
     for name in ("host", "client"):
@@ -34,12 +34,12 @@ def server(tmp_path):
         "AuthorizedKeysFile": folder / "authorized_keys",
         "PidFile": folder / "pid",
         "PasswordAuthentication": "no",
-        "StrictModes": "no",  # the folder of a test lies under one that all may write
+        "StrictModes": "no",  # the folder lies under /tmp, which everyone may write to
         "UsePAM": "no",
         "Subsystem": "sftp internal-sftp",
     }
     (folder / "config").write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
-    Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None  # sshd as root asks for it
+    Path("/run/sshd").mkdir(exist_ok=True) if os.geteuid() == 0 else None  # as root, sshd needs it
     running, port = start(folder)
     yield port, folder / "client"
     running.terminate()
@@ -47,8 +47,8 @@ def server(tmp_path):
 
 
 def start(folder):
-    """Starts sshd with the folder's settings: the process, and the port on which it listens."""
-    for _ in range(10):  # another program may take the port between these two lines
+    """Starts sshd with the settings in the folder; returns the process and its port once it listens."""
+    for _ in range(10):  # another program may take the port before sshd does
         port = free_port()
         with open(folder / "log", "wb") as log:
             command = [SSHD, "-D", "-e", "-f", folder / "config", "-p", str(port)]
@@ -68,7 +68,7 @@ def free_port():
 
 def dvc(folder, *arguments):
     command = [sys.executable, "-m", "dvc", *map(str, arguments)]
-    environment = os.environ | {"HOME": str(folder.parent)}  # not this person's known hosts, keys and settings
+    environment = os.environ | {"HOME": str(folder.parent)}  # without this account's known hosts and keys
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"dvc {' '.join(map(str, arguments))}: {done.stderr}"
     return done.stdout

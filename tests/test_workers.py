@@ -1,4 +1,4 @@
-"""Work in several processes, and what happens when one of them comes to its end."""
+"""Work in several processes, and what happens when one of them dies."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ def doubled(job: list[int]) -> list[int]:
 
 def dying_at_seven(job: list[int]) -> list[int]:
     if 7 in job:
-        os._exit(1)  # as a decoder's segmentation fault does
+        os._exit(1)  # as after a segmentation fault in a decoder
     return doubled(job)
 
 
@@ -50,11 +50,11 @@ def test_another_executor_takes_the_local_ones_place():
 
 
 def test_workers_that_cannot_start_are_one_error_and_not_a_crash_of_every_file(tmp_path):
-    script = tmp_path / "script.py"  # without the guard that multiprocessing asks for
+    script = tmp_path / "script.py"  # without the `__main__` guard that multiprocessing requires
     script.write_text(
         "import threading\n"
         "from stages.lib.workers import Workers, singles\n"
-        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"  # which forbids a fork, as torch does
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"  # a second thread forbids a fork
         "with Workers(2) as crew:\n"
         "    list(crew.run(len, [['a'], ['b']], singles, len))\n"
     )

@@ -1,4 +1,4 @@
-"""The workflow files are valid, and every script that they run does what it says."""
+"""The workflow files are valid, and the scripts that they run do what they promise."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def forge():
 
 
 def run(script, project, **variables):
-    """Runs a script of .ci/ in a project, with this project's tools."""
+    """Runs a script of .ci/ in a made project, with the tools of this one."""
     (project.root / ".ci").mkdir(exist_ok=True)
     shutil.copy(ROOT / ".ci" / script, project.root / ".ci" / script)
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
@@ -54,7 +54,7 @@ def run(script, project, **variables):
 
 
 def steps(tree):
-    """Every shell line of a workflow, wherever it stands."""
+    """Every shell command of a workflow, at any depth."""
     if isinstance(tree, dict):
         for key, value in tree.items():
             if key in ("run", "script", "before_script", "after_script"):
@@ -96,7 +96,7 @@ def test_the_scripts_are_the_ones_that_are_tested_here():
 
 
 def test_a_package_that_cannot_be_installed_keeps_no_other_from_it_and_is_named(tmp_path):
-    """On a machine with some of the programs, where apt-get has no npm."""
+    """On a machine that has some of the programs, and whose apt-get cannot install npm."""
     programs = {"id": "echo 0", "apt-get": f'echo "${{@: -1}}" >>{tmp_path}/asked; [ "${{@: -1}}" != npm ]'}
     programs |= dict.fromkeys(("google-chrome", "sshd", "node"), "") | {"make": 'echo "make $1"'}
     bin = tmp_path / "bin"
@@ -122,7 +122,7 @@ def test_a_pull_request_gets_its_report_as_comment_summary_and_files(tmp_path, f
     summary = tmp_path / "summary.md"
     variables = forge.github() | {"BASE": "HEAD^1", "COMMENT": "yes", "GITHUB_STEP_SUMMARY": str(summary)}
     done = run("report", project, **variables, LINKS="https://example.org/")
-    assert done.returncode == 3, done.stderr  # a gate refuses it, after all was written
+    assert done.returncode == 3, done.stderr  # a gate refuses it, after everything is written
     page = (project.root / "report.md").read_text()
     assert "digits: worse" in page
     assert summary.read_text() == page and forge.comments[0]["body"].endswith(page)
@@ -143,7 +143,7 @@ def test_a_report_that_cannot_be_made_fails_and_leaves_no_old_page(tmp_path):
 
 @pytest.fixture
 def retrained(tmp_path):
-    """A clone as a job has it, of a project whose origin and whose data's remote are folders."""
+    """A clone as a CI job makes it; the git origin and the dvc remote are folders."""
     git(tmp_path, "init", "-q", "--bare", "-b", "main", "origin.git")
     project = Project(tmp_path / "project")
     project.write("dvc.yaml", RETRAINED)
@@ -170,7 +170,7 @@ def test_retraining_on_the_same_data_proposes_nothing(retrained, forge):
     done = run("retrain", retrained, **forge.github())
     assert done.returncode == 0, done.stderr
     assert "nothing changed" in done.stdout and forge.pull_requests == []
-    assert (retrained.root / "data/digits/cases").exists()  # pulled, not made: the stage was not run
+    assert (retrained.root / "data/digits/cases").exists()  # pulled: the stage did not run
     assert "Running stage" not in done.stdout
 
 

@@ -32,9 +32,9 @@ def test_freed_memory_is_used_again_and_not_cleared_by_the_system_each_time():
         done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
         return int(done.stdout)
 
-    # Pages in 20 steps. By chance of addresses the heap may still grow by a block: then another process is asked, up to
-    # three. Where memory is given back it is 10,000 pages and more.
-    enough = 4_000
-    kept = next((pages for _ in range(3) if (pages := faults("kept")) < enough), enough)
-    assert kept < enough
+    # Page faults in 20 steps: 10,000 and more where memory is given back. By chance of addresses the heap may still
+    # grow by a block, hence three attempts.
+    limit = 4_000
+    kept = next((count for _ in range(3) if (count := faults("kept")) < limit), limit)
+    assert kept < limit
     assert kept < faults("given back")

@@ -1,4 +1,4 @@
-"""Which files a module imports; on a small project made on the spot."""
+"""Which files a module imports, on a small made-up project."""
 
 from pathlib import Path
 

@@ -23,7 +23,7 @@ SECTIONS = {
 
 
 def run_chain(root):
-    """All stages for root/data/raw/small, in this process."""
+    """Runs all stages on root/data/raw/small in this process; returns all their paths by name."""
     paths = {}
     stages = (ingest, split, statistics, dataset, train, validate, export)
     for stage in stages:
@@ -47,7 +47,7 @@ def write_pictures(raw):
 
 
 def write_deep_colour(raw):
-    """16-bit pictures in colour and of mixed sizes; which of red and blue is stronger tells the class."""
+    """16-bit pictures in colour and of mixed sizes; the class is the stronger of red and blue."""
     rng = np.random.default_rng(0)
     for i in range(60):
         folder = raw / ("blue" if i % 2 else "red")
@@ -58,17 +58,17 @@ def write_deep_colour(raw):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["pictures of mixed sizes", "16 bits in colour", "series"])
-def test_raw_files_get_validations_probabilities_from_every_exported_file(tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize("data", ["pictures of mixed sizes", "16 bits in colour", "series"])
+def test_raw_files_get_validations_probabilities_from_every_exported_file(tmp_path, monkeypatch, data):
     raw = tmp_path / "data/raw/small"
-    if kind == "series":
+    if data == "series":
         sample.main(raw, params.check(params.SampleParams, {"source": "phantoms", "patients": 24}))
-    elif kind == "16 bits in colour":
+    elif data == "16 bits in colour":
         write_deep_colour(raw)
     else:
         write_pictures(raw)
     paths = run_chain(tmp_path)
-    monkeypatch.setattr(shutil, "which", lambda name: None)  # test_cpp and test_web are about those
+    monkeypatch.setattr(shutil, "which", lambda name: None)  # the C++ program and the web page have tests of their own
     given = raw, paths["dataset_h5"], paths["predictions_csv"], paths["model_onnx"].parent
     table = agree.compare(*given)
     assert len(table) == 3 and (table["cases"] >= 5).all()

@@ -30,7 +30,7 @@ def test_a_patient_of_many_scans_is_one_witness():
 def test_a_clear_regression_is_worse_in_every_score_and_its_mirror_image_better():
     good, bad = predictions("test", range(300), range(0, 300, 30)), predictions("test", range(300), range(0, 300, 5))
     for name, change in comparison.compare(good, bad).items():
-        if name != "calibration_error":  # fewer right answers of the same confidence may well fit it better
+        if name != "calibration_error":  # the same confidence may fit fewer right answers better
             assert change.verdict == "worse", name
             assert change.low <= change.new - change.old <= change.high, name
     assert comparison.compare(bad, good)["accuracy"].verdict == "better"

@@ -13,7 +13,7 @@ def channel(values, bins):
 def test_on_common_edges_the_distance_and_p_are_those_of_kolmogorov_and_smirnov():
     rng = np.random.default_rng(0)
     old, new = rng.normal(0, 1, 400), rng.normal(0.3, 1, 300)
-    bins = np.sort(np.r_[-9, old, new, 9])  # so fine that nothing is lost
+    bins = np.sort(np.r_[-9, old, new, 9])  # bins so fine that they lose nothing
     found = drift(channel(old, bins), channel(new, bins), 400, 300)
     expected = ks_2samp(old, new, method="asymp")
     assert found.distance == pytest.approx(expected.statistic, abs=0.005)
@@ -23,7 +23,7 @@ def test_on_common_edges_the_distance_and_p_are_those_of_kolmogorov_and_smirnov(
 def test_other_bins_of_the_same_values_are_no_drift():
     values = np.random.default_rng(0).integers(0, 200, 5000)
     assert drift(channel(values, 64), channel(values, 50), 1000, 1000).distance == pytest.approx(0, abs=0.01)
-    heavy = np.r_[np.zeros(5000), values]  # most pixels in one bin, whose inside nobody knows
+    heavy = np.r_[np.zeros(5000), values]  # most pixels lie in one bin, and where in it is unknown
     assert drift(channel(heavy, 64), channel(heavy, 32), 1000, 1000).p > 0.9
 
 

@@ -7,7 +7,7 @@ def test_the_files_to_be_mutated_are_sound():
 
 
 def test_mutated_files_crash_nothing_and_take_neither_long_nor_much_memory():
-    """A small share of the command's ten thousand."""
+    """300 files; the command tries 10,000."""
     with Workers(2) as crew:
         results, wrong = fuzz(300, 1, crew)
     assert len(results) == 300

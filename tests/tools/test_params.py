@@ -1,4 +1,4 @@
-"""The JSON schema and the page that are made from the sections."""
+"""The JSON schema and docs/params.md, which are generated from the sections of params."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_the_schema_accepts_what_the_project_ships(name):
 def test_the_schema_refuses_what_the_pipeline_refuses(section, given):
     block = {name: {} for name in params.SECTIONS if name != "sample"} | {section: given}
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"datasets": {"mine": block}}, made.schema())
+        jsonschema.validate({"datasets": {"pets": block}}, made.schema())
 
 
 def test_every_key_says_what_it_does():

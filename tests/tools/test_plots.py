@@ -1,4 +1,4 @@
-"""make plots: opened in a real browser, without a network."""
+"""The page of `make plots`, opened in a real browser without a network."""
 
 import re
 import shutil
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def plotted(tmp_path_factory):
-    """A project with two datasets, and the page of its plots."""
+    """A project with two datasets whose plots page was made."""
     project = Project(tmp_path_factory.mktemp("plots") / "project")
     project.write("dvc.yaml", DVC_YAML.replace('plots: [{"metrics/${key}/predictions.csv": {cache: false}}]', PLOTS))
     shutil.copytree(ROOT / ".dvc" / "plots", project.root / ".dvc" / "plots")
@@ -65,15 +65,15 @@ def test_the_page_names_no_other_file_and_no_server(plotted):
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium")
 def test_every_chart_is_drawn_in_a_browser_and_no_request_leaves_the_page(plotted, tmp_path):
     page = (plotted.root / "plots.html").read_text()
-    dom, asked = opened(page, tmp_path / "page")
+    dom, requested = opened(page, tmp_path / "page")
     assert len(re.findall(r'<(?:canvas|svg)[^>]*class="marks"', dom)) == 6, "two curves and a matrix of each dataset"
-    assert asked == []
+    assert requested == []
     leaking = page.replace("</body>", '<img src="http://127.0.0.1:9/leak.png"></body>')
     assert set(opened(leaking, tmp_path / "leaking")[1]) == {"http://127.0.0.1:9/leak.png"}
 
 
 def opened(page, folder):
-    """What a browser makes of a page, and the addresses that the page asked for, or was kept from asking for."""
+    """The DOM after a browser ran the page, and all addresses that it requested, blocked requests included."""
     folder.mkdir()
     watch = """<script>
         const asked = [];

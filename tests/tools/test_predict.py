@@ -20,17 +20,17 @@ from stages.lib.model.deployed import Deployed, Settings
 from tests.conftest import write_dataset_h5, write_model_pt
 from tools import predict, raw_cases
 
-pytestmark = pytest.mark.slow  # for the fixture, which writes every format
+pytestmark = pytest.mark.slow  # because of the fixture, which exports every format
 CLASSES = ["class0", "class1", "class2"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model of 8x8 pictures in three formats, and the test split's cases as PNG files."""
+    """A model of 8x8 pictures in every format, and the test split's cases as PNG files."""
     folder = tmp_path_factory.mktemp("predict")
     write_dataset_h5(folder / "d.h5")
     write_model_pt(folder / "model.pt", folder / "d.h5", trained=True)
-    # Any picture is more than -1 deviations away from what it is measured by.
+    # Every picture counts as unlike the training data: no distance is below -1.
     settings = Settings(unlike_means=[0] * 4, unlike_deviations=[1] * 4, unlike_threshold=-1.0)
     model = Deployed(checkpoint.load(folder / "model.pt")[0], settings, unlike=True).eval()
     about = asdict(tensors.read_description(folder / "d.h5"))
@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def said(capsys, *arguments):
+def run(capsys, *arguments):
     with pytest.raises(SystemExit) as left:
         predict.main([str(argument) for argument in arguments])
     return left.value.code, *capsys.readouterr()
@@ -52,7 +52,7 @@ def said(capsys, *arguments):
 
 @pytest.mark.parametrize("suffix", formats.FORMATS)
 def test_files_get_the_percentages_that_the_network_gives_their_tensors(folder, capsys, suffix):
-    code, out, _ = said(capsys, folder / f"model{suffix}", folder / "*.png", "--output", "csv", "--top", 3)
+    code, out, _ = run(capsys, folder / f"model{suffix}", folder / "*.png", "--output", "csv", "--top", 3)
     rows = list(csv.DictReader(io.StringIO(out)))
     x = torch.from_numpy(np.array(tensors.read_split(folder / "d.h5", "test").x))
     wanted = checkpoint.load(folder / "model.pt")[0](x).softmax(1).detach().numpy()
@@ -64,17 +64,17 @@ def test_files_get_the_percentages_that_the_network_gives_their_tensors(folder, 
 
 
 def test_json_and_table_name_the_best_class_and_what_is_unlike_the_training_data(folder, capsys):
-    _, out, _ = said(capsys, folder / "model.onnx", folder / "01.png", "--output", "json", "--top", 1)
+    _, out, _ = run(capsys, folder / "model.onnx", folder / "01.png", "--output", "json", "--top", 1)
     (row,) = json.loads(out)
     assert list(row["probabilities"]) == ["class1"]
     assert row["unlike"] is True
-    _, out, _ = said(capsys, folder / "model.onnx", folder / "01.png")
+    _, out, _ = run(capsys, folder / "model.onnx", folder / "01.png")
     assert "01.png   class1 " in out and out.count("%") == 3
 
 
 def test_the_raw_tensor_and_the_explanation_are_written_beside(folder, capsys, tmp_path):
     more = ("--raw", tmp_path / "x.raw", "--explain", tmp_path / "heat.png")
-    assert said(capsys, folder / "model.pt2", folder / "03.png", folder / "02.png", *more)[0] == 0
+    assert run(capsys, folder / "model.pt2", folder / "03.png", folder / "02.png", *more)[0] == 0
     x = np.array(tensors.read_split(folder / "d.h5", "test").x)
     assert (tmp_path / "x.raw").read_bytes() == b"".join(b"uint8 1 8 8\n" + x[i].tobytes() for i in (3, 2))
     with Image.open(tmp_path / "heat.png") as heat:
@@ -85,14 +85,14 @@ def test_the_raw_tensor_and_the_explanation_are_written_beside(folder, capsys, t
 def test_a_picture_of_another_size_and_colour_is_brought_to_the_models_shape(folder, capsys, tmp_path):
     with Image.open(folder / "02.png") as picture:
         picture.resize((40, 40), Image.Resampling.BILINEAR).convert("RGB").save(tmp_path / "large.png")
-    code, out, _ = said(capsys, folder / "model.onnx", tmp_path / "large.png", "--top", 1)
+    code, out, _ = run(capsys, folder / "model.onnx", tmp_path / "large.png", "--top", 1)
     assert code == 0 and "class2" in out
 
 
 def test_a_file_that_cannot_be_read_is_named_with_its_reason_and_the_others_are_answered(folder, capsys, tmp_path):
     (tmp_path / "a.png").write_bytes((folder / "00.png").read_bytes()[:-30])
     (tmp_path / "b.png").write_bytes(b"")
-    code, out, err = said(capsys, folder / "model.onnx", tmp_path, folder / "01.png")
+    code, out, err = run(capsys, folder / "model.onnx", tmp_path, folder / "01.png")
     assert code == 1
     assert out.count("\n") == 1 and "01.png" in out
     assert f"error: {tmp_path / 'a.png'}: " in err and f"error: {tmp_path / 'b.png'}: empty" in err
@@ -100,19 +100,19 @@ def test_a_file_that_cannot_be_read_is_named_with_its_reason_and_the_others_are_
 
 @pytest.mark.parametrize("name, message", [("model.pt", "is no exported model"), ("none.onnx", "not found")])
 def test_a_model_of_another_kind_or_none_gives_one_clear_message(folder, capsys, name, message):
-    code, _, _ = said(capsys, folder / name, folder / "01.png")
+    code, _, _ = run(capsys, folder / name, folder / "01.png")
     assert str(code).startswith("error: ") and message in str(code)
 
 
 def test_a_picture_of_more_bits_than_the_model_was_trained_on_is_refused(folder, capsys, tmp_path):
     Image.fromarray(np.full((9, 9), 3000, np.uint16)).save(tmp_path / "deep.png")
-    code, out, err = said(capsys, folder / "model.onnx", tmp_path / "deep.png")
+    code, out, err = run(capsys, folder / "model.onnx", tmp_path / "deep.png")
     assert code == 1 and out == ""
     assert "it holds uint16 numbers, the model takes uint8" in err
 
 
 def test_names_that_match_nothing_are_a_mistake(folder, capsys):
-    code, _, _ = said(capsys, folder / "model.onnx", folder / "nothing*.png")
+    code, _, _ = run(capsys, folder / "model.onnx", folder / "nothing*.png")
     assert "not found: expected a picture" in str(code)
 
 
@@ -139,6 +139,6 @@ def test_a_series_is_read_to_the_pixels_and_spacing_that_ingest_stores(tmp_path)
 
 def test_a_ct_slice_is_no_input_for_a_model_of_pictures_without_units(folder, capsys, tmp_path):
     sample.main(tmp_path / "raw", params.check(params.SampleParams, {"source": "phantoms", "patients": 3}))
-    code, out, err = said(capsys, folder / "model.onnx", next((tmp_path / "raw").rglob("*.dcm")))
+    code, out, err = run(capsys, folder / "model.onnx", next((tmp_path / "raw").rglob("*.dcm")))
     assert code == 1 and out == ""
     assert "it holds HU, the model takes numbers without a unit" in err

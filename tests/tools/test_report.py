@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarni
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    """main holds two datasets with results; topic, checked out, is where a test changes something."""
+    """A project whose branch main holds two datasets with results; the branch topic, for changes, is checked out."""
     project = Project(tmp_path_factory.mktemp("made") / "project")
     project.dataset("digits")
     project.dataset("phantoms", groups_of=2)
@@ -37,7 +37,7 @@ def report(project, base="main", head=None):
 
 
 def run(folder, *arguments):
-    """The command as people type it."""
+    """Runs the command in a process of its own, as people do."""
     return subprocess.run(
         [sys.executable, "-m", "tools.report", *arguments],
         cwd=folder,
@@ -64,8 +64,8 @@ def test_the_page_is_the_same_bytes_twice_and_its_json_holds_the_figures(project
         done = run(project.root, "main", "--markdown", f"{name}.md", "--json", f"{name}.json")
         assert done.returncode == 3
         pages.append(((project.root / f"{name}.md").read_bytes(), (project.root / f"{name}.json").read_bytes()))
-        for kind in ("md", "json"):
-            (project.root / f"{name}.{kind}").unlink()
+        for suffix in ("md", "json"):
+            (project.root / f"{name}.{suffix}").unlink()
     assert pages[0] == pages[1]
     figures = json.loads(pages[0][1])
     assert figures["datasets"]["digits"]["comparison"]["test"]["case_by_case"]["accuracy"]["verdict"] == "worse"
@@ -79,9 +79,9 @@ def test_an_improvement_and_noise_are_told_apart(project):
     project.commit()
     found = report(project)
     assert found["passed"]
-    said = page.verdict(found)
-    assert "digits: better on 300 cases (accuracy 0.95 -> 0.99)" in said
-    assert "phantoms: no difference that 300 cases can show (accuracy 0.95 -> 0.95; " in said
+    verdict = page.verdict(found)
+    assert "digits: better on 300 cases (accuracy 0.95 -> 0.99)" in verdict
+    assert "phantoms: no difference that 300 cases can show (accuracy 0.95 -> 0.95; " in verdict
 
 
 def test_sizes_parity_and_the_diagnosis_of_training_are_told(project):
@@ -124,9 +124,9 @@ def test_test_sets_with_few_common_cases_are_judged_by_all_of_them_and_that_is_s
     project.dataset("phantoms", cases=range(200, 500), wrong=range(200, 500, 3), groups_of=2)
     project.commit()
     found = report(project)
-    said = page.verdict(found)
-    assert "digits: worse on two test sets of 300 and 300 cases that share 0 cases (accuracy 0.95 -> 0.6667)" in said
-    assert "phantoms: worse on two test sets of 300 and 300 cases that share 100 cases" in said
+    verdict = page.verdict(found)
+    assert "digits: worse on two test sets of 300 and 300 cases that share 0 cases (accuracy 0.95 -> 0.6667)" in verdict
+    assert "phantoms: worse on two test sets of 300 and 300 cases that share 100 cases" in verdict
     assert [gate["passed"] for gate in found["gates"]] == [True, False, False]
     assert "too few to judge by" in page.render(found, "")
 
@@ -336,8 +336,8 @@ def test_a_project_without_a_test_split_is_reported(project):
     lines = (project.root / "metrics/digits/predictions.csv").read_text().splitlines()
     kept = [line for line in lines if ",test," not in line]
     project.write("metrics/digits/predictions.csv", "\n".join(kept) + "\n")
-    said = page.verdict(report(project))
-    assert "digits: no test case to compare" in said
+    verdict = page.verdict(report(project))
+    assert "digits: no test case to compare" in verdict
 
 
 @pytest.mark.slow

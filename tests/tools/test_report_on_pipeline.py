@@ -1,4 +1,4 @@
-"""The report on real trainings: a harmless change, an improvement and a regression are told apart."""
+"""The report on real trainings distinguishes a harmless change, an improvement and a regression."""
 
 import importlib
 import random
@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A clone of this project with the digits alone, whose stages run in this process."""
+    """A copy of this project with the dataset digits alone."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
     clone = object.__new__(Project)
     clone.root = tmp_path / "clone"
@@ -47,7 +47,7 @@ def project(tmp_path, monkeypatch):
 
 
 def rebuild(project, since, until="validate"):
-    """Runs the stages from one to another, as dvc repro would, and commits."""
+    """Runs the stages from `since` to `until` in this process, and commits the results as `dvc repro` would."""
     YAML().dump(project.params, project.root / "params.yaml")
     checked = params.load(Path("params.yaml"))
     for stage in STAGES[STAGES.index(since) : STAGES.index(until) + 1]:
@@ -57,7 +57,7 @@ def rebuild(project, since, until="validate"):
 
 
 def verdict(project, base, head):
-    """What is said of digits, and whether it passes."""
+    """The report's verdict in words, and whether the gates pass."""
     report = contents.gather(*revisions.resolve_pair(project.root, base, head))
     assert report["stale"] == {}
     return page.verdict(report), report["passed"]
@@ -67,7 +67,7 @@ def test_a_seed_an_improvement_and_a_regression_are_told_apart(project):
     learning = {"lr": 0.05, "optimizer": {"arguments": {"momentum": 0.9, "nesterov": True}}, "batch_size": 32}
     train = project.params["datasets"]["digits"]["train"]
     train.update(learning | {"epochs": 1})
-    undertrained = rebuild(project, "sample", "export")  # export.json is needed, and takes no part in a verdict
+    undertrained = rebuild(project, "sample", "export")  # the report needs export.json, though no verdict depends on it
     train["epochs"] = 12
     trained = rebuild(project, "train")
     train["seed"] = 1
@@ -76,12 +76,12 @@ def test_a_seed_an_improvement_and_a_regression_are_told_apart(project):
     shuffle_a_tenth(project.root / "data/raw/digits/labels.csv")
     shuffled = rebuild(project, "ingest")
 
-    said, passed = verdict(project, undertrained, trained)
-    assert passed and "digits: better on 269 cases" in said
-    said, passed = verdict(project, trained, reseeded)
-    assert passed and "digits: no difference that 269 cases can show" in said
-    said, passed = verdict(project, trained, shuffled)  # the split is stable: 10 cases at its borders moved
-    assert not passed and "digits: worse on 259 cases" in said
+    text, passed = verdict(project, undertrained, trained)
+    assert passed and "digits: better on 269 cases" in text
+    text, passed = verdict(project, trained, reseeded)
+    assert passed and "digits: no difference that 269 cases can show" in text
+    text, passed = verdict(project, trained, shuffled)  # the split is stable: only 10 cases, at its borders, moved
+    assert not passed and "digits: worse on 259 cases" in text
 
 
 def shuffle_a_tenth(labels_csv):
