@@ -217,7 +217,11 @@ EVERY = set(STAGES)
         ("stages/lib/params/train.py", COMMENT, {"train"}),
         ("stages/validate.py", COMMENT, {"validate"}),
         ("stages/lib/core/outs.py", COMMENT, EVERY),  # deliberately coarse: stages/lib/README.md
-        ("params.yaml", lambda text: text.replace("workers: 0", "workers: 3").replace("_minutes: 10", "_minutes: 1"), set()),
+        (
+            "params.yaml",
+            lambda text: text.replace("workers: 0", "workers: 3").replace("_minutes: 10", "_minutes: 1"),
+            set(),
+        ),
         ("params.yaml", lambda text: text.replace("epochs: 16", "epochs: 17"), {"train"}),
     ],
 )

@@ -169,7 +169,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def test_a_picture_more_changes_the_piece_that_it_falls_into_and_no_other_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(cases, "PIECE_BYTES", 100)
+    monkeypatch.setattr(cases, "MIN_PIECE_BYTES", 100)
     write_pictures(tmp_path / "raw", each=20)
     settle(tmp_path / "raw")
     ingest(tmp_path / "raw", tmp_path / "out")
@@ -184,7 +184,7 @@ def test_a_picture_more_changes_the_piece_that_it_falls_into_and_no_other_file(t
 
 
 def test_more_data_than_the_pieces_were_cut_for_are_cut_anew_without_decoding(tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr(cases, "PIECE_BYTES", 100)
+    monkeypatch.setattr(cases, "MIN_PIECE_BYTES", 100)
     write_pictures(tmp_path / "raw", each=7)
     settle(tmp_path / "raw")
     ingest(tmp_path / "raw", tmp_path / "out")
