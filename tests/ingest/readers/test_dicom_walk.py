@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from stages.lib.ingest.readers import dicom_header, dicom_walk
+from stages.lib.ingest.readers import dicom_tags, dicom_walk
 from tests.raw_data import make_slice, scan
 
 MUTATED = 3000
@@ -23,13 +23,13 @@ SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 def by_pydicom(content: bytes) -> tuple[Dataset, int]:
     stream = io.BytesIO(content)
-    tags = dicom_header.TAGS
+    tags = dicom_tags.TAGS
     return pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags), stream.tell()
 
 
 def told(dataset: Dataset, end: int) -> list[object]:
     encoding = (dataset.original_encoding, dataset.original_character_set, dataset.file_meta.get("TransferSyntaxUID"))
-    items = [dataset.get_item(tag) for tag in dicom_header.TAGS if tag in dataset and tag != CHARACTER_SET]
+    items = [dataset.get_item(tag) for tag in dicom_tags.TAGS if tag in dataset and tag != CHARACTER_SET]
     return [end, encoding, dataset.get("SpecificCharacterSet"), [(item.tag, item.VR, item.value) for item in items]]
 
 
@@ -113,8 +113,8 @@ CRAFTED = {
 
 @pytest.mark.parametrize("what", CRAFTED)
 def test_what_pydicom_may_see_otherwise_is_left_to_it(what):
-    assert dicom_walk.read(file_of(sequence(item(rows(3) + ITEM_END))), dicom_header.WANTED)
-    assert dicom_walk.read(CRAFTED[what], dicom_header.WANTED) is None
+    assert dicom_walk.read(file_of(sequence(item(rows(3) + ITEM_END))), dicom_tags.TAG_NUMBERS)
+    assert dicom_walk.read(CRAFTED[what], dicom_tags.TAG_NUMBERS) is None
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def contents() -> list[bytes]:
 def test_the_walk_tells_what_pydicom_tells_of_its_own_files_or_leaves_them_to_it(contents):
     walked = 0
     for content in contents:
-        if found := dicom_walk.read(content, dicom_header.WANTED):
+        if found := dicom_walk.read(content, dicom_tags.TAG_NUMBERS):
             assert told(*found) == told(*by_pydicom(content))
             walked += 1
     assert walked > len(contents) / 2
@@ -135,14 +135,14 @@ def test_the_walk_tells_what_pydicom_tells_of_its_own_files_or_leaves_them_to_it
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_nested_sequences_of_undefined_length_are_stepped_over(syntax):
     content = nested(syntax)
-    walked = dicom_walk.read(content, dicom_header.WANTED)
+    walked = dicom_walk.read(content, dicom_tags.TAG_NUMBERS)
     assert walked and told(*walked) == told(*by_pydicom(content))
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_walk_tells_what_pydicom_tells_of_mutated_headers_or_leaves_them_to_it(contents):
     rng = random.Random(0)
-    found = [(content, dicom_walk.read(content, dicom_header.WANTED)) for content in contents]
+    found = [(content, dicom_walk.read(content, dicom_tags.TAG_NUMBERS)) for content in contents]
     headers = [content[: walked[1] + 100] for content, walked in found if walked]
     walked = 0
     for _ in range(MUTATED):
@@ -157,7 +157,7 @@ def test_the_walk_tells_what_pydicom_tells_of_mutated_headers_or_leaves_them_to_
             expected = told(*by_pydicom(bytes(mutated)))
         except Exception:
             continue  # damaged, perhaps in a sequence that nobody asked for
-        if walk := dicom_walk.read(bytes(mutated), dicom_header.WANTED):
+        if walk := dicom_walk.read(bytes(mutated), dicom_tags.TAG_NUMBERS):
             assert told(*walk) == expected
             walked += 1
     assert walked > MUTATED / 5

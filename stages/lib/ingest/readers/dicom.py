@@ -1,6 +1,7 @@
 """DICOM: series of slices as volumes, and single pictures, from a tree of files in any order and under any names.
 
-dicom_header reads the tags of a file, dicom_series checks the geometry of a series, dicom_pixels brings the numbers.
+`inspect` uses dicom_tags (parsing, by dicom_walk where it can), dicom_header (what a series has in common) and
+dicom_instance (what is a file's own); `assemble` dicom_series and dicom_geometry; `read` dicom_pixels.
 """
 
 from collections import defaultdict
@@ -12,20 +13,32 @@ import numpy as np
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.readers import dicom_pixels, dicom_series
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
-from stages.lib.ingest.readers.dicom_header import Header, Instance, read_header
+from stages.lib.ingest.readers.dicom_header import Header, check_is_image, read_header
+from stages.lib.ingest.readers.dicom_instance import Instance, check_has_pixels, read_instance
+from stages.lib.ingest.readers.dicom_pixels import Recipe
+from stages.lib.ingest.readers.dicom_tags import parse, text
 
 ALONE = False  # files make a case together
 VOLUMETRIC = ("CT", "MR", "PT")
 
 
 def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The tags that place a file in its series and its pixels in a volume."""
-    header, instance = read_header(content, options)
-    return tuple(header), tuple(instance)
+    """A file's Header, which places it in its series, and its Instance, which places its pixels in a volume."""
+    dataset, end = parse(content)
+    try:
+        check_is_image(dataset)
+        if end >= 0:
+            check_has_pixels(content, end, dataset.file_meta.TransferSyntaxUID.is_little_endian)
+        header = read_header(dataset, options.key)
+        return tuple(header), tuple(read_instance(content, dataset, end, header, options))
+    except Rejected as error:
+        if uid := text(dataset, "SeriesInstanceUID"):
+            error.series = options.identify("series", uid)
+        raise
 
 
 def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
-    """A volume a series, and a case for each single picture.
+    """One volume per series, and one case per single picture.
 
     Raises:
         UserError: No decoder is installed for a transfer syntax that occurs.
@@ -40,17 +53,17 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
             pictures[Instance.from_plain(file.own).sop].append(file)
         else:
             series[header.series].append(file)
-    for alike in pictures.values():
-        _add_picture(alike, options, assembly)
-    lost = dicom_series.Lost(unread)
+    for copies in pictures.values():
+        _add_picture(copies, options, assembly)
+    unread_files = dicom_series.UnreadFiles(unread)
     for name in sorted(series):
-        dicom_series.add_volumes(series[name], lost, options, assembly)
+        dicom_series.add_volumes(series[name], unread_files, options, assembly)
     return assembly
 
 
-def _add_picture(alike: list[Inspected], options: Options, assembly: Assembly) -> None:
+def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -> None:
     """Adds the picture of an instance, which may be there in several copies."""
-    file, *copies = alike
+    file, *copies = files
     header, instance = Header(*file.common), Instance.from_plain(file.own)
     try:
         if any(Instance.from_plain(copy.own).pixels != instance.pixels for copy in copies):
@@ -63,7 +76,7 @@ def _add_picture(alike: list[Inspected], options: Options, assembly: Assembly) -
         only = instance.slices[0]
         rescale = dicom_pixels.rescaling(header, [only])
     except Rejected as error:
-        assembly.refused.append(Refusal(tuple(f.path for f in alike), error.reason, error.detail))
+        assembly.refused.append(Refusal(tuple(f.path for f in files), error.reason, error.detail))
         return
     for copy in copies:
         assembly.refused.append(Refusal((copy.path,), "same_instance", f"a copy of {file.path}", ignored=True))
@@ -77,7 +90,7 @@ def _add_picture(alike: list[Inspected], options: Options, assembly: Assembly) -
             spacing_mm=only.spacing,
             units=rescale.units,
             series=header.series,
-            recipe=(rescale.dtype, ((0, 0),)),
+            recipe=Recipe.plain(rescale.dtype, [(0, 0)]),
             attributes=header.attributes(),
             noted=("burned_in",) if header.burned_in else (),
         )
@@ -98,16 +111,13 @@ def read(
     load: Callable[[Inspected], bytes],
     options: Options,
 ) -> Iterator[np.ndarray]:
-    """Slices start..stop of a volume, each (H, W), or the one picture (C, H, W), in the recipe's dtype.
-
-    The recipe is the dtype and, slice by slice, which file and which frame of it.
-    """
-    dtype, places = recipe
+    """Slices start..stop of a volume, each (H, W), or the one picture (C, H, W), in the recipe's dtype."""
+    dtype, places = Recipe.from_plain(recipe, start, stop)
     loaded, content = -1, b""
-    for at, frame in places[start:stop]:
-        file = files[at]
-        if at != loaded:
-            loaded, content = at, load(file)
+    for position, frame in places:
+        file = files[position]
+        if position != loaded:
+            loaded, content = position, load(file)
         try:
             yield dicom_pixels.read(content, Header(*file.common), Instance.from_plain(file.own), frame, dtype)
         except Rejected as error:

@@ -1,8 +1,8 @@
 """The numbers of a DICOM frame: stored values, masked to their bits, rescaled to what they measure."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
@@ -11,11 +11,38 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID
 
 from stages.lib.ingest.readers.contract import Rejected
-from stages.lib.ingest.readers.dicom_header import Header, Instance, Slice, parse
+from stages.lib.ingest.readers.dicom_header import Header
+from stages.lib.ingest.readers.dicom_instance import Instance, Slice
+from stages.lib.ingest.readers.dicom_tags import parse
 
-AIR = -1000  # Hounsfield units
-# Packages of pyproject.toml, which `make setup` brings.
-PACKAGES = {"JPEG-LS": "pyjpegls", "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg", "JPEG": "python-gdcm"}
+AIR_HU = -1000
+# Packages of pyproject.toml, which `make setup` installs, by how the names of their transfer syntaxes start.
+DECODERS = {"JPEG-LS": "pyjpegls", "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg", "JPEG": "python-gdcm"}
+
+
+class FramePlace(NamedTuple):
+    """Where the pixels of a slice are."""
+
+    file: int  # its position among the case's files
+    frame: int
+
+
+class Recipe(NamedTuple):
+    """What `dicom.read` needs to know of a case beside its files."""
+
+    dtype: str
+    places: tuple[FramePlace, ...]  # of the slices in their order, or of the one picture
+
+    @staticmethod
+    def plain(dtype: str, places: Iterable[tuple[int, int]]) -> tuple[Any, ...]:
+        """As the contract wants it: plain tuples."""
+        return dtype, tuple(places)
+
+    @classmethod
+    def from_plain(cls, plain: tuple[Any, ...], start: int, stop: int) -> "Recipe":
+        """Of the slices start..stop alone."""
+        dtype, places = plain
+        return cls(dtype, tuple(FramePlace(*place) for place in places[start:stop]))
 
 
 class Rescaling(NamedTuple):
@@ -84,7 +111,7 @@ def missing_decoder(syntax: str) -> str | None:
     try:
         if get_decoder(uid).is_available:
             return None
-        names = [package for kind, package in PACKAGES.items() if uid.name.startswith(kind)]
+        names = [package for start, package in DECODERS.items() if uid.name.startswith(start)]
         return f"no decoder for DICOM files compressed as {uid.name} ({uid}): pip install {names[0] if names else ''}"
     except NotImplementedError:
         return None  # no decoder exists: each such file is rejected
@@ -104,7 +131,7 @@ def read(content: bytes, header: Header, instance: Instance, frame: int, dtype: 
     slices = instance.slices
     values = _rescaled(_stored(container, header), slices[min(frame, len(slices) - 1)], header, dtype)
     if header.modality == "CT" and header.padding is not None:
-        values[_is_padding(container, header)] = AIR
+        values[_is_padding(container, header)] = AIR_HU
     return values
 
 
@@ -120,7 +147,7 @@ def _decoded(content: bytes, header: Header, frame: int) -> np.ndarray:
     """(H, W), as unsigned integers of the allocated bits, by pydicom and its plugins."""
     try:
         pixels = pixel_array(_whole(content), index=frame)
-    except Exception as error:  # every plugin raises its own kinds
+    except Exception as error:  # every plugin raises its own types
         raise Rejected("corrupt", f"{type(error).__name__}: {error}") from None
     if pixels.shape != (header.rows, header.columns):
         raise Rejected("corrupt", f"decoded to {pixels.shape}, expected {header.rows} rows, {header.columns} columns")

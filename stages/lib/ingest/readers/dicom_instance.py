@@ -1,0 +1,140 @@
+"""What is one DICOM file's own: where its pixels lie, and the position and scale of each of its frames."""
+
+from typing import Any, NamedTuple
+
+import xxhash
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from stages.lib.ingest.readers.contract import Options, Rejected
+from stages.lib.ingest.readers.dicom_header import Header, check_params
+from stages.lib.ingest.readers.dicom_tags import PHASE_KEYWORDS, numbers, text, values
+
+PIXEL_DATA_LITTLE, PIXEL_DATA_BIG = b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"  # tag (7FE0,0010) in either byte order
+
+
+class Slice(NamedTuple):
+    """One frame's place and scale; None where the file does not give it."""
+
+    position: tuple[float, ...] | None  # (3,) mm, of the first pixel's centre, in the patient's coordinates
+    orientation: tuple[float, ...] | None  # (6,) directions of a row and of a column
+    spacing: tuple[float, ...] | None  # (2,) mm, along H and W
+    slope: float | None
+    intercept: float | None
+    phase: tuple[str, ...]  # the values of PHASE_KEYWORDS, "" where missing
+
+
+class Instance(NamedTuple):
+    """What is a file's own."""
+
+    sop: str  # hashed SOPInstanceUID
+    pixel_start: int  # byte of the first pixel in the file; -1 where they are compressed
+    pixels: str  # digest of the stored pixels
+    frames: int
+    slices: tuple[Slice, ...]
+
+    @classmethod
+    def from_plain(cls, plain: tuple[Any, ...]) -> "Instance":
+        sop, pixel_start, pixels, frames, slices = plain
+        return cls(sop, pixel_start, pixels, frames, tuple(Slice(*one) for one in slices))
+
+
+class _PixelElement(NamedTuple):
+    start: int  # byte of its value in the file
+    length: int  # bytes
+
+
+def check_has_pixels(content: bytes, end: int, little_endian: bool) -> None:
+    """Raises:
+    Rejected: No pixels follow the header, which ends at byte `end`.
+    """
+    if content[end : end + 4] != (PIXEL_DATA_LITTLE if little_endian else PIXEL_DATA_BIG):
+        cut = end >= len(content)
+        raise Rejected("no_pixels", "the file ends before its pixels" if cut else "no PixelData (7FE0,0010)")
+
+
+def read_instance(content: bytes, dataset: Dataset, end: int, header: Header, options: Options) -> Instance:
+    """What is a parsed file's own.
+
+    Args:
+        end: Byte at which the element of the pixels starts, -1 in a deflated file.
+
+    Raises:
+        Rejected: The file is damaged, or the params do not allow it.
+    """
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames < 1:
+        raise Rejected("malformed", f"NumberOfFrames is {frames}")
+    element = _pixel_element(content, end, dataset.file_meta.TransferSyntaxUID, header)
+    if element:
+        _check_length(element, header, frames, len(content))
+    check_params(header, options)
+    digest = xxhash.xxh3_128_hexdigest(memoryview(content)[max(end, 0) :])
+    sop = options.identify("instance", text(dataset, "SOPInstanceUID") or xxhash.xxh3_128_hexdigest(content))
+    return Instance(sop, element.start if element else -1, digest, frames, _slices(dataset, frames))
+
+
+def _pixel_element(content: bytes, at: int, syntax: UID, header: Header) -> _PixelElement | None:
+    """Where uncompressed pixels lie; None where pydicom has to decode them."""
+    if at < 0 or syntax.is_compressed:
+        return None
+    if not header.little_endian and header.bits_allocated == 8:  # bytes swapped in pairs, which pydicom undoes
+        return None
+    start = at + (8 if syntax.is_implicit_VR else 12)  # its length is in the 4 bytes before
+    return _PixelElement(start, int.from_bytes(content[start - 4 : start], "little" if header.little_endian else "big"))
+
+
+def _check_length(element: _PixelElement, header: Header, frames: int, file_bytes: int) -> None:
+    samples = 2 if header.photometric == "YBR_FULL_422" else header.samples
+    needed = header.rows * header.columns * samples * (header.bits_allocated // 8) * frames
+    if file_bytes - element.start < needed:
+        raise Rejected("truncated", f"{file_bytes - element.start} bytes of pixels, expected {needed}")
+    if element.length < needed:
+        raise Rejected("truncated", f"PixelData holds {element.length} bytes, expected {needed}")
+
+
+def _slices(dataset: Dataset, frames: int) -> tuple[Slice, ...]:
+    """One slice per frame; of a file without functional groups one alone, however many frames it has."""
+    shared = _item(dataset.get("SharedFunctionalGroupsSequence"), 0)
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
+    if shared is None and per_frame is None:
+        return (_slice([dataset], ("PixelSpacing", "ImagerPixelSpacing")),)
+    if per_frame is not None and len(per_frame) < frames:
+        raise Rejected("malformed", f"{len(per_frame)} functional groups for {frames} frames")
+    groups = [[g for g in (_item(per_frame, i), shared) if g is not None] for i in range(frames)]
+    return tuple(_slice([_flat(group) for group in pair], ("PixelSpacing",)) for pair in groups)
+
+
+def _slice(sources: list[Dataset], spacing_keywords: tuple[str, ...]) -> Slice:
+    """A slice from the first of the data sets that has the element asked for."""
+
+    def first_of(keyword: str, count: int) -> tuple[float, ...] | None:
+        candidates = (numbers(source, keyword) for source in sources)
+        return next((found for found in candidates if len(found) == count), None)
+
+    try:
+        spacings = (first_of(keyword, 2) for keyword in spacing_keywords)
+        slope, intercept = first_of("RescaleSlope", 1), first_of("RescaleIntercept", 1)
+        return Slice(
+            position=first_of("ImagePositionPatient", 3),
+            orientation=first_of("ImageOrientationPatient", 6),
+            spacing=next((spacing for spacing in spacings if spacing), None),
+            slope=slope[0] if slope else None,
+            intercept=intercept[0] if intercept else None,
+            phase=tuple(next((str(v) for s in sources for v in values(s.get(key))), "") for key in PHASE_KEYWORDS),
+        )
+    except Exception as error:  # damaged values raise many types
+        raise Rejected("malformed", f"{type(error).__name__}: {error}") from None
+
+
+def _flat(group: Dataset) -> Dataset:
+    """The elements of a functional group's sequences, without the sequences."""
+    flat = Dataset()
+    for element in group:
+        if element.VR == "SQ" and len(element.value):
+            flat.update(element.value[0])
+    return flat
+
+
+def _item(sequence: Any, i: int) -> Dataset | None:
+    return sequence[i] if sequence is not None and len(sequence) > i else None

@@ -1,0 +1,104 @@
+"""The elements of a DICOM header that ingest asks for: which they are, parsing a file for them, reading their values.
+
+Names and other values that identify a person are never converted here; dicom_header hashes those that it needs.
+"""
+
+import io
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from stages.lib.ingest.readers import dicom_walk
+from stages.lib.ingest.readers.contract import Rejected
+
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values, names among them
+
+# What may distinguish the phases (echoes, time points) of a 4D series; the first that does is used.
+PHASE_KEYWORDS = (
+    "TemporalPositionIdentifier",
+    "AcquisitionNumber",
+    "EchoNumbers",
+    "EchoTime",
+    "TriggerTime",
+    "DiffusionBValue",
+)
+# Only these elements are parsed. Skipping the rest of a header, above all its sequences, halves the time.
+SERIES_KEYWORDS = (  # usually the same in all slices of a series
+    *("SpecificCharacterSet", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
+    *("PatientID", "IssuerOfPatientID", "Modality", "Manufacturer", "BodyPartExamined", "ImageType", "KVP", "Rows"),
+    *("Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
+    *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleType", "GantryDetectorTilt"),
+    *("ModalityLUTSequence", "BurnedInAnnotation", "RedPaletteColorLookupTableDescriptor"),
+)
+INSTANCE_KEYWORDS = (
+    *("SOPInstanceUID", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "DirectoryRecordSequence"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PixelSpacing", "ImagerPixelSpacing"),
+    *("ImagePositionPatient", "ImageOrientationPatient", *PHASE_KEYWORDS),
+)
+SERIES_TAGS = [Tag(keyword) for keyword in SERIES_KEYWORDS]
+TAGS = SERIES_TAGS + [Tag(keyword) for keyword in INSTANCE_KEYWORDS]
+TAG_NUMBERS = frozenset(map(int, TAGS))
+
+
+def parse(content: bytes, pixels: bool = False) -> tuple[Dataset, int]:
+    """Parses the elements before the pixels that are in TAGS; or with `pixels` the whole file.
+
+    A file without preamble or meta header is parsed with the transfer syntax that its first element looks like.
+
+    Returns:
+        The data set, which always has a transfer syntax; and the byte at which the element of the pixels starts (the
+        length of the file if it has none), or -1 in a deflated file.
+
+    Raises:
+        Rejected: pydicom can't parse the file.
+    """
+    if not pixels and (walked := dicom_walk.read(content, TAG_NUMBERS)) is not None:
+        return walked
+    added = 128 if content[:4] == b"DICM" else 0  # the preamble alone is missing
+    stream = io.BytesIO(bytes(added) + content)
+    try:
+        dataset = pydicom.dcmread(
+            stream, stop_before_pixels=not pixels, force=True, specific_tags=None if pixels else TAGS
+        )
+    except Exception as error:  # damaged files raise many types
+        raise Rejected("malformed", f"{type(error).__name__}: {error}") from None
+    if not hasattr(dataset, "file_meta"):
+        dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        guessed = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = guessed
+    deflated = has_public_syntax(dataset) and dataset.file_meta.TransferSyntaxUID.is_deflated
+    return dataset, -1 if deflated else stream.tell() - added
+
+
+def has_public_syntax(dataset: Dataset) -> bool:
+    """Whether the transfer syntax is one of the DICOM standard."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    return syntax.is_transfer_syntax and not syntax.is_private
+
+
+def values(value: Any) -> list[Any]:
+    """An element's value as a list: [] where it is missing or empty."""
+    if value is None or value == "":
+        return []
+    return list(value) if hasattr(value, "__iter__") and not isinstance(value, str) else [value]
+
+
+def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """An element's numbers, () where it is missing or empty; decimal strings straight from their bytes, for speed."""
+    tag = Tag(keyword)
+    if tag not in dataset:
+        return ()
+    element = dataset.get_item(tag)
+    if element.is_raw and element.VR == "DS" and element.value:
+        return tuple(float(part) for part in element.value.rstrip(b"\0 ").split(b"\\"))
+    return tuple(float(value) for value in values(dataset.get(keyword)))
+
+
+def text(dataset: Dataset, keyword: str) -> str:
+    """An element's value, "" where it is missing."""
+    return str(dataset.get(keyword) or "")
