@@ -1,40 +1,28 @@
-"""Pictures: PNG, JPEG, TIFF, BMP, GIF, WebP and what else Pillow knows, in their own 8 or 16 bits, fully decoded.
+"""Pictures: PNG, JPEG, TIFF, BMP, GIF, WebP and the other formats of pillow.FORMATS, with 8 or 16 bits as stored.
 
-The pixels are those of imageio (tests compare them), which reads these formats through Pillow and tifffile as well;
-going there directly is several times as quick, and JPEG through libjpeg-turbo's own call quicker again.
+The pixels are those that imageio reads (tests compare them). imageio uses Pillow and tifffile for these formats;
+calling them directly is several times as fast, and libjpeg-turbo's own call for JPEG faster still.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from stages.lib.ingest.readers import jpeg, pillow
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
+from stages.lib.ingest.readers.picture import Picture
 
 ALONE = True  # a file is a case, unless it is split
 
 
-class Picture(NamedTuple):
-    """What the header says of a picture."""
-
-    height: int  # as it is meant to be seen, that is, turned as EXIF says
-    width: int
-    channels: int  # 1 or 3, alpha not counted
-    dtype: str
-    frames: int
-    orientation: int  # EXIF: 1 is upright
-    decoder: str  # jpeg, pillow, png16, tiff
-
-
 def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """A picture's size and kind, from its header."""
+    """A file's Picture, from its header; nothing of its own, as many files have the same."""
     if not content:
         raise Rejected("empty", "0 bytes")
     if content.lstrip()[:1] == b"<" or content[:5] == b"%PDF-":
         raise Rejected("not_an_image", "HTML, XML or PDF, whatever its name says")
-    header = jpeg.inspect(content)
-    picture = Picture(*header) if header else Picture(*pillow.inspect(content))
+    picture = jpeg.inspect(content) or pillow.inspect(content)
     _check_size(picture, options)
     if picture.frames > 1 and options.params.frames == "reject":
         raise Rejected("several_frames", f"{picture.frames} frames or pages; ingest.frames can be first or split")
@@ -52,7 +40,7 @@ def _check_size(picture: Picture, options: Options) -> None:
 
 
 def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
-    """A case a file, or one a frame."""
+    """One case per file, or per frame where `ingest.frames` is split."""
     assembly = Assembly([])
     for file in files:
         picture = Picture(*file.common)
@@ -82,11 +70,12 @@ def read(
     options: Options,
 ) -> Iterator[np.ndarray]:
     """The picture, (C, H, W)."""
-    picture, content = Picture(*files[0].common), load(files[0])
+    (file,), (frame,) = files, recipe
+    picture, content = Picture(*file.common), load(file)
     if picture.decoder == "jpeg":
         pixels = jpeg.decode(content, picture.channels)  # (H, W, C)
     else:
-        pixels = pillow.decode(content, picture.decoder, recipe[0], options.params.transparency)
+        pixels = pillow.decode(content, picture.decoder, frame, options.params.transparency)
     yield turned(pixels, picture.orientation).transpose(2, 0, 1)
 
 

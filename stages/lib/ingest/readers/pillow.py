@@ -1,4 +1,4 @@
-"""Every picture but the plain JPEG: Pillow, and tifffile or imagecodecs where Pillow would halve 16 bits."""
+"""Every picture but the plain JPEG: by Pillow, or by tifffile or imagecodecs where Pillow would cut 16 bits to 8."""
 
 import io
 import struct
@@ -9,22 +9,24 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.picture import Decoder, Picture
 
-# Others can start programs (EPS) or are no pictures. The order is that in which Pillow tries them.
+# In the order in which Pillow tries them. Its other formats can start programs (EPS) or are no pictures.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF", "SGI")
 GREY = {"1": "uint8", "L": "uint8", "LA": "uint8", "La": "uint8"} | dict.fromkeys(("I;16", "I;16B", "I;16L"), "uint16")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
-STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM", b"GIF8", b"RIFF")
-BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339
+MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM", b"GIF8", b"RIFF")
+BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # tags of TIFF
+SIGNED, FLOAT = 2, 3  # values of SAMPLE_FORMAT
 
 Image.MAX_IMAGE_PIXELS = None  # ingest.max_pixels is checked instead, before anything is decoded
 
 
-def inspect(content: bytes) -> tuple[int, int, int, str, int, int, str]:
-    """The fields of image.Picture.
+def inspect(content: bytes) -> Picture:
+    """Reads the header, and of a PNG every checksum.
 
     Raises:
-        Rejected: No picture, or one of floats or of 32 bits.
+        Rejected: It is no picture, or damaged, or one of floats or of more than 16 bits.
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -34,37 +36,42 @@ def inspect(content: bytes) -> tuple[int, int, int, str, int, int, str]:
             channels, dtype = (1, GREY[image.mode]) if image.mode in GREY else (3, "uint8")
             if decoder != "pillow":
                 channels, dtype = _samples_16_bit(image, content)
-            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # of a phone: its own thumbnail
+            # The further frames of an MPO (a phone's JPEG) are previews of its first.
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
             width, height = image.size
             orientation = _orientation(image, decoder)
     except Image.UnidentifiedImageError:
-        if content.startswith(STARTS):
+        if content.startswith(MAGIC_NUMBERS):
             raise Rejected("corrupt", "it starts as a picture, but its header is damaged or cut") from None
         raise Rejected("not_an_image", "its content is of no known picture format") from None
     if orientation >= 5:
         height, width = width, height
-    return height, width, channels, dtype, frames, orientation, decoder
+    return Picture(height, width, channels, dtype, frames, orientation, decoder)
 
 
 def _orientation(image: Image.Image, decoder: str) -> int:
-    """EXIF's orientation where it is left to us: Pillow turns a TIFF by itself, and says the size that it then has."""
+    """EXIF's orientation, 1 where Pillow turns the picture itself: it does with a TIFF, and gives its turned size."""
     if image.format == "TIFF" and decoder == "pillow":
         return 1
-    if image.format == "PNG" and "exif" not in image.info:  # Pillow would decode the whole picture to look behind it
+    if image.format == "PNG" and "exif" not in image.info:  # else Pillow decodes all pixels to look for it behind them
         return 1
     orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     return orientation if orientation in range(1, 9) else 1
 
 
-def _decoder(image: Image.Image, content: bytes) -> str:
-    """Which decoder keeps the picture's own depth."""
+def _decoder(image: Image.Image, content: bytes) -> Decoder:
+    """Which decoder keeps the picture's bits per sample.
+
+    Raises:
+        Rejected: None does.
+    """
     if image.format == "TIFF":
         tags = image.tag_v2  # type: ignore[attr-defined]
-        bits, kinds = tags.get(BITS_PER_SAMPLE, (1,)), tags.get(SAMPLE_FORMAT, (1,))
-        if 3 in kinds:
+        bits, formats = tags.get(BITS_PER_SAMPLE, (1,)), tags.get(SAMPLE_FORMAT, (1,))
+        if FLOAT in formats:
             raise Rejected("float_pixels", "floating point: write it as 8- or 16-bit integers")
-        if max(bits) > 16 or 2 in kinds:
-            raise Rejected("unsupported_depth", f"{max(bits)} bits, {'signed' if 2 in kinds else 'unsigned'}")
+        if max(bits) > 16 or SIGNED in formats:
+            raise Rejected("unsupported_depth", f"{max(bits)} bits, {'signed' if SIGNED in formats else 'unsigned'}")
         return "tiff" if max(bits) > 8 else "pillow"
     if image.format == "PNG" and content[24] == 16 and image.mode != "I;16":
         return "png16"
@@ -87,6 +94,7 @@ def _claims_16_bit(image: Image.Image, content: bytes) -> bool:
 
 
 def _samples_16_bit(image: Image.Image, content: bytes) -> tuple[int, str]:
+    """Channels, alpha not counted, and dtype of a PNG or TIFF that Pillow does not decode."""
     if image.format == "PNG":
         return (1 if content[25] in (0, 4) else 3), "uint16"
     samples = len(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))  # type: ignore[attr-defined]
@@ -94,30 +102,30 @@ def _samples_16_bit(image: Image.Image, content: bytes) -> tuple[int, str]:
 
 
 def _check_png(content: bytes) -> None:
-    """Checks every chunk's checksum, as Pillow shows the pixels of a damaged chunk without a word.
+    """Checks every chunk's checksum, as Pillow decodes a damaged chunk without an error.
 
     Raises:
         Rejected: A chunk is damaged, or the last one is missing.
     """
     at = 8
     while at + 12 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, at)
+        length, name = struct.unpack_from(">I4s", content, at)
         end = at + 8 + length
         if end + 4 > len(content):
             break
         if zlib.crc32(content[at + 4 : end]) != struct.unpack_from(">I", content, end)[0]:
-            raise Rejected("corrupt", f"the checksum of PNG chunk {kind!r} is wrong")
-        if kind == b"IEND":
+            raise Rejected("corrupt", f"the checksum of PNG chunk {name!r} is wrong")
+        if name == b"IEND":
             return
         at = end + 4
     raise Rejected("truncated", "the PNG file has no end")
 
 
 def decode(content: bytes, decoder: str, frame: int, transparency: str) -> np.ndarray:
-    """(H, W, C) uint8 or uint16, C 1 or 3, before it is turned.
+    """(H, W, C) uint8 or uint16, C 1 or 3, still to be turned by the orientation that `inspect` gave.
 
     Raises:
-        Rejected: Corrupt, or in part transparent.
+        Rejected: It is corrupt, or transparent in part.
     """
     pixels = {"pillow": _by_pillow, "tiff": _by_tifffile, "png16": _by_imagecodecs}[decoder](content, frame)
     return _without_alpha(pixels, transparency)
