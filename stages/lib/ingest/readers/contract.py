@@ -1,31 +1,37 @@
-"""What a reader is: the contract between ingest and one file format.
+"""The contract between ingest and the reader of one file format; whoever adds a format starts here.
 
-Ingest goes over the data twice. First every file is read once and `inspect`ed: enough to know its place in cases/.
-Then the inspected files of a reader are `assemble`d into cases, places are made, and `read` brings the pixels. Both
-passes run in several processes and are cached, so what they return is plain (numbers, strings, tuples of those).
+Ingest goes over the data twice. First every file is read once and inspected: enough to know what cases there will be.
+The inspected files of a reader are assembled into cases; then `read` decodes their pixels. Both passes run in several
+processes, and what `inspect` and `assemble` return is cached: it is plain (numbers, strings, None, tuples of those).
 
 A reader is a module of this package with three functions and a flag, and one line in READERS:
 
     inspect(content: bytes, options: Options) -> tuple[Common, Own]
-        The facts of one file. `Common` is what many files have alike (kept once), `Own` what is the file's own.
-        Raises Rejected, or Ignored for what is no picture by design (a directory, a report).
+        The properties of one file. `Common` holds what many files have in common (stored once for all of them), `Own`
+        what is this file's own. Raises Rejected; or Ignored for a sound file without a picture (a directory, a report).
 
     assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly
-        One file a case, or many, with geometry checked: a case is right, or it is rejected with its reason. `unread`
-        are the files that could not be inspected; one of them may be what a case lacks.
+        Makes cases of one file or of many, and checks their geometry: a case is right, or it is rejected with its
+        reason. `unread` are the files that could not be inspected; one of them may be what a case lacks.
 
     read(files, recipe, start, stop, load, options) -> Iterator[np.ndarray]
-        The blocks start..stop of a case: its slices (H, W), or for a picture its only block (C, H, W), in the case's
-        dtype. `load(file)` gives a file's content. Raises Rejected.
+        Decodes the blocks start..stop of a case, in the case's dtype: the slices (H, W) of a volume, or the only block
+        (C, H, W) of a picture. `files` and `recipe` are the case's; `load(file)` returns a file's content. Raises
+        Rejected.
 
     ALONE: bool
-        Whether a file that `assemble` makes one case of, called identify("path", path), makes it by itself, of what
-        it has in common with others: then `assemble` is asked once for all files that have the same Common.
+        Whether `assemble` treats each file by itself, and by its Common alone. Then, where it makes one case of a file
+        and names it options.identify("path", file.path), it is called once for all files with the same Common.
 
-Axes are C, H, W or C, D, H, W; spacing is in mm along D, H, W (or H, W). Identifiers must not leave a reader: whatever
-names a patient, a series or an instance goes through `options.identify` in `inspect` already.
+Axes are C, H, W or C, D, H, W; spacing is in mm along D, H, W (or H, W). A reader checks the params that concern it,
+max_pixels before anything is decoded. Identifiers never leave a reader: `inspect` passes whatever names a patient, a
+series or an instance through `options.identify`.
 
-For example, a format of raw 4x4 grey pictures:
+For example, the reader of raw grey pictures of 4x4 pixels:
+
+    import numpy as np
+
+    from stages.lib.ingest.readers.contract import Assembly, Case, Rejected
 
     ALONE = True
 
@@ -35,8 +41,8 @@ For example, a format of raw 4x4 grey pictures:
         return (), ()
 
     def assemble(files, unread, options):
-        name = options.identify
-        return Assembly([Case(name("path", f.path), None, (f,), "uint8", (1, 4, 4)) for f in files])
+        names = [options.identify("path", file.path) for file in files]
+        return Assembly([Case(name, None, (f,), "uint8", (1, 4, 4)) for name, f in zip(names, files, strict=True)])
 
     def read(files, recipe, start, stop, load, options):
         yield np.frombuffer(load(files[0]), np.uint8).reshape(1, 4, 4)
@@ -51,27 +57,87 @@ import numpy as np
 from stages.lib.ingest.identifiers import identify
 from stages.lib.params.ingest import IngestParams
 
+REASONS = {
+    # of any file
+    "empty": "the file has no bytes",
+    "not_an_image": "the content is of no picture format",
+    "unreadable": "a library failed on the file in a way that no other reason covers",
+    "truncated": "the file ends before its pixels do",
+    "corrupt": "the pixels can't be decoded, or not to the size that the header gives",
+    "crashed": "the process that read the file ended with it",
+    "changed": "the file changed between inspection and decoding",
+    "io_error": "the operating system could not read the file",
+    "too_large": "more pixels than ingest.max_pixels, or than memory holds",
+    "too_small": "a side is shorter than ingest.min_side",
+    "unsupported_depth": "a number of bits per sample that is not read",
+    "unsupported_colours": "a colour space or number of channels that is not read",
+    "picture_among_volumes": "the data set is one of volumes (ingest.kind)",
+    "volume_among_pictures": "the data set is one of pictures (ingest.kind)",
+    # of pictures
+    "float_pixels": "floating point pixels, whose range is unknown",
+    "several_frames": "an animation or several pages, and ingest.frames is reject",
+    "transparent": "transparent in part, and ingest.transparency is reject",
+    # of DICOM files
+    "malformed": "the header can't be parsed, or holds impossible values",
+    "no_pixels": "an image object without pixels",
+    "unknown_sop_class": "a picture of a SOP class that the DICOM dictionary does not have",
+    "unknown_transfer_syntax": "pixels in an encoding that the DICOM dictionary does not have",
+    "burned_in_annotation": "text is burned into the pixels, and ingest.burned_in is reject",
+    "modality_lut": "values are mapped by a lookup table, which is not supported",
+    "mosaic": "many slices tiled in one Siemens mosaic",
+    "monochrome1_in_ct": "a CT whose PhotometricInterpretation makes high values dark",
+    "rescale_missing": "a CT without slope or intercept, so without Hounsfield units",
+    "out_of_range": "rescaled values that the case's dtype can't hold",
+    "instance_twice": "one SOPInstanceUID for different pixels or places",
+    "frames_without_geometry": "several frames without a place for each",
+    # of DICOM series
+    "unreadable_slice": "a file that can't be read may be one of the slices",
+    "single_slice": "one slice, which has no spacing",
+    "position_missing": "a slice without ImagePositionPatient",
+    "orientation_missing": "a slice without ImageOrientationPatient",
+    "spacing_missing": "a slice without PixelSpacing",
+    "mixed_kinds": "slices of several modalities or SOP classes",
+    "mixed_sizes": "slices of different numbers of rows or columns",
+    "mixed_pixels": "slices whose pixels are stored in different ways",
+    "mixed_patients": "slices of several patients",
+    "mixed_frames_of_reference": "slices whose positions are in different coordinates",
+    "mixed_orientations": "slices that are not parallel",
+    "mixed_spacing": "slices of different in-plane spacing",
+    "several_at_a_place": "several slices at one place, and not split by ingest.split_4d",
+    "missing_slices": "a gap of a whole number of slices",
+    "uneven_gaps": "slices that are not evenly spaced along a line",
+    "tilted": "slices stacked at an angle above ingest.max_tilt",
+}
+"""All reasons for a rejection, as ingest.json counts them and rejected.csv lists them, with their meaning."""
+
+IGNORED_REASONS = {
+    "localizer": "a picture that the series was planned on",
+    "same_instance": "a copy of another file of the series",
+    "litter": "hidden, or left behind by an operating system",
+}
+"""Why files are ignored. Beside these, a DICOM object without a picture is counted by the name of its SOP class."""
+
 
 class Rejected(Exception):
     """A file or case that can't be read for certain.
 
-    `reason` is one word of a fixed vocabulary, which is counted; `detail` is for a person and may name anything, as
-    it goes into the local rejected.csv alone.
+    `reason` is one of REASONS, which are counted; `detail` is for a person and may name anything, as it is only
+    written to rejected.csv, which stays on this machine.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
-        self.series = ""  # identifier of the series that lacks the file, where the header still tells
+        self.series = ""  # identifier of the series that lacks the file, if its header still holds it
 
 
 class Ignored(Rejected):
-    """A file that is sound but no picture, by design."""
+    """A sound file without a picture; its reason is the name of what it holds instead, as of its SOP class."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a reader may want to know of params.yaml, and the key to hide identifiers with."""
+    """The params of ingest, and the key that hides identifiers."""
 
     params: IngestParams
     key: bytes
@@ -90,7 +156,7 @@ class Inspected(NamedTuple):
 
 
 class Case(NamedTuple):
-    """A case to be: everything but its pixels."""
+    """All of a case but its pixels."""
 
     case: str  # identifier
     patient: str | None  # identifier
@@ -100,8 +166,10 @@ class Case(NamedTuple):
     spacing_mm: tuple[float, ...] | None = None
     units: str = ""  # "HU"
     series: str | None = None  # identifier
-    recipe: tuple[Any, ...] = ()  # what else `read` must know
-    attributes: tuple[tuple[str, str], ...] = ()  # for cases.csv; nothing that names anybody
+    recipe: tuple[Any, ...] = ()  # what else `read` needs
+    attributes: tuple[
+        tuple[str, str], ...
+    ] = ()  # columns of cases.csv (publishing.ATTRIBUTES); nothing that names a person
     noted: tuple[str, ...] = ()  # what is counted in ingest.json: "exif_rotated", "burned_in"
 
     @property
@@ -117,19 +185,19 @@ class Refusal(NamedTuple):
     reason: str
     detail: str
     ignored: bool = False
-    series: str = ""  # identifier of the series that lacks the files, where their headers still tell
+    series: str = ""  # identifier of the series that lacks the files, if their headers still hold it
 
 
 @dataclass
 class Assembly:
-    """What became of a reader's files."""
+    """The cases that a reader's files make, and the files that are in none."""
 
     cases: list[Case]
     refused: list[Refusal] = field(default_factory=list)
 
 
 class Reader(Protocol):
-    """The functions and the flag above."""
+    """A reader's module, for type checkers."""
 
     ALONE: bool
 

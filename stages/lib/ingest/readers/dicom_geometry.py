@@ -11,6 +11,11 @@ from stages.lib.ingest.readers.dicom_header import Header
 from stages.lib.ingest.readers.dicom_instance import Instance, Slice
 
 MAX_DIRECTION_DIFFERENCE = 1e-4  # per component: scanners write directions with four to six digits
+MUST_HAVE = {  # fields of Slice, with their elements' names, and the reason that is counted where one is missing
+    "position": ("ImagePositionPatient", "position_missing"),
+    "orientation": ("ImageOrientationPatient", "orientation_missing"),
+    "spacing": ("PixelSpacing", "spacing_missing"),
+}
 SAME_PLACE = 0.01  # of the in-plane spacing: slices nearer than this are at one place
 
 
@@ -53,13 +58,9 @@ def check_complete(frames: list[Frame]) -> None:
     Rejected: A frame lacks its position, orientation or spacing.
     """
     for frame in frames:
-        place = frame.place
-        for value, keyword, reason in (
-            (place.position, "ImagePositionPatient", "position_missing"),
-            (place.orientation, "ImageOrientationPatient", "orientation_missing"),
-            (place.spacing, "PixelSpacing", "spacing_missing"),
-        ):
-            if value is None or not all(map(math.isfinite, value)) or (keyword == "PixelSpacing" and min(value) <= 0):
+        for field, (keyword, reason) in MUST_HAVE.items():
+            value = getattr(frame.place, field)
+            if value is None or not all(map(math.isfinite, value)) or (field == "spacing" and min(value) <= 0):
                 raise Rejected(reason, f"{frame.path}: {keyword} is missing or no number")
 
 
