@@ -2,9 +2,9 @@
 
     python -m tools.bench_ingest --pictures cifar/ --series chest/
 
-`pictures` is a folder with one folder of JPEG files a class (CIFAR-10's 50,000), `series` one with a CT series. Each
-comparison is made in turn, some rounds long, so that a busy moment of the machine hits both; the best round counts.
-Every ingest is this stage's main in this process, its workers started anew; the imports of neither side are timed.
+`pictures` is a folder with one folder of JPEG files per class (CIFAR-10's 50,000), `series` one with a CT series. The
+two sides of a comparison take turns for some rounds, so that a busy moment of the machine slows both; the best round
+of each counts. Every ingest is the stage's main in this process, with new workers; imports are not timed.
 """
 
 import argparse
@@ -20,17 +20,21 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import imageio.v3 as imageio
 
 from stages import ingest
+from stages.lib.ingest.identifiers import OPEN
+from stages.lib.ingest.readers.contract import Options
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.params.machine import MachineParams
 
-FEW, MANY = 5_000, 50_000  # files whose peak memory is compared
-LARGE = 512  # pixels: the pictures of the third comparison
-NUMBER_LARGE = 1_000
+FEWER_FILES, MORE_FILES = 5_000, 50_000  # whose peak memory is compared
+LARGE_SIDE = 512  # pixels: height and width of the large pictures
+LARGE_PICTURES = 1_000
+HEADER_PASSES = 10  # over a series, whose headers take only milliseconds
 
 
 def main() -> None:
@@ -49,6 +53,7 @@ def main() -> None:
             compare_memory(given.pictures, Path(folder))
         if given.series:
             compare_series(given.series, Path(folder), given.rounds)
+            compare_headers(given.series, given.rounds)
         compare_additions("pictures of 512x512", write_large, Path(folder), given.rounds)
         if given.pictures:
             compare_additions("these pictures", lambda raw: link(given.pictures, raw), Path(folder), 1)
@@ -66,7 +71,7 @@ def run_anew(raw: Path, out: Path) -> None:
 
 
 class Cost(NamedTuple):
-    """Seconds on the clock, and of the processors, which a busy machine changes less."""
+    """Seconds on the clock, and of processor time, which depends less on how busy the machine is."""
 
     clock: float
     processor: float
@@ -82,19 +87,19 @@ def cost(work: Callable[[], object]) -> Cost:
 
 
 def processor() -> float:
-    """Seconds that this process and those of its workers that have ended have had so far."""
+    """Seconds of processor time of this process and of its workers that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def best(rounds: int, *works: Callable[[], object]) -> list[Cost]:
-    """The least of each, done in turn."""
+    """The lowest cost of each; they take turns."""
     return [min(column) for column in zip(*([cost(work) for work in works] for _ in range(rounds)), strict=True)]
 
 
-def say(what: str, theirs: Cost, ours: Cost, detail: str) -> None:
+def say(comparison: str, theirs: Cost, ours: Cost, detail: str) -> None:
     ratio = f"{theirs.clock / ours.clock:6.1f}x on the clock, {theirs.processor / ours.processor:.1f}x of processor"
-    print(f"{ratio}: {what} ({detail}: {theirs}; ingest {ours})", flush=True)
+    print(f"{ratio}: {comparison} ({detail}: {theirs}; ingest {ours})", flush=True)
 
 
 def compare_pictures(pictures: Path, folder: Path, rounds: int) -> None:
@@ -125,7 +130,27 @@ def compare_series(series: Path, folder: Path, rounds: int) -> None:
     say("ingest of a CT series against highdicom", other, ours, f"{len(paths)} slices")
 
 
-def compare_additions(what: str, write: Callable[[Path], object], folder: Path, rounds: int) -> None:
+def compare_headers(series: Path, rounds: int) -> None:
+    """What dicom_walk is worth: reading headers with it, against leaving them all to pydicom."""
+    from stages.lib.ingest.readers import dicom, dicom_walk
+
+    contents = [path.read_bytes() for path in sorted(series.rglob("*")) if path.is_file()]
+    options = Options(check(IngestParams, {}), OPEN)
+
+    def by_walk() -> None:
+        for content in contents * HEADER_PASSES:
+            dicom.inspect(content, options)
+
+    def by_pydicom() -> None:
+        with mock.patch.object(dicom_walk, "read", return_value=None):
+            by_walk()
+
+    theirs, ours = best(rounds, by_pydicom, by_walk)
+    detail = f"{len(contents)} slices, {HEADER_PASSES} times"
+    say("headers of a CT series by the walk, against pydicom alone", theirs, ours, detail)
+
+
+def compare_additions(comparison: str, write: Callable[[Path], object], folder: Path, rounds: int) -> None:
     """A full ingest against one after 1 % of the files were added."""
     raw = folder / "growing"
     shutil.rmtree(raw, ignore_errors=True)
@@ -141,25 +166,25 @@ def compare_additions(what: str, write: Callable[[Path], object], folder: Path, 
             (folder / f"{path.parent.name}-{path.name}").rename(path)
         more.append(cost(lambda: run(raw, folder / "out")))
         full.append(cost(lambda: run_anew(raw, folder / "out")))
-    say(f"ingest after 1 % was added against a full one, {what}", min(full), min(more), f"{len(paths)} files")
+    say(f"ingest after 1 % was added against a full one, {comparison}", min(full), min(more), f"{len(paths)} files")
 
 
 def write_large(raw: Path) -> None:
-    """Pictures of which the decoding is what takes time, as those of cameras and microscopes are."""
+    """Pictures large enough for decoding to take most of the time, like those of cameras and microscopes."""
     import numpy as np
 
     rng = np.random.default_rng(0)
-    wave = np.linspace(0, 20, LARGE)
-    for i in range(NUMBER_LARGE):
+    wave = np.linspace(0, 20, LARGE_SIDE)
+    for i in range(LARGE_PICTURES):
         shape = np.sin(wave[:, None] * rng.uniform(0.5, 2)) * np.cos(wave * rng.uniform(0.5, 2)) * 80 + 128
-        noisy = shape[..., None] + rng.normal(0, 12, (LARGE, LARGE, 3))
+        noisy = shape[..., None] + rng.normal(0, 12, (LARGE_SIDE, LARGE_SIDE, 3))
         folder = raw / f"class{i % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         imageio.imwrite(folder / f"{i:04d}.png", np.clip(noisy, 0, 255).astype(np.uint8))
 
 
 def link(pictures: Path, raw: Path, number: int | None = None) -> None:
-    """The same files by hard or soft links; every so many of them, if not all are wanted."""
+    """The same files by hard or soft links; about `number` of them, evenly chosen, if it is given."""
     paths = sorted(path for path in pictures.rglob("*") if path.is_file())
     for path in paths[:: max(1, len(paths) // number) if number else 1]:
         place = raw / path.relative_to(pictures)
@@ -172,20 +197,20 @@ def link(pictures: Path, raw: Path, number: int | None = None) -> None:
 
 def compare_memory(pictures: Path, folder: Path) -> None:
     peaks = []
-    for number in (FEW, MANY):
+    for number in (FEWER_FILES, MORE_FILES):
         link(pictures, folder / f"raw{number}", number)
         command = [sys.executable, "-m", "tools.bench_ingest", "--memory-of", str(folder / f"raw{number}")]
         peaks.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    print(
-        f"{peaks[1] / peaks[0]:6.2f}x: peak memory at {MANY} files against {FEW} ({peaks[1]:.0f}, {peaks[0]:.0f} MiB)"
-    )
+    fewer, more = peaks
+    detail = f"{more:.0f}, {fewer:.0f} MiB"
+    print(f"{more / fewer:6.2f}x: peak memory at {MORE_FILES} files against {FEWER_FILES} ({detail})")
 
 
 def measure_memory(raw: Path) -> float:
-    """MiB at most, in the largest of the processes; on Linux alone."""
+    """Peak memory of the largest of the processes in MiB; on Linux only."""
     with tempfile.TemporaryDirectory() as out:
         run(raw, Path(out), workers=2)
-    # getrusage's own maximum is, after an exec, still that of the process that called it.
+    # After an exec, getrusage still gives the maximum of the process that called it.
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return max(int(line.split()[1]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
