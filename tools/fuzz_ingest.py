@@ -1,9 +1,9 @@
-"""Throws mutated PNG, JPEG, TIFF and DICOM files at ingest's readers: none may crash, hang or eat the memory.
+"""Feeds mutated PNG, JPEG, TIFF and DICOM files to ingest's readers: none may crash, hang or exhaust memory.
 
     python -m tools.fuzz_ingest --files 10000 --seed 0
 
-Exits 1, naming seed and number, when a file takes down its process, takes more than 10 seconds, or 2 GiB. Linux alone,
-whose /proc tells what a process had at most.
+Exits 1, naming seed and number, when a file ends its process, takes more than 10 seconds or more than 2 GiB. Linux
+only: the peak memory of a process is read from /proc.
 """
 
 import argparse
@@ -42,15 +42,15 @@ from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.workers import Workers, count, quietly, singles
 
-SECONDS = 10
-MEBIBYTES = 2048
-CHUNK = 25
+MAX_SECONDS = 10
+MAX_MEBIBYTES = 2048
+JOB_FILES = 25
 
 
 class Result(NamedTuple):
     outcome: str  # "read", or the reason of the rejection
     seconds: float
-    mebibytes: float  # the most that the process had, above what it had before
+    mebibytes: float  # peak memory of the process, above what it had before the file
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
 
 def fuzz(files: int, seed: int, crew: Workers) -> tuple[list[Result], list[int]]:
     """Each file's result, and the numbers of those that went wrong."""
-    chunks = [list(range(start, min(start + CHUNK, files))) for start in range(0, files, CHUNK)]
+    chunks = [list(range(start, min(start + JOB_FILES, files))) for start in range(0, files, JOB_FILES)]
     crashed = Result("CRASHED", 0.0, 0.0)
     done = crew.run(partial(try_files, seed), chunks, singles, lambda numbers: [crashed] * len(numbers))
     results, wrong = [], []
@@ -78,7 +78,7 @@ def fuzz(files: int, seed: int, crew: Workers) -> tuple[list[Result], list[int]]
         ((n, r) for chunk, found in done for n, r in zip(chunk, found, strict=True)), "fuzz", "file", files
     ):
         results.append(result)
-        if result.outcome == "CRASHED" or result.seconds > SECONDS or result.mebibytes > MEBIBYTES:
+        if result.outcome == "CRASHED" or result.seconds > MAX_SECONDS or result.mebibytes > MAX_MEBIBYTES:
             wrong.append(number)
     return results, sorted(wrong)
 
@@ -88,21 +88,21 @@ def try_files(seed: int, numbers: list[int]) -> list[Result]:
 
 
 def try_file(seed: int, number: int) -> Result:
-    """Makes the file anew from seed and number, and takes it through all of ingest's reading."""
+    """Makes the file of this seed and number, and reads it as ingest would."""
     rng = np.random.default_rng([seed, number])
     samples = originals()
     content = mutated(samples[number % len(samples)], rng)
     before = memory("VmRSS", reset=True)
     began = time.perf_counter()
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # which ends the process: it counts as crashed
-    signal.alarm(2 * SECONDS)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the default ends the process: the file counts as crashed
+    signal.alarm(2 * MAX_SECONDS)
     outcome = read(content)
     signal.alarm(0)
     return Result(outcome, time.perf_counter() - began, memory("VmHWM") - before)
 
 
 def memory(which: str, reset: bool = False) -> float:
-    """MiB that the process has (VmRSS), or the most since the last reset (VmHWM); on Linux alone."""
+    """Memory of the process in MiB: now (VmRSS), or the peak since the last reset (VmHWM); on Linux only."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
@@ -110,7 +110,7 @@ def memory(which: str, reset: bool = False) -> float:
 
 
 def read(content: bytes) -> str:
-    """What ingest would make of a file that is alone."""
+    """What ingest makes of a file that is the only one: "read", or the reason why it is rejected."""
     options = Options(check(IngestParams, {"kind": "images", "frames": "first"}), OPEN)
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
@@ -126,35 +126,35 @@ def read(content: bytes) -> str:
     (case,) = assembly.cases
     try:
         for block in readers.reader(name).read(case.files, case.recipe, 0, 1, lambda file: content, options):
-            assert block.size == np.prod(case.shape), "a reader gave another shape than it promised"
+            assert block.size == np.prod(case.shape), "the reader returned another shape than its case has"
     except Rejected as error:
         return error.reason
     except MemoryError:
         return "too_large"
     except AssertionError:
         raise
-    except Exception:  # as stages.lib.ingest.decoding has it
+    except Exception:  # as in stages.lib.ingest.decoding.reason_of
         return "unreadable"
     return "read"
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """Flips, overwrites, cuts or inserts bytes, one to eight times; half of the times near the header."""
+    """Flips, overwrites, cuts or inserts bytes one to eight times, half of these near the header."""
     spoilt = bytearray(content)
     for _ in range(rng.integers(1, 9)):
         size = len(spoilt)
         at = int(rng.integers(0, max(1, min(size, 600) if rng.random() < 0.5 else size)))
         length = int(rng.integers(1, 9))
-        kind = rng.integers(0, 6)
-        if kind == 0 and size > at:
+        mutation = rng.integers(0, 6)
+        if mutation == 0 and size > at:
             spoilt[at] ^= 1 << int(rng.integers(0, 8))
-        elif kind == 1:
+        elif mutation == 1:
             spoilt[at : at + length] = rng.bytes(length)
-        elif kind == 2:
+        elif mutation == 2:
             spoilt[at : at + length] = b"\xff" * length
-        elif kind == 3:
+        elif mutation == 3:
             del spoilt[at : at + length * 16]
-        elif kind == 4:
+        elif mutation == 4:
             spoilt[at:at] = rng.bytes(length)
         elif rng.random() < 0.3:
             del spoilt[at:]
@@ -163,7 +163,7 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
 
 @cache
 def originals() -> list[bytes]:
-    """Sound files of the four formats, in several kinds."""
+    """Sound files of the four formats, in several encodings."""
     rng = np.random.default_rng(0)
     colour = rng.integers(0, 256, (40, 50, 3), np.uint8)
     deep = rng.integers(0, 65536, (40, 50)).astype(np.uint16)
@@ -184,9 +184,9 @@ def originals() -> list[bytes]:
     ]
 
 
-def _encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def _encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, kind, **options)
+    picture.save(stream, format, **options)
     return stream.getvalue()
 
 

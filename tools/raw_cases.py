@@ -1,4 +1,4 @@
-"""Cases straight from files, without a data set: what ingest does to one picture or series, for tools.predict."""
+"""Reads single pictures and series as ingest does, without a data set, for tools.predict."""
 
 import glob
 import os
@@ -21,23 +21,23 @@ from stages.lib.params.ingest import IngestParams
 
 
 class RawCase(NamedTuple):
-    """One case, or why it is none."""
+    """A case, or why a file or series is none."""
 
-    name: str  # of its file, or of the folder of its files
-    pixels: np.ndarray | None = None  # (C, H, W) or (C, D, H, W), its own integers
+    name: str  # path of its file, or of the folder that holds its files
+    pixels: np.ndarray | None = None  # (C, H, W) or (C, D, H, W), in its own dtype
     spacing_mm: tuple[float, ...] | None = None
     units: str = ""
     trouble: str = ""
 
 
 def read_cases(names: Sequence[str], kind: Literal["images", "volumes"], channels: int) -> Iterator[RawCase]:
-    """Every case that files, folders and globs hold: pictures file by file, slices put together to series.
+    """Every case that files, folders and globs hold: one per picture file, or one per series of slices.
 
     Args:
-        channels: Of the model; a grey picture is repeated where it takes three.
+        channels: Of the model; where it takes three, a grey picture is repeated.
 
     Yields:
-        The cases in the order of their first files, then what is none.
+        The cases in the order of their first files, then the files that make no case.
 
     Raises:
         UserError: A name matches nothing.
@@ -73,7 +73,7 @@ def _files(names: Sequence[str]) -> list[str]:
                 if os.path.isdir(path)
                 else [path]
             )
-    return list(dict.fromkeys(files))  # a file that two names hold is one case
+    return list(dict.fromkeys(files))  # a file that two of the names hold is read once
 
 
 def _read(template: Template, channels: int, options: Options) -> RawCase:

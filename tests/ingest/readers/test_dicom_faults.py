@@ -1,4 +1,4 @@
-"""Faults put into a CT: each gives the right volume or a rejection with the right reason, and never a wrong volume."""
+"""Faults put into a CT: each gives the right volume or is rejected for the right reason; none gives a wrong volume."""
 
 import copy
 import io
@@ -69,10 +69,10 @@ def add_unnamed_localizer(slices: list[Dataset]) -> None:
     slices[-1].ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
 
 
-def shift_one(slices: list[Dataset], share: float = 0.3) -> None:
+def shift_one(slices: list[Dataset], fraction: float = 0.3) -> None:
     x, y, z = slices[MIDDLE].ImagePositionPatient
     step = slices[MIDDLE + 1].ImagePositionPatient[2] - z
-    slices[MIDDLE].ImagePositionPatient = [x, y, z + share * step]
+    slices[MIDDLE].ImagePositionPatient = [x, y, z + fraction * step]
 
 
 def jitter(slices: list[Dataset]) -> None:
@@ -165,7 +165,7 @@ def nothing(slices: list[Dataset]) -> None:
     pass
 
 
-# What is done to the series, and what must come of it. The first seventeen are those of docs that compare readers.
+# What is done to the series, and what must come of it. The first seventeen are faults by which readers are compared.
 FAULTS: dict[str, tuple[Callable[[list[Dataset]], None], str]] = {
     "a slice missing": (drop, "missing_slices"),
     "an instance twice": (copy_instance, RIGHT),
@@ -184,7 +184,7 @@ FAULTS: dict[str, tuple[Callable[[list[Dataset]], None], str]] = {
     "a slice's pixels cut": (short_pixels, "unreadable_slice"),
     "the last slice's pixels cut": (short_last, "unreadable_slice"),
     "the last slice without pixels": (bare_last, "unreadable_slice"),
-    # and these are those of our own table
+    # more of our own
     "positions missing everywhere": (delete("ImagePositionPatient", True), "position_missing"),
     "instance numbers absent": (delete("InstanceNumber", True), RIGHT),
     "instance numbers all the same": (same_numbers, RIGHT),
@@ -253,7 +253,7 @@ def test_a_fault_gives_the_right_volume_or_the_right_reason(fault, series, tmp_p
         done = ingest(tmp_path / "raw", tmp_path / "out")
         volume = spoilt_case(done)
         kept = done.counts["rejected"]
-    except UserError as error:  # the class is without a case: the list says why
+    except UserError as error:  # the class has no case left; rejected.csv has the reason
         assert "no case of class 'x'" in str(error)
         volume = None
         kept = dict.fromkeys(

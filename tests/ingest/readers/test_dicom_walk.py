@@ -1,4 +1,4 @@
-"""The quick walk over a header says what pydicom says, or leaves the word to it."""
+"""The fast walk over a header gives what pydicom gives, or leaves the file to it."""
 
 import io
 import random
@@ -27,7 +27,7 @@ def by_pydicom(content: bytes) -> tuple[Dataset, int]:
     return pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=tags), stream.tell()
 
 
-def told(dataset: Dataset, end: int) -> list[object]:
+def described(dataset: Dataset, end: int) -> list[object]:
     encoding = (dataset.original_encoding, dataset.original_character_set, dataset.file_meta.get("TransferSyntaxUID"))
     items = [dataset.get_item(tag) for tag in dicom_tags.TAGS if tag in dataset and tag != CHARACTER_SET]
     return [end, encoding, dataset.get("SpecificCharacterSet"), [(item.tag, item.VR, item.value) for item in items]]
@@ -98,7 +98,7 @@ SWALLOWED = SEQUENCE_END + rows(2) + TAIL[:12]
 OVERLAY = item(element(0x00091001, "UN", SEQUENCE_END + rows(64, True), implicit=True)) + ITEM_END + SEQUENCE_END
 CRAFTED = {
     "an element that overruns its item": file_of(sequence(item(element(0x00080100, "SH", b"", 4), 8))),
-    "one that overruns into what hides rows": file_of(
+    "an element that overruns into one that hides rows": file_of(
         sequence(item(element(0x00080100, "SH", SWALLOWED), 8) + HIDDEN), TAIL
     ),
     "a delimiter within an item of defined length": file_of(sequence(item(rows(3) + ITEM_END + rows(4), 28))),
@@ -111,10 +111,10 @@ CRAFTED = {
 }
 
 
-@pytest.mark.parametrize("what", CRAFTED)
-def test_what_pydicom_may_see_otherwise_is_left_to_it(what):
+@pytest.mark.parametrize("header", CRAFTED)
+def test_what_pydicom_may_read_in_another_way_is_left_to_it(header):
     assert dicom_walk.read(file_of(sequence(item(rows(3) + ITEM_END))), dicom_tags.TAG_NUMBERS)
-    assert dicom_walk.read(CRAFTED[what], dicom_tags.TAG_NUMBERS) is None
+    assert dicom_walk.read(CRAFTED[header], dicom_tags.TAG_NUMBERS) is None
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +123,11 @@ def contents() -> list[bytes]:
     return [*(path.read_bytes() for path in paths), *(nested(syntax) for syntax in SYNTAXES)]
 
 
-def test_the_walk_tells_what_pydicom_tells_of_its_own_files_or_leaves_them_to_it(contents):
+def test_the_walk_gives_what_pydicom_gives_of_its_own_files_or_leaves_them_to_it(contents):
     walked = 0
     for content in contents:
         if found := dicom_walk.read(content, dicom_tags.TAG_NUMBERS):
-            assert told(*found) == told(*by_pydicom(content))
+            assert described(*found) == described(*by_pydicom(content))
             walked += 1
     assert walked > len(contents) / 2
 
@@ -136,11 +136,11 @@ def test_the_walk_tells_what_pydicom_tells_of_its_own_files_or_leaves_them_to_it
 def test_nested_sequences_of_undefined_length_are_stepped_over(syntax):
     content = nested(syntax)
     walked = dicom_walk.read(content, dicom_tags.TAG_NUMBERS)
-    assert walked and told(*walked) == told(*by_pydicom(content))
+    assert walked and described(*walked) == described(*by_pydicom(content))
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_walk_tells_what_pydicom_tells_of_mutated_headers_or_leaves_them_to_it(contents):
+def test_the_walk_gives_what_pydicom_gives_of_mutated_headers_or_leaves_them_to_it(contents):
     rng = random.Random(0)
     found = [(content, dicom_walk.read(content, dicom_tags.TAG_NUMBERS)) for content in contents]
     headers = [content[: walked[1] + 100] for content, walked in found if walked]
@@ -154,10 +154,10 @@ def test_the_walk_tells_what_pydicom_tells_of_mutated_headers_or_leaves_them_to_
             else:
                 mutated[at : at + rng.randint(0, 8)] = rng.randbytes(rng.randint(0, 8))
         try:
-            expected = told(*by_pydicom(bytes(mutated)))
+            expected = described(*by_pydicom(bytes(mutated)))
         except Exception:
-            continue  # damaged, perhaps in a sequence that nobody asked for
+            continue  # damaged, perhaps in a sequence that the walk skips
         if walk := dicom_walk.read(bytes(mutated), dicom_tags.TAG_NUMBERS):
-            assert told(*walk) == expected
+            assert described(*walk) == expected
             walked += 1
     assert walked > MUTATED / 5

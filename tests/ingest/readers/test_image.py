@@ -1,4 +1,4 @@
-"""Pictures of every kind: read as they are meant, or rejected with the reason."""
+"""Pictures of every format: decoded as they are meant to be seen, or rejected with the reason."""
 
 import io
 import struct
@@ -40,18 +40,18 @@ def reason(content: bytes, **params: object) -> str:
     return error.value.reason
 
 
-def encoded(pixels: np.ndarray | Image.Image, kind: str, **options: object) -> bytes:
+def encoded(pixels: np.ndarray | Image.Image, format: str, **options: object) -> bytes:
     stream = io.BytesIO()
     picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    picture.save(stream, kind, **options)
+    picture.save(stream, format, **options)
     return stream.getvalue()
 
 
 def png_16_in_colour() -> bytes:
     """Made by hand, as Pillow writes none."""
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
     height, width, _ = COLOUR_16.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in COLOUR_16)
@@ -67,17 +67,17 @@ def tiff(pixels: np.ndarray, **options: object) -> bytes:
 
 
 @pytest.mark.parametrize("pixels", [GREY, COLOUR], ids=["grey", "colour"])
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM"])
-def test_eight_bits_are_those_that_imageio_reads(kind, pixels):
-    content = encoded(pixels, kind)
-    expected = np.atleast_3d(imageio.imread(content, extension=f".{kind.lower()}"))
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM"])
+def test_eight_bits_are_those_that_imageio_reads(format, pixels):
+    content = encoded(pixels, format)
+    expected = np.atleast_3d(imageio.imread(content, extension=f".{format.lower()}"))
     assert np.array_equal(read(content), expected)
 
 
 @pytest.mark.parametrize("quality", [10, 75, 100])
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpegs_of_every_kind_are_those_that_imageio_reads(quality, subsampling, progressive):
+def test_jpegs_of_every_encoding_are_those_that_imageio_reads(quality, subsampling, progressive):
     smooth = np.add.outer(np.arange(37), np.arange(51))[..., None] * [3, 2, 1] % 256
     content = encoded(
         smooth.astype(np.uint8), "JPEG", quality=quality, subsampling=subsampling, progressive=progressive
@@ -121,33 +121,33 @@ def test_an_opaque_alpha_is_dropped_and_a_transparent_one_rejected_or_laid_on_a_
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP"])
-def test_a_picture_is_turned_as_exif_says(kind, orientation):
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP"])
+def test_a_picture_is_turned_as_exif_says(format, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    lossless = {"lossless": True} if kind == "WEBP" else {}
-    content = encoded(COLOUR, kind, exif=exif, **lossless)
-    expected = imageio.imread(content, extension=f".{kind.lower()}", plugin="pillow", rotate=kind != "TIFF")
-    if kind == "TIFF":  # Pillow turns it by itself, and imageio asks it not to
+    lossless = {"lossless": True} if format == "WEBP" else {}
+    content = encoded(COLOUR, format, exif=exif, **lossless)
+    expected = imageio.imread(content, extension=f".{format.lower()}", plugin="pillow", rotate=format != "TIFF")
+    if format == "TIFF":  # Pillow turns it by itself, and imageio asks it not to
         expected = np.asarray(Image.open(io.BytesIO(content)))
     assert np.array_equal(read(content), expected)
 
 
 def test_several_frames_are_rejected_or_the_first_or_all_are_read():
     frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
-    for kind in ("GIF", "TIFF"):
-        content = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    for format in ("GIF", "TIFF"):
+        content = encoded(frames[0], format, save_all=True, append_images=frames[1:])
         assert reason(content) == "several_frames"
         assert np.array_equal(read(content, frames="first")[..., 0], GREY)
         assert np.array_equal(read(content, frame=1, frames="split")[..., 0], 255 - GREY)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"])
-@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
-def test_a_cut_picture_is_rejected(kind, share):
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP"])
+@pytest.mark.parametrize("fraction", [0.02, 0.5, 0.9])
+def test_a_cut_picture_is_rejected(format, fraction):
     pixels = RNG.integers(0, 256, (64, 64, 3), np.uint8)
-    content = encoded(pixels, kind)
-    assert reason_or_unreadable(content[: int(len(content) * share)])
+    content = encoded(pixels, format)
+    assert reason_or_unreadable(content[: int(len(content) * fraction)])
 
 
 def reason_or_unreadable(content: bytes) -> bool:

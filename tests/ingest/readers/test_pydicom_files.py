@@ -1,4 +1,4 @@
-"""All of pydicom's own test files at once: no crash, nothing lost, and the pixels of two independent readers."""
+"""All of pydicom's own test files: none crashes or is lost, and the pixels are those of two independent readers."""
 
 import io
 import warnings
@@ -38,7 +38,7 @@ def test_every_file_is_accounted_for(done):
     assert done.rejected["reason"].ne("").all()
 
 
-def test_the_one_intact_volume_is_as_it_is_known(tmp_path):
+def test_the_one_intact_volume_has_its_known_size_and_values(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "all").symlink_to(FILES)
     done = ingest(tmp_path / "raw", tmp_path / "out", kind="volumes")
@@ -133,13 +133,13 @@ def test_pictures_are_those_of_other_readers_wherever_these_can_read_them():
                 continue
             if (path.name, name) in LEFT_OUT:
                 continue
-            mine = np.squeeze(ours.transpose(1, 2, 0))
+            pixels = np.squeeze(ours.transpose(1, 2, 0))
             if image.get("Modality") == "CT" and "PixelPaddingValue" in image:
-                kept = mine != -1000
-                mine, theirs = mine[kept], theirs[kept]
-            if mine.shape == theirs.shape and np.array_equal(mine, theirs.astype(mine.dtype)):
+                kept = pixels != -1000
+                pixels, theirs = pixels[kept], theirs[kept]
+            if pixels.shape == theirs.shape and np.array_equal(pixels, theirs.astype(pixels.dtype)):
                 compared[name] += 1
             else:
-                differing.append((path.name, name, mine.shape, theirs.shape))
+                differing.append((path.name, name, pixels.shape, theirs.shape))
     assert differing == []
     assert min(compared.values()) >= 25

@@ -1,4 +1,4 @@
-"""The readers, one file a format (contract.py says what a reader is, with an example).
+"""The readers, one module per format (contract.py says what a reader is, with an example).
 
 A new format: write `<name>.py` here with inspect, assemble and read; add its line below; add a test.
 """
@@ -11,8 +11,8 @@ from typing import cast
 from stages.lib.ingest.readers.contract import Reader
 from stages.lib.ingest.readers.sniff import looks_like_dicom
 
-# The first that takes a file has it, whatever the file is called. Modules are imported when a file asks for them:
-# pydicom takes 0.3 s, which a folder of pictures need not wait for.
+# Which reader takes a file is decided by its content, never by its name: the first whose function returns True. Modules
+# are imported when a file needs them, as importing pydicom takes 0.3 s, which a folder of pictures can do without.
 READERS: dict[str, Callable[[bytes], bool]] = {
     "dicom": looks_like_dicom,
     "image": lambda content: True,
@@ -20,7 +20,7 @@ READERS: dict[str, Callable[[bytes], bool]] = {
 
 
 def recognise(content: bytes) -> str:
-    """The name of the reader for a file's content."""
+    """The name of the reader that takes a file with this content."""
     for name, takes in READERS.items():
         if takes(content):
             return name

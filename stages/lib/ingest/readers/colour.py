@@ -1,4 +1,4 @@
-"""The one colour mode of a data set: pictures of one channel, or of three."""
+"""Brings all pictures of a data set to the same number of channels, one or three."""
 
 import numpy as np
 
@@ -6,12 +6,12 @@ WEIGHTS = {"grey_mean": (1 / 3, 1 / 3, 1 / 3), "grey_luminance": (0.2126, 0.7152
 
 
 def channels_of(colour: str, any_in_colour: bool) -> int:
-    """How many channels every picture gets under `ingest.colour`."""
+    """The number of channels that every picture gets under `ingest.colour`."""
     return 3 if colour == "rgb" or (colour == "auto" and any_in_colour) else 1
 
 
 def converted(pixels: np.ndarray, channels: int, colour: str) -> np.ndarray:
-    """(C, H, W) of any dtype to `channels` channels of the same dtype, greys rounded to the nearest."""
+    """(C, H, W) of any dtype to (channels, H, W) of the same dtype; greys are rounded to the nearest integer."""
     if len(pixels) == channels:
         return pixels
     if channels == 3:

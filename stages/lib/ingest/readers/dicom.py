@@ -18,7 +18,7 @@ from stages.lib.ingest.readers.dicom_instance import Instance, check_has_pixels,
 from stages.lib.ingest.readers.dicom_pixels import Recipe
 from stages.lib.ingest.readers.dicom_tags import parse, text
 
-ALONE = False  # files make a case together
+ALONE = False  # several files make a case
 VOLUMETRIC = ("CT", "MR", "PT")
 
 
@@ -62,7 +62,7 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
 
 
 def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -> None:
-    """Adds the picture of an instance, which may be there in several copies."""
+    """Adds the picture of an instance, of which there may be several copies."""
     file, *copies = files
     header, instance = Header(*file.common), Instance.from_plain(file.own)
     try:

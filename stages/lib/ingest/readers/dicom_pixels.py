@@ -1,4 +1,4 @@
-"""The numbers of a DICOM frame: stored values, masked to their bits, rescaled to what they measure."""
+"""The pixels of a DICOM frame: stored values, masked to their bits and rescaled to physical values."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -56,7 +56,7 @@ def rescaling(header: Header, slices: Sequence[Slice]) -> Rescaling:
     Slope and intercept that differ between slices (PET), or are no integers, give float32.
 
     Raises:
-        Rejected: What the values mean is not certain.
+        Rejected: It is not certain what the values mean.
     """
     if header.lookup_table:
         raise Rejected("modality_lut", "a modality lookup table is not supported")
@@ -85,11 +85,11 @@ def _scale(s: Slice) -> tuple[float, float]:
 
 
 def _integer_type(header: Header, slope: float, intercept: float) -> str:
-    """The smallest type for every value that the stored bits can make; float32 if 16 bits don't do."""
+    """The smallest integer type that holds every value of the stored bits; float32 where 16 bits are too few."""
     low, high = _stored_range(header)
     ends = sorted((low * slope + intercept, high * slope + intercept))
     if header.modality == "CT":
-        return "int16"  # 16 stored bits could make more than any tissue or metal does: checked value by value
+        return "int16"  # enough for any tissue or metal; whether these values fit is checked when they are read
     for dtype in ("uint8", "uint16", "int16"):
         limits = np.iinfo(dtype)
         if limits.min <= ends[0] and ends[1] <= limits.max:
@@ -104,7 +104,7 @@ def _stored_range(header: Header) -> tuple[int, int]:
 
 
 def missing_decoder(syntax: str) -> str | None:
-    """What to install for a transfer syntax; None where nothing is missing."""
+    """A message that names the package to install for a transfer syntax; None where nothing is missing."""
     uid = UID(syntax)
     if not uid.is_compressed or uid.is_deflated:
         return None
@@ -136,7 +136,7 @@ def read(content: bytes, header: Header, instance: Instance, frame: int, dtype: 
 
 
 def _uncompressed(content: bytes, header: Header, instance: Instance, frame: int) -> np.ndarray:
-    """(H, W), all allocated bits, as unsigned integers."""
+    """(H, W) unsigned integers of all allocated bits, as they are in the file."""
     size = header.rows * header.columns
     dtype = np.dtype(f"{'<' if header.little_endian else '>'}u{header.bits_allocated // 8}")
     flat = np.frombuffer(content, dtype, size, instance.pixel_start + frame * size * dtype.itemsize)
@@ -144,7 +144,7 @@ def _uncompressed(content: bytes, header: Header, instance: Instance, frame: int
 
 
 def _decoded(content: bytes, header: Header, frame: int) -> np.ndarray:
-    """(H, W), as unsigned integers of the allocated bits, by pydicom and its plugins."""
+    """(H, W) unsigned integers of all allocated bits, decoded by pydicom and its plugins."""
     try:
         pixels = pixel_array(_whole(content), index=frame)
     except Exception as error:  # every plugin raises its own types
@@ -177,7 +177,7 @@ def _whole(content: bytes) -> pydicom.Dataset:
 
 
 def _stored(container: np.ndarray, header: Header) -> np.ndarray:
-    """Masks what lies outside the stored bits (old overlays, garbage) and gives the sign back."""
+    """Masks what lies outside the stored bits (old overlays, garbage) and restores the sign."""
     if header.bits_stored == header.bits_allocated:
         return container.view(container.dtype.str.replace("u", "i")) if header.signed else container
     shift = header.high_bit + 1 - header.bits_stored
@@ -185,7 +185,9 @@ def _stored(container: np.ndarray, header: Header) -> np.ndarray:
     if not header.signed:
         return masked
     sign = 1 << (header.bits_stored - 1)
-    return (masked ^ sign).view(f"i{masked.itemsize}") - sign  # a bit is left over, so the difference fits
+    return (masked ^ sign).view(
+        f"i{masked.itemsize}"
+    ) - sign  # there is a bit above the stored ones, so the difference fits
 
 
 def _rescaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> np.ndarray:
@@ -198,7 +200,7 @@ def _rescaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> n
     checked = header.modality == "CT" and header.bits_stored > 15 or abs(slope) > 1
     if slope == 1 and not checked:
         values = stored.astype(dtype)
-        values += np.int64(intercept).astype(dtype)  # it may wrap around on the way, never in the end
+        values += np.int64(intercept).astype(dtype)  # intermediate values may wrap around, the sum does not
         return values
     values = stored.astype(np.int32) * int(slope) + int(intercept)
     if checked:
@@ -214,7 +216,7 @@ def _check_fits(values: np.ndarray, header: Header, dtype: str) -> None:
 
 
 def _is_padding(container: np.ndarray, header: Header) -> np.ndarray:
-    """Which pixels hold the padding value; it may lie outside the stored bits, so all bits are compared."""
+    """Which pixels are padding. Its value may lie outside the stored bits, so all allocated bits are compared."""
     assert header.padding is not None
     bits = 8 * container.dtype.itemsize
     wrapped = [value & ((1 << bits) - 1) for value in header.padding]

@@ -1,10 +1,10 @@
-"""Formats told by their first bytes, never by a file's name."""
+"""Recognises a format by the first bytes of a file, never by its name."""
 
 
 def looks_like_dicom(content: bytes) -> bool:
-    """A preamble and DICM; or neither, but a data set that starts with an element of group 0002 or 0008.
+    """Whether there is a DICM, after a preamble or at the start; or a data set that starts in group 0002 or 0008.
 
-    Old files have no preamble: the group is then the first number, and the element's number and length are small.
+    The latter are old files. They start with the group, followed by the element's number, which is small.
     """
     if content[128:132] == b"DICM":
         return True

@@ -1,4 +1,4 @@
-"""Kinds of DICOM beside the plain CT: compressed, multi-frame, PET, pictures, and those that nothing here decodes."""
+"""DICOM objects other than the plain CT: compressed, multi-frame, PET, X-rays, and those without a decoder."""
 
 import copy
 from pathlib import Path
