@@ -39,9 +39,9 @@ WRITE_OUTS = """
 import sys
 from pathlib import Path
 from stages.lib import command
-for path in command.stage_paths(sys.argv[2].removeprefix("stages."), sys.argv[3]).values():
-    if not path.exists():  # an out: dvc has removed them, but not the deps
-        path.write_text("written by the stand-in")
+_, outs = command.stage_paths(sys.argv[2].removeprefix("stages."), sys.argv[3])
+for path in outs.values():
+    path.write_text("written by the stand-in")
 """
 
 

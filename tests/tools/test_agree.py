@@ -12,7 +12,7 @@ from stages.lib.core.errors import UserError
 from tools import agree
 
 SECTIONS = {
-    "ingest": {"identifiers": "open", "workers": 1},
+    "ingest": {"identifiers": "open"},
     "split": {"validation": 0.2, "test": 0.25},
     "statistics": {},
     "dataset": {},
@@ -29,10 +29,11 @@ def run_chain(root):
     for stage in stages:
         name = stage.__name__.removeprefix("stages.")
         section = params.check(params.SECTIONS[name], SECTIONS[name])
-        arguments = command.arguments(stage.main, name, "small", section)
-        arguments = {k: root / v if k not in ("params", "dataset") else v for k, v in arguments.items()}
+        others = {"params": section, "machine": params.MachineParams(workers=1), "dataset": "small"}
+        arguments = command.arguments(stage.main, name, "small", others)
+        for path in arguments.keys() - others.keys():
+            paths[path] = arguments[path] = root / arguments[path]
         stage.main(**arguments)
-        paths |= arguments
     return paths
 
 

@@ -52,7 +52,8 @@ def rebuild(project, since, until="validate"):
     checked = params.load(Path("params.yaml"))
     for stage in STAGES[STAGES.index(since) : STAGES.index(until) + 1]:
         main = importlib.import_module(f"stages.{stage}").main
-        main(**command.arguments(main, stage, "digits", checked.section("digits", stage)))
+        others = {"params": checked.section("digits", stage), "machine": checked.machine, "dataset": "digits"}
+        main(**command.arguments(main, stage, "digits", others))
     return project.commit(since)
 
 
