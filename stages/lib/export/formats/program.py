@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from stages.lib.core.errors import UserError
 from stages.lib.export.end_to_end import Branching, Native
 from stages.lib.geometry import Geometry
+from stages.lib.model.deployed import outputs
 
 EXAMPLE_BATCH = 2  # torch.export would make a batch of one a constant
 INPUTS = ("input", "spacing_mm")
@@ -114,3 +115,18 @@ def feeds(metadata: Mapping[str, Any], x: np.ndarray, spacing_mm: Any = None) ->
     if INPUTS[1] not in contract.get("inputs", []):
         return (x,)
     return x, np.asarray(contract["spacing_mm"] if spacing_mm is None else spacing_mm, np.float64)
+
+
+def torch_runner(module: Callable[..., Any], metadata: Mapping[str, Any]) -> Runner:
+    """A `Runner` of a module that torch has loaded.
+
+    Args:
+        metadata: The file's.
+    """
+
+    @torch.inference_mode()
+    def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
+        inputs = [torch.from_numpy(array) for array in feeds(metadata, x, spacing_mm)]
+        return tuple(output.numpy() for output in outputs(module(*inputs)))
+
+    return run

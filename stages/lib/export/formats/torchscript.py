@@ -4,16 +4,13 @@ import io
 import json
 import warnings
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from stages.lib.core.errors import UserError
 from stages.lib.export.end_to_end import Native
 from stages.lib.export.formats import archive
-from stages.lib.export.formats.program import Program, Runner, feeds
-from stages.lib.model.deployed import outputs
+from stages.lib.export.formats.program import Program, Runner, torch_runner
 
 
 def write(path: Path, program: Program) -> None:
@@ -61,11 +58,4 @@ def load(path: Path) -> Runner:
         except RuntimeError as error:
             raise UserError(f"{path} is no TorchScript file that this torch reads: {error}") from None
 
-    metadata = read_metadata(path)
-
-    @torch.inference_mode()
-    def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
-        inputs = [torch.from_numpy(array) for array in feeds(metadata, x, spacing_mm)]
-        return tuple(output.numpy() for output in outputs(module(*inputs)))
-
-    return run
+    return torch_runner(module, read_metadata(path))
