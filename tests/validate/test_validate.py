@@ -63,6 +63,7 @@ def test_the_outs_are_the_same_bytes_twice(tmp_path, images_h5):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 6, 8, 8)])
 def test_any_batch_size_gives_the_same_answers_but_for_one_in_the_sixth_decimal(tmp_path, shape):
     """A matrix product of another size sums in another order: float32's last bits (1e-7) may round a digit away."""
