@@ -16,7 +16,7 @@ from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
-from tests import ROOT
+from tests import HANG_SECONDS, ROOT
 from tests.conftest import write_dataset_h5, write_model_pt
 from tools import agree
 
@@ -40,7 +40,7 @@ def page():
 
 def click(page, model, files):
     command = ["node", WEB / "click.mjs", CHROMIUM, page, model, *files]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=HANG_SECONDS)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["strange"] == []  # nothing comes from anywhere else
