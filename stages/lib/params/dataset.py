@@ -28,7 +28,7 @@ class DatasetParams:
     """keep: the cases' own dtype; resampled values are rounded to it."""
 
     threads: Threads = 2
-    """Threads in an operation; 0 is as many as there are cores."""
+    """Threads per operation; 0 is one per core."""
 
     portable: bool = True
     """Pin the instruction set to AVX2, so that rounding is that of any x86-64 machine that has it."""

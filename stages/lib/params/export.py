@@ -7,10 +7,10 @@ from stages.lib.core.sections import Count, Positive, Threads, section
 
 @section
 class ExportParams:
-    """`datasets.<name>.export`."""
+    """`datasets.<name>.export`: what the exported files take and give, and how they are checked."""
 
     tolerance: Positive = 1e-5
-    """How far a probability of an exported file may be from the network's own, on any test case, 0 to 1."""
+    """How far a probability of an exported file may be from the network's own, on any test case."""
 
     opset: Annotated[int, Field(ge=18)] = 20
     """ONNX's version of its operators: take the newest that every runtime of yours reads."""
@@ -27,10 +27,10 @@ class ExportParams:
     Smaller need not be faster: ONNX Runtime takes longer for volumes in int8 (`python -m tools.bench_export`)."""
 
     batch_size: Count = 64
-    """Samples a batch while the files are checked; they take batches of any size."""
+    """Samples per batch while the files are checked; they take batches of any size."""
 
     threads: Threads = 2
-    """Threads in an operation; 0 is as many as there are cores. Another number gives other last bits."""
+    """Threads per operation; 0 is one per core. Another number gives other last bits."""
 
     portable: bool = False
     """Pin the instruction set to AVX2, so that the bytes are those of any x86-64 machine that has it."""

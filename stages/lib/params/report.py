@@ -15,7 +15,7 @@ class ReportParams:
 
     gates: tuple[str, ...] = ("fresh", "test.accuracy no_worse")
     """What refuses a change, for every dataset: `fresh` (dvc.lock agrees with dvc.yaml, params and code),
-    `test.accuracy no_worse` (beyond chance), `test.calibration_error <= 0.05`, `rejected <= 0.02` (share of the
+    `test.accuracy no_worse` (beyond chance), `test.calibration_error <= 0.05`, `rejected <= 0.02` (fraction of the
     cases), or any number of metrics/<dataset>/ as <file>.<key>, as in `export.model.onnx.bytes < 1e8`. For one
     dataset alone its name stands before: `digits.test.accuracy >= 0.95`."""
 

@@ -190,7 +190,7 @@ class ProgressiveParams:
 
 @section
 class TrainParams:
-    """`datasets.<name>.train`."""
+    """`datasets.<name>.train`: the network, and how it is trained."""
 
     network: NetworkParams = field(default_factory=NetworkParams)
     normalise: NormaliseParams = field(default_factory=NormaliseParams)
@@ -257,8 +257,8 @@ class TrainParams:
     """Seed of the weights, the order of the samples, augmentation and dropout."""
 
     threads: Threads = 2
-    """Threads in an operation, of all processes together and at least one each; 0 is as many as there are cores.
-    Another number gives other last bits."""
+    """Threads per operation, over all processes together and at least one each; 0 is one per core. Another number gives
+    other last bits."""
 
     portable: bool = False
     """Pin the instruction set to AVX2, so that the bytes are those of any x86-64 machine that has it."""

@@ -2,7 +2,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
-from stages.lib.core.sections import Count, Seed, Threads, section
+from stages.lib.core.sections import Count, Seed, Threads, section, unit
 
 HigherIsBetter = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "average_precision"]
 LowerIsBetter = Literal["log_loss", "brier", "calibration_error"]
@@ -20,13 +20,13 @@ class OperatingPoint:
     positive: str
     """The class to be found."""
 
-    sensitivity: Annotated[float, Field(gt=0, le=1)]
-    """Fraction of its cases that must be found, 0 to 1."""
+    sensitivity: Annotated[float, Field(gt=0, le=1), unit("fraction")]
+    """Fraction of its cases that must be found."""
 
 
 @section
 class ValidateParams:
-    """`datasets.<name>.validate`."""
+    """`datasets.<name>.validate`: what is measured of the model, and what of it the exported model takes over."""
 
     calibrate: bool = True
     """Fit a temperature on the validation split, so that confidence matches accuracy; the exported model has it.
@@ -42,16 +42,16 @@ class ValidateParams:
     """Bootstrap resamples of the groups for the 95 % intervals; 0 gives none."""
 
     seed: Seed = 0
-    """Of the bootstrap."""
+    """Seed of the bootstrap."""
 
     worst: Count = 20
-    """How many of the most wrong and of the least certain test cases are shown."""
+    """How many of the most wrong, and of the least certain, test cases the figures show."""
 
     batch_size: Count = 64
-    """Samples a batch: memory and speed."""
+    """Samples per batch: decides memory and speed."""
 
     threads: Threads = 2
-    """Threads in an operation; 0 is as many as there are cores. Another number gives other last bits."""
+    """Threads per operation; 0 is one per core. Another number gives other last bits."""
 
     portable: bool = False
     """Pin the instruction set to AVX2, so that the bytes are those of any x86-64 machine that has it."""
