@@ -63,9 +63,8 @@ def main() -> None:
         results, wrong = fuzz(given.files, given.seed, crew)
     for outcome, number in Counter(result.outcome for result in results).most_common():
         print(f"{number:7d}  {outcome}")
-    print(
-        f"slowest {max(r.seconds for r in results):.2f} s of processor time, most memory {max(r.mebibytes for r in results):.0f} MiB"
-    )
+    slowest, most = max(r.seconds for r in results), max(r.mebibytes for r in results)
+    print(f"slowest {slowest:.2f} s of processor time, most memory {most:.0f} MiB")
     if wrong:
         sys.exit(f"{len(wrong)} of {given.files} files went wrong; numbers (seed {given.seed}): {wrong[:20]}")
 
