@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test quick lint report plots requirements docs clean
+.PHONY: help setup repro test quick lint report plots requirements upgrade docs clean
 SHELL := /bin/sh
 BASE ?= main
 PYTHON ?= python3
@@ -35,10 +35,13 @@ report: .venv/dev.stamp  ## report.md: what changed since BASE (main), and wheth
 plots: .venv/dev.stamp  ## plots.html: all curves and pictures as one page that needs no network
 	python -m tools.plots
 
-requirements: .venv/run.stamp  ## pin pyproject.toml's dependencies anew
-	$(COMPILE) --upgrade -o requirements.txt
-	$(COMPILE) --extra dev -c requirements.txt -o requirements-dev.txt
+requirements: .venv/run.stamp  ## pin what is new in pyproject.toml and leave all other pins; then requirements/<stage>.txt
+	$(COMPILE) $(UPGRADE) -o requirements.txt
+	$(COMPILE) $(UPGRADE) --extra dev -c requirements.txt -o requirements-dev.txt
 	python -m tools.requirements
+
+upgrade:  ## pin the newest versions of everything: stages rerun whose packages change
+	$(MAKE) requirements UPGRADE=--upgrade
 
 docs: .venv/run.stamp  ## docs/params.md and params.schema.json anew, after a change of stages/lib/params
 	python -m tools.params

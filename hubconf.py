@@ -15,14 +15,10 @@ from typing import Any
 
 import torch
 
-from stages.lib.model.networks import Compact as compact  # noqa: N813
-from stages.lib.model.networks import Convolutional as convolutional  # noqa: N813
-from stages.lib.model.networks import FullyConnected as fully_connected  # noqa: N813
-from stages.lib.model.networks import Residual as residual  # noqa: N813
-from stages.lib.model.networks import Skip as skip  # noqa: N813
+from stages.lib.model.networks import NETWORKS
 
 dependencies = ["torch"]
-__all__ = ["compact", "convolutional", "fully_connected", "residual", "skip"]
+OF_OTHERS = ("torchvision", "hub")  # these networks are others' own, and are had from there
 
 
 def _trained(path: Path, about: bool = False) -> Any:
@@ -37,6 +33,8 @@ def _trained(path: Path, about: bool = False) -> Any:
 
 
 # Torch Hub looks for a callable of the model's name in this module.
+OURS = {name: network for name, network in NETWORKS.items() if name not in OF_OTHERS}
+globals().update(OURS)
 for _path in sorted(Path(__file__).parent.glob("models/*/model.torchscript")):
-    if _path.parent.name not in __all__:  # a dataset called like a network is loaded by its file
+    if _path.parent.name not in OURS:  # a dataset called like a network is loaded by its file
         globals()[_path.parent.name] = functools.partial(_trained, _path)

@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path, help="an exported file: model.onnx, model.torchscript or model.pt2")
+    parser.add_argument("model", type=Path, help="an exported file, such as model.onnx")
     parser.add_argument("files", nargs="+", help="pictures, DICOM files, folders of them, or globs")
     parser.add_argument("--top", type=int, default=3, help="how many classes per case (3)")
     parser.add_argument("--output", choices=FORMS, default="table", help="how to print (table)")

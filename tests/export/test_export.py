@@ -26,7 +26,8 @@ from stages.lib.model.deployed import Deployed, Settings
 from tests.conftest import write_cases_of, write_dataset_h5, write_model_pt
 from tools import bench_export
 
-FILES = ("model.torchscript", "model.onnx", "model.pt2", "card.md", "export.json", "variants/accuracy.csv")
+MODELS = [f"model{suffix}" for suffix in formats.FORMATS]
+FILES = (*MODELS, "card.md", "export.json", "variants/accuracy.csv")
 NAMED = (*FILES[:-1], "variants", "validate.json")
 MEASURED = {
     "validation": {"accuracy": 0.5},
@@ -335,11 +336,9 @@ def test_the_benchmark_has_a_row_for_the_network_and_every_file_at_both_batch_si
     monkeypatch.setattr(bench_export, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(bench_export, "TURN_SECONDS", 0)
     table = bench_export.compare(done)
-    names = ["network", "model.onnx", "model.pt2", "model.torchscript"]
+    names = ["network", *sorted(MODELS)]
     assert table[["file", "batch"]].values.tolist() == [[name, batch] for batch in (1, 64) for name in names]
-    assert table["bytes"].tolist() == 2 * [
-        (done / name).stat().st_size for name in ("model.pt", "model.onnx", "model.pt2", "model.torchscript")
-    ]
+    assert table["bytes"].tolist() == 2 * [(done / name).stat().st_size for name in ("model.pt", *sorted(MODELS))]
     assert (table["ms"] > 0).all() and set(table[table["file"] == "network"]["of network"]) == {"1.00x"}
 
 

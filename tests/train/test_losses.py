@@ -1,3 +1,5 @@
+from typing import get_args, get_type_hints
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ def test_each_loss_is_that_of_torch():
         "mse": functional.mse_loss(shares, ONE_HOT),
     }
     assert expected.keys() == losses.LOSSES.keys()
+    assert list(losses.LOSSES) == list(get_args(get_type_hints(LossParams)["name"]))
     for name, loss in expected.items():
         torch.testing.assert_close(losses.LOSSES[name](LOGITS, ONE_HOT).mean(), loss)
 

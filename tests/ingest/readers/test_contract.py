@@ -24,11 +24,11 @@ REASON_ARGUMENT = {"Rejected": 0, "_refused": 0, "Refusal": 1}  # its position, 
 @pytest.fixture
 def example(monkeypatch) -> Iterator[ModuleType]:
     """A module of the contract's example, as the only reader."""
-    _, code = contract.__doc__.split("For example, the reader of raw grey pictures of 4x4 pixels:\n")
+    _, _, code = contract.__doc__.partition("behind the four letters RAW4:\n")
     module = ModuleType("stages.lib.ingest.readers.example")
     exec(textwrap.dedent(code), vars(module))
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(readers, "READERS", {"example": lambda content: True})
+    monkeypatch.setattr(readers, "READERS", {"example": lambda content: content[:4] == b"RAW4"})
     yield module
     readers.reader.cache_clear()
 
@@ -37,8 +37,8 @@ def test_the_example_of_the_contract_ingests_files(example, tmp_path):
     pixels = {label: np.random.default_rng(i).integers(0, 256, (1, 4, 4), np.uint8) for i, label in enumerate("ab")}
     for label, picture in pixels.items():
         (tmp_path / "raw" / label).mkdir(parents=True)
-        (tmp_path / "raw" / label / "picture").write_bytes(picture.tobytes())
-    (tmp_path / "raw" / "a" / "cut").write_bytes(bytes(15))
+        (tmp_path / "raw" / label / "picture").write_bytes(b"RAW4" + picture.tobytes())
+    (tmp_path / "raw" / "a" / "cut").write_bytes(b"RAW4" + bytes(15))
     done = ingest(tmp_path / "raw", tmp_path / "out")
     assert done.axes == "CHW"
     assert len(done.pixels) == 2

@@ -1,6 +1,6 @@
-"""The export formats, one module each. To add one: a module with the three functions below, and a line in `FORMATS`.
+"""The export formats, one module each; "To add a ... export format" in stages/lib/README.md tells what else to touch.
 
-The functions:
+A module has three functions:
 
 - `write(path, program)`: writes a `Program` with its metadata, the same bytes whatever the path;
 - `load(path)`: a `Runner` in the format's own runtime, from the file alone; refuses a pickle that could run code;

@@ -1,6 +1,6 @@
 """The readers, one module per format (contract.py says what a reader is, with an example).
 
-A new format: write `<name>.py` here with inspect, assemble and read; add its line below; add a test.
+To add a format, follow "To add a ... reader" in stages/lib/README.md.
 """
 
 import importlib

@@ -4,7 +4,8 @@ Ingest goes over the data twice. First every file is read once and inspected: en
 The inspected files of a reader are assembled into cases; then `read` decodes their pixels. Both passes run in several
 processes, and what `inspect` and `assemble` return is cached: it is plain (numbers, strings, None, tuples of those).
 
-A reader is a module of this package with three functions and a flag, and one line in READERS:
+A reader is a module of this package with three functions and a flag, and one line in READERS, by which its files are
+recognised (for the example below: `"raw4": lambda content: content[:4] == b"RAW4"`):
 
     inspect(content: bytes, options: Options) -> tuple[Common, Own]
         The properties of one file. `Common` holds what many files have in common (stored once for all of them), `Own`
@@ -27,17 +28,18 @@ Axes are C, H, W or C, D, H, W; spacing is in mm along D, H, W (or H, W). A read
 max_pixels before anything is decoded. Identifiers never leave a reader: `inspect` passes whatever names a patient, a
 series or an instance through `options.identify`.
 
-For example, the reader of raw grey pictures of 4x4 pixels:
+For example, the reader of raw grey pictures of 4x4 pixels behind the four letters RAW4:
 
     import numpy as np
 
     from stages.lib.ingest.readers.contract import Assembly, Case, Rejected
 
     ALONE = True
+    BYTES = 4 + 16  # of a file
 
     def inspect(content, options):
-        if len(content) != 16:
-            raise Rejected("truncated", f"{len(content)} bytes, expected 16")
+        if len(content) != BYTES:
+            raise Rejected("truncated", f"{len(content)} bytes, expected {BYTES}")
         return (), ()
 
     def assemble(files, unread, options):
@@ -45,7 +47,7 @@ For example, the reader of raw grey pictures of 4x4 pixels:
         return Assembly([Case(name, None, (f,), "uint8", (1, 4, 4)) for name, f in zip(names, files, strict=True)])
 
     def read(files, recipe, start, stop, load, options):
-        yield np.frombuffer(load(files[0]), np.uint8).reshape(1, 4, 4)
+        yield np.frombuffer(load(files[0]), np.uint8, offset=4).reshape(1, 4, 4)
 """
 
 from collections.abc import Callable, Iterator, Sequence
