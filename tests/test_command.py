@@ -76,8 +76,14 @@ def test_a_dep_that_main_does_not_name_only_tells_dvc_when_to_run_the_stage_agai
     }
 
 
+def test_two_deps_of_the_name_that_main_takes_are_an_error(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "SPLIT", SPLIT.replace("uv.lock", "locks/cases.csv"))
+    with pytest.raises(TypeError, match=r"main takes \['cases_csv'\], which dvc.yaml does not name, or twice"):
+        arguments(tmp_path, monkeypatch, '"data/${key}/split.csv"')
+
+
 def test_an_out_that_main_does_not_take_or_dvc_yaml_does_not_name_is_an_error(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match=r"has the outs \['more_csv'\], which its main does not take"):
         arguments(tmp_path, monkeypatch, '"data/${key}/split.csv", "data/${key}/more.csv"')
-    with pytest.raises(TypeError, match=r"main takes \['split_csv'\], which dvc.yaml's stage does not name"):
+    with pytest.raises(TypeError, match=r"main takes \['split_csv'\], which dvc.yaml does not name"):
         arguments(tmp_path, monkeypatch, "")

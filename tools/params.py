@@ -36,7 +36,7 @@ def schema() -> dict[str, Any]:
     sections = params.SECTIONS | params.TOP_LEVEL
     adapters = [(name, "validation", TypeAdapter(section)) for name, section in sections.items()]
     found, definitions = TypeAdapter.json_schemas(adapters)  # type: ignore[arg-type]
-    of_name = {name: {"anyOf": [found[name, "validation"], {"type": "null"}]} for name, _ in found}
+    of_name = {name: _or_empty(found[name, "validation"], definitions["$defs"]) for name, _ in found}
     block = {
         "type": "object",
         "properties": {name: of_name[name] for name in params.SECTIONS},
@@ -48,13 +48,24 @@ def schema() -> dict[str, Any]:
         "title": "params.yaml",
         "type": "object",
         "properties": {
-            "datasets": {"type": "object", "additionalProperties": block, "minProperties": 1},
+            "datasets": {
+                "type": "object",
+                "propertyNames": {"pattern": params.DATASET_NAME},
+                "additionalProperties": block,
+                "minProperties": 1,
+            },
             **{name: of_name[name] for name in params.TOP_LEVEL},
         },
         "required": ["datasets"],
         "additionalProperties": False,
         "$defs": definitions["$defs"],
     }
+
+
+def _or_empty(reference: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A section, which may be left empty unless one of its keys must be given."""
+    section = definitions[reference["$ref"].rpartition("/")[2]]
+    return reference if section.get("required") else {"anyOf": [reference, {"type": "null"}]}
 
 
 def page() -> str:

@@ -60,7 +60,7 @@ def arguments(main: Callable[..., None], stage: str, dataset: str, others: dict[
     deps, outs = stage_paths(stage, dataset)
     wanted = set(inspect.signature(main).parameters)
     if lost := wanted - others.keys() - deps.keys() - outs.keys():
-        raise TypeError(f"stages/{stage}.py's main takes {sorted(lost)}, which dvc.yaml's stage does not name")
+        raise TypeError(f"stages/{stage}.py's main takes {sorted(lost)}, which dvc.yaml does not name, or twice")
     if unwritten := outs.keys() - wanted:
         raise TypeError(f"dvc.yaml's stage {stage} has the outs {sorted(unwritten)}, which its main does not take")
     return {name: value for name, value in (deps | outs | others).items() if name in wanted}
@@ -82,11 +82,14 @@ def stage_paths(stage: str, dataset: str, dvc_yaml: Path = DVC_YAML) -> tuple[di
 
 
 def _named(items: list[Any], dataset: str) -> dict[str, Path]:
-    """Paths by the names that they have as parameters; an item of dvc.yaml is a path, or a path with options."""
-    named = {}
+    """Paths by the names that they have as parameters; an item of dvc.yaml is a path, or a path with options.
+
+    A name that two paths have is left out: a `main` that takes it cannot be called.
+    """
+    named: dict[str, list[Path]] = {}
     for item in items:
         spelt = next(iter(item)) if isinstance(item, dict) else item
         path = Path(spelt.replace("${key}", dataset).replace("${item}", dataset))
         is_raw = path.parent.name == "raw"
-        named["raw" if is_raw else path.name.replace(".", "_").replace("-", "_")] = path
-    return named
+        named.setdefault("raw" if is_raw else path.name.replace(".", "_").replace("-", "_"), []).append(path)
+    return {name: paths[0] for name, paths in named.items() if len(paths) == 1}

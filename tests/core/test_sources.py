@@ -64,6 +64,47 @@ def test_code_changes_the_digest_and_a_comment_or_an_unrelated_module_does_not(p
     assert digest() != before
 
 
+def test_the_other_branch_of_what_is_for_type_checkers_is_followed(project):
+    text = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pandas\nelse:\n    import stages.lib.d\n"
+    (project / "a.py").write_text(text)
+    assert names(sources.closure(project / "a.py")) == ["a.py", "d.py"]
+    (project / "a.py").write_text("from typing import TYPE_CHECKING\nif not TYPE_CHECKING:\n    import stages.lib.d\n")
+    forget()
+    assert names(sources.closure(project / "a.py")) == ["a.py", "d.py"]
+
+
+def test_a_module_that_is_imported_by_its_whole_name_is_followed(project):
+    (project / "a.py").write_text("import importlib\nimportlib.import_module('stages.lib.d')\n")
+    assert names(sources.closure(project / "a.py")) == ["a.py", "d.py"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import importlib\nimportlib.import_module('stages.lib.' + name)",
+        "import importlib\nimportlib.import_module(f'{package}.a')",
+        "import importlib\nimportlib.import_module(f'stages.lib.{name}.a')",
+        "import importlib\nimportlib.import_module(f'.{name}', 'stages.lib')",
+        "import importlib\nimportlib.import_module(name='stages.lib.d')",
+        "from importlib import import_module as load\nload('stages.lib.d')",
+        "__import__('stages.lib.' + name)",
+    ],
+)
+def test_an_import_whose_target_can_not_be_told_is_refused(project, text):
+    (project / "a.py").write_text(text)
+    with pytest.raises(ValueError, match="a.py: "):
+        sources.closure(project / "a.py")
+
+
+def test_a_docstring_leaves_the_digest_and_another_version_of_a_package_changes_it(project, monkeypatch):
+    before = sources.digest(project / "a.py")
+    (project / "c.py").write_text('"""What it is."""\n' + FILES["stages/lib/c.py"])
+    forget()
+    assert sources.digest(project / "a.py") == before
+    monkeypatch.setattr(sources, "_version", lambda name: "99")
+    assert sources.digest(project / "a.py") != before
+
+
 def test_a_relative_import_is_refused(project):
     (project / "a.py").write_text("from . import b\n")
     with pytest.raises(ValueError, match="a.py: import absolutely"):

@@ -60,9 +60,7 @@ def of_a_copy(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(sources, "ROOT", tmp_path)
     lib = tmp_path / "stages" / "lib"
     monkeypatch.setattr(sources, "NOT_FOLLOWED", lib / "params" / "__init__.py")
-    monkeypatch.setattr(
-        module, "CACHED", tuple(lib / file.relative_to(ROOT / "stages" / "lib") for file in module.CACHED)
-    )
+    monkeypatch.setattr(module, "HERE", lib / "ingest")
     yield lib
     forget()
 
@@ -82,7 +80,11 @@ def changed_by(file: Path, text: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "name", ["ingest/identifiers.py", "ingest/readers/dicom_pixels.py", "ingest/readers/jpeg.py", "cases.py"]
+    "name",
+    [
+        *("ingest/identifiers.py", "ingest/readers/dicom_pixels.py", "ingest/readers/jpeg.py", "cases.py"),
+        *("ingest/pieces.py", "ingest/piece_jobs.py", "ingest/decoding.py", "ingest/inspection.py"),
+    ],
 )
 def test_whatever_the_stored_cases_come_from_renames_the_store(of_a_copy, name):
     assert changed_by(of_a_copy / name, "\nNEW = 1\n")
@@ -93,8 +95,16 @@ def test_what_no_stored_case_comes_from_leaves_the_store_its_name(of_a_copy, nam
     assert not changed_by(of_a_copy / name, "\nNEW = 1\n")
 
 
-def test_a_comment_leaves_the_store_its_name(of_a_copy):
-    assert not changed_by(of_a_copy / "ingest" / "identifiers.py", "\n# a comment\n")
+@pytest.mark.parametrize("text", ["\n# a comment\n", '\n"""A docstring."""\n'])
+def test_a_comment_or_docstring_leaves_the_store_its_name(of_a_copy, text):
+    assert not changed_by(of_a_copy / "ingest" / "identifiers.py", text)
+
+
+def test_another_version_of_a_decoder_renames_the_store(monkeypatch):
+    before = fingerprint(Options(IngestParams(), OPEN))
+    version = sources._version
+    monkeypatch.setattr(sources, "_version", lambda name: "99" if name == "pylibjpeg" else version(name))
+    assert fingerprint(Options(IngestParams(), OPEN)) != before
 
 
 def test_another_key_or_reading_renames_the_store_and_another_limit_does_not():

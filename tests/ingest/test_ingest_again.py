@@ -283,3 +283,13 @@ def test_kills_at_random_moments_leave_no_partial_out_and_the_bytes_of_an_ingest
         assert time.monotonic() < deadline
     assert bytes_below(tmp_path / "out") == whole
     assert not list((tmp_path / "out").rglob("*.partial*"))
+
+
+def test_a_file_that_asked_for_too_much_memory_is_inspected_again(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "raw")
+    inspect = pillow.inspect
+    monkeypatch.setattr(pillow, "inspect", lambda content: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(UserError, match="no class|could be read|rejected"):
+        ingest(tmp_path / "raw", tmp_path / "out", max_rejected=0.0)
+    monkeypatch.setattr(pillow, "inspect", inspect)
+    assert ingest(tmp_path / "raw", tmp_path / "out").bytes() == full(tmp_path / "raw", tmp_path / "full").bytes()

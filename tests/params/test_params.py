@@ -116,3 +116,10 @@ def test_what_changes_no_byte_has_a_section_of_its_own(tmp_path):
     assert load(tmp_path, GOOD + "\nmachine: {workers: 3}").machine.workers == 3
     with pytest.raises(UserError, match="machine.workers is -1: expected greater than or equal to 0"):
         load(tmp_path, GOOD + "\nmachine: {workers: -1}")
+
+
+@pytest.mark.parametrize("name", ["raw", "sub/ds", "my data", "a.b", "1", "-a"])
+def test_a_name_that_no_dataset_can_have_is_refused(tmp_path, name):
+    with pytest.raises(UserError, match=f"datasets.{name}: a dataset's name is of letters, digits, _ and -"):
+        load(tmp_path, GOOD.replace("digits:", f"{name}:"))
+    assert load(tmp_path, GOOD.replace("digits:", "mine-2_b:")).section("mine-2_b", "split")

@@ -33,6 +33,7 @@ def test_the_schema_accepts_what_the_project_ships(name):
         ("train", {"device": "gpu"}),
         ("dataset", {"shape": [0, 8]}),
         ("trian", {}),
+        ("sample", None),
     ],
 )
 def test_the_schema_refuses_what_the_pipeline_refuses(section, given):
@@ -51,3 +52,11 @@ def test_every_key_says_what_it_does():
 def test_editors_find_the_schema():
     first = (ROOT / "params.yaml").read_text().splitlines()[0]
     assert first == f"# yaml-language-server: $schema={made.SCHEMA.name}"
+
+
+@pytest.mark.parametrize("name", ["raw", "sub/ds", "my data", "a.b", ""])
+def test_the_schema_refuses_names_that_no_dataset_can_have(name):
+    block = {stage: {} for stage in params.SECTIONS if stage != "sample"}
+    jsonschema.validate({"datasets": {"mine-2_b": block}}, made.schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"datasets": {name: block}}, made.schema())

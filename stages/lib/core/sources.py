@@ -9,6 +9,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ DISTRIBUTIONS = {"PIL": "pillow", "ruamel": "ruamel.yaml", "sklearn": "scikit-le
 
 LOADED_BY = {
     "imageio": ("pillow",),
-    "onnx": ("onnx-ir", "onnxscript"),  # torch.onnx.export makes the file with them
+    "matplotlib": ("kiwisolver", "pyparsing"),  # they lay out figures and read their texts
+    "onnx": ("ml-dtypes", "onnx-ir", "onnxscript", "protobuf", "sympy"),  # torch.onnx and torch.export write with them
     "pydicom": ("pyjpegls", "pylibjpeg", "pylibjpeg-openjpeg", "python-gdcm"),  # decoders of pixels
 }
 """What is loaded without an import of ours, wherever the other package is imported."""
@@ -60,12 +62,33 @@ def distributions(files: Iterable[Path]) -> list[str]:
 
 
 def digest(*modules: Path) -> bytes:
-    """A hash of the code of the modules and of all that they import; comments and layout do not matter."""
+    """A hash of the code of the modules and of all that they import, and of the versions of the packages among it.
+
+    Comments, docstrings and layout do not matter.
+    """
     found = hashlib.sha256(sys.version.encode())
-    for file in closure(*modules):
+    files = closure(*modules)
+    for file in files:
         found.update(file.relative_to(ROOT).as_posix().encode())
-        found.update(ast.dump(_tree(file)).encode())
+        found.update(ast.dump(_WithoutTexts().visit(ast.parse(file.read_text(encoding="utf-8")))).encode())
+    for name in distributions(files):
+        found.update(f"{name} {_version(name)}\n".encode())
     return found.digest()
+
+
+class _WithoutTexts(ast.NodeTransformer):
+    """Leaves out docstrings."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 @cache
@@ -74,6 +97,9 @@ def imports(file: Path) -> Imports:
 
     A package that imports its modules by name, as in `import_module(f"stages.lib.ingest.readers.{name}")`, is taken to
     import all of them.
+
+    Raises:
+        ValueError: An import whose target can't be told from the text: relative, or by name in any other way.
     """
     files: set[Path] = set()
     others: set[str] = set()
@@ -82,7 +108,7 @@ def imports(file: Path) -> Imports:
         if parts[0] not in OURS:
             others.add(parts[0])
         elif name.endswith("."):
-            files |= set(ROOT.joinpath(*parts[:-1]).glob("*.py"))
+            files |= set(ROOT.joinpath(*parts[:-1]).rglob("*.py"))
         else:
             files |= _files_of(parts)
     if file == NOT_FOLLOWED:
@@ -93,24 +119,34 @@ def imports(file: Path) -> Imports:
 def _imported_names(tree: ast.AST, file: Path) -> Iterator[str]:
     """Dotted names; one that ends with a dot stands for every module of that package."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            for other in node.orelse:
+                yield from _imported_names(ast.Module([other], []), file)
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             if node.level:
                 raise ValueError(f"{file}: import absolutely, not from {'.' * node.level}{node.module or ''}")
+            if any(alias.asname and "import" in alias.name for alias in node.names):
+                raise ValueError(f"{file}: {ast.unparse(node)} hides what is imported: keep the name import_module")
             yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and "import_module" in ast.dump(node.func):
-            yield from _imported_by_name(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            yield _imported_by_name(node, file)
         yield from _imported_names(node, file)
 
 
-def _imported_by_name(call: ast.Call) -> Iterator[str]:
-    name = call.args[0]
-    if isinstance(name, ast.JoinedStr) and isinstance(name.values[0], ast.Constant):
-        yield str(name.values[0].value)
+def _imported_by_name(call: ast.Call, file: Path) -> str:
+    """The module, or with a dot at its end the package of which it is one."""
+    name = call.args[0] if len(call.args) == 1 and not call.keywords else None
+    if isinstance(name, ast.Constant) and isinstance(name.value, str):
+        return name.value
+    if isinstance(name, ast.JoinedStr) and len(name.values) == 2 and isinstance(name.values[0], ast.Constant):
+        package = str(name.values[0].value)
+        if package.endswith(".") and len(package) > 1:
+            return package
+    raise ValueError(f'{file}: {ast.unparse(call)}: expected a module\'s name, or f"<package>.{{name}}"')
 
 
 def _files_of(parts: list[str]) -> set[Path]:

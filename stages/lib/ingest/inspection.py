@@ -73,7 +73,8 @@ def inspect_file(path: str, options: Options) -> Inspection:
         reason = Reason(error.reason, error.detail, isinstance(error, Ignored), error.series)
         return Inspection(status, digest, refused=reason)
     except MemoryError:
-        return _refused("too_large", "its header asks for more memory than there is", status, digest)
+        # Without its stamp: there may be more memory at the next ingest, which then inspects it again.
+        return _refused("too_large", "its header asks for more memory than there is")
     except ImportError:  # a fault of the installation, and not of the file
         raise
     except Exception as error:  # a file may be damaged in any way, and libraries have as many exceptions

@@ -10,7 +10,8 @@ A folder of its own for each state of code, libraries, key and params that matte
 
 A piece is in its place only when it is whole, so a run that was killed has lost no more than those under way. It is
 taken again by its key where its size and time are as they were; single cases are copied out of other pieces, and out
-of a changed one, where their checksums are right. So a damaged store costs time, and never a pixel.
+of a changed one, where their checksums are right. So a torn or changed piece costs time, and never a pixel.
+Damage that leaves a piece's size and time as they were, as a failing disk may do, goes unnoticed.
 """
 
 import base64

@@ -1,5 +1,6 @@
 """params.yaml: `datasets.<name>.<stage>`, `machine` and `report`, all checked before any work starts."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ TOP_LEVEL: dict[str, Any] = {"machine": MachineParams, "report": ReportParams}
 
 MOVED = {"ingest.workers": "machine.workers", "train.checkpoint_minutes": "machine.checkpoint_minutes"}
 """Keys that changed no byte of an out, and so left the sections that dvc looks at."""
+
+
+DATASET_NAME = r"^(?!raw$)[A-Za-z0-9_][A-Za-z0-9_-]*$"
+"""Folders, and keys of dvc.yaml, are called like a dataset; data/raw holds the raw files of all."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,9 @@ def load(path: Path) -> Params:
         wrong += found
     datasets: dict[str, dict[str, Any]] = {}
     for name, block in tree["datasets"].items():
+        if not isinstance(name, str) or not re.fullmatch(DATASET_NAME, name):
+            wrong.append(f"datasets.{name}: a dataset's name is of letters, digits, _ and -, and is not raw")
+            continue
         datasets[name], found = _check_block(f"datasets.{name}", block)
         wrong += found
     if wrong:

@@ -66,7 +66,8 @@ def on_signals() -> Iterator[Stop]:
 def run_identity(params: Any, dataset_h5: Path, processes: int) -> str:
     """A hash of everything that a run's bits depend on.
 
-    The data goes in by its size and time of change, since reading all of it takes long; the code without comments.
+    The data goes in by its size and time of change, since reading all of it takes long; the code without comments, and
+    with the versions of the packages that it imports.
     """
     file = dataset_h5.stat()
     hardware = (platform.machine(), torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
