@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.stats import beta
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,6 +41,8 @@ def mixing(keys: Tensor, params: AugmentParams, samples: int) -> tuple[np.ndarra
     Args:
         samples: Number of samples to choose partners from.
     """
+    from scipy.stats import beta  # not at the top: it takes 0.8 s, and most trainings blend nothing
+
     chance = random_by_case.uniforms(keys, MIXUP, 2).double().numpy()
     fraction = beta.ppf(chance[:, 1], params.mixup, params.mixup)
     return (chance[:, 0] * samples).astype(np.int64), np.maximum(fraction, 1 - fraction).astype(np.float32)

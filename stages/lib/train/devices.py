@@ -29,11 +29,18 @@ def choose(name: str, local_rank: int = 0) -> torch.device:
     return device
 
 
-def set_deterministic(wanted: bool) -> None:
-    """Lets torch use only operators that give the same bits each time; others then raise an error."""
+def set_deterministic(wanted: bool, compiled: bool) -> None:
+    """Lets torch use only operators that give the same bits each time; others then raise an error.
+
+    Args:
+        compiled: Whether torch.compile is used, which has to know of it as well.
+    """
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it
-    torch.use_deterministic_algorithms(wanted)
+    if compiled:
+        torch.use_deterministic_algorithms(wanted)
+    else:  # the same setting, without importing the compiler, which takes over a second
+        torch.set_deterministic_debug_mode("error" if wanted else "default")
     torch._C._set_deterministic_fill_uninitialized_memory(False)  # costs time, and nothing here reads such memory
     torch.backends.cudnn.benchmark = not wanted
 

@@ -69,7 +69,7 @@ def begin(task: Task, recipe: Recipe) -> Run:
         UserError: The network, optimizer or scheduler refuses an argument.
     """
     params = task.params
-    devices.set_deterministic(params.deterministic)
+    devices.set_deterministic(params.deterministic, params.compile)
     torch.manual_seed(params.seed)
     try:
         model = checkpoint.build(recipe)
