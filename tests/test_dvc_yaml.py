@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from stages.lib import command, params
 from stages.lib.core import sources
 from tests import ROOT
+from tests.core.test_sources import forget
 from tools import requirements
 
 STAGES = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
@@ -146,8 +147,7 @@ def test_an_import_from_another_stages_folder_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "LIB", tmp_path / "stages" / "lib")
     file = tmp_path / "stages" / "lib" / "ingest" / "labels.py"
     assert foreign_imports(file) == set()
-    sources.imports.cache_clear()
-    sources._tree.cache_clear()
+    forget()
     file.write_text(file.read_text() + "\n\ndef late():\n    from stages.lib.train import loop\n")
     assert foreign_imports(file) == {"train/loop.py"}
 

@@ -14,6 +14,7 @@ from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.params.ingest import IngestParams
 from tests import ROOT
+from tests.core.test_sources import forget
 from tests.raw_data import bytes_below, scan, write_pictures, write_series
 
 INGEST = """
@@ -63,11 +64,6 @@ def of_a_copy(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(module, "HERE", lib / "ingest")
     yield lib
     forget()
-
-
-def forget() -> None:
-    sources.imports.cache_clear()
-    sources._tree.cache_clear()
 
 
 def changed_by(file: Path, text: str) -> bool:
