@@ -9,6 +9,9 @@ ROOT = Path(__file__).parents[1]
 # This is set before torch and NumPy are imported, and the processes that tests start inherit it. It is only the
 # default: a stage's `threads` parameter overrides it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Stages that take more threads wait for them without spinning: two such processes on two cores take ten times as long
+# when each spins on the core that the other needs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 HANG_SECONDS = 1800
 """The limit for programs that wait for ever when something is wrong (a browser, dvc's queue). What they do takes
