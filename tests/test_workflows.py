@@ -43,14 +43,22 @@ def forge():
     server.server_close()
 
 
-def run(script, project, **variables):
+def run(script, root, **variables):
     """Runs a script of .ci/ in a made project, with the tools of this one."""
-    (project.root / ".ci").mkdir(exist_ok=True)
-    shutil.copy(ROOT / ".ci" / script, project.root / ".ci" / script)
+    (root / ".ci").mkdir(exist_ok=True)
+    shutil.copy(ROOT / ".ci" / script, root / ".ci" / script)
     path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    environment = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(project.root.parent)} | variables
-    command = [str(project.root / ".ci" / script)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True)
+    environment = {"PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(root.parent)} | variables
+    return subprocess.run([str(root / ".ci" / script)], env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture
+def no_packages(tmp_path):
+    """A PATH whose python3 finds no installed package."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    return f"{tmp_path / 'bin'}:/usr/bin:/bin"
 
 
 def steps(tree):
@@ -67,7 +75,12 @@ def steps(tree):
 
 
 @pytest.mark.parametrize(
-    ("schema", "files"), [("github-workflows", WORKFLOWS), ("gitlab-ci", [ROOT / ".gitlab-ci.yml"])]
+    ("schema", "files"),
+    [
+        ("github-workflows", WORKFLOWS),
+        ("gitlab-ci", [ROOT / ".gitlab-ci.yml"]),
+        ("dependabot", [ROOT / ".github" / "dependabot.yml"]),
+    ],
 )
 def test_the_workflows_fit_their_schema(schema, files, tmp_path):
     def check(*paths):
@@ -78,7 +91,7 @@ def test_the_workflows_fit_their_schema(schema, files, tmp_path):
     done = check(*files)
     assert done.returncode == 0, done.stdout
     broken = tmp_path / files[0].name
-    broken.write_text(re.sub(r"\b(script|steps):", "stepps:", files[0].read_text()))
+    broken.write_text(re.sub(r"\b(script|steps|interval):", "stepps:", files[0].read_text()))
     assert check(broken).returncode == 1
 
 
@@ -92,7 +105,7 @@ def test_every_shell_step_is_a_make_target_or_a_script():
 
 
 def test_the_scripts_are_the_ones_that_are_tested_here():
-    assert {path.name for path in (ROOT / ".ci").iterdir()} == {"run", "report", "retrain"}
+    assert {path.name for path in (ROOT / ".ci").iterdir()} == {"run", "report", "comment", "retrain", "propose"}
 
 
 def test_a_package_that_cannot_be_installed_keeps_no_other_from_it_and_is_named(tmp_path):
@@ -113,21 +126,38 @@ def test_a_package_that_cannot_be_installed_keeps_no_other_from_it_and_is_named(
 
 
 @pytest.mark.slow
-def test_a_pull_request_gets_its_report_as_comment_summary_and_files(tmp_path, forge):
+def test_a_pull_request_gets_its_report_as_summary_and_files_without_a_token(tmp_path):
     project = Project(tmp_path / "project")
     project.dataset("digits")
     project.commit()
     project.dataset("digits", wrong=range(0, 300, 9))
     project.commit()
     summary = tmp_path / "summary.md"
-    variables = forge.github() | {"BASE": "HEAD^1", "COMMENT": "yes", "GITHUB_STEP_SUMMARY": str(summary)}
-    done = run("report", project, **variables, LINKS="https://example.org/")
+    variables = {"BASE": "HEAD^1", "GITHUB_STEP_SUMMARY": str(summary), "LINKS": "https://example.org/"}
+    done = run("report", project.root, **variables)
     assert done.returncode == 3, done.stderr  # a gate refuses it, after everything is written
     page = (project.root / "report.md").read_text()
     assert "digits: worse" in page
-    assert summary.read_text() == page and forge.comments[0]["body"].endswith(page)
+    assert summary.read_text() == page
     assert (project.root / "report.json").exists()
-    assert len(forge.comments) == 1
+
+
+def test_the_comment_is_posted_without_any_package(tmp_path, forge, no_packages):
+    (tmp_path / "job" / "report").mkdir(parents=True)
+    (tmp_path / "job" / "report" / "report.md").write_text("digits: worse")
+    for variables in (forge.github(), forge.github(), forge.gitlab()):
+        done = run("comment", tmp_path / "job", PATH=no_packages, REPORT="report/report.md", **variables)
+        assert done.returncode == 0, done.stderr
+    assert [entry["body"].splitlines()[-1] for entry in forge.comments] == ["digits: worse"]
+
+
+def test_without_a_token_or_a_report_there_is_no_comment_and_it_is_said(tmp_path, forge):
+    (tmp_path / "job").mkdir()
+    done = run("comment", tmp_path / "job")
+    assert done.returncode == 0 and done.stdout.startswith("no token, no comment")
+    done = run("comment", tmp_path / "job", **forge.github())
+    assert done.returncode == 1 and done.stderr == "there is no report.md: the job before says why\n"
+    assert forge.comments == []
 
 
 @pytest.mark.slow
@@ -136,7 +166,7 @@ def test_a_report_that_cannot_be_made_fails_and_leaves_no_old_page(tmp_path):
     project.dataset("digits")
     project.commit()
     project.write("report.md", "of another time")
-    done = run("report", project, BASE="nowhere")
+    done = run("report", project.root, BASE="nowhere")
     assert done.returncode == 1 and "nowhere is no branch" in done.stderr
     assert not (project.root / "report.md").exists()
 
@@ -151,7 +181,7 @@ def retrained(tmp_path):
     project.write(".dvc/config", f"[core]\n    remote = store\n['remote \"store\"']\n    url = {tmp_path / 'store'}\n")
     project.params["datasets"]["digits"] = {"train": {"epochs": 10}}
     project.write("params.yaml", '{"datasets": {"digits": {"train": {"epochs": 10}}}}')
-    project.write(".gitignore", "/data\n/report.*\n/.ci\n")
+    project.write(".gitignore", "/data\n/proposal\n/.ci\n")
     for verb in ("repro", "push"):
         environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "PYTHONPATH": str(ROOT)} | {
             "IDENTIFIER_KEY": ""
@@ -160,27 +190,85 @@ def retrained(tmp_path):
     project.commit(lock=False)
     project.git("push", "-q", str(tmp_path / "origin.git"), "main")
     git(tmp_path, "clone", "-q", "origin.git", "job")
-    job = object.__new__(Project)
-    job.root, job.params = tmp_path / "job", project.params
-    return job
+    return tmp_path / "job"
 
 
 @pytest.mark.slow
-def test_retraining_on_the_same_data_proposes_nothing(retrained, forge):
-    done = run("retrain", retrained, **forge.github())
+def test_retraining_on_the_same_data_leaves_nothing_to_propose(retrained, forge):
+    done = run("retrain", retrained)
     assert done.returncode == 0, done.stderr
-    assert "nothing changed" in done.stdout and forge.pull_requests == []
-    assert (retrained.root / "data/digits/cases").exists()  # pulled: the stage did not run
+    assert "nothing changed" in done.stdout
+    assert (retrained / "data/digits/cases").exists()  # pulled: the stage did not run
     assert "Running stage" not in done.stdout
+    done = run("propose", retrained, **forge.github())
+    assert (done.returncode, done.stdout) == (0, "nothing to propose\n") and forge.pull_requests == []
 
 
 @pytest.mark.slow
-def test_retraining_with_other_params_pushes_the_data_and_proposes_the_change(retrained, forge):
-    done = run("retrain", retrained, **forge.github() | {"SET": "datasets.digits.train.epochs=30"})
+def test_retraining_with_other_params_pushes_the_data_and_proposes_the_change(retrained, forge, no_packages):
+    output = retrained.parent / "output"
+    done = run("retrain", retrained, SET="datasets.digits.train.epochs=30", GITHUB_OUTPUT=str(output))
+    assert done.returncode == 0, done.stderr
+    assert output.read_text() == "changed=yes\n"
+    # Another job, in a clone of the last commit alone, has the token and none of the packages.
+    proposing = clone(retrained.parent, "proposing", "--depth=1")
+    shutil.copytree(retrained / "proposal", proposing / "proposal")
+    done = run("propose", proposing, PATH=no_packages, **forge.github())
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("opened a pull request\n")
     (proposed,) = forge.pull_requests
     assert proposed["title"] == "Retrain with datasets.digits.train.epochs=30"
     assert "digits: better" in proposed["body"] and "datasets.digits.train.epochs" in proposed["body"]
-    git(retrained.root.parent, "clone", "-q", "--branch=retrain", "origin.git", "reviewer")
-    assert re.search(r'"?epochs"?: 30', (retrained.root.parent / "reviewer" / "params.yaml").read_text())
+    reviewer = clone(retrained.parent, "reviewer", "--branch=retrain")
+    assert re.search(r'"?epochs"?: 30', (reviewer / "params.yaml").read_text())
+
+
+def clone(folder, name, *options):
+    git(folder, "clone", "-q", *options, f"file://{folder / 'origin.git'}", name)
+    return folder / name
+
+
+@pytest.fixture
+def proposing(tmp_path):
+    """A clone in which a commit waits in proposal/ that changes params.yaml and one file more, which `others` names."""
+
+    def make(other):
+        git(tmp_path, "init", "-q", "--bare", "-b", "main", "origin.git")
+        project = Project(tmp_path / "project")
+        project.commit(lock=False)
+        project.git("push", "-q", str(tmp_path / "origin.git"), "main")
+        project.params["datasets"] = {"digits": {"train": {"epochs": 30}}}
+        project.write(other, "changed")
+        project.commit("Retrain", lock=False)
+        job = clone(tmp_path, "job")
+        (job / "proposal").mkdir()
+        (job / "proposal" / "report.md").write_text("digits: better")
+        project.git("bundle", "create", "-q", str(job / "proposal" / "commit.bundle"), "HEAD^..HEAD")
+        return job
+
+    return make
+
+
+@pytest.mark.parametrize("other", [".github/workflows/new.yml", "stages/train.py", "sub/params.yaml", ".dvc/config"])
+def test_a_retraining_that_changed_more_than_results_is_not_pushed(proposing, forge, other):
+    job = proposing(other)
+    done = run("propose", job, **forge.github())
+    assert done.returncode == 1
+    assert done.stderr == f"refused: retraining changed more than params, data and metrics:\n{other}\n"
+    assert forge.pull_requests == [] and "retrain" not in git(job, "ls-remote", "--heads", "origin")
+
+
+@pytest.mark.parametrize("other", ["metrics/digits/validate.json", "dvc.lock", "data/raw/mine.dvc"])
+def test_changed_results_are_pushed_to_a_branch_of_their_own(proposing, forge, other):
+    job = proposing(other)
+    assert run("propose", job, **forge.gitlab()).returncode == 0
+    assert git(job, "ls-remote", "--heads", "origin", "retrain") and len(forge.pull_requests) == 1
+
+
+def test_git_is_told_the_token_only_when_it_asks(tmp_path):
+    """As git does: the helper's last argument is what is wanted, and the answer is read from its output."""
+    script = (ROOT / ".ci" / "propose").read_text()
+    helper = re.search("^helper='!(.*)'$", script, re.MULTILINE)[1]
+    asked = subprocess.run(["sh", "-c", f"{helper} get"], env={"TOKEN": "glpat-1"}, capture_output=True, text=True)
+    assert asked.stdout.splitlines() == ["username=x-access-token", "password=glpat-1"]
+    assert "oauth2:" not in (ROOT / ".gitlab-ci.yml").read_text() and "TOKEN}@" not in script
