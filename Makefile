@@ -1,13 +1,14 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test quick lint report plots requirements upgrade docs clean
+.PHONY: help setup repro test quick lint licences report plots sbom audit requirements upgrade docs clean
 SHELL := /bin/sh
 BASE ?= main
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 # Bytecode is compiled once here: it halves the start of dvc and torch where PYTHONDONTWRITEBYTECODE is set, as containers do.
-UV := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python
-COMPILE := $(VENV)/bin/uv pip compile pyproject.toml --universal --python-version 3.11 --quiet --no-header --no-annotate
+# Nothing is installed, or builds what is installed from source, but the files whose hashes are pinned.
+UV := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes
+COMPILE := $(VENV)/bin/uv pip compile --universal --python-version 3.11 --quiet --no-header --no-annotate --generate-hashes
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -22,10 +23,14 @@ test: .venv/dev.stamp lint  ## set up, then lint and run the tests, on all cores
 quick: .venv/dev.stamp  ## the tests that are not marked slow: under two minutes on two cores
 	pytest -n auto -m "not slow"
 
-lint: .venv/dev.stamp  ## ruff (lint and format) and mypy
+lint: .venv/dev.stamp licences  ## ruff (lint and format), mypy, zizmor (GitHub's workflows) and licences
 	ruff check .
 	ruff format --check .
 	mypy
+	zizmor --offline --quiet .github
+
+licences: .venv/dev.stamp  ## refuse a package that is not known to be under a permissive licence
+	python -m tools.licences
 
 setup: .venv/dev.stamp  ## make .venv with everything the pipeline and its tests need
 
@@ -35,9 +40,16 @@ report: .venv/dev.stamp  ## report.md: what changed since BASE (main), and wheth
 plots: .venv/dev.stamp  ## plots.html: all curves and pictures as one page that needs no network
 	python -m tools.plots
 
+sbom: .venv/dev.stamp  ## sbom.cdx.json: the packages that the pipeline is made of, as CycloneDX
+	python -m tools.sbom
+
+audit: .venv/dev.stamp  ## ask the package index for known vulnerabilities of all pins: 3 if any, 1 if it can't be asked
+	python -m tools.audit
+
 requirements: .venv/run.stamp  ## pin what is new in pyproject.toml and leave all other pins; then requirements/<stage>.txt
-	$(COMPILE) $(UPGRADE) -o requirements.txt
-	$(COMPILE) $(UPGRADE) --extra dev -c requirements.txt -o requirements-dev.txt
+	echo uv | $(COMPILE) $(UPGRADE) - -o requirements-uv.txt
+	$(COMPILE) $(UPGRADE) pyproject.toml -o requirements.txt
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
 	python -m tools.requirements
 
 upgrade:  ## pin the newest versions of everything: stages rerun whose packages change
@@ -50,16 +62,16 @@ clean:  ## remove .venv; data, models and metrics stay
 	rm -rf .venv
 
 # A stamp is newer than what it was made from, so that nothing is set up twice.
-.venv/uv.stamp:
+.venv/uv.stamp: requirements-uv.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	touch $@
 
 .venv/run.stamp: requirements.txt .venv/uv.stamp
-	$(UV) -r requirements.txt
+	$(UV) -b requirements.txt -r $<
 	touch $@
 
 .venv/dev.stamp: requirements-dev.txt .venv/run.stamp
-	$(UV) -r requirements-dev.txt
+	$(UV) -b requirements.txt -r $<
 	touch $@

@@ -1,4 +1,4 @@
-"""requirements/<stage>.txt: the lines of requirements.txt that one stage's outs depend on.
+"""requirements/<stage>.txt: the lines of requirements.txt, without hashes, that one stage's outs depend on.
 
     python -m tools.requirements          # as `make requirements` does; needs no network
 
@@ -35,7 +35,7 @@ def lines(stage: str, pinned: str) -> str:
     by_name: dict[str, list[str]] = {}
     for line in pinned.splitlines():
         if found := NAME.match(line):
-            by_name.setdefault(found[0].lower(), []).append(line)
+            by_name.setdefault(found[0].lower(), []).append(line.removesuffix(" \\"))
     wanted = sources.distributions(sources.closure(_script(stage)))
     return "".join(f"{line}\n" for name in wanted for line in by_name[name])
 
