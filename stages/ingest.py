@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from stages.lib import command
-from stages.lib.ingest import assembly, inspection, labelling, pieces, raw_files, rejected
+from stages.lib.ingest import assembly, inspection, pieces, raw_files, rejected, selection
 from stages.lib.ingest.fingerprint import fingerprint
 from stages.lib.ingest.groups import join_duplicates, name_groups
 from stages.lib.ingest.identifiers import load_key
-from stages.lib.ingest.labels import LABELS_CSV, read_labels
+from stages.lib.ingest.labels import given_splits, labelling
+from stages.lib.ingest.labels.table import read_labels
 from stages.lib.ingest.publishing import publish
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.ingest.store import Store, alone
@@ -36,8 +37,8 @@ def main(
     with rare_garbage_collection(), alone(cases.parent / STORE), Workers(count(machine.workers)) as workers:
         options = Options(params, load_key(params.identifiers))
         found = raw_files.scan(raw)
-        paths = [path for path in found.paths if path != LABELS_CSV]
-        labels = read_labels(raw, paths, found.folders, options.key)
+        paths, excluded = selection.select(found.paths, params)
+        labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, excluded), options)
         store = Store(cases.parent / STORE, fingerprint(options))
 
         files = inspection.inspect_all(raw, paths, store, options, workers)
@@ -46,7 +47,7 @@ def main(
         labelled = labelling.label_cases(assembled.cases, labels)  # before the long work
         filled = pieces.fill(raw, assembled.cases, raw_bytes, store, options, workers)
 
-        refused = sorted(assembled.refused + filled.refused)
+        refused = sorted(assembled.refused + filled.refused + selection.refusals(excluded))
         rejected.write_rejected(rejected_csv, refused, found.litter)
         rejected.check_rejected(len(filled.cases), refused, params.max_rejected, str(rejected_csv))
         rows = labelled
@@ -55,7 +56,8 @@ def main(
         labelling.check_classes(rows, labels, str(rejected_csv))
         classes = [row.label for row in rows]
         groups = join_duplicates(filled.cases, classes, name_groups(filled.cases, rows, options), filled.digests)
-        publish(filled, cases, cases_csv, ingest_json, classes, groups, refused, found)
+        splits = given_splits.settle(filled.cases, [row.split for row in rows], groups.groups, params.same_group)
+        publish(filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found)
         store.forget_all_but(filled.pieces.values())
         lost = sum(not refusal.ignored for refusal in refused)
         numbers = f"{len(rows)} cases of {len(np.unique(groups.groups))} groups, {lost} rejected"

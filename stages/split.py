@@ -10,17 +10,23 @@ import pandas as pd
 from stages.lib import command, splits
 from stages.lib.core import outs
 from stages.lib.params.split import SplitParams
-from stages.lib.split import dealing
+from stages.lib.split import amounts, dealing, given
 
 
 def main(cases_csv: Path, split_csv: Path, params: SplitParams) -> None:
-    cases = pd.read_csv(cases_csv, dtype=str, keep_default_na=False, usecols=["case", "group", "label"])
+    cases = pd.read_csv(cases_csv, dtype=str, keep_default_na=False, usecols=lambda name: name in splits.COLUMNS)
     train = 1 - params.validation - params.test
     fractions = {"train": train, "validation": params.validation, "test": params.test}
-    cases["split"] = dealing.assign(cases, fractions, params.seed)
+    if "split" in cases:
+        cases["split"] = given.complete(cases, fractions, params.seed)
+    else:
+        cases["split"] = dealing.assign(cases, fractions, params.seed)
     splits.assert_no_leakage(cases)
     outs.write_csv(split_csv, cases[list(splits.COLUMNS)])
-    print(pd.crosstab(cases["label"], cases["split"])[[s for s in fractions if fractions[s]]].to_string())
+    table = pd.crosstab(cases["label"], cases["split"])
+    print(table[[split for split in splits.SPLITS if split in table]].to_string())
+    for warning in amounts.warnings(cases):
+        print(warning)
 
 
 if __name__ == "__main__":

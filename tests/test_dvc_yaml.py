@@ -145,7 +145,7 @@ def test_an_import_from_another_stages_folder_is_noticed(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(sources, "ROOT", tmp_path)
     monkeypatch.setitem(globals(), "LIB", tmp_path / "stages" / "lib")
-    file = tmp_path / "stages" / "lib" / "ingest" / "labels.py"
+    file = tmp_path / "stages" / "lib" / "ingest" / "labels" / "table.py"
     assert foreign_imports(file) == set()
     forget()
     file.write_text(file.read_text() + "\n\ndef late():\n    from stages.lib.train import loop\n")

@@ -9,7 +9,7 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.case_table import CaseTable
-from stages.lib.ingest.labels import Row
+from stages.lib.ingest.labels.table import Row
 from stages.lib.ingest.readers.contract import Options
 
 NAMED = 5  # how many examples a message gives

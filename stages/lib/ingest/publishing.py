@@ -32,17 +32,22 @@ def publish(
     ingest_json: Path,
     labels: Sequence[str],
     grouping: Grouping,
+    splits: Sequence[str],
     refused: Sequence[Refusal],
     found: Scan,
 ) -> None:
-    """Puts the outs into their places; an earlier run's are removed first, so that old and new are never mixed."""
+    """Puts the outs into their places; an earlier run's are removed first, so that old and new are never mixed.
+
+    Args:
+        splits: (N,) of each case where the raw data give one: then cases.csv has a column `split`.
+    """
     for out in (cases_csv, ingest_json):
         out.unlink(missing_ok=True)
     with outs.replacing(cases_folder) as partial:
         partial.mkdir()
         for name, path in filled.pieces.items():
             _link(path, partial / name)
-    write_lines(cases_csv, _lines(filled.cases, labels, grouping))
+    write_lines(cases_csv, _lines(filled.cases, labels, grouping, splits))
     outs.write_json(ingest_json, summary(filled.cases, labels, grouping, refused, found))
 
 
@@ -54,16 +59,17 @@ def _link(finished: Path, place: Path) -> None:
         shutil.copyfile(finished, place)
 
 
-def _lines(cases: CaseTable, labels: Sequence[str], grouping: Grouping) -> Iterator[str]:
+def _lines(cases: CaseTable, labels: Sequence[str], grouping: Grouping, splits: Sequence[str]) -> Iterator[str]:
     """cases.csv; what many cases have in common is turned into text once."""
-    yield csv_line(COLUMNS) + "\n"
+    yield csv_line([*COLUMNS, "split"] if splits else COLUMNS) + "\n"
     texts = [(csv_line(_described(t.case)), csv_line(_attributes(t.case))) for t in cases.templates]
     label_texts = {label: csv_line([label]) for label in set(labels)}
     columns = (_numbers(column) for column in (cases.ids, cases.which, grouping.groups))
     for i, (label, case, which, group) in enumerate(zip(labels, *columns, strict=True)):
         described, attributes = texts[which]
         copy = f"{cases.ids[grouping.copies[i]]:016x}" if i in grouping.copies else ""
-        yield f"{case:016x},{group:016x},{label_texts[label]},{described},{copy},{attributes}\n"
+        split = f",{splits[i]}" if splits else ""
+        yield f"{case:016x},{group:016x},{label_texts[label]},{described},{copy},{attributes}{split}\n"
 
 
 def _numbers(column: np.ndarray) -> Iterator[int]:

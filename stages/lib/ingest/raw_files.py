@@ -40,6 +40,12 @@ def scan(raw: Path) -> Scan:
     return Scan(paths, sorted(litter), folders)
 
 
+def folders_of(paths: Sequence[str], folders: Sequence[str], excluded: Sequence[str]) -> list[str]:
+    """The folders of the first level that are not left out whole: with a file among the paths, or with none at all."""
+    filled, left_out = ({path.partition("/")[0] for path in some} for some in (paths, excluded))
+    return [folder for folder in folders if folder in filled or folder not in left_out]
+
+
 def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
     """What tells without reading a file whether it is still the same: size, times in nanoseconds, inode."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & (1 << 63) - 1

@@ -1,4 +1,5 @@
 import re
+from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -40,6 +41,21 @@ class IngestParams:
 
     burned_in: Literal["keep", "reject"] = "keep"
     """Pictures whose header says BurnedInAnnotation YES; they are counted either way."""
+
+    include: tuple[str, ...] = ()
+    """Patterns as in .gitignore, on paths below data/raw/<name>: only files that fit one may become cases."""
+
+    exclude: tuple[str, ...] = ()
+    """Patterns of files that are left out, such as '**/*_mask.png'; they are counted as ignored."""
+
+    split_folders: Literal["split", "classes"] = "split"
+    """Folders called train, val and test, above or below the class folders: they are the split, or classes."""
+
+    same_group: Literal["refuse", "train"] = "refuse"
+    """A group (a patient, equal pixels) on two sides of a given split: an error, or all of it goes into training."""
+
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Other spellings of classes: {cracks: crack}."""
 
     group: str | None = None
     """Regular expression with one group, searched in a file's path below data/raw/<name>: it finds the patient."""

@@ -116,6 +116,7 @@ IGNORED_REASONS = {
     "localizer": "a picture that the series was planned on",
     "same_instance": "a copy of another file of the series",
     "litter": "hidden, or left behind by an operating system",
+    "excluded": "left out by ingest.include or ingest.exclude",
 }
 """Why files are ignored. Beside these, a DICOM object without a picture is counted by the name of its SOP class."""
 

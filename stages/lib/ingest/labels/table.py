@@ -1,7 +1,8 @@
 """Labels: from labels.csv, or from the folder of the first level that a file lies in.
 
 labels.csv has the columns `label`; `path` (a file or folder below data/raw/<dataset>) or `series` (a DICOM
-SeriesInstanceUID); and, if wanted, `group`. Commas, semicolons or tabs; UTF-8 with or without a byte order mark.
+SeriesInstanceUID); and, if wanted, `group` and `split`. Commas, semicolons or tabs; UTF-8 with or without a byte order
+mark.
 """
 
 import csv
@@ -11,10 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from stages.lib.core.errors import UserError
-from stages.lib.core.nearest import closest
+from stages.lib.core.nearest import closest, hint
 from stages.lib.ingest.identifiers import identify
+from stages.lib.ingest.labels import class_names, layout
+from stages.lib.ingest.readers.contract import Options
 
 LABELS_CSV = "labels.csv"
+COLUMNS = ("path", "series", "label", "group", "split")
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
 
 
@@ -26,6 +30,7 @@ class Row:
     group: str | None
     number: int  # line of labels.csv; 0 for a class folder
     name: str  # the path or series as written
+    split: str = ""  # train, validation or test; "" where it is to be dealt
 
 
 @dataclass
@@ -35,7 +40,9 @@ class Labels:
     source: str  # for messages
     by_path: dict[str, Row] = field(default_factory=dict)
     by_series: dict[str, Row] = field(default_factory=dict)  # keyed by hashed UID
-    grouped: bool = False
+    grouped: bool = False  # whether labels.csv has a column group
+    split: bool = False  # whether it has a column split
+    spellings: set[str] = field(default_factory=set)  # of the labels, as the raw data have them
     _folders: dict[str, Row | None] = field(default_factory=dict)  # what `_of_folder` has found before
 
     def of(self, path: str, series: str | None) -> Row | None:
@@ -50,19 +57,32 @@ class Labels:
         return self._folders[folder]
 
 
-def read_labels(raw: Path, files: Sequence[str], folders: list[str], key: bytes) -> Labels:
-    """Reads labels.csv; where there is none, each folder of the first level is a class.
+def read_labels(raw: Path, files: Sequence[str], folders: list[str], options: Options) -> Labels:
+    """Reads labels.csv; where there is none, folders are the classes. Prints what a person should know about them.
+
+    Args:
+        files: Below `raw`, those that `ingest.exclude` leaves out not among them.
+        folders: Of the first level, with at least one such file or none at all.
 
     Raises:
         UserError: Whatever leaves a file's label in doubt; the message names the row and value, or the folder.
     """
-    table = raw / LABELS_CSV
-    if not table.exists():
-        return _class_folders(raw, files, folders)
-    return _Table(table, set(files), key).labels
+    table, params = raw / LABELS_CSV, options.params
+    aliases = {class_names.spelling(alias): class_names.spelling(name) for alias, name in params.aliases.items()}
+    if table.exists():
+        labels = _Table(table, set(files), options.key, aliases).labels
+        _note_split_folders(labels, folders)
+    else:
+        labels = _class_folders(raw, files, folders, params.split_folders == "classes", aliases)
+    class_names.check_aliases(aliases, labels.spellings)
+    for note in class_names.notes(labels.spellings, aliases):
+        print(f"{labels.source}: {note}")
+    return labels
 
 
-def _class_folders(raw: Path, paths: Sequence[str], folders: list[str]) -> Labels:
+def _class_folders(
+    raw: Path, paths: Sequence[str], folders: list[str], as_classes: bool, aliases: dict[str, str]
+) -> Labels:
     if not folders:
         raise UserError(
             f"{raw / LABELS_CSV} not found, and {raw} has no class folders: write a labels.csv with the columns path "
@@ -72,14 +92,27 @@ def _class_folders(raw: Path, paths: Sequence[str], folders: list[str]) -> Label
     for folder in folders:
         if folder not in filled:
             raise UserError(f"class folder {raw / folder} holds no files: fill it or remove it")
-    return Labels(f"{raw}'s class folders", {folder: Row(folder, None, 0, folder) for folder in folders})
+    labels = Labels(f"{raw}'s class folders")
+    for folder, name, split in layout.class_folders(raw, paths, folders, as_classes):
+        labels.spellings.add(name)
+        label = class_names.spelling(name)
+        if not label:
+            raise UserError(f"class folder {raw / folder} is called by blanks alone: rename it")
+        labels.by_path[folder] = Row(aliases.get(label, label), None, 0, folder, split)
+    return labels
+
+
+def _note_split_folders(labels: Labels, folders: list[str]) -> None:
+    named = [folder for folder in folders if layout.split_named(folder)]
+    if len(named) > 1 and not labels.split:
+        print(f"{labels.source}: the folders {', '.join(named)} are no split, as there is no column split")
 
 
 class _Table:
     """labels.csv, checked a row at a time."""
 
-    def __init__(self, table: Path, paths: set[str], key: bytes) -> None:
-        self._table, self._paths, self._key = table, paths, key
+    def __init__(self, table: Path, paths: set[str], key: bytes, aliases: dict[str, str]) -> None:
+        self._table, self._paths, self._key, self._aliases = table, paths, key, aliases
         self._folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
         self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
         self.labels = Labels(str(table))
@@ -110,6 +143,9 @@ class _Table:
             raise UserError(f"{self._table} has a column twice: {', '.join(reader.fieldnames)}")
         self._name_column = "path" if "path" in names else "series"
         self.labels.grouped = "group" in names
+        self.labels.split = "split" in names
+        if unused := [name for name in reader.fieldnames if name not in COLUMNS]:
+            print(f"{self._table}: not used: {', '.join(unused)}")
         return reader
 
     def _add(self, number: int, values: dict[str, str]) -> None:
@@ -125,7 +161,10 @@ class _Table:
         ):
             if not value:
                 raise UserError(f"{where}: {column} is empty")
-        row = Row(label, group, number, name)
+        self.labels.spellings.add(values["label"])
+        label = class_names.spelling(label)
+        label = self._aliases.get(label, label)
+        row = Row(label, group, number, name, self._split_of(where, values))
         if self._name_column == "series":
             table, key = self.labels.by_series, identify(self._key, "series", name)
         else:
@@ -136,6 +175,13 @@ class _Table:
         if before is not None:
             raise UserError(f"{where}: '{name}' was in row {before.number} already: remove one of the two")
         table[key] = row
+
+    def _split_of(self, where: str, values: dict[str, str]) -> str:
+        value = values.get("split", "").strip()
+        split = layout.split_named(value)
+        if value and not split:
+            raise UserError(f"{where}: split is '{value}', {hint(value, layout.SPLITS)} (empty: to be dealt)")
+        return split
 
     def _existing(self, where: str, name: str) -> str:
         """The path as the file system spells it."""

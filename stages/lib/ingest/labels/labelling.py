@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.case_table import CaseTable
-from stages.lib.ingest.labels import Labels, Row
+from stages.lib.ingest.labels.table import Labels, Row
 from stages.lib.ingest.readers.contract import Case
 
 NAMED = 5  # how many examples a message gives
@@ -32,11 +32,15 @@ def label_cases(cases: CaseTable, labels: Labels) -> list[Row]:
 
 
 def _row_of_several_files(case: Case, labels: Labels) -> Row | None:
-    found = {row.label: row for file in case.files if (row := labels.of(file.path, case.series))}
+    found = {
+        (row.label, row.split): row for file in case.files if (row := labels.of(file.path, case.series)) is not None
+    }
     if len(found) > 1:
         one, other = sorted(found.values(), key=lambda row: row.number)[:2]
-        detail = f"'{one.label}' from {one.name} and '{other.label}' from {other.name}"
-        raise UserError(f"the case of {case.files[0].path} has two labels: {detail}: leave one of them")
+        what = "labels" if one.label != other.label else "splits"
+        values = [row.label if what == "labels" else row.split for row in (one, other)]
+        detail = f"'{values[0]}' from {one.name} and '{values[1]}' from {other.name}"
+        raise UserError(f"the case of {case.files[0].path} has two {what}: {detail}: leave one of them")
     return next(iter(found.values()), None)
 
 
