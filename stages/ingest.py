@@ -14,7 +14,7 @@ from stages.lib.ingest.groups import join_duplicates, name_groups
 from stages.lib.ingest.identifiers import load_key
 from stages.lib.ingest.labels import given_splits, labelling
 from stages.lib.ingest.labels.table import read_labels
-from stages.lib.ingest.publishing import publish
+from stages.lib.ingest.publishing import publish, write_files
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.ingest.store import Store, alone
 from stages.lib.params.ingest import IngestParams
@@ -32,8 +32,8 @@ def main(
     params: IngestParams,
     machine: MachineParams = MachineParams(),
 ) -> None:
-    # It names source files, so it stays on this machine: as an out of dvc's, every clone would have to make it anew.
-    rejected_csv = cases_csv.with_name("rejected.csv")
+    # They name source files, so they stay on this machine: as outs of dvc's, every clone would have to make them anew.
+    rejected_csv, files_csv = (cases_csv.with_name(name) for name in ("rejected.csv", "files.csv"))
     with rare_garbage_collection(), alone(cases.parent / STORE), Workers(count(machine.workers)) as workers:
         options = Options(params, load_key(params.identifiers))
         found = raw_files.scan(raw)
@@ -57,6 +57,7 @@ def main(
         classes = [row.label for row in rows]
         groups = join_duplicates(filled.cases, classes, name_groups(filled.cases, rows, options), filled.digests)
         splits = given_splits.settle(filled.cases, [row.split for row in rows], groups.groups, params.same_group)
+        write_files(files_csv, filled.cases)
         publish(filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found)
         store.forget_all_but(filled.pieces.values())
         lost = sum(not refusal.ignored for refusal in refused)

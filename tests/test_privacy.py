@@ -86,7 +86,7 @@ def test_ingest_lets_out_no_identifier_and_rejected_csv_alone_names_files(tmp_pa
     secrets = write_study(tmp_path / "raw", 4)
     assert found_in((next((tmp_path / "raw").rglob("000"))).read_bytes(), secrets)  # the search does find what is there
     ingest(tmp_path / "raw", tmp_path / "out")
-    assert hits(tmp_path / "out", secrets, "rejected.csv") == {}
+    assert hits(tmp_path / "out", secrets, "rejected.csv", "files.csv") == {}
     printed = capfd.readouterr()
     assert found_in((printed.out + printed.err + caplog.text).encode(), secrets) == []
 
@@ -165,6 +165,6 @@ def test_the_whole_pipeline_lets_out_no_identifier(project):
     folder, secrets, printed = project
     shutil.move(folder / "data" / "raw", folder.parent / "raw")
     for outs in ("data", "models", "metrics"):
-        assert hits(folder / outs, secrets, "rejected.csv") == {}
+        assert hits(folder / outs, secrets, "rejected.csv", "files.csv") == {}
     assert found_in(printed.encode(), secrets) == []
     assert json.loads((folder / "metrics" / "secret" / "ingest.json").read_text())["cases"] == 16

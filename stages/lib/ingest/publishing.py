@@ -23,6 +23,7 @@ COLUMNS = (
     *("case", "group", "label", "channels", "depth", "height", "width", "dtype", "units"),
     *("spacing_z_mm", "spacing_y_mm", "spacing_x_mm", "copy_of", *ATTRIBUTES),
 )
+FILE_COLUMNS = ("case", "path")
 
 
 def publish(
@@ -49,6 +50,17 @@ def publish(
             _link(path, partial / name)
     write_lines(cases_csv, _lines(filled.cases, labels, grouping, splits))
     outs.write_json(ingest_json, summary(filled.cases, labels, grouping, refused, found))
+
+
+def write_files(files_csv: Path, cases: CaseTable) -> None:
+    """Lists the files of every case, a row each; it names files, and so stays on this machine."""
+    write_lines(files_csv, (csv_line(row) + "\n" for row in (FILE_COLUMNS, *_files(cases))))
+
+
+def _files(cases: CaseTable) -> Iterator[tuple[str, str]]:
+    for template in cases:
+        for file in template.case.files:
+            yield template.case.case, file.path
 
 
 def _link(finished: Path, place: Path) -> None:
