@@ -74,6 +74,8 @@ def main(
         save(folder / "uncertain.png", sheets.cases(test, p, unsure, "The least certain test cases"))
         save(folder / "explained.png", sheets.explained(test, p))
         save(folder / "samples.png", sheets.samples(tensors.read_split(dataset_h5, "train")))
+    for warning in evaluation.wide_intervals(report["test_interval"]):
+        print(warning)
     print(f"test accuracy {report['test']['accuracy']:.4f} of {len(test.y)} cases; the rest is in {validate_json}")
 
 

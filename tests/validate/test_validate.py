@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from stages.lib import params, tensors
 from stages.lib.core.errors import UserError
 from stages.lib.model import checkpoint
 from stages.lib.params.validate import ValidateParams
+from stages.lib.validate import evaluation
 from tests.conftest import write_dataset_h5, write_model_pt
 
 FIGURES = ("history.png", "evidence.png", "worst.png", "uncertain.png", "explained.png", "samples.png")
@@ -81,6 +83,14 @@ def test_any_batch_size_gives_the_same_answers_but_for_one_in_the_sixth_decimal(
         assert np.abs(other[classes] - tables[0][classes]).to_numpy().max() < 1.001e-6
         for split in ("validation", "test"):
             assert scores[split] == pytest.approx(measured[0][split], rel=1e-5)
+
+
+def test_intervals_that_say_little_are_said_at_the_end_and_narrow_ones_are_not(capsys, tmp_path, images_h5):
+    write_model_pt(tmp_path / "model.pt", images_h5)  # untrained, on 24 cases
+    run(tmp_path, images_h5, tmp_path / "model.pt", worst=1)
+    assert "warning: intervals are wide (accuracy 0." in capsys.readouterr().out
+    narrow = {"accuracy": [0.7, 0.8], "balanced_accuracy": [0.7, 0.75], "auroc": [math.nan, math.nan]}
+    assert evaluation.wide_intervals(narrow) == []
 
 
 def test_an_empty_test_split_gives_empty_tables_and_no_scores(tmp_path):

@@ -15,6 +15,9 @@ from stages.lib.params.validate import OperatingPoint, ValidateParams
 from stages.lib.tensors import Description, Split
 from stages.lib.validate import bootstrap, calibration, operating_point, out_of_distribution, scores
 
+MAIN_SCORES = ("accuracy", "balanced_accuracy", "auroc")
+WIDEST_INTERVAL = 0.2
+
 Probabilities = Mapping[str, np.ndarray]  # by split, (N, K)
 
 
@@ -79,6 +82,17 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
         if row["split"] == "test":
             report["test_interval"][row["score"]] = [row["low"], row["high"]]
     return report
+
+
+def wide_intervals(intervals: Mapping[str, Sequence[float]]) -> list[str]:
+    """A warning, if the interval of a main score is too wide to say much; else none.
+
+    Args:
+        intervals: [low, high] by score; nan where the score has none.
+    """
+    widths = {name: intervals[name][1] - intervals[name][0] for name in MAIN_SCORES}
+    listed = ", ".join(f"{name} {width:.2f}" for name, width in widths.items() if width > WIDEST_INTERVAL)
+    return [f"warning: intervals are wide ({listed}): the test cases are too few to say more"] if listed else []
 
 
 def operate(
