@@ -14,6 +14,7 @@ help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of date
+	python -m stages.check  # before dvc, which puts the names into commands
 	dvc repro
 
 test: .venv/dev.stamp lint  ## set up, then lint and run the tests, on all cores

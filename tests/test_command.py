@@ -44,6 +44,19 @@ def test_a_stage_that_is_not_for_a_dataset_says_for_which_it_is(tmp_path):
         command.stage_paths("sample", "mine", ROOT / "dvc.yaml")
 
 
+@pytest.mark.parametrize("name", ["../x", "Digits", "$(x)"])
+def test_a_name_that_no_dataset_can_have_is_refused_before_a_path_is_made_of_it(name):
+    with pytest.raises(UserError, match="a dataset's name is of lower-case letters"):
+        command.stage_paths("statistics", name, ROOT / "dvc.yaml")
+
+
+def test_a_listed_name_that_is_a_number_for_yaml_is_told_like_the_others(tmp_path):
+    (tmp_path / "dvc.yaml").write_text("stages: {sample: {foreach: [2024, digits], do: {}}}")
+    with pytest.raises(UserError, match="the stage 'sample' is for 2024, digits, not for 'mine'"):
+        command.stage_paths("sample", "mine", tmp_path / "dvc.yaml")
+    assert command.stage_paths("sample", "2024", tmp_path / "dvc.yaml") == ({}, {})
+
+
 def test_paths_go_by_the_names_of_their_files():
     deps, outs = command.stage_paths("statistics", "mine", ROOT / "dvc.yaml")
     assert deps["cases"] == Path("data/mine/cases")

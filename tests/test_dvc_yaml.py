@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from tests import ROOT
 from tests.core.test_sources import forget
 from tools import requirements
 
-STAGES = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
+STAGES = {name: stage for name, stage in PIPELINE.items() if name != "check"}
 LIB = ROOT / "stages" / "lib"
 DATA_ROOTS = ("data", "models", "metrics")
 SHARED = {"core", "params", "model"}
@@ -43,7 +45,13 @@ def code_deps(stage: str) -> set[Path]:
 
 def test_every_stage_is_a_script_and_every_script_a_stage_and_a_section():
     scripts = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
-    assert scripts == set(STAGES) == set(params.SECTIONS)
+    assert scripts == set(PIPELINE)
+    assert set(STAGES) == set(params.SECTIONS)
+
+
+def test_params_are_checked_before_all_else_whenever_a_dataset_changes():
+    assert next(iter(PIPELINE)) == "check"
+    assert PIPELINE["check"] == {"cmd": "python -m stages.check", "params": ["datasets"]}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -86,8 +94,20 @@ def test_few_dependency_lines_on_code_are_needed():
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_its_own_section_and_runs_its_own_script(stage):
     key = "item" if isinstance(STAGES[stage]["foreach"], list) else "key"
-    assert STAGES[stage]["do"]["cmd"] == f"python -m stages.{stage} ${{{key}}}"
+    assert STAGES[stage]["do"]["cmd"] == f"python -m stages.{stage} '${{{key}}}'"
     assert STAGES[stage]["do"]["params"] == [f"datasets.${{{key}}}.{stage}"]
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "$(touch ran)", "`touch ran`", "a;touch ran", "a\ntouch ran", '"', "*", "\\", "-h #"]
+)
+def test_a_shell_takes_any_name_without_a_single_quote_for_one_argument(tmp_path, name):
+    for stage, entry in STAGES.items():
+        told = entry["do"]["cmd"].replace("${key}", name).replace("${item}", name)
+        script = f"python() {{ printf '%s|' \"$@\"; }}\n{told}"
+        done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout == f"-m|stages.{stage}|{name}|"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -222,11 +242,26 @@ EVERY = set(STAGES)
             lambda text: text.replace("workers: 0", "workers: 3").replace("_minutes: 10", "_minutes: 1"),
             set(),
         ),
-        ("params.yaml", lambda text: text.replace("epochs: 16", "epochs: 17"), {"train"}),
+        ("params.yaml", lambda text: text.replace("epochs: 16", "epochs: 17"), {"train", "check"}),
     ],
 )
 def test_a_change_makes_stale_what_it_can_concern_and_nothing_else(project, name, edit, stale):
     assert stale_after(project, name, edit) == stale
+
+
+@pytest.mark.slow
+def test_dvc_fails_before_any_work_at_a_dataset_that_it_would_leave_out_in_silence(project, tmp_path):
+    root = tmp_path / "project"
+    shutil.copytree(project, root)
+    text = (root / "params.yaml").read_text()
+    (root / "params.yaml").write_text(text.replace("  phantoms:", "  2024:", 1))
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = [sys.executable, "-m", "dvc", "repro"]
+    done = subprocess.run(command, cwd=root, env=os.environ | {"PATH": path}, capture_output=True, text=True)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert 'datasets.2024: YAML takes this name for no text: put it into quotes, "2024"' in done.stderr
+    assert done.stdout.count("Running stage") == 1
+    assert (root / "dvc.lock").read_text() == (project / "dvc.lock").read_text()
 
 
 @pytest.mark.slow

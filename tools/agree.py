@@ -26,6 +26,7 @@ import pandas as pd
 import torch
 
 from stages.lib import command, tensors
+from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.export.formats import FORMATS, open_model
 from stages.lib.geometry import Geometry
@@ -39,18 +40,16 @@ ROOT = Path(__file__).parents[1]
 CPP, WEB = ROOT / "examples" / "cpp", ROOT / "examples" / "web"
 
 
+@terminal.program()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.agree", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("dataset", help="a block of params.yaml's `datasets` that has been exported")
     dataset = parser.parse_args().dataset
-    try:
-        paths: dict[str, Path] = {}
-        for stage in ("ingest", "export", "validate"):
-            deps, outs = command.stage_paths(stage, dataset)
-            paths |= deps | outs
-        table = compare(paths["raw"], paths["dataset_h5"], paths["predictions_csv"], paths["model_onnx"].parent)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    paths: dict[str, Path] = {}
+    for stage in ("ingest", "export", "validate"):
+        deps, outs = command.stage_paths(stage, dataset)
+        paths |= deps | outs
+    table = compare(paths["raw"], paths["dataset_h5"], paths["predictions_csv"], paths["model_onnx"].parent)
     print(table.to_string(index=False))
     sys.exit(0 if (table["largest difference"] <= TOLERANCE).all() else 1)
 

@@ -9,7 +9,6 @@ actively for a while, and would slow down the next one. The median counts.
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.export.formats import FORMATS, Runner
 from stages.lib.model import checkpoint
@@ -30,16 +30,14 @@ TURN_SECONDS = 0.2
 PAUSE_SECONDS = 0.1
 
 
+@terminal.program()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.bench_export", description=__doc__.partition("\n")[0])
     parser.add_argument("models", type=Path, help="a folder that train and export wrote, such as models/digits")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    try:
-        print(compare(arguments.models).to_string(index=False, float_format="%.4g"))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    print(compare(arguments.models).to_string(index=False, float_format="%.4g"))
 
 
 def compare(models: Path) -> pd.DataFrame:

@@ -25,6 +25,7 @@ from unittest import mock
 import imageio.v3 as imageio
 
 from stages import ingest
+from stages.lib.core import terminal
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.params import check
@@ -37,6 +38,7 @@ LARGE_PICTURES = 1_000
 HEADER_PASSES = 10  # over a series, whose headers take only milliseconds
 
 
+@terminal.program()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pictures", type=Path)

@@ -35,7 +35,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from stages import dataset, ingest, split, train
 from stages import statistics as measured
 from stages.lib import params, tensors
-from stages.lib.core import outs
+from stages.lib.core import outs, terminal
 from stages.lib.core.progress import progress
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
@@ -50,6 +50,7 @@ EPOCHS = 100  # of the notes' loop
 ROUNDS, IN_TURN = 3, 8  # so many times, so many epochs of each in turn
 
 
+@terminal.program()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.bench_train", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--images", type=Path, required=True, help="a folder or zip file with a folder a class")

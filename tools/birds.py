@@ -8,33 +8,30 @@ Then add recipes/birds.yaml to params.yaml and run `dvc repro export@birds`.
 
 import argparse
 import shutil
-import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.lib.core import outs
+from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
 
 CLASSES = ("airplane", "bird")
 
 
+@terminal.program()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.birds", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--images", type=Path, help="a folder or zip file with a folder of images a class")
     parser.add_argument("--classes", nargs="+", default=CLASSES, help="which classes to take")
     parser.add_argument("--to", type=Path, default=Path("data/raw/birds"))
     given = parser.parse_args()
-    try:
-        with outs.replacing(given.to) as folder, tempfile.TemporaryDirectory() as scratch:
-            count = (
-                copy(given.images, given.classes, folder, Path(scratch))
-                if given.images
-                else download(given.classes, folder, Path(scratch))
-            )
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    with outs.replacing(given.to) as folder, tempfile.TemporaryDirectory() as scratch:
+        count = (
+            copy(given.images, given.classes, folder, Path(scratch))
+            if given.images
+            else download(given.classes, folder, Path(scratch))
+        )
     print(f"{given.to}: {count} images of {', '.join(given.classes)}; recipes/birds.yaml says how to go on")
 
 

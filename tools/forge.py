@@ -10,7 +10,6 @@ CI_API_V4_URL, CI_PROJECT_ID, GITLAB_TOKEN, CI_MERGE_REQUEST_IID; and BASE_BRANC
 import argparse
 import json
 import os
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
+from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 
 MARK = "<!-- the pipeline's report -->"  # by it a comment is found again, whoever else comments
@@ -149,6 +149,7 @@ def _ask(forge: Forge, verb: str, path: str, body: dict[str, Any] | None = None)
         raise UserError(f"{verb} {address}: {error.reason}") from None
 
 
+@terminal.program()
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.forge", description=(__doc__ or "").partition("\n")[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -163,7 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main()

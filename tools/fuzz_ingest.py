@@ -32,6 +32,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from stages.lib.core import terminal
 from stages.lib.core.progress import progress
 from stages.lib.ingest import readers
 from stages.lib.ingest.file_table import FileTable
@@ -53,6 +54,7 @@ class Result(NamedTuple):
     mebibytes: float  # peak memory of the process, above what it had before the file
 
 
+@terminal.program()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--files", type=int, default=10_000)

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from stages.lib import params
+from stages.lib.core import terminal
 from stages.lib.core.sources import ROOT
 
 SCHEMA = ROOT / "params.schema.json"
@@ -26,6 +27,7 @@ Unknown keys and wrong types are refused before any work starts. With `params.sc
 """
 
 
+@terminal.program()
 def main() -> None:
     SCHEMA.write_text(json.dumps(schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import vl_convert
 
-from stages.lib.core import outs
+from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
 
 TEMPLATE = Path(__file__).with_name("plots.html")
 VEGA_LITE = "v5.20"  # the major version that dvc's charts are written for
 
 
+@terminal.program()
 def main(revisions: list[str], page: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         drawn = _draw(revisions, Path(folder))
@@ -58,7 +59,4 @@ if __name__ == "__main__":
     parser.add_argument("revisions", nargs="*", help="revisions to draw beside the working tree")
     parser.add_argument("--page", type=Path, default=Path("plots.html"))
     options = parser.parse_args()
-    try:
-        main(options.revisions, options.page)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main(options.revisions, options.page)

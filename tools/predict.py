@@ -26,8 +26,8 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from stages.lib.core import outs
-from stages.lib.core.errors import UserError
+from stages.lib.core import outs, terminal
+from stages.lib.core.terminal import shown
 from stages.lib.export.formats import Runner, open_model
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
@@ -46,6 +46,7 @@ class Answer(NamedTuple):
     trouble: str = ""
 
 
+@terminal.program()
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", type=Path, help="an exported file, such as model.onnx")
@@ -55,22 +56,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--raw", type=Path, help="also write what the model is given")
     parser.add_argument("--explain", type=Path, help="also write a PNG of where the network looked (needs model.pt)")
     arguments = parser.parse_args(argv)
-    try:
-        run, metadata = open_model(arguments.model)
-        cases = list(taken(arguments.files, metadata))
-        answers = list(answer(run, cases))
-        if arguments.raw:
-            outs.write_bytes(arguments.raw, b"".join(as_raw(case, metadata) for case in cases if not case.trouble))
-        if arguments.explain:
-            figure = explained(arguments.model, cases, answers, metadata["classes"])
-            with outs.replacing(arguments.explain) as partial:
-                figures.save(partial, figure)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run, metadata = open_model(arguments.model)
+    cases = list(taken(arguments.files, metadata))
+    answers = list(answer(run, cases))
+    if arguments.raw:
+        outs.write_bytes(arguments.raw, b"".join(as_raw(case, metadata) for case in cases if not case.trouble))
+    if arguments.explain:
+        figure = explained(arguments.model, cases, answers, metadata["classes"])
+        with outs.replacing(arguments.explain) as partial:
+            figures.save(partial, figure)
     sys.stdout.write(FORMS[arguments.output](answers, metadata["classes"], arguments.top))
     troubles = [one for one in answers if one.trouble]
     for one in troubles:
-        print(f"error: {one.name}: {one.trouble}", file=sys.stderr)
+        print(f"error: {shown(one.name)}: {shown(one.trouble)}", file=sys.stderr)
     sys.exit(1 if troubles else 0)
 
 
@@ -152,13 +150,14 @@ def _best(one: Answer, top: int) -> list[int]:
 
 
 def as_table(answers: Sequence[Answer], classes: Sequence[str], top: int) -> str:
-    width = max((len(one.name) for one in answers if not one.trouble), default=0)
+    names = [shown(name) for name in classes]
+    width = max((len(shown(one.name)) for one in answers if not one.trouble), default=0)
     lines = []
     for one in answers:
         if one.probabilities is not None:
-            percentages = "   ".join(f"{classes[k]} {100 * one.probabilities[k]:.2f} %" for k in _best(one, top))
+            percentages = "   ".join(f"{names[k]} {100 * one.probabilities[k]:.2f} %" for k in _best(one, top))
             warning = "   (unlike the training data: do not trust this)" if one.unlike else ""
-            lines.append(f"{one.name:{width}}   {percentages}{warning}\n")
+            lines.append(f"{shown(one.name):{width}}   {percentages}{warning}\n")
     return "".join(lines)
 
 

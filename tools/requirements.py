@@ -10,13 +10,14 @@ import re
 from pathlib import Path
 
 from stages.lib import params
-from stages.lib.core import sources
+from stages.lib.core import sources, terminal
 
 PINNED = sources.ROOT / "requirements.txt"
 FOLDER = sources.ROOT / "requirements"
 NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
+@terminal.program()
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for stage in params.SECTIONS:

@@ -10,7 +10,6 @@ lock file, a recipe) only tells dvc when to run the stage again.
 
 import argparse
 import inspect
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stages.lib import params
+from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 
 PARAMS_YAML = Path("params.yaml")
@@ -38,17 +38,13 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
     description = (inspect.getmodule(main).__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=description)
     parser.add_argument("dataset", help="a block of params.yaml's `datasets`")
-    dataset = parser.parse_args().dataset
-    try:
+    with terminal.program():
+        dataset = parser.parse_args().dataset
         given = params.load(PARAMS_YAML)
         section = given.section(dataset, stage)
         if pin is not None:
             pin(section.threads, section.portable)
         main(**arguments(main, stage, dataset, {"params": section, "machine": given.machine, "dataset": dataset}))
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def arguments(main: Callable[..., None], stage: str, dataset: str, others: dict[str, Any]) -> dict[str, Any]:
@@ -70,13 +66,14 @@ def stage_paths(stage: str, dataset: str, dvc_yaml: Path = DVC_YAML) -> tuple[di
     """The deps and the outs of a stage of dvc.yaml, by name (see the module's docstring).
 
     Raises:
-        UserError: dvc.yaml is missing, or the stage is not for this dataset.
+        UserError: dvc.yaml is missing, the stage is not for this dataset, or no dataset can be called so.
     """
+    params.check_names([dataset], "the dataset")
     if not dvc_yaml.exists():
         raise UserError(f"{dvc_yaml} not found: run from the repository's root")
     entry = YAML(typ="safe", pure=True).load(dvc_yaml)["stages"][stage]
-    if isinstance(entry["foreach"], list) and dataset not in entry["foreach"]:
-        raise UserError(f"dvc.yaml: the stage '{stage}' is for {', '.join(entry['foreach'])}, not for '{dataset}'")
+    if isinstance(entry["foreach"], list) and dataset not in (listed := [str(name) for name in entry["foreach"]]):
+        raise UserError(f"dvc.yaml: the stage '{stage}' is for {', '.join(listed)}, not for '{dataset}'")
     outs = [item for key in OUTS for item in entry["do"].get(key, [])]
     return _named(entry["do"].get("deps", []), dataset), _named(outs, dataset)
 

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.terminal import escape_output
 
 Item = TypeVar("Item")
 Job = TypeVar("Job")
@@ -58,11 +59,12 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     # A fork takes 10 ms and a spawned process 0.5 s, but with other threads about (torch's) a fork may hang.
     quick = sys.platform == "linux" and "torch" not in sys.modules and threading.active_count() == 1
     context = multiprocessing.get_context("fork" if quick else "spawn")
-    return ProcessPoolExecutor(workers, context, _end_with_parent)
+    return ProcessPoolExecutor(workers, context, _start)
 
 
-def _end_with_parent() -> None:
-    """Lets a worker end when its parent is killed, instead of waiting for ever."""
+def _start() -> None:
+    """What a worker begins with: its output is escaped, and it ends when its parent is killed."""
+    escape_output()
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

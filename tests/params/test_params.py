@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from stages.lib import params
@@ -118,8 +120,46 @@ def test_what_changes_no_byte_has_a_section_of_its_own(tmp_path):
         load(tmp_path, GOOD + "\nmachine: {workers: -1}")
 
 
-@pytest.mark.parametrize("name", ["raw", "sub/ds", "my data", "a.b", "1", "-a"])
-def test_a_name_that_no_dataset_can_have_is_refused(tmp_path, name):
-    with pytest.raises(UserError, match=f"datasets.{name}: a dataset's name is of letters, digits, _ and -"):
-        load(tmp_path, GOOD.replace("digits:", f"{name}:"))
-    assert load(tmp_path, GOOD.replace("digits:", "mine-2_b:")).section("mine-2_b", "split")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("raw", "and is not raw"),
+        ("sub/ds", "is not raw: call it sub-ds, and its folder in data/raw likewise"),
+        ("my data", "call it my-data"),
+        ("Mine", "call it mine"),
+        ("Über", "call it uber"),
+        ("a.b", "call it a-b"),
+        ("-a", "call it a"),
+        ("_a", "call it a"),
+        ("../x", "call it x"),
+        ("$(touch x)", "call it touch-x"),
+        ("'", "is not raw"),
+        ("数", "is not raw"),
+        ("a" * 65, f"call it {'a' * 64},"),
+        ("", "is not raw"),
+    ],
+)
+def test_a_name_that_no_dataset_can_have_is_refused_with_one_that_it_can_have(tmp_path, name, message):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, GOOD.replace("digits:", f"{json.dumps(name)}:"))
+    assert f"datasets.{name}: a dataset's name is of lower-case letters, digits, _ and -" in str(caught.value)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["2024", "1.5", "true", "~", "2024-01-01", "0x10", "[a, b]"])
+def test_a_name_that_yaml_takes_for_no_text_is_refused_as_dvc_would_make_no_stage_of_it(tmp_path, key):
+    with pytest.raises(UserError, match="YAML takes this name for no text: put it into quotes"):
+        load(tmp_path, GOOD.replace("digits:", f"? {key}\n  :"))
+    with pytest.raises(UserError, match='datasets.2024: .* put it into quotes, "2024"'):
+        load(tmp_path, GOOD.replace("digits:", "2024:"))
+
+
+def test_names_of_up_to_64_letters_digits_and_lines_are_taken(tmp_path):
+    for name in ("a", "2024", "0", "mine-2_b", "a" * 64, "raw2", "true", "no"):
+        assert load(tmp_path, GOOD.replace("digits:", f'"{name}":')).section(name, "split")
+
+
+def test_a_name_with_a_line_end_or_an_escape_sequence_is_shown_on_one_line(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, GOOD.replace("digits:", '"a\\n\\e[2Jb":'))
+    assert "datasets.a\\n\\u001b[2Jb: a dataset's name" in str(caught.value)

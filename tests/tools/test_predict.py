@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import asdict
 
 import numpy as np
@@ -70,6 +71,25 @@ def test_json_and_table_name_the_best_class_and_what_is_unlike_the_training_data
     assert row["unlike"] is True
     _, out, _ = run(capsys, folder / "model.onnx", folder / "01.png")
     assert "01.png   class1 " in out and out.count("%") == 3
+
+
+def test_a_name_of_a_file_or_class_does_nothing_to_the_terminal_and_no_file_name_ends_the_program(
+    folder, capsys, tmp_path
+):
+    name = "a\x1b[2J\n\udcff.png"  # an escape sequence, a line end, and a byte that is no UTF-8
+    shutil.copy(folder / "01.png", tmp_path / name)
+    (tmp_path / "b\x1b[2J.png").write_text("no picture")
+    code, out, err = run(capsys, folder / "model.onnx", tmp_path)
+    assert code == 1
+    assert r"/a\u001b[2J\n\udcff.png   class1 " in out and r"/b\u001b[2J.png: " in err
+    assert "\x1b" not in out + err and len(out.splitlines()) == len(err.splitlines()) == 1
+    for form in ("json", "csv"):
+        _, out, _ = run(capsys, folder / "model.onnx", tmp_path / name, "--output", form)
+        assert not {"\x1b", "\udcff"} & set(out)
+        assert form != "json" or json.loads(out)[0]["file"] == str(tmp_path / name)
+    one = predict.Answer("a.png", np.array([0.75, 0.25], np.float32), None)
+    table = predict.as_table([one], ["\x1b]0;t\x07\r\n::error::", "b"], 2)
+    assert table == r"a.png   \u001b]0;t\u0007\r\n::error:: 75.00 %   b 25.00 %" + "\n"
 
 
 def test_the_raw_tensor_and_the_explanation_are_written_beside(folder, capsys, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from stages.lib.core.errors import UserError
 from tests import ROOT
-from tests.made_project import Project, git
+from tests.made_project import DVC_YAML, Project, git
 from tools.report import contents, page, revisions
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside dvc
@@ -217,6 +217,21 @@ def test_stale_results_are_told_with_their_reasons_and_refused(project):
 def test_data_that_is_not_here_is_not_stale(project):
     shutil.rmtree(project.root / "data")
     assert report(project)["stale"] == {}
+
+
+def test_a_stage_that_makes_nothing_is_never_stale(project):
+    project.write("dvc.yaml", DVC_YAML.replace("stages:", 'stages:\n  check: {cmd: "true", params: [datasets]}', 1))
+    assert report(project)["stale"] == {}
+
+
+def test_a_name_that_no_dataset_can_have_is_refused_and_in_a_former_revision_compared(project):
+    text = json.dumps(project.params)
+    project.write("params.yaml", text.replace('"datasets": {', '"datasets": {2024: {}, ', 1))
+    with pytest.raises(UserError, match=r"params.yaml of working tree: 2024: YAML takes this name for no text"):
+        report(project)
+    project.git("commit", "-qam", "A number")
+    project.write("params.yaml", text)
+    assert report(project, "HEAD")["datasets"]["2024"]["state"] == "removed"
 
 
 def test_edited_metrics_are_stale(project):

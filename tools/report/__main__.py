@@ -10,13 +10,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from stages.lib.core import outs
-from stages.lib.core.errors import UserError
+from stages.lib.core import outs, terminal
 from tools.report import contents, page, revisions
 
 REFUSED = 3
 
 
+@terminal.program()
 def main() -> int:
     options = _parser().parse_args()
     root = revisions.find_root(Path.cwd())
@@ -50,7 +50,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())

@@ -25,6 +25,7 @@ def gather(base: Revision, head: Revision) -> dict[str, Any]:
         UserError: One of them cannot be read, or lacks metrics.
     """
     before, after = load(base), load(head)
+    params.check_names(after.params.get("datasets") or (), f"params.yaml of {head}")
     judged = params.check_report(after.params.get("report"), f"params.yaml of {head}")
     out_of_date = stale(head)
     splits = [split for split in SPLITS if split == "test" or any(f"{split}." in gate for gate in judged.gates)]

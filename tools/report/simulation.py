@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from stages.lib.core import terminal
 from tools.report import comparison
 
 CASES = 300
@@ -81,6 +82,7 @@ def _table(groups: np.ndarray, of_truth: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(keys | answers)
 
 
+@terminal.program()
 def main(pairs: int) -> None:
     print(
         f"{pairs} pairs of models per row, {CASES} test cases; false alarms are of equal models, seen: {LOSS:.0%} lost"

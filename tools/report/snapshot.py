@@ -45,7 +45,7 @@ class Snapshot:
     @property
     def datasets(self) -> list[str]:
         """The datasets of params.yaml, run or not."""
-        return sorted(self.params.get("datasets") or {})
+        return _names(self.params)
 
 
 def load(revision: Revision) -> Snapshot:
@@ -58,13 +58,18 @@ def load(revision: Revision) -> Snapshot:
     stages = _yaml(revision, "dvc.lock").get("stages") or {}
     paths = revision.paths()
     results = {}
-    for dataset in sorted(params.get("datasets") or {}):
+    for dataset in _names(params):
         lock = {stage.split("@")[0]: entry for stage, entry in stages.items() if stage.endswith(f"@{dataset}")}
         folder = f"metrics/{dataset}/"
         if "validate" in lock or any(path.startswith(folder) for path in paths):
             pictures = [path for path in paths if path.startswith(folder) and path.endswith(".png")]
             results[dataset] = _results(revision, dataset, lock, pictures)
     return Snapshot(revision, params, results)
+
+
+def _names(params: dict[str, Any]) -> list[str]:
+    """The datasets of a params.yaml; former revisions may have such as YAML takes for numbers."""
+    return sorted(map(str, params.get("datasets") or ()))
 
 
 def flatten(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

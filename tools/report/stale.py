@@ -37,7 +37,7 @@ def stale(revision: Revision) -> dict[str, list[str]]:
 
 def _reasons(stage: Any, upstream: list[Any]) -> list[str]:
     """What of a stage differs from dvc.lock."""
-    if stage.is_data_source:
+    if stage.is_data_source or not stage.outs:  # without outs (check), there is nothing that could be out of date
         return []
     if not any(out.hash_info for out in stage.outs):
         return ["it has not been run"]

@@ -4,6 +4,6 @@
 class UserError(Exception):
     """A user's mistake: the message names the file or key, what was expected, and the way out.
 
-    `stages.lib.command.run` prints it without a traceback and exits 1; any other exception is a bug of this project
+    `core.terminal.program` prints it without a traceback and exits 1; any other exception is a bug of this project
     and keeps its traceback.
     """

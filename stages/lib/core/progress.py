@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from stages.lib.core.terminal import raw, shown
+
 Item = TypeVar("Item")
 SECONDS_BETWEEN_LINES = 15
 tqdm.monitor_interval = 0  # its thread does not survive in a forked worker; with miniters=1 it is not needed
@@ -24,11 +26,11 @@ def progress(
     """
     if total is None and isinstance(items, Sized):
         total = len(items)
-    how: dict[str, Any] = {"dynamic_ncols": True}
+    how: dict[str, Any] = {"dynamic_ncols": True, "file": raw(sys.stderr)}
     if not sys.stderr.isatty():
         every = SECONDS_BETWEEN_LINES  # the first line, too: quick work says nothing
         how = {"mininterval": every, "delay": every, "file": _Lines()}
-    with tqdm(desc=doing, unit=" " + unit, total=total, miniters=1, **how) as bar:
+    with tqdm(desc=shown(doing), unit=" " + unit, total=total, miniters=1, **how) as bar:
         for item in items:
             yield item
             bar.update(size(item))

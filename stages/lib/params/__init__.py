@@ -1,6 +1,9 @@
 """params.yaml: `datasets.<name>.<stage>`, `machine` and `report`, all checked before any work starts."""
 
+import json
 import re
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.core.nearest import hint
 from stages.lib.core.sections import check as check
 from stages.lib.core.sections import checked, unknown
+from stages.lib.core.terminal import shown
 from stages.lib.params.dataset import DatasetParams
 from stages.lib.params.export import ExportParams
 from stages.lib.params.ingest import IngestParams
@@ -40,8 +44,15 @@ MOVED = {"ingest.workers": "machine.workers", "train.checkpoint_minutes": "machi
 """Keys that changed no byte of an out, and so left the sections that dvc looks at."""
 
 
-DATASET_NAME = r"^(?!raw$)[A-Za-z0-9_][A-Za-z0-9_-]*$"
-"""Folders, and keys of dvc.yaml, are called like a dataset; data/raw holds the raw files of all."""
+DATASET_NAME = r"^(?!raw$)[a-z0-9][a-z0-9_-]{0,63}$"
+"""Folders, stages and arguments of shell commands are called like a dataset; data/raw holds the raw files of all.
+
+One case only: macOS and Windows take `Mine` and `mine` for one folder.
+"""
+NAME_RULE = (
+    "a dataset's name is of lower-case letters, digits, _ and -, begins with a letter or a digit, has at most 64 "
+    "characters, and is not raw"
+)
 
 
 @dataclass(frozen=True)
@@ -83,14 +94,41 @@ def load(path: Path) -> Params:
         wrong += found
     datasets: dict[str, dict[str, Any]] = {}
     for name, block in tree["datasets"].items():
-        if not isinstance(name, str) or not re.fullmatch(DATASET_NAME, name):
-            wrong.append(f"datasets.{name}: a dataset's name is of letters, digits, _ and -, and is not raw")
+        if trouble := name_trouble(name):
+            wrong.append(f"datasets.{_spelt(name)}: {trouble}")
             continue
         datasets[name], found = _check_block(f"datasets.{name}", block)
         wrong += found
     if wrong:
         raise UserError("\n".join(f"{path}: {line}" for line in wrong))
     return Params(path, datasets, **top)
+
+
+def name_trouble(name: object) -> str:
+    """Why no dataset can be called so, with a name that it can have; empty if it can."""
+    if isinstance(name, str) and re.fullmatch(DATASET_NAME, name):
+        return ""
+    plain = unicodedata.normalize("NFKD", str(name)).encode("ascii", "ignore").decode().lower()
+    other = re.sub("[^a-z0-9_-]+", "-", plain)[:64].strip("-_")
+    can_be = other if re.fullmatch(DATASET_NAME, other) else ""
+    if not isinstance(name, str):  # dvc makes no stage of such a key, without a word
+        return "YAML takes this name for no text: put it into quotes" + (f', "{can_be}"' if can_be else "")
+    return NAME_RULE + (f": call it {can_be}, and its folder in data/raw likewise" if can_be else "")
+
+
+def check_names(names: Iterable[object], where: str) -> None:
+    """Checks names of datasets that come from elsewhere than `load`.
+
+    Raises:
+        UserError: No dataset can be called so.
+    """
+    if wrong := [f"{where}: {_spelt(name)}: {trouble}" for name in names if (trouble := name_trouble(name))]:
+        raise UserError("\n".join(wrong))
+
+
+def _spelt(name: object) -> str:
+    """A name as YAML has it, on one line: 2024, true, null."""
+    return shown(name if isinstance(name, str) else json.dumps(name, default=str).strip('"'))
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch.distributed
 from torch import Tensor
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.terminal import escape_output
 
 MAX_RESTARTS = 3  # of all workers, from the checkpoint, after one of them was lost
 
@@ -69,6 +70,7 @@ def launch(work: Callable[..., None], processes: int, arguments: dict[str, Any])
 
 def _work(work: Callable[..., None], arguments: dict[str, Any]) -> str | None:
     """Runs in a worker, and returns a user's mistake as its message: a failure would restart the worker in vain."""
+    escape_output()
     try:
         work(**arguments)
     except UserError as error:
