@@ -1,9 +1,10 @@
 """Pieces of a Markdown page that also read well as plain text."""
 
 import html
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from stages.lib.core.markdown import escape
 
 MIN_FOLDED_ROWS = 12  # a table of so many is folded
 MAX_ROWS = 100  # a comment holds 65,536 characters
@@ -54,10 +55,3 @@ def signed(value: float | None) -> str:
 
 def plural(count: int, word: str) -> str:
     return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
-def escape(text: Any) -> str:
-    """A user's text (a class, a file name) on one line, with markup, tags and mentions escaped; `a_b <= c@d` stays."""
-    one_line = re.sub(r"\s+", " ", str(text)).replace("&", "&amp;")
-    without_tags = re.sub(r"<(?=[\w/!?])", "&lt;", one_line)
-    return re.sub(r"([\\`*\[\]|]|~(?=~)|(?<=~)~|(?<!\w)[_@]|_(?!\w))", r"\\\1", without_tags)

@@ -1,8 +1,10 @@
 """The page: the tree of values of contents.gather as Markdown."""
 
 from typing import Any
+from urllib.parse import quote
 
-from tools.report.markdown import escape, folded, long_table, number, plural, signed, table
+from stages.lib.core.markdown import escape
+from tools.report.markdown import folded, long_table, number, plural, signed, table
 
 
 def render(report: dict[str, Any], links: str) -> str:
@@ -222,7 +224,7 @@ def _pictures(pictures: dict[str, str], links: str) -> str:
     shown = []
     for path, state in pictures.items():
         name = f"{path.split('/')[-1]} ({state})"
-        shown.append(f"{'!' if links else ''}[{escape(name)}]({links}{path.replace(' ', '%20')})")
+        shown.append(f"{'!' if links else ''}[{escape(name)}]({links}{quote(path)})")
     return folded("Pictures", "\n".join(shown)) if links else "\n".join(f"- {line}" for line in shown)
 
 

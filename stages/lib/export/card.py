@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 from ruamel.yaml import YAML
 
+from stages.lib.core.markdown import escape
+
 
 def text(facts: Mapping[str, Any], measured: Mapping[str, Any], difference: float, variants: pd.DataFrame) -> str:
     """The card's text.
@@ -17,10 +19,11 @@ def text(facts: Mapping[str, Any], measured: Mapping[str, Any], difference: floa
         difference: The most by which a file's probability differs from the network's on the test split.
         variants: As `stages.lib.export.variants.compare` gives them.
     """
-    classes = facts["classes"]
+    classes = [escape(name) for name in facts["classes"]]
+    kind = "volumes" if len(facts["input"]["shape"]) == 4 else "images"
     sections = [
         _front_matter(facts, measured),
-        f"# {facts['dataset']}: a classifier of {'volumes' if len(facts['input']['shape']) == 4 else 'images'}\n",
+        f"# {escape(facts['dataset'])}: a classifier of {kind}\n",
         f"Gives each of {len(classes)} classes a probability: {', '.join(classes)}.\n",
         "## Input\n\n" + _table(("", ""), _contract(facts)),
         "## Data\n\nA group (a patient, or copies of one picture) is in one split only.\n",
@@ -62,7 +65,7 @@ def _contract(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("axes of `input`", ", ".join(f"{axis} = {size}" for axis, size in zip(axes, sizes, strict=True))),
         ("size", fitted if contract["size"] == "fitted" else f"the network runs on what it gets; trained on {trained}"),
         ("dtype", contract["dtype"]),
-        ("units", contract["units"] or "none: the pixels' own numbers"),
+        ("units", escape(contract["units"]) or "none: the pixels' own numbers"),
     ]
     if contract["spacing_mm"]:
         steps = ", ".join(f"{a} {mm:g}" for a, mm in zip(axes[2:], contract["spacing_mm"], strict=True))
@@ -100,7 +103,7 @@ def _operating_point(measured: Mapping[str, Any]) -> list[str]:
         return []
     point = measured["operating_point"]
     rows = [(k.replace("_", " "), _number(v)) for k, v in point["test"].items()]
-    sentence = f"'{point['positive']}' is reported from a probability of {_number(point['threshold'])}"
+    sentence = f"'{escape(point['positive'])}' is reported from a probability of {_number(point['threshold'])}"
     return [f"## Operating point\n\n{sentence}, on the test split with:\n\n" + _table(("", ""), rows)]
 
 
@@ -168,4 +171,4 @@ def _number(value: float | None) -> str:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
