@@ -14,7 +14,7 @@ from stages.lib.split import amounts, dealing, given
 
 
 def main(cases_csv: Path, split_csv: Path, params: SplitParams) -> None:
-    cases = pd.read_csv(cases_csv, dtype=str, keep_default_na=False, usecols=lambda name: name in splits.COLUMNS)
+    cases = splits.read_text(cases_csv, splits.COLUMNS)  # the raw data give a split, or none
     train = 1 - params.validation - params.test
     fractions = {"train": train, "validation": params.validation, "test": params.test}
     if "split" in cases:

@@ -181,7 +181,7 @@ def as_csv(answers: Sequence[Answer], classes: Sequence[str], top: int) -> str:
         for rank, k in enumerate(_best(one, top))
     ]
     table = pd.DataFrame(rows, columns=["file", "rank", "class", "probability"])
-    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return outs.csv_text(table)
 
 
 FORMS = {"table": as_table, "json": as_json, "csv": as_csv}

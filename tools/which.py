@@ -15,25 +15,26 @@ from pathlib import Path
 
 import pandas as pd
 
+from stages.lib import splits
+from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
+from stages.lib.core.terminal import shown
 
 DATA = Path("data")
 COLUMNS = ["dataset", "case", "path", "outcome"]
 MOST_ROWS = 20  # printed for one question
 
 
+@terminal.program()
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.which", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("words", nargs="+", help="beginnings of cases' names, or parts of paths")
     parser.add_argument("--dataset", help="look in this one alone")
     arguments = parser.parse_args(argv)
-    try:
-        table = read(DATA, arguments.dataset)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    table = read(DATA, arguments.dataset)
     missing = [word for word in arguments.words if not _answer(table, word)]
     for word in missing:
-        print(f"error: no case begins with '{word}', and no path holds it", file=sys.stderr)
+        print(f"error: no case begins with '{shown(word)}', and no path holds it", file=sys.stderr)
     sys.exit(1 if missing else 0)
 
 
@@ -65,7 +66,7 @@ def _of(folder: Path) -> pd.DataFrame:
 
 def _read(table_csv: Path) -> pd.DataFrame:
     try:
-        return pd.read_csv(table_csv, dtype=str, keep_default_na=False)
+        return splits.read_text(table_csv)
     except FileNotFoundError:
         raise UserError(f"{table_csv} not found: run `dvc repro --force ingest@{table_csv.parent.name}`") from None
 
@@ -74,7 +75,7 @@ def _answer(table: pd.DataFrame, word: str) -> bool:
     """Prints the rows that a word means; False where there are none."""
     found = table[table["case"].str.startswith(word.lower()) | table["path"].str.contains(word, regex=False)]
     for row in found.head(MOST_ROWS).to_numpy().tolist():
-        print("  ".join(filter(None, row)))
+        print("  ".join(filter(None, map(shown, row))))
     if len(found) > MOST_ROWS:
         print(f"... and {len(found) - MOST_ROWS} more")
     return len(found) > 0

@@ -1,16 +1,30 @@
 """split.csv: which split each case is in, one row per case; a group (a patient) is in one split only."""
 
+from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import pandas as pd
+
+from stages.lib.core.formulas import bare, changed
 
 SPLITS = ("train", "validation", "test")
 COLUMNS = ("case", "group", "label", "split")
 
 
 def read(split_csv: Path) -> pd.DataFrame:
-    """The table, all of it text: a label may look like a number, or like a missing value."""
-    return pd.read_csv(split_csv, dtype=str, keep_default_na=False)
+    return read_text(split_csv)
+
+
+def read_text(source: Path | BytesIO, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """A table of text, as it was before `outs.write_csv`: a label may look like a number, a formula, or nothing.
+
+    Args:
+        columns: The ones to read, as far as there are any; all, where left out.
+    """
+    wanted = None if columns is None else lambda name: name in columns
+    table = pd.read_csv(source, dtype=str, keep_default_na=False, usecols=wanted)
+    return table.apply(lambda column: changed(bare, column)).rename(columns=bare)
 
 
 def assert_no_leakage(table: pd.DataFrame) -> None:

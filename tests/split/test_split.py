@@ -7,6 +7,7 @@ from stages.lib import splits
 from stages.lib.core.errors import UserError
 from stages.lib.params.split import SplitParams
 from stages.lib.split import dealing
+from tests.raw_data import ingest, write_pictures
 
 FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
@@ -105,3 +106,13 @@ def test_the_stage_writes_one_row_a_case_and_keeps_labels_that_look_like_numbers
     written = splits.read(tmp_path / "split.csv")
     assert written.columns.tolist() == ["case", "group", "label", "split"]
     assert written["label"].tolist() == table["label"].tolist()
+
+
+def test_labels_that_a_spreadsheet_would_evaluate_are_guarded_in_the_files_and_the_same_after_them(tmp_path):
+    write_pictures(tmp_path / "raw", classes=("=1+1", "-1", "@crack", "'a"), each=4)
+    ingested = ingest(tmp_path / "raw", tmp_path / "out")
+    split.main(ingested.cases_csv, tmp_path / "split.csv", SplitParams(validation=0.25, test=0.25))
+    for path in (ingested.cases_csv, tmp_path / "split.csv"):
+        assert set(pd.read_csv(path, dtype=str)["label"]) == {"'=1+1", "-1", "'@crack", "'a"}
+    table = splits.read(tmp_path / "split.csv")
+    assert set(table["label"]) == set(ingested.counts["classes"]) == {"=1+1", "-1", "@crack", "'a"}

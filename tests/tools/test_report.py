@@ -3,12 +3,14 @@ import shutil
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 
+from stages.lib.core import outs
 from stages.lib.core.errors import UserError
 from tests import ROOT
 from tests.made_project import DVC_YAML, Project, git
-from tools.report import contents, page, revisions
+from tools.report import contents, page, revisions, snapshot
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # inside dvc
 
@@ -332,6 +334,16 @@ def test_a_class_name_cannot_break_the_page(project):
     )
     text = page.render(report(project), "")
     assert "te00001" in text and "<b>" not in text
+
+
+def test_a_class_that_would_open_as_a_formula_is_guarded_in_the_file_and_read_as_it_is(project):
+    path = project.root / "metrics/digits/predictions.csv"
+    table = pd.read_csv(path, dtype=str).rename(columns={"cat": "=1+1", "dog": "-1"})
+    outs.write_csv(path, table.replace({"cat": "=1+1", "dog": "-1"}))
+    assert ",'=1+1,-1,owl\n" in path.read_text()
+    predictions = snapshot.load(revisions.resolve(project.root, None)).results["digits"].predictions
+    assert list(predictions["label"].unique()) == ["=1+1", "-1", "owl"]
+    assert [name.removeprefix(snapshot.PROBABILITY_OF) for name in predictions.columns[5:]] == ["=1+1", "-1", "owl"]
 
 
 def test_classes_may_be_called_as_the_columns_are_and_labels_may_look_like_numbers_or_nothing(project):

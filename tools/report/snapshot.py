@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.formulas import bare
+from stages.lib.splits import read_text
 from tools.report.revisions import Revision
 
 METRICS = ("ingest", "statistics", "train", "validate", "export")
@@ -102,12 +104,12 @@ def _results(revision: Revision, dataset: str, lock: dict[str, Any], pictures: l
 def _predictions(revision: Revision, path: str, content: bytes) -> pd.DataFrame:
     try:
         # By position: a class may be called "case", too. A label may look like a number or like a missing value.
-        table = pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False)
+        table = read_text(BytesIO(content))
         if tuple(table.columns[: len(KEYS)]) != KEYS or table.shape[1] == len(KEYS):
             raise ValueError(f"its columns are not {', '.join(KEYS)} and a probability a class")
         names = next(csv.reader(StringIO(content.decode())))  # as written: pandas renames a repeated column
         probabilities = table.iloc[:, len(KEYS) :].astype(float)
-        probabilities.columns = pd.Index([PROBABILITY_OF + name for name in names[len(KEYS) :]])
+        probabilities.columns = pd.Index([PROBABILITY_OF + name for name in map(bare, names[len(KEYS) :])])
         if table[["case", "split"]].duplicated().any():
             raise ValueError("it has a case twice")
     except (ValueError, UnicodeDecodeError) as error:

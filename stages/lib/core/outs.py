@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.lib.core.formulas import changed, guarded
+
 if TYPE_CHECKING:  # it takes 0.4 s, and not every stage that writes outs has a table
     import pandas as pd
 
@@ -68,9 +70,26 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_csv(path: Path, table: "pd.DataFrame") -> None:
-    """Writes a table without its index: floats of 6 significant digits, line ends the same on every system."""
+    """Writes a table without its index: floats of 6 significant digits, line ends the same on every system.
+
+    Text that a spreadsheet would take for a formula is guarded (`core.formulas`).
+    """
     with replacing(path) as partial:
-        table.to_csv(partial, index=False, float_format="%.6g", lineterminator="\n", encoding="utf-8")
+        _to_csv(table, partial)
+
+
+def csv_text(table: "pd.DataFrame") -> str:
+    """A table as `write_csv` writes it."""
+    return _to_csv(table, None) or ""
+
+
+def _to_csv(table: "pd.DataFrame", to: Path | None) -> str | None:
+    head = [guarded(name) for name in table.columns]
+    table = table.set_axis(range(len(head)), axis="columns")  # a table may have two columns of one name
+    for i in range(len(head)):
+        if table[i].dtype.kind not in "biuf":
+            table[i] = changed(guarded, table[i])
+    return table.to_csv(to, index=False, header=head, float_format="%.6g", lineterminator="\n", encoding="utf-8")
 
 
 def write_bytes(path: Path, content: bytes) -> None:

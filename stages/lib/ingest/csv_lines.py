@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from stages.lib.core import outs
+from stages.lib.core.formulas import guarded
 
 
 def csv_line(values: Iterable[object]) -> str:
-    """The values as a line of CSV, quoted where they must be, without its end."""
+    """The values as a line of CSV, quoted where they must be, without its end; no text opens as a formula."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(map(guarded, values))  # so that both are quoted within a value
+    return text.getvalue().removesuffix("\r\n")
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -151,3 +151,15 @@ def test_grey_from_colour_is_the_mean_or_the_luminance():
     pixel = np.array([10, 20, 36], np.uint8).reshape(3, 1, 1)
     assert converted(pixel, 1, "grey_mean").item() == 22
     assert converted(pixel, 1, "grey_luminance").item() == 19  # 2.126 + 14.304 + 2.599
+
+
+@pytest.mark.parametrize("label", ["sound\rcrack", "a\nb", "a\x1b[2J", "\udcff", "a\u2028b"])
+def test_a_class_folder_whose_name_is_no_line_of_text_is_refused(raw, label):
+    (raw / "cat").rename(raw / label)
+    with pytest.raises(UserError, match=r"class folders: the label '.*\\.*' is no line of text in UTF-8: rename it"):
+        ingest(raw, raw.parent / "out")
+
+
+def test_a_label_in_labels_csv_is_a_line_of_text(raw):
+    with pytest.raises(UserError, match=r"labels.csv, row 2: the label 'a\\u0000b' is no line of text"):
+        run(raw, "path,label\ncat,a\0b\ndog,dog\n")

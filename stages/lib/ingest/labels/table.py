@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.nearest import closest, hint
+from stages.lib.core.terminal import shown
 from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.labels import class_names, layout
 from stages.lib.ingest.readers.contract import Options
@@ -94,6 +95,7 @@ def _class_folders(
             raise UserError(f"class folder {raw / folder} holds no files: fill it or remove it")
     labels = Labels(f"{raw}'s class folders")
     for folder, name, split in layout.class_folders(raw, paths, folders, as_classes):
+        _check_label(name, labels.source)
         labels.spellings.add(name)
         label = class_names.spelling(name)
         if not label:
@@ -106,6 +108,16 @@ def _note_split_folders(labels: Labels, folders: list[str]) -> None:
     named = [folder for folder in folders if layout.split_named(folder)]
     if len(named) > 1 and not labels.split:
         print(f"{labels.source}: the folders {', '.join(named)} are no split, as there is no column split")
+
+
+def _check_label(label: str, where: str) -> None:
+    """A label goes into tables, figures and files of other programs: it is one line of text.
+
+    Raises:
+        UserError: It holds ends of lines, other control characters, or bytes that are no UTF-8.
+    """
+    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in label):
+        raise UserError(f"{where}: the label '{shown(label)}' is no line of text in UTF-8: rename it")
 
 
 class _Table:
@@ -161,6 +173,7 @@ class _Table:
         ):
             if not value:
                 raise UserError(f"{where}: {column} is empty")
+        _check_label(label, where)
         self.labels.spellings.add(values["label"])
         label = class_names.spelling(label)
         label = self._aliases.get(label, label)
