@@ -75,10 +75,24 @@ std::vector<torch::jit::IValue> read_sample(std::istream& file, const Input& inp
   return inputs;
 }
 
+// A name with its control characters escaped: it may hold a terminal's escape sequence.
+std::string shown(const std::string& name) {
+  std::string text;
+  for (size_t i = 0; i < name.size(); ++i) {
+    unsigned char c = name[i];
+    const bool of_two_bytes = c == 0xC2 && i + 1 < name.size() && (name[i + 1] & 0xE0) == 0x80;
+    if (of_two_bytes) c = name[++i];
+    char code[8];
+    std::snprintf(code, sizeof code, "\\u%04x", c);
+    text += (c < 0x20 && c != '\n') || c == 0x7F || of_two_bytes ? std::string(code) : std::string(1, name[i]);
+  }
+  return text;
+}
+
 void print_percentages(const torch::Tensor& probabilities, const std::vector<std::string>& classes) {  // (K,)
   const auto [values, order] = probabilities.sort(/*dim=*/0, /*descending=*/true);
   for (int64_t i = 0; i < order.size(0); ++i)
-    std::printf("  %9.5f %%  %s\n", 100 * values[i].item<double>(), classes.at(order[i].item<int64_t>()).c_str());
+    std::printf("  %9.5f %%  %s\n", 100 * values[i].item<double>(), shown(classes.at(order[i].item<int64_t>())).c_str());
 }
 
 int main(int argc, char** argv) try {
@@ -103,6 +117,6 @@ int main(int argc, char** argv) try {
   }
   return 0;
 } catch (const std::exception& error) {
-  std::cerr << "error: " << error.what() << "\n";
+  std::cerr << "error: " << shown(error.what()) << "\n";
   return 1;
 }

@@ -17,6 +17,11 @@ try {
     const address = new URL(request.url());
     if (address.protocol.startsWith("http") && address.host !== new URL(url).host) foreignRequests.push(request.url());
   });
+  page.on("dialog", (dialog) => (foreignRequests.push(dialog.message()), dialog.dismiss()));
+  await page.evaluateOnNewDocument(() => {
+    window.blocked = []; // by the page's policy
+    addEventListener("securitypolicyviolation", (event) => window.blocked.push(event.blockedURI));
+  });
   await page.goto(url);
   const readMessage = () => page.$eval("#message", (element) => element.textContent);
   const messageChanged = async (before) =>
@@ -48,7 +53,8 @@ try {
         }))));
     answers.push({ file, message: await readMessage(), tables });
   }
-  console.log(JSON.stringify({ answers, strange: foreignRequests }));
+  const blocked = await page.evaluate(() => window.blocked);
+  console.log(JSON.stringify({ answers, strange: [...foreignRequests, ...blocked] }));
 } finally {
   await browser.close();
 }

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from stages.lib import tensors
+from stages.lib.core.terminal import shown
 from stages.lib.export import metadata
 from stages.lib.export.end_to_end import Native
 from stages.lib.export.formats import torchscript
@@ -47,7 +48,7 @@ def test_the_program_prints_the_percentages_of_raw_samples_best_first(tmp_path, 
     x = np.array(tensors.read_split(tmp_path / "d.h5", "test").x)
     samples = [*x, np.pad(x[0], [(0, 0), *[(3, 2)] * (x.ndim - 2)], "edge")]  # the last is larger
     spacing = " 1.5 1.0 0.5" if x.ndim == 5 else ""
-    classes = ["cat", "a dog", "üçé"]
+    classes = ["cat", "a \x1b[2J\x9b dog\x7f", "üçé"]
     facts = {"classes": classes, "input": metadata.contract(about, "fitted")}
     torchscript.write(tmp_path / "m.torchscript", Program(model, shape, about["dtype"], facts))
     lines = [f"{x.dtype} {' '.join(map(str, sample.shape))}{spacing}\n".encode() for sample in samples]
@@ -61,7 +62,7 @@ def test_the_program_prints_the_percentages_of_raw_samples_best_first(tmp_path, 
     assert len(printed) == len(wanted)
     for text, row in zip(printed, wanted, strict=True):
         lines = re.findall(r"^ *([\d.]+) %  (.*)$", text, re.MULTILINE)
-        assert [name for _, name in lines] == [classes[k] for k in (-row).argsort()]
+        assert [name for _, name in lines] == [shown(classes[k]) for k in (-row).argsort()]
         assert [float(percent) / 100 for percent, _ in lines] == pytest.approx(sorted(row, reverse=True), abs=1e-6)
 
     spoilt = {raw[:-1]: "ends within a sample", b"float64" + raw: "has a line", b"": "is empty"}

@@ -55,7 +55,11 @@ def write_model(folder, shape, given):
     about["geometry"] |= given
     deployed = Deployed(checkpoint.load(folder / "m.pt")[0], Settings()).eval()
     model = Native(Geometry(**about["geometry"]), deployed).eval()
-    facts = {"dataset": "stripes", "classes": ["cat", "a dog", "üçé"], "input": metadata.contract(about, "fitted")}
+    facts = {
+        "dataset": "stripes",
+        "classes": ["<img src=x onerror=alert()>", "</script><script>alert()</script>", "üçé"],
+        "input": metadata.contract(about, "fitted"),
+    }
     onnx.write(folder / "model.onnx", Program(model, shape, about["dtype"], facts))
     return model, facts["classes"]
 
