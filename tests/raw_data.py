@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,11 @@ def write_pictures(raw: Path, classes: tuple[str, ...] = ("cat", "dog"), each: i
                 imageio.imwrite(raw / label / f"{i}.jpg", colour)
             else:
                 imageio.imwrite(raw / label / f"{i}.png", colour[..., 0])
+
+
+def settle() -> None:
+    """Lets files become old: one changed within a tenth of a second is not taken for unchanged."""
+    time.sleep(0.12)
 
 
 def make_slice(i: int, pixels: np.ndarray, series: str = "one", patient: str = "Doe") -> Dataset:

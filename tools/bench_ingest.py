@@ -28,6 +28,7 @@ from stages import ingest
 from stages.lib.core import terminal
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.store import Store
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.params.machine import MachineParams
@@ -57,8 +58,10 @@ def main() -> None:
             compare_series(given.series, Path(folder), given.rounds)
             compare_headers(given.series, given.rounds)
         compare_additions("pictures of 512x512", write_large, Path(folder), given.rounds)
+        compare_check("pictures of 512x512", Path(folder), given.rounds)
         if given.pictures:
             compare_additions("these pictures", lambda raw: link(given.pictures, raw), Path(folder), 1)
+            compare_check("these pictures", Path(folder), given.rounds)
 
 
 def run(raw: Path, out: Path, workers: int = 0) -> None:
@@ -169,6 +172,21 @@ def compare_additions(comparison: str, write: Callable[[Path], object], folder: 
         more.append(cost(lambda: run(raw, folder / "out")))
         full.append(cost(lambda: run_anew(raw, folder / "out")))
     say(f"ingest after 1 % was added against a full one, {comparison}", min(full), min(more), f"{len(paths)} files")
+
+
+def compare_check(comparison: str, folder: Path, rounds: int) -> None:
+    """What reading and hashing every piece of the store costs an ingest that finds nothing new."""
+
+    def again() -> None:
+        run(folder / "growing", folder / "out")
+
+    def unchecked() -> None:
+        with mock.patch.object(Store, "drop_damaged"):
+            again()
+
+    theirs, ours = best(rounds + 2, unchecked, again)
+    megabytes = sum(piece.stat().st_size for piece in (folder / "out" / "cases").iterdir()) / 1e6
+    say("ingest of nothing new against one that checks no piece", theirs, ours, f"{comparison}, {megabytes:.0f} MB")
 
 
 def write_large(raw: Path) -> None:

@@ -16,30 +16,11 @@ import pytest
 
 from stages.lib import cases, workers
 from stages.lib.core.errors import UserError
-from stages.lib.ingest import inspection, piece_jobs, pieces, raw_files
+from stages.lib.ingest import inspection, pieces, raw_files
 from stages.lib.ingest.readers import pillow
 from stages.lib.ingest.store import alone
 from tests import HANG_SECONDS, ROOT
-from tests.raw_data import Ingested, bytes_below, ingest, scan, write_pictures, write_series
-
-
-@pytest.fixture
-def decoded(monkeypatch) -> list[str]:
-    """The files that were decoded so far."""
-    files: list[str] = []
-    decode = piece_jobs.decode
-
-    def counted(template, *given):
-        files.extend(file.path for file in template.case.files)
-        return decode(template, *given)
-
-    monkeypatch.setattr(piece_jobs, "decode", counted)
-    return files
-
-
-def settle(raw: Path) -> None:
-    """Makes the files old, as one changed within a tenth of a second is not taken for unchanged."""
-    time.sleep(0.12)
+from tests.raw_data import Ingested, bytes_below, ingest, scan, settle, write_pictures, write_series
 
 
 def full(raw: Path, folder: Path, **params: object) -> Ingested:
@@ -51,7 +32,7 @@ def full(raw: Path, folder: Path, **params: object) -> Ingested:
 def test_only_new_changed_and_renamed_files_are_worked_on_and_the_bytes_are_those_of_a_full_ingest(tmp_path, decoded):
     raw = tmp_path / "raw"
     write_pictures(raw, each=6)
-    settle(raw)
+    settle()
     ingest(raw, tmp_path / "out")
     assert len(decoded) == 12
 
@@ -87,7 +68,7 @@ def test_a_file_that_changes_while_it_is_read_does_not_look_unchanged_afterwards
 
 def test_params_that_matter_and_those_that_do_not(tmp_path, decoded):
     write_pictures(tmp_path / "raw")
-    settle(tmp_path / "raw")
+    settle()
     ingest(tmp_path / "raw", tmp_path / "out")
     decoded.clear()
     ingest(tmp_path / "raw", tmp_path / "out", max_rejected=0.5, group=r"^(\w+)/")
@@ -100,7 +81,7 @@ def test_a_slice_added_to_a_series_makes_its_volume_new_and_leaves_the_others(tm
     pixels = scan(9)
     write_series(tmp_path / "raw" / "a", pixels[:8])
     write_series(tmp_path / "raw" / "b", scan(5, seed=3), series="two")
-    settle(tmp_path / "raw")
+    settle()
     ingest(tmp_path / "raw", tmp_path / "out")
     decoded.clear()
     write_series(tmp_path / "raw" / "a", pixels)
@@ -112,7 +93,7 @@ def test_a_slice_added_to_a_series_makes_its_volume_new_and_leaves_the_others(tm
 @pytest.mark.parametrize("damage", ["pixels", "notes", "cut pixels", "cut notes", "no pixels", "no notes", "junk"])
 def test_a_damaged_store_is_noticed_and_not_used(damage, tmp_path):
     write_pictures(tmp_path / "raw", each=6)
-    settle(tmp_path / "raw")
+    settle()
     before = ingest(tmp_path / "raw", tmp_path / "out").bytes()
     (store,) = [path for path in (tmp_path / "out" / ".ingest").iterdir() if path.is_dir()]
     pixels = list(store.rglob("*.h5"))
@@ -132,9 +113,10 @@ def test_a_damaged_store_is_noticed_and_not_used(damage, tmp_path):
 
 def test_damage_in_place_reaches_the_out_by_its_other_name_and_is_mended(tmp_path):
     write_pictures(tmp_path / "raw", each=6)
-    settle(tmp_path / "raw")
+    settle()
     before = ingest(tmp_path / "raw", tmp_path / "out").bytes()
     (piece,) = (tmp_path / "out" / "cases").iterdir()
+    piece.chmod(0o644)
     with open(piece, "r+b") as file:
         file.seek(-20, os.SEEK_END)
         file.write(b"damaged")
@@ -144,7 +126,7 @@ def test_damage_in_place_reaches_the_out_by_its_other_name_and_is_mended(tmp_pat
 def test_what_was_decoded_before_a_failure_is_not_decoded_again(tmp_path, decoded):
     write_pictures(tmp_path / "raw", each=6)
     (tmp_path / "raw" / "cat" / "bad.jpg").write_bytes(b"<html>")
-    settle(tmp_path / "raw")
+    settle()
     with pytest.raises(UserError, match="not_an_image"):
         ingest(tmp_path / "raw", tmp_path / "out", max_rejected=0.01)
     decoded.clear()
@@ -171,7 +153,7 @@ def stamps(folder: Path) -> dict[str, tuple[int, int]]:
 def test_a_picture_more_changes_the_piece_that_it_falls_into_and_no_other_file(tmp_path, monkeypatch):
     monkeypatch.setattr(cases, "MIN_PIECE_BYTES", 100)
     write_pictures(tmp_path / "raw", each=20)
-    settle(tmp_path / "raw")
+    settle()
     ingest(tmp_path / "raw", tmp_path / "out")
     before = stamps(tmp_path / "out" / "cases")
     assert len(before) > 8
@@ -186,7 +168,7 @@ def test_a_picture_more_changes_the_piece_that_it_falls_into_and_no_other_file(t
 def test_more_data_than_the_pieces_were_cut_for_are_cut_anew_without_decoding(tmp_path, decoded, monkeypatch):
     monkeypatch.setattr(cases, "MIN_PIECE_BYTES", 100)
     write_pictures(tmp_path / "raw", each=7)
-    settle(tmp_path / "raw")
+    settle()
     ingest(tmp_path / "raw", tmp_path / "out")
     assert len(list((tmp_path / "out" / "cases").iterdir())) <= 4
     decoded.clear()

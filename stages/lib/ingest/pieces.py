@@ -47,6 +47,7 @@ def fill(raw: Path, cases: CaseTable, raw_bytes: int, store: Store, options: Opt
     Args:
         raw_bytes: Of all files, which decides with the number of cases how many pieces there are.
     """
+    store.drop_damaged(workers.number)
     contents = cases.contents(options.params.colour)
     refused: list[Refusal] = []
     while True:

@@ -64,7 +64,11 @@ def _files(cases: CaseTable) -> Iterator[tuple[str, str]]:
 
 
 def _link(finished: Path, place: Path) -> None:
-    """One file under two names where the file system can: the store takes no room of its own."""
+    """One file under two names where the file system can: the store takes no room of its own.
+
+    The file is read-only, as those of dvc's cache are, which links outs in the same way (its `cache.type: hardlink`).
+    With its default, `reflink,copy`, dvc replaces the link by a copy that may be edited.
+    """
     try:
         os.link(finished, place)
     except OSError:
