@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test quick lint licences report plots sbom audit requirements upgrade docs clean
+.PHONY: help setup repro verify test quick lint licences report plots sbom audit requirements upgrade docs clean
 SHELL := /bin/sh
 BASE ?= main
 PYTHON ?= python3
@@ -16,6 +16,9 @@ help:  ## this list
 repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of date
 	python -m stages.check  # before dvc, which puts the names into commands
 	dvc repro
+
+verify: .venv/run.stamp  ## read raw data, outs and cache, and name what is not as dvc.lock says
+	python -m tools.verify
 
 test: .venv/dev.stamp lint  ## set up, then lint and run the tests, on all cores
 	pytest -n auto
