@@ -58,8 +58,8 @@ def _files(repo: Repo, record: Recorded) -> dict[str, str]:
     """The files that are there, by path below the record's ("": its own)."""
     path = os.path.join(repo.root_dir, record.path)
     if os.path.isdir(path):
-        found = repo.dvcignore.find(localfs, path)
-        return {os.path.relpath(file, path).replace(os.sep, "/"): file for file in found}
+        start = len(path) + 1
+        return {file[start:].replace(os.sep, "/"): file for file in repo.dvcignore.find(localfs, path)}
     return {"": path} if os.path.lexists(path) else {}
 
 

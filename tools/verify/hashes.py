@@ -1,5 +1,6 @@
 """Hashes of files as dvc takes them, from their bytes: dvc's own memory of hashes is not asked."""
 
+import hashlib
 import os
 import stat
 from collections import defaultdict
@@ -11,7 +12,7 @@ from dvc_data.hashfile.hash import fobj_md5
 from stages.lib.core.progress import progress
 
 BATCH_FILES, BATCH_BYTES = 256, 64 << 20  # what a thread is given at once; a larger file is a batch of its own
-SMALL_BYTES = 1 << 16  # a file of this size or less is read at once
+SMALL_BYTES = 1 << 16  # a file of this size or less is read in one go
 CHUNK_BYTES = 1 << 20
 
 File = tuple[str, str]  # path and name of the hash
@@ -77,6 +78,8 @@ def _hash_all(batch: list[tuple[File, int]]) -> list[tuple[File, str | OSError]]
 def _hash(path: str, name: str, size: int) -> str | OSError:
     try:
         with open(path, "rb", buffering=0) as file:
-            return fobj_md5(file, SMALL_BYTES if size < SMALL_BYTES else CHUNK_BYTES, name)
+            if name == "md5" and size <= SMALL_BYTES:
+                return hashlib.md5(file.read(), usedforsecurity=False).hexdigest()
+            return fobj_md5(file, CHUNK_BYTES, name)
     except OSError as error:
         return error

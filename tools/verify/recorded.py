@@ -1,6 +1,7 @@
 """What dvc.lock, the .dvc files and the cache say: which path, or which object of the cache, has which hash."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,8 @@ from stages.lib.core.errors import UserError
 
 FOLDER = ".dir"  # how the hash of a folder ends: that of its manifest, a list of its files with their hashes
 HASHES = ("md5", "md5-dos2unix")  # the latter is that of dvc 2
-OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")  # the name of a file of the cache, below two further digits
+TWO_DIGITS = re.compile("[0-9a-f]{2}")  # a folder of the cache,
+OBJECT = re.compile(r"[0-9a-f]{30}(\.dir)?")  # and a file in it, for the other digits
 
 
 class Recorded(NamedTuple):
@@ -115,6 +117,8 @@ def manifest(path: str) -> dict[str, str] | None:
 
 def objects(cache: str) -> Iterator[tuple[str, str]]:
     """Every object of the cache in this folder: its path, and its hash, which is its name."""
-    for path in sorted(Path(cache).glob("[0-9a-f][0-9a-f]/*")):
-        if OBJECT.fullmatch(path.name):
-            yield str(path), path.parent.name + path.name
+    for folder in sorted(os.listdir(cache)) if os.path.isdir(cache) else ():
+        if TWO_DIGITS.fullmatch(folder):
+            for name in sorted(os.listdir(os.path.join(cache, folder))):
+                if OBJECT.fullmatch(name):
+                    yield os.path.join(cache, folder, name), folder + name
