@@ -3,30 +3,31 @@
 python -m stages.dataset digits
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from stages.lib import command, splits, tensors
 from stages.lib.cases import Cases
 from stages.lib.core import outs
-from stages.lib.core.errors import UserError
+from stages.lib.core.errors import DamagedOut, UserError
 from stages.lib.core.machine import pin
 from stages.lib.core.progress import progress
 from stages.lib.geometry import Geometry
-from stages.lib.moments import Moments
+from stages.lib.moments import Moments, Statistics, read_statistics, spreads
 from stages.lib.params.dataset import DatasetParams
 
 
 def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, params: DatasetParams) -> None:
-    split = splits.read(split_csv)
-    measured = json.loads(statistics_json.read_text(encoding="utf-8"))
-    classes = sorted(split["label"].unique())
+    measured = read_statistics(statistics_json)
     with Cases(cases) as opened, outs.replacing(dataset_h5) as partial:
+        split = splits.read_of(split_csv, cases, opened.ids)
+        classes = sorted(split["label"].unique())
+        check_measured(statistics_json, measured, split_csv, split, opened)
         arguments = geometry_arguments(params, measured, opened.dims)
         geometry = Geometry(**arguments)
         channels = {"keep": int(opened.shapes[0, 0]), "rgb": 3}.get(params.colour, 1)
@@ -44,27 +45,46 @@ def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, 
     print(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
 
 
-def geometry_arguments(params: DatasetParams, measured: dict[str, Any], dims: int) -> dict[str, Any]:
+def check_measured(path: Path, measured: Statistics, split_csv: Path, split: pd.DataFrame, cases: Cases) -> None:
+    """Refuses statistics of other cases, or of another split.
+
+    Args:
+        path: Of the statistics, for messages.
+
+    Raises:
+        DamagedOut: They are of others.
+    """
+    if measured.splits != splits.counts(split):
+        raise DamagedOut("they are of different splits", path, split_csv)
+    rows = split.index[split["split"] == "train"]
+    sizes, steps = spreads(cases.axes, cases.shapes[rows]), spreads(cases.axes[1:], cases.spacings_mm[rows])
+    found = [measured.dtype], measured.units, measured.shape, measured.spacing_mm
+    if found != (cases.dtypes, cases.units, sizes, steps):
+        raise DamagedOut("they are of different cases", path, cases.folder)
+
+
+def geometry_arguments(params: DatasetParams, measured: Statistics, dims: int) -> dict[str, Any]:
     """Geometry's arguments; what params.yaml leaves out follows from the training split's statistics."""
     for key in ("spacing_mm", "shape"):
         given = getattr(params, key)
         if given is not None and len(given) != dims:
             raise UserError(f"dataset.{key} has {len(given)} numbers, but the cases have {dims} axes")
     axes = ["D", "H", "W"][-dims:]
-    size = [measured["shape"][axis]["median"] for axis in axes]
-    spreads = [measured["spacing_mm"][axis] for axis in axes]
+    size = [spread.median for axis in axes if (spread := measured.shape[axis])]
+    measured_mm = [spread.median for axis in axes if (spread := measured.spacing_mm[axis])]
+    known = len(measured_mm) == dims
     spacing = params.spacing_mm
-    if spacing is None and dims == 3 and all(spreads):
-        spacing = tuple(spread["median"] for spread in spreads)
-    if spacing is not None and all(spreads):
-        size = [n * spread["median"] / step for n, spread, step in zip(size, spreads, spacing, strict=True)]
+    if spacing is None and dims == 3 and known:
+        spacing = tuple(measured_mm)
+    if spacing is not None and known:
+        size = [n * mm / step for n, mm, step in zip(size, measured_mm, spacing, strict=True)]
     return {
         "colour": params.colour,
         "resize": params.resize,
         "spacing_mm": None if spacing is None else list(spacing),
         "shape": list(params.shape or (max(1, round(n)) for n in size)),
-        "fill": min(channel["minimum"] for channel in measured["channels"]) if params.fill is None else params.fill,
-        "dtype": measured["dtype"] if params.dtype == "keep" else params.dtype,
+        "fill": min(channel.minimum for channel in measured.channels) if params.fill is None else params.fill,
+        "dtype": measured.dtype if params.dtype == "keep" else params.dtype,
     }
 
 
@@ -79,7 +99,10 @@ def transformed(cases: Cases, ids: list[str], geometry: Geometry, name: str) -> 
         if trouble := geometry.trouble(cases[i].shape, cases.spacings_mm[i]):
             raise UserError(f"case {case}: {trouble}")
         x = torch.from_numpy(cases[i].copy())[None]  # the map is read-only, which torch does not know
-        yield geometry(x, torch.from_numpy(cases.spacings_mm[i]))[0].to(geometry.dtype).numpy()
+        sample = geometry(x, torch.from_numpy(cases.spacings_mm[i]))[0].to(geometry.dtype)
+        if not geometry.whole and not sample.isfinite().all():
+            raise UserError(f"case {case}: a pixel is nan, or too large for {geometry.dtype}: see dataset.dtype")
+        yield sample.numpy()
 
 
 def counted(samples: Iterator[np.ndarray], moments: list[Moments]) -> Iterator[np.ndarray]:

@@ -12,7 +12,7 @@ from stages.lib import command, inference, tensors
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.machine import pin
-from stages.lib.export import card, end_to_end, metadata, parity
+from stages.lib.export import card, end_to_end, metadata, parity, validation
 from stages.lib.export.formats import FORMATS
 from stages.lib.export.formats.program import Program
 from stages.lib.export.variants import compare
@@ -37,7 +37,7 @@ def main(
     dataset: str,
 ) -> None:
     classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
-    measured = metadata.read_validation(validate_json)
+    measured = validation.read(validate_json)
     settings = Settings(**measured["deployed"])
     deployed = Deployed(classifier, settings, params.unlike).eval()
     module = end_to_end.behind(Geometry(**about.geometry), deployed, params.size, about.shape[0])

@@ -14,7 +14,7 @@ from stages.lib.split import amounts, dealing, given
 
 
 def main(cases_csv: Path, split_csv: Path, params: SplitParams) -> None:
-    cases = splits.read_text(cases_csv, splits.COLUMNS)  # the raw data give a split, or none
+    cases = splits.read_cases(cases_csv)
     train = 1 - params.validation - params.test
     fractions = {"train": train, "validation": params.validation, "test": params.test}
     if "split" in cases:

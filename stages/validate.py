@@ -16,7 +16,7 @@ from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.validate import ValidateParams
 from stages.lib.validate import curves, evaluation, out_of_distribution, predictions, scores
 from stages.lib.validate.case_sheets import CaseSheets
-from stages.lib.validate.figures import evidence, history, save
+from stages.lib.validate.figures import evidence, history, read_history, save
 
 
 def main(
@@ -33,6 +33,7 @@ def main(
     figures: Path,
     params: ValidateParams,
 ) -> None:
+    training = read_history(history_csv)
     classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
     splits = {name: tensors.read_split(dataset_h5, name) for name in ("validation", "test")}
     settings = evaluation.choose_settings(classifier, splits["validation"], params)
@@ -67,7 +68,7 @@ def main(
     wrong, unsure = predictions.wrongness(test.y, p)[: params.worst], predictions.uncertainty(p)[: params.worst]
     with outs.replacing(figures) as folder:
         folder.mkdir()
-        save(folder / "history.png", history(pd.read_csv(history_csv)))
+        save(folder / "history.png", history(training))
         areas = scores.per_class(test.y, p)
         save(folder / "evidence.png", evidence(test.y, p.argmax(1), about.classes, points, areas))
         save(folder / "worst.png", sheets.cases(test, p, wrong, "The most wrong test cases"))

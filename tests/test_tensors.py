@@ -21,6 +21,6 @@ def test_the_description_comes_back(images_h5):
     assert about.shape == [1, 8, 8]
 
 
-def test_a_missing_dataset_says_which_stage_makes_it(tmp_path):
-    with pytest.raises(UserError, match="run the dataset stage first"):
+def test_a_missing_dataset_is_named(tmp_path):
+    with pytest.raises(UserError, match="dataset.h5: not found"):
         tensors.read_split(tmp_path / "dataset.h5", "train")

@@ -9,14 +9,9 @@ only: the peak memory of a process is read from /proc.
 import argparse
 import copy
 import io
-import signal
-import sys
 import tempfile
-import time
-from collections import Counter
-from functools import cache, partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -33,7 +28,6 @@ from pydicom.uid import (
 )
 
 from stages.lib.core import terminal
-from stages.lib.core.progress import progress
 from stages.lib.ingest import readers
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
@@ -41,17 +35,8 @@ from stages.lib.ingest.inspection import inspect_file
 from stages.lib.ingest.readers.contract import Options, Rejected
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
-from stages.lib.workers import Workers, count, quietly, singles
-
-MAX_SECONDS = 10  # of processor time, which a busy machine does not stretch
-MAX_MEBIBYTES = 2048
-JOB_FILES = 25
-
-
-class Result(NamedTuple):
-    outcome: str  # "read", or the reason of the rejection
-    seconds: float  # of processor time
-    mebibytes: float  # peak memory of the process, above what it had before the file
+from stages.lib.workers import Workers, count
+from tools.mutations import fuzz, mutated, report
 
 
 @terminal.program()
@@ -62,54 +47,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="0: as many as there are cores")
     given = parser.parse_args()
     with Workers(count(given.workers)) as crew:
-        results, wrong = fuzz(given.files, given.seed, crew)
-    for outcome, number in Counter(result.outcome for result in results).most_common():
-        print(f"{number:7d}  {outcome}")
-    slowest, most = max(r.seconds for r in results), max(r.mebibytes for r in results)
-    print(f"slowest {slowest:.2f} s of processor time, most memory {most:.0f} MiB")
-    if wrong:
-        sys.exit(f"{len(wrong)} of {given.files} files went wrong; numbers (seed {given.seed}): {wrong[:20]}")
+        results, wrong = fuzz(try_file, given.files, given.seed, crew)
+    report(results, wrong, given.seed)
 
 
-def fuzz(files: int, seed: int, crew: Workers) -> tuple[list[Result], list[int]]:
-    """Each file's result, and the numbers of those that went wrong."""
-    chunks = [list(range(start, min(start + JOB_FILES, files))) for start in range(0, files, JOB_FILES)]
-    crashed = Result("CRASHED", 0.0, 0.0)
-    done = crew.run(partial(try_files, seed), chunks, singles, lambda numbers: [crashed] * len(numbers))
-    results, wrong = [], []
-    for number, result in progress(
-        ((n, r) for chunk, found in done for n, r in zip(chunk, found, strict=True)), "fuzz", "file", files
-    ):
-        results.append(result)
-        if result.outcome == "CRASHED" or result.seconds > MAX_SECONDS or result.mebibytes > MAX_MEBIBYTES:
-            wrong.append(number)
-    return results, sorted(wrong)
-
-
-def try_files(seed: int, numbers: list[int]) -> list[Result]:
-    return quietly(lambda: [try_file(seed, number) for number in numbers])
-
-
-def try_file(seed: int, number: int) -> Result:
+def try_file(seed: int, number: int) -> str:
     """Makes the file of this seed and number, and reads it as ingest would."""
-    rng = np.random.default_rng([seed, number])
     samples = originals()
-    content = mutated(samples[number % len(samples)], rng)
-    before = memory("VmRSS", reset=True)
-    began = time.process_time()
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # the default ends the process: the file counts as crashed
-    signal.setitimer(signal.ITIMER_PROF, 2 * MAX_SECONDS)
-    outcome = read(content)
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    return Result(outcome, time.process_time() - began, memory("VmHWM") - before)
-
-
-def memory(which: str, reset: bool = False) -> float:
-    """Memory of the process in MiB: now (VmRSS), or the peak since the last reset (VmHWM); on Linux only."""
-    if reset:
-        Path("/proc/self/clear_refs").write_text("5")
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
-    return int(line.split()[1]) / 1024
+    return read(mutated(samples[number % len(samples)], np.random.default_rng([seed, number])))
 
 
 def read(content: bytes) -> str:
@@ -139,29 +84,6 @@ def read(content: bytes) -> str:
     except Exception:  # as in stages.lib.ingest.decoding.reason_of
         return "unreadable"
     return "read"
-
-
-def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """Flips, overwrites, cuts or inserts bytes one to eight times, half of these near the header."""
-    spoilt = bytearray(content)
-    for _ in range(rng.integers(1, 9)):
-        size = len(spoilt)
-        at = int(rng.integers(0, max(1, min(size, 600) if rng.random() < 0.5 else size)))
-        length = int(rng.integers(1, 9))
-        mutation = rng.integers(0, 6)
-        if mutation == 0 and size > at:
-            spoilt[at] ^= 1 << int(rng.integers(0, 8))
-        elif mutation == 1:
-            spoilt[at : at + length] = rng.bytes(length)
-        elif mutation == 2:
-            spoilt[at : at + length] = b"\xff" * length
-        elif mutation == 3:
-            del spoilt[at : at + length * 16]
-        elif mutation == 4:
-            spoilt[at:at] = rng.bytes(length)
-        elif rng.random() < 0.3:
-            del spoilt[at:]
-    return bytes(spoilt)
 
 
 @cache

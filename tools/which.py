@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stages.lib import splits
-from stages.lib.core import terminal
+from stages.lib.core import tables, terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.terminal import shown
 
@@ -66,7 +65,7 @@ def _of(folder: Path) -> pd.DataFrame:
 
 def _read(table_csv: Path) -> pd.DataFrame:
     try:
-        return splits.read_text(table_csv)
+        return tables.parse_text(table_csv)
     except FileNotFoundError:
         raise UserError(f"{table_csv} not found: run `dvc repro --force ingest@{table_csv.parent.name}`") from None
 

@@ -23,18 +23,24 @@ objects, slow to write and to open. A case is read without a copy, as a view of 
 """
 
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import h5py
 import numpy as np
 
-from stages.lib.core.errors import UserError
+from stages.lib.core import hdf5
+from stages.lib.core.errors import DamagedOut
+from stages.lib.core.reading import reading
 
 MIN_PIECE_BYTES = 1 << 20  # of raw files, on average over the pieces of a larger data set
 MIN_PIECE_CASES = 2  # likewise
-COLUMNS = [("case", "S16"), ("dtype", "S8"), ("offset", "<i8")]  # of the index, before shape and spacing_mm
+AXES = ("CHW", "CDHW")
+UNITS = ("", "HU")
+MOST_PIXELS = 1 << 48  # of a piece: products of sizes stay far from what int64 holds
 
 
 def piece_bits(raw_bytes: int, cases: int) -> int:
@@ -50,30 +56,87 @@ def piece_name(piece: int, bits: int) -> str:
     return f"{piece:0{max(1, math.ceil(bits / 4))}x}.h5"
 
 
+def index_dtype(axes: str) -> np.dtype:
+    return np.dtype(
+        [
+            *[("case", "S16"), ("dtype", "S8"), ("offset", "<i8")],
+            *[("shape", "<i8", len(axes)), ("spacing_mm", "<f8", len(axes) - 1)],
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One file of cases/, checked."""
+
+    path: Path
+    axes: str
+    units: str
+    index: np.ndarray
+    pixels: dict[str, hdf5.Place]  # by dtype
+
+    @classmethod
+    def read(cls, path: Path) -> "Piece":
+        """Reads all but the pixels.
+
+        Raises:
+            DamagedOut: The file is none that ingest could have written.
+        """
+        with hdf5.opened(path) as file:
+            axes, units = hdf5.attribute(file, "axes", AXES), hdf5.attribute(file, "units", UNITS)
+            hdf5.place(file, "index", index_dtype(axes), (None,))
+            index = file["index"][:]
+            arrays = hdf5.group(file, "pixels")
+            if strange := set(arrays) - set(hdf5.PIXELS):
+                raise ValueError(f"pixels of {min(strange)}: expected {', '.join(hdf5.PIXELS)}")
+            pixels = {name: hdf5.place(arrays, name, name, (None,)) for name in arrays}
+            _check_index(index, {name: place.shape[0] for name, place in pixels.items()})
+        return cls(path, axes, units, index, pixels)
+
+
+def _check_index(index: np.ndarray, elements: Mapping[str, int]) -> None:
+    """Raises a ValueError unless the cases fill the arrays of pixels, one after the other."""
+    shapes, spacings = index["shape"], index["spacing_mm"]
+    if not len(index):
+        raise ValueError("it has no case")
+    if (shapes < 1).any() or shapes.astype(float).prod(axis=1).sum() > MOST_PIXELS:
+        raise ValueError("a case has an impossible shape")
+    if not (np.isnan(spacings) | (spacings > 0) & np.isfinite(spacings)).all():
+        raise ValueError("a case has a spacing that is no positive number")
+    packed, ends = index_of(index["case"], index["dtype"], shapes, spacings)
+    if ends != elements or not np.array_equal(packed["offset"], index["offset"]):
+        raise ValueError("its index does not fit its pixels")
+
+
 class Cases:
     """Reads cases/, in the order of the identifiers, which is that of cases.csv."""
 
     def __init__(self, folder: Path) -> None:
-        if not folder.is_dir():
-            raise UserError(f"{folder} not found: run the ingest stage first")
-        self._paths = sorted(folder.glob("*.h5"))
-        if not self._paths:
-            raise UserError(f"{folder} has no cases: run the ingest stage again")
-        indices = []
-        self._starts: list[dict[str, tuple[int, int]]] = []  # of a piece: by dtype, first byte and number of elements
-        for path in self._paths:
-            with h5py.File(path) as file:
-                self.axes: str = file.attrs["axes"]
-                self.units: str = file.attrs["units"]
-                indices.append(file["index"][:])
-                arrays = file["pixels"]
-                self._starts.append({dtype: (arrays[dtype].id.get_offset(), arrays[dtype].size) for dtype in arrays})
-        index = np.concatenate(indices)
-        self.ids: list[str] = [case.decode() for case in index["case"]]
+        """Args: folder: cases/.
+
+        Raises:
+            DamagedOut: It is missing, or a piece is none that ingest could have written.
+        """
+        self.folder = folder
+        with reading(folder):
+            names = sorted(name for name in os.listdir(folder) if name.endswith(".h5"))
+            if not names:
+                raise ValueError("it has no cases")
+        self._read = [Piece.read(folder / name) for name in names]
+        first = self._read[0]
+        self.axes, self.units = first.axes, first.units
+        for piece in self._read:
+            if (piece.axes, piece.units) != (first.axes, first.units):
+                raise DamagedOut(f"{piece.path.name} has other axes or units than {first.path.name}", folder)
+        index = np.concatenate([piece.index for piece in self._read])
+        if not (index["case"][1:] > index["case"][:-1]).all():
+            raise DamagedOut("the cases are not in order, or one is there twice", folder)
+        with reading(folder):
+            self.ids: list[str] = np.char.decode(index["case"], "ascii").tolist()
         self.shapes: np.ndarray = index["shape"]  # (N, A)
         self.spacings_mm: np.ndarray = index["spacing_mm"]  # (N, A - 1)
         self._dtypes, self._offsets = index["dtype"], index["offset"]
-        self._pieces = np.repeat(np.arange(len(indices)), [len(one) for one in indices])
+        self._pieces = np.repeat(np.arange(len(names)), [len(piece.index) for piece in self._read])
         self._mapped: dict[tuple[int, str], np.ndarray] = {}
         self._positions = {case: i for i, case in enumerate(self.ids)}
 
@@ -85,7 +148,7 @@ class Cases:
     @property
     def dtypes(self) -> list[str]:
         """The dtypes that occur, sorted."""
-        return sorted({dtype for starts in self._starts for dtype in starts})
+        return sorted({dtype for piece in self._read for dtype in piece.pixels})
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,18 +168,17 @@ class Cases:
         """The position of a case.
 
         Raises:
-            UserError: There is no such case.
+            DamagedOut: There is no such case.
         """
         if case not in self._positions:
-            folder = self._paths[0].parent
-            raise UserError(f"case {case} is not in {folder}: run the ingest and split stages again")
+            raise DamagedOut(f"it has no case {case}", self.folder)
         return self._positions[case]
 
     def _map(self, piece: int, dtype: str) -> np.ndarray:
         if (mapped := self._mapped.get((piece, dtype))) is None:
-            start, elements = self._starts[piece][dtype]
-            mapped = np.memmap(self._paths[piece], dtype, "r", offset=start, shape=(elements,)).view(np.ndarray)
-            self._mapped[piece, dtype] = mapped
+            of = self._read[piece]
+            with reading(of.path):
+                mapped = self._mapped[piece, dtype] = of.pixels[dtype].mapped(of.path)
         return mapped
 
     def __enter__(self) -> "Cases":
@@ -137,8 +199,7 @@ def index_of(
         shapes: (n, A).
         spacings_mm: (n, A - 1).
     """
-    axes = shapes.shape[1]
-    index = np.zeros(len(cases), [*COLUMNS, ("shape", "<i8", axes), ("spacing_mm", "<f8", axes - 1)])
+    index = np.zeros(len(cases), index_dtype(AXES[shapes.shape[1] - 3]))
     index["case"], index["dtype"], index["shape"], index["spacing_mm"] = cases, dtypes, shapes, spacings_mm
     sizes = shapes.prod(axis=1)
     ends = {}

@@ -10,15 +10,16 @@ lock file, a recipe) only tells dvc when to run the stage again.
 
 import argparse
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 
 from stages.lib import params
 from stages.lib.core import terminal
-from stages.lib.core.errors import UserError
+from stages.lib.core.errors import DamagedOut, UserError
 
 PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
@@ -44,7 +45,46 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
         section = given.section(dataset, stage)
         if pin is not None:
             pin(section.threads, section.portable)
-        main(**arguments(main, stage, dataset, {"params": section, "machine": given.machine, "dataset": dataset}))
+        given_arguments = {"params": section, "machine": given.machine, "dataset": dataset}
+        try:
+            main(**arguments(main, stage, dataset, given_arguments))
+        except DamagedOut as error:
+            raise UserError(in_full(error)) from error
+
+
+def in_full(error: UserError, dvc_yaml: Path = DVC_YAML) -> str:
+    """The message; where outs of earlier stages are at fault, with the commands that bring them back."""
+    if not isinstance(error, DamagedOut) or not dvc_yaml.exists():
+        return str(error)
+    stages = YAML(typ="safe", pure=True).load(dvc_yaml)["stages"]
+    makers = [maker for path in error.paths if (maker := _maker(path, stages))]
+    if not makers:
+        return str(error)
+    makers.sort(key=lambda maker: list(stages).index(maker.stage.partition("@")[0]))
+    by_dvc, by_git = ([maker.out for maker in makers if maker.in_cache == kept] for kept in (True, False))
+    back = [
+        f"`{way} {' '.join(of)}`" for way, of in (("dvc checkout --force", by_dvc), ("git checkout --", by_git)) if of
+    ]
+    anew = f"`dvc repro --force --single-item {' '.join(maker.stage for maker in makers)}`"
+    return f"{error}; {' and '.join(back)} brings back what was committed; {anew} makes it anew"
+
+
+class Maker(NamedTuple):
+    """What makes an out."""
+
+    stage: str  # such as split@digits
+    out: str  # as in dvc.yaml; an out's path may be of a file inside it
+    in_cache: bool  # whether dvc keeps it, else git does
+
+
+def _maker(path: Path, stages: dict[str, Any]) -> Maker | None:
+    for stage, entry in stages.items():
+        for item in (item for key in OUTS for item in entry["do"].get(key, [])):
+            spelt, options = next(iter(item.items())) if isinstance(item, dict) else (item, {})
+            pattern = re.sub(r"\\\$\\{(key|item)\\}", "([^/]+)", re.escape(spelt))
+            if found := re.match(f"({pattern})(/|$)", path.as_posix()):
+                return Maker(f"{stage}@{found[2]}", found[1], options.get("cache", True))
+    return None
 
 
 def arguments(main: Callable[..., None], stage: str, dataset: str, others: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,21 @@
-"""Mean, deviation, percentiles and histogram of any number of pixels, in one pass and 512 KiB per channel.
+"""statistics.json, and what it is made of: mean, deviation, percentiles and histogram of any number of pixels.
 
-Pixels of 8 and 16 bits are counted value by value: everything follows exactly from the counts, whatever the order and
-number of the pixels. A float is counted by the upper 16 bits of its float32, which are 1/128 of its magnitude apart;
-so its percentiles and histogram are that coarse. Minimum and maximum are exact, mean and deviation are float64 sums.
+They are found in one pass and 512 KiB per channel. Pixels of 8 and 16 bits are counted value by value: everything
+follows exactly from the counts, whatever the order and number of the pixels. A float is counted by the upper 16 bits of
+its float32, which are 1/128 of its magnitude apart; so its percentiles and histogram are that coarse. Minimum and
+maximum are exact, mean and deviation are float64 sums.
 """
 
 import math
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
+from pydantic import FiniteFloat
+
+from stages.lib.core.outs import significant
+from stages.lib.core.reading import read_json, reading
 
 BLOCK_PIXELS = 1 << 20  # counted at once: memory does not grow with the case
 VALUES = 1 << 16  # of 16 bits
@@ -20,13 +26,79 @@ class Summary:
     """The statistics of one channel's pixels."""
 
     count: int
-    mean: float
-    deviation: float  # of the population
-    minimum: float
-    maximum: float
-    percentiles: dict[str, float]  # "0.5": value; interpolated as by numpy's method "linear"
-    edges: list[float]  # (bins + 1,)
+    mean: FiniteFloat
+    deviation: FiniteFloat  # of the population
+    minimum: FiniteFloat
+    maximum: FiniteFloat
+    percentiles: dict[str, FiniteFloat]  # "0.5": value; interpolated as by numpy's method "linear"
+    edges: list[FiniteFloat]  # (bins + 1,)
     counts: list[int]  # (bins,)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of a size or a spacing, over the cases."""
+
+    minimum: FiniteFloat
+    median: FiniteFloat
+    maximum: FiniteFloat
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """statistics.json: what is known of the training split's cases."""
+
+    cases: int
+    groups: int
+    classes: dict[str, int]
+    splits: dict[str, dict[str, int]]  # cases of each class, in every split
+    dtype: str
+    units: str
+    shape: dict[str, Spread | None]  # by axis, C and H, W or D, H, W
+    spacing_mm: dict[str, Spread | None]  # by axis; None where that of a case is unknown
+    channels: list[Summary]
+
+    def check(self) -> None:
+        """Checks that the numbers are possible.
+
+        Raises:
+            ValueError: They are not.
+        """
+        if self.classes != self.splits.get("train") or self.cases != sum(self.classes.values()):
+            raise ValueError("cases, classes and splits do not agree")
+        channels = self.shape.get("C")
+        if channels is None or len(self.channels) != channels.median:
+            raise ValueError(f"it has {len(self.channels)} channels, but shape.C is {channels}")
+        for channel in self.channels:
+            if not channel.minimum <= channel.maximum or channel.deviation < 0:
+                raise ValueError("channels: minimum and maximum are not in order, or the deviation is negative")
+            if len(channel.edges) != len(channel.counts) + 1 or sum(channel.counts) != channel.count:
+                raise ValueError("channels: edges and counts are not of one histogram")
+
+
+def spreads(axes: str, rows: np.ndarray) -> dict[str, Spread | None]:
+    """The spread along each axis, as statistics.json has it; None where a number is unknown.
+
+    Args:
+        rows: (cases, axes) sizes, or spacings, nan where unknown.
+    """
+    found: dict[str, Spread | None] = {}
+    for axis, column in zip(axes, rows.T, strict=True):
+        numbers = [float(f(column)) for f in (np.min, np.median, np.max)]
+        found[axis] = None if np.isnan(numbers).any() else Spread(*significant(numbers))
+    return found
+
+
+def read_statistics(statistics_json: Path) -> Statistics:
+    """statistics.json.
+
+    Raises:
+        DamagedOut: It is missing, or is none that statistics could have written.
+    """
+    found = read_json(statistics_json, Statistics)
+    with reading(statistics_json):
+        found.check()
+    return found
 
 
 class Moments:

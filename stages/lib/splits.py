@@ -1,37 +1,99 @@
 """split.csv: which split each case is in, one row per case; a group (a patient) is in one split only."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from stages.lib.core.formulas import bare, changed
+from stages.lib.core import tables
+from stages.lib.core.errors import DamagedOut
+from stages.lib.core.reading import reading
+from stages.lib.core.tables import refuse
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = ("case", "group", "label", "split")
+CASE_COLUMNS = ("case", "group", "label")  # the first of cases.csv
+COLUMNS = (*CASE_COLUMNS, "split")
+
+
+def read_cases(cases_csv: Path) -> pd.DataFrame:
+    """The columns of cases.csv that say how a case may be split, as text; `split` among them if the raw data give one.
+
+    Raises:
+        DamagedOut: The file is missing, or is none that ingest could have written.
+    """
+    table = tables.read_text(cases_csv, CASE_COLUMNS, more=True, optional=("split",))
+    with reading(cases_csv):
+        if "split" in table:
+            wrong = ~table["split"].isin(["", *SPLITS])
+            refuse(table, wrong, f"the split is '{{split}}': expected one of {', '.join(SPLITS)}, or nothing")
+        refuse(table, table["case"].duplicated(), "case {case} is there twice")
+    return table
 
 
 def read(split_csv: Path) -> pd.DataFrame:
-    return read_text(split_csv)
+    """The table, as text.
+
+    Raises:
+        DamagedOut: The file is missing, or is none that split could have written.
+    """
+    table = tables.read_text(split_csv, COLUMNS)
+    with reading(split_csv):
+        refuse(table, table["case"].duplicated(), "case {case} is there twice")
+        refuse(table, ~table["split"].isin(SPLITS), f"the split is '{{split}}': expected one of {', '.join(SPLITS)}")
+        refuse(table, table["group"].isin(leaking_groups(table)), "group {group} is in two splits")
+        untrained = set(table["label"]) - set(table.loc[table["split"] == "train", "label"])
+        refuse(table, table["label"].isin(untrained), "class '{label}' has no case in the training split")
+    return table
 
 
-def read_text(source: Path | BytesIO, columns: Sequence[str] | None = None) -> pd.DataFrame:
-    """A table of text, as it was before `outs.write_csv`: a label may look like a number, a formula, or nothing.
+def read_of(split_csv: Path, cases: Path, ids: Sequence[str]) -> pd.DataFrame:
+    """As `read`; the rows are the cases of cases/, each once.
 
     Args:
-        columns: The ones to read, as far as there are any; all, where left out.
+        cases: The folder, for messages.
+        ids: Of all its cases, in order.
+
+    Raises:
+        DamagedOut: As of `read`, or the two files are not of the same cases.
     """
-    wanted = None if columns is None else lambda name: name in columns
-    table = pd.read_csv(source, dtype=str, keep_default_na=False, usecols=wanted)
-    return table.apply(lambda column: changed(bare, column)).rename(columns=bare)
+    table = read(split_csv)
+    if table["case"].tolist() != list(ids):
+        lacking, strange = set(ids) - set(table["case"]), set(table["case"]) - set(ids)
+        raise DamagedOut(
+            f"they are not of the same cases: the one lacks {_some(lacking)}, the other {_some(strange)}"
+            if lacking or strange
+            else "they have the cases in another order",
+            *(split_csv, cases),
+        )
+    return table
+
+
+def _some(names: set[str]) -> str:
+    return f"{len(names)} ({min(names)})" if names else "none"
+
+
+def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """The number of cases of each class in every split that has any; columns label, split."""
+    return {
+        str(name): {str(label): int(n) for label, n in part["label"].value_counts().sort_index().items()}
+        for name, part in table.groupby("split")
+    }
+
+
+def leaking_groups(table: pd.DataFrame) -> list[str]:
+    """The groups that are in more than one split; columns group, split."""
+    pairs = table[["group", "split"]].drop_duplicates()
+    return pairs.loc[pairs["group"].duplicated(), "group"].tolist()
 
 
 def assert_no_leakage(table: pd.DataFrame) -> None:
     """Asserts that no group is in two splits; columns group, split."""
-    splits_of_group = table.groupby("group")["split"].nunique()
-    leaking = splits_of_group[splits_of_group > 1]
-    if len(leaking):
-        raise AssertionError(
-            f"group {leaking.index[0]} is in {leaking.iloc[0]} splits: this is a bug, please report it"
-        )
+    if leaking := leaking_groups(table):
+        raise AssertionError(f"group {leaking[0]} is in two splits: this is a bug, please report it")
+
+
+def shared(*names: np.ndarray) -> np.ndarray:
+    """What several arrays have in common, any two of them, (n,)."""
+    values, counts = np.unique(np.concatenate([np.unique(one) for one in names]), return_counts=True)
+    return values[counts > 1]

@@ -10,15 +10,36 @@ Layout, with <split> one of train, validation, test:
 """
 
 import json
+import math
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
+from pydantic import FiniteFloat
 
+from stages.lib.core import hdf5
 from stages.lib.core.errors import UserError
+from stages.lib.core.reading import parsed, reading
+from stages.lib.splits import SPLITS, shared
+
+MOMENTS = ("minimum", "maximum", "mean", "deviation")
+
+
+@dataclass(frozen=True)
+class GeometryArguments:
+    """The arguments of stages.lib.geometry.Geometry."""
+
+    colour: Literal["keep", "grey_mean", "grey_luminance", "rgb"]
+    resize: int | None
+    spacing_mm: list[float] | None
+    shape: list[int]
+    fill: FiniteFloat
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -33,6 +54,30 @@ class Description:
     spacing_mm: list[float] | None  # along D, H, W (or H, W)
     geometry: dict[str, Any]  # arguments of stages.lib.geometry.Geometry: how a case became this shape
     moments: dict[str, list[float]]  # minimum, maximum, mean, deviation: of each channel of the training split's x
+
+    def check(self) -> None:
+        """Checks that the parts agree.
+
+        Raises:
+            ValueError: They do not.
+        """
+        geometry = parsed(json.dumps(self.geometry).encode(), GeometryArguments)
+        sizes, spacing = self.shape[1:], self.spacing_mm
+        if self.axes != {3: "NCHW", 4: "NCDHW"}.get(len(self.shape)) or min(self.shape) < 1:
+            raise ValueError(f"description: {self.shape} is no shape of the axes {self.axes}")
+        if self.dtype not in hdf5.PIXELS:
+            raise ValueError(f"description: the dtype {self.dtype} is none of {', '.join(hdf5.PIXELS)}")
+        if not self.classes or "" in self.classes or len(set(self.classes)) < len(self.classes):
+            raise ValueError("description: a class has no name, or two have the same")
+        if spacing is not None and not (len(spacing) == len(sizes) and all(0 < mm < math.inf for mm in spacing)):
+            raise ValueError(f"description: {spacing} is no spacing along {self.axes[2:]}")
+        if (geometry.shape, geometry.spacing_mm, geometry.dtype) != (sizes, spacing, self.dtype):
+            raise ValueError("description: the geometry gives other tensors")
+        numbers = [self.moments.get(name, []) for name in MOMENTS]
+        if set(self.moments) != set(MOMENTS) or any(len(n) != self.shape[0] for n in numbers):
+            raise ValueError(f"description: the moments are not {', '.join(MOMENTS)} of each channel")
+        if not np.isfinite(numbers).all() or np.greater(numbers[0], numbers[1]).any() or min(numbers[3]) < 0:
+            raise ValueError("description: the moments are impossible")
 
 
 @dataclass(frozen=True)
@@ -54,21 +99,71 @@ class Split:
 
 
 def read_description(dataset_h5: Path) -> Description:
-    with _open(dataset_h5) as file:
-        return Description(**json.loads(file["description"][()]))
+    """What the tensors mean.
+
+    Raises:
+        DamagedOut: As of `read_split`.
+    """
+    return _read(dataset_h5)[0]
 
 
 def read_split(dataset_h5: Path, name: str) -> Split:
-    """One split of dataset.h5, memory-mapped."""
-    with _open(dataset_h5) as file:
-        return Split(*(_mapped(dataset_h5, file[name][array]) for array in ("x", "y", "case", "group")))
+    """One split of dataset.h5, memory-mapped.
+
+    Raises:
+        DamagedOut: The file is missing, or is none that dataset could have written.
+    """
+    places = _read(dataset_h5)[1][name]
+    with reading(dataset_h5):
+        return Split(*(place.mapped(dataset_h5) for place in places))
 
 
-def _mapped(path: Path, array: h5py.Dataset) -> np.ndarray:
-    start = array.id.get_offset()
-    if start is None:  # an array without elements has no place in the file
-        return np.empty(array.shape, array.dtype)
-    return np.asarray(np.memmap(path, array.dtype, "r", offset=start, shape=array.shape))
+def _read(dataset_h5: Path) -> tuple[Description, dict[str, list[hdf5.Place]]]:
+    """The description, and where in the file each split's arrays lie: x, y, case, group."""
+    with reading(dataset_h5):
+        found = os.stat(dataset_h5)
+    return _read_once(dataset_h5, (found.st_size, found.st_mtime_ns, found.st_ino))
+
+
+@lru_cache(maxsize=8)
+def _read_once(path: Path, state: tuple[int, ...]) -> tuple[Description, dict[str, list[hdf5.Place]]]:
+    """As `_read`: a stage asks for each split apart, and the check takes all of them."""
+    with hdf5.opened(path) as file:
+        about = described(hdf5.text(file, "description"))
+        places = {name: _places(hdf5.group(file, name), about) for name in SPLITS}
+        splits = {name: Split(*(place.mapped(path) for place in of)) for name, of in places.items()}
+        for name, split in splits.items():
+            _check_split(name, split, about)
+        for what in ("case", "group"):
+            if len(twice := shared(*(getattr(split, what) for split in splits.values()))):
+                raise ValueError(f"{what} {twice[0].decode()} is in two splits")
+    return about, places
+
+
+def described(content: bytes) -> Description:
+    """A description from its JSON.
+
+    Raises:
+        ValueError: It is none that dataset could have written.
+    """
+    parsed(content, Description).check()
+    return Description(**json.loads(content))  # as it was written: an integer stays one
+
+
+def _places(group: h5py.Group, about: Description) -> list[hdf5.Place]:
+    x = hdf5.place(group, "x", about.dtype, (None, *about.shape))
+    columns = (("y", "int64"), ("case", "S16"), ("group", "S16"))
+    return [x, *(hdf5.place(group, name, dtype, x.shape[:1]) for name, dtype in columns)]
+
+
+def _check_split(name: str, split: Split, about: Description) -> None:
+    """Raises a ValueError unless cases are in order, and labels among the classes, all of them in training."""
+    if not (split.case[1:] > split.case[:-1]).all():
+        raise ValueError(f"the cases of {name} are not in order, or one is there twice")
+    if (split.case == b"").any() or (split.group == b"").any():
+        raise ValueError(f"a case of {name} has no name or no group")
+    if len(split.y) and not 0 <= split.y.min() <= split.y.max() < len(about.classes):
+        raise ValueError(f"a case of {name} has a class that is not described")
 
 
 def check_made_for(dataset_h5: Path, description: Mapping[str, object]) -> None:
@@ -86,12 +181,6 @@ def check_made_for(dataset_h5: Path, description: Mapping[str, object]) -> None:
         raise UserError(
             f"{dataset_h5} is not what the model was trained on ({', '.join(differing)}): run the train stage again"
         )
-
-
-def _open(dataset_h5: Path) -> h5py.File:
-    if not dataset_h5.exists():
-        raise UserError(f"{dataset_h5} not found: run the dataset stage first")
-    return h5py.File(dataset_h5)
 
 
 class Writer:

@@ -17,7 +17,7 @@ import yaml
 from stages import export
 from stages.lib import params, tensors
 from stages.lib.core.errors import UserError
-from stages.lib.export import formats, metadata
+from stages.lib.export import formats
 from stages.lib.export.end_to_end import Native
 from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
@@ -299,7 +299,7 @@ def test_what_belongs_to_other_tensors_or_was_not_validated_is_refused(done, tmp
     with pytest.raises(UserError, match=r"other\.h5 is not what the model was trained on \(classes"):
         run(tmp_path, tmp_path / "other.h5", done / "model.pt")
     paths = {name.replace(".", "_"): tmp_path / "none" / name for name in NAMED}
-    with pytest.raises(UserError, match="run the validate stage first"):
+    with pytest.raises(UserError, match="validate.json: not found"):
         export.main(
             done / "cases",
             done / "dataset.h5",
@@ -346,10 +346,3 @@ def test_the_benchmark_refuses_a_folder_without_exported_files(done, tmp_path):
     shutil.copy(done / "model.pt", tmp_path)
     with pytest.raises(UserError, match="run the export stage first"):
         bench_export.compare(tmp_path)
-
-
-@pytest.mark.parametrize("measured", [{"test": {}}, {"deployed": {"temperature": 1.0, "energy_mean": 0.0}}])
-def test_what_another_version_of_this_project_measured_is_refused(tmp_path, measured):
-    (tmp_path / "validate.json").write_text(json.dumps(measured))
-    with pytest.raises(UserError, match="run the validate stage again"):
-        metadata.read_validation(tmp_path / "validate.json")

@@ -58,7 +58,7 @@ def test_a_group_of_several_classes_stays_whole():
 
 def test_a_leak_is_noticed():
     leaking = pd.DataFrame({"group": ["g", "g"], "split": ["train", "test"]})
-    with pytest.raises(AssertionError, match="group g is in 2 splits"):
+    with pytest.raises(AssertionError, match="group g is in two splits"):
         splits.assert_no_leakage(leaking)
 
 

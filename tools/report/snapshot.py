@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.formulas import bare
-from stages.lib.splits import read_text
+from stages.lib.core.tables import parse_text
 from tools.report.revisions import Revision
 
 METRICS = ("ingest", "statistics", "train", "validate", "export")
@@ -104,7 +104,7 @@ def _results(revision: Revision, dataset: str, lock: dict[str, Any], pictures: l
 def _predictions(revision: Revision, path: str, content: bytes) -> pd.DataFrame:
     try:
         # By position: a class may be called "case", too. A label may look like a number or like a missing value.
-        table = read_text(BytesIO(content))
+        table = parse_text(BytesIO(content))
         if tuple(table.columns[: len(KEYS)]) != KEYS or table.shape[1] == len(KEYS):
             raise ValueError(f"its columns are not {', '.join(KEYS)} and a probability a class")
         names = next(csv.reader(StringIO(content.decode())))  # as written: pandas renames a repeated column

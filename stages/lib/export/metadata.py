@@ -3,13 +3,12 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stages.lib.core.errors import UserError
 from stages.lib.export.formats.program import INPUTS
 from stages.lib.geometry import Geometry
 from stages.lib.model.checkpoint import Recipe
@@ -61,21 +60,6 @@ def contract(about: Mapping[str, Any], size: str) -> dict[str, Any]:
         "units": about["units"],
         "spacing_mm": about["spacing_mm"],  # of a sample in training; the input's own is the second input
     }
-
-
-def read_validation(validate_json: Path) -> dict[str, Any]:
-    """validate.json, which holds the deployed model's settings.
-
-    Raises:
-        UserError: It is missing, or another version of this project wrote it.
-    """
-    if not validate_json.exists():
-        raise UserError(f"{validate_json} not found: run the validate stage first")
-    measured = json.loads(validate_json.read_text(encoding="utf-8"))
-    settings = {field.name for field in fields(Settings)}
-    if not settings.issuperset(measured.get("deployed", ["nothing"])):
-        raise UserError(f"{validate_json} does not say what the model is deployed with: run the validate stage again")
-    return measured
 
 
 def _counts(dataset_h5: Path, split: str, classes: int) -> list[int]:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from stages.lib.core.errors import UserError
 from stages.lib.model.classifier import Classifier
 
+MEASURES = 4  # by which a sample may be unlike others, see `measures`
+
 
 @dataclass(frozen=True)
 class Settings:

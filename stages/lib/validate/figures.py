@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from stages.lib.core import tables
+
 TILE_INCHES = 1.5
 TILE_HEIGHT = 1.2  # in tile widths: the caption is above the image
 TITLE_INCHES = 0.35
@@ -81,6 +83,16 @@ def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     coloured = np.stack([grey] * 3, -1)  # (H, W, 3)
     weight = 0.6 * heat[..., None]
     return (coloured * (1 - weight) + np.array([1.0, 0.1, 0.0]) * weight).clip(0, 1)  # rounding may exceed 1
+
+
+def read_history(history_csv: Path) -> pd.DataFrame:
+    """history.csv.
+
+    Raises:
+        DamagedOut: It is missing, or is none that train could have written.
+    """
+    curves = (f"{split}_{quantity}" for split in ("train", "validation") for quantity in ("loss", "accuracy"))
+    return tables.read_numbers(history_csv, ["epoch", *curves])
 
 
 def history(table: pd.DataFrame) -> Figure:

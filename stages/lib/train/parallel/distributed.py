@@ -114,16 +114,16 @@ def failing_together(world: World) -> Iterator[None]:
     Raises:
         UserError: Any process raised one in the block.
     """
-    message = ""
+    own: UserError | None = None
     try:
         yield
     except UserError as error:
-        message = str(error)
-    messages = [message] * world.size
+        own = error
+    errors = [own] * world.size
     if world.size > 1:
-        torch.distributed.all_gather_object(messages, message)
-    if first := next(filter(None, messages), ""):
-        raise UserError(first)
+        torch.distributed.all_gather_object(errors, own)
+    if first := next((error for error in errors if error is not None), None):
+        raise first
 
 
 def add_up(tensor: Tensor) -> None:
