@@ -8,13 +8,14 @@ everything else is inside. With `about=True` the file's own metadata comes too: 
 """
 
 import functools
-import json
+import io
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from stages.lib.model import archive, script_check
 from stages.lib.model.networks import NETWORKS
 
 dependencies = ["torch"]
@@ -23,13 +24,13 @@ OF_OTHERS = ("torchvision", "hub")  # these networks are others' own, and are ha
 
 def _trained(path: Path, about: bool = False) -> Any:
     """The trained model; with `about`, the model and its metadata."""
-    files = {"metadata.json": ""}
+    members = script_check.read(path, archive.read_file(path), any_operator=True)  # the repository's own model
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", FutureWarning
         )  # TorchScript is deprecated, but needs no code of this project to load
-        model = torch.jit.load(str(path), map_location="cpu", _extra_files=files).eval()
-    return (model, json.loads(files["metadata.json"])) if about else model
+        model = torch.jit.load(io.BytesIO(archive.packed(members)), map_location="cpu").eval()
+    return (model, archive.metadata_of(members)) if about else model
 
 
 # Torch Hub looks for a callable of the model's name in this module.

@@ -5,8 +5,10 @@
 The files take any number of pictures or volumes as they were read, of any size, and give probabilities.
 """
 
+from collections.abc import Hashable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from stages.lib import command, inference, tensors
 from stages.lib.cases import Cases
@@ -47,19 +49,20 @@ def main(
     dtype = facts["input"]["dtype"]
     program = Program(module, tuple(about.shape), dtype, facts, params.opset, 1 + params.unlike)
 
-    report: dict[str, dict[str, float]] = {}
+    report: dict[str, dict[str, Any]] = {}
     partials: dict[Path, Path] = {}
     with Cases(cases) as opened, ExitStack() as moved:  # all files are moved into place, or none is
         for path in (model_torchscript, model_onnx, model_pt2):
             partials[path] = moved.enter_context(outs.replacing(path))
             FORMATS[path.suffix].write(partials[path], program)
-            runner = FORMATS[path.suffix].load(partials[path])
+            runner = FORMATS[path.suffix].load(partials[path], any_operator=True)  # it is our own network's
             largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name)
             native = parity.native_cases(opened, test, facts, expected, module)
             largest = max(largest, parity.check_native(runner, native, params.tolerance, path.name))
             report[path.name] = {
                 "difference_below": parity.rounded_up(largest),
                 "bytes": partials[path].stat().st_size,
+                "sha256": metadata.sha256(partials[path]),  # by which tools.predict knows the file
             }
         folder = moved.enter_context(outs.replacing(variants))
         folder.mkdir()
@@ -69,9 +72,13 @@ def main(
         below = max(part["difference_below"] for part in report.values())
         written = moved.enter_context(outs.replacing(card_md))
         written.write_text(card.text(facts, measured, below, table), encoding="utf-8")
-    smaller = {row.pop("file"): row for row in table[1:].to_dict("records")}
+    smaller = {row["file"]: _measured(row, variants) for row in table[1:].to_dict("records")}
     outs.write_json(export_json, {"test_cases": len(test.y), **report, "variants": smaller})
     print(f"{', '.join(report)} in {model_onnx.parent} agree with the network on {len(test.y)} test cases")
+
+
+def _measured(row: dict[Hashable, Any], variants: Path) -> dict[Hashable, Any]:
+    return {k: v for k, v in row.items() if k != "file"} | {"sha256": metadata.sha256(variants / row["file"])}
 
 
 if __name__ == "__main__":

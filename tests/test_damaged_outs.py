@@ -322,7 +322,7 @@ def recipe(change: Callable[[dict], object]) -> Edit:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda file: file["recipe"]["arguments"].update(widths=[10**9]), "weights are not those of the network"),
+        (lambda file: file["recipe"]["arguments"].update(widths=[10**9]), "larger than the weights that it holds"),
         (lambda file: file["recipe"]["arguments"].update(widths="x"), ""),
         (lambda file: file["recipe"].update(network="nothing"), "network 'nothing' is unknown"),
         (lambda file: file["recipe"].update(description={}), "classes: Field required"),

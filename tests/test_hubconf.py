@@ -18,7 +18,7 @@ from tests.conftest import write_dataset_h5, write_model_pt
 @pytest.fixture
 def repository(tmp_path):
     """A copy of what torch.hub needs of the repository, with an exported model of a dataset called stripes."""
-    for folder in ("stages/lib/model/networks", "stages/lib/core"):
+    for folder in ("stages/lib/model", "stages/lib/core"):
         copy = tmp_path / "repository" / folder
         shutil.copytree(ROOT / folder, copy, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "hubconf.py", tmp_path / "repository")

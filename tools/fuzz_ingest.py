@@ -6,7 +6,6 @@ Exits 1, naming seed and number, when a file ends its process, takes more than 1
 only: the peak memory of a process is read from /proc.
 """
 
-import argparse
 import copy
 import io
 import tempfile
@@ -27,7 +26,6 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from stages.lib.core import terminal
 from stages.lib.ingest import readers
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
@@ -35,26 +33,15 @@ from stages.lib.ingest.inspection import inspect_file
 from stages.lib.ingest.readers.contract import Options, Rejected
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
-from stages.lib.workers import Workers, count
-from tools.mutations import fuzz, mutated, report
+from tools.mutations import Result, command, measured, spoilt
 
 
-@terminal.program()
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=0, help="0: as many as there are cores")
-    given = parser.parse_args()
-    with Workers(count(given.workers)) as crew:
-        results, wrong = fuzz(try_file, given.files, given.seed, crew)
-    report(results, wrong, given.seed)
-
-
-def try_file(seed: int, number: int) -> str:
+def try_file(seed: int, number: int) -> Result:
     """Makes the file of this seed and number, and reads it as ingest would."""
+    rng = np.random.default_rng([seed, number])
     samples = originals()
-    return read(mutated(samples[number % len(samples)], np.random.default_rng([seed, number])))
+    content = spoilt(samples[number % len(samples)], rng)
+    return measured(lambda: read(content))
 
 
 def read(content: bytes) -> str:
@@ -147,4 +134,4 @@ def _dicom_files(pixels: np.ndarray) -> list[bytes]:
 
 
 if __name__ == "__main__":
-    main()
+    command(__doc__, try_file, 10_000)

@@ -32,7 +32,7 @@ import torch
 from stages.lib import cases, command, params
 from stages.lib.core.errors import DamagedOut, UserError
 from stages.lib.workers import Workers, count
-from tools.mutations import Watch, fuzz, mutated, report
+from tools.mutations import Result, Watch, fuzz, measured, report, spoilt
 
 MAX_SECONDS = 60  # of processor time: an export takes ten
 OFTEN = {"split": 10, "statistics": 10, "dataset": 10, "train": 10, "validate": 4, "export": 1}
@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="0: as many as there are cores")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, Workers(count(given.workers)) as crew:
-        results, wrong = fuzz(Attempt(Path(folder), given.stages), given.files, given.seed, crew, MAX_SECONDS)
-    report(results, wrong, given.seed)
+        results = fuzz(Attempt(Path(folder), given.stages), given.files, given.seed, crew)
+    report(results, given.seed)
 
 
 class Attempt:
@@ -69,7 +69,10 @@ class Attempt:
         self.folder = folder
         self.turns = [stage for stage in stages for _ in range(OFTEN[stage])]
 
-    def __call__(self, seed: int, number: int) -> str:
+    def __call__(self, seed: int, number: int) -> Result:
+        return measured(lambda: self._outcome(seed, number), MAX_SECONDS)
+
+    def _outcome(self, seed: int, number: int) -> str:
         watch, made = prepared(self.folder, tuple(dict.fromkeys(self.turns)))
         rng = np.random.default_rng([seed, number])
         stage = self.turns[int(rng.integers(len(self.turns)))]
@@ -171,7 +174,7 @@ def damage(path: Path, rng: np.random.Generator) -> str:
     own = {".csv": damage_csv, ".json": damage_json, ".h5": damage_hdf5, ".pt": damage_checkpoint}[path.suffix]
     if rng.random() < 0.6:
         return own(path, rng)
-    path.write_bytes(mutated(path.read_bytes(), rng))
+    path.write_bytes(spoilt(path.read_bytes(), rng))
     return "bytes"
 
 

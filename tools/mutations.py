@@ -1,9 +1,6 @@
-"""What the fuzzers share: spoils bytes, tries many files in worker processes, and watches what happens.
+"""What the fuzzers share: spoilt bytes, the time and memory that one takes, and many of them in worker processes."""
 
-A file goes wrong when its outcome is in capital letters: CRASHED where it ended its process, TOO_SLOW, TOO_LARGE, or
-what the attempt says. Linux only: the peak memory of a process is read from /proc.
-"""
-
+import argparse
 import signal
 import sys
 import time
@@ -16,18 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stages.lib.core.progress import progress
-from stages.lib.workers import Workers, quietly, singles
+from stages.lib.workers import Workers, count, quietly, singles
 
 MAX_SECONDS = 10  # of processor time, which a busy machine does not stretch
-MAX_WAITING_SECONDS = 300  # for something that never comes
 MAX_MEBIBYTES = 2048
+MAX_WAIT_SECONDS = 600  # of the clock: nothing is computed, so it waits for ever
 JOB_FILES = 25
-Attempt = Callable[[int, int], str]
-"""Makes and reads the file of a seed and a number, and says what came of it."""
 
 
 class Result(NamedTuple):
-    outcome: str  # such as "read", or the reason of the rejection
+    outcome: str  # what became of the file; if that is wrong, it begins with a word in capitals
     seconds: float  # of processor time
     mebibytes: float  # peak memory of the process, above what it had before the file
 
@@ -36,54 +31,55 @@ class Result(NamedTuple):
         return self.outcome.partition(" ")[0].isupper()
 
 
-def fuzz(
-    attempt: Attempt, files: int, seed: int, crew: Workers, seconds: float = MAX_SECONDS
-) -> tuple[list[Result], list[int]]:
-    """Each file's result, and the numbers of those that went wrong.
-
-    Args:
-        seconds: Of processor time that a file may take.
-    """
-    chunks = [list(range(start, min(start + JOB_FILES, files))) for start in range(0, files, JOB_FILES)]
-    crashed = Result("CRASHED", 0.0, 0.0)
-    done = crew.run(
-        partial(_try_all, attempt, seed, seconds), chunks, singles, lambda numbers: [crashed] * len(numbers)
-    )
-    results, wrong = [], []
-    for number, result in progress(
-        ((n, r) for chunk, found in done for n, r in zip(chunk, found, strict=True)), "fuzz", "file", files
-    ):
-        results.append(result)
-        if result.wrong:
-            wrong.append(number)
-    return results, sorted(wrong)
+CRASHED = Result("CRASHED", 0.0, 0.0)
+Try = Callable[[int, int], Result]  # of a module's top level: makes and tries the file of a seed and a number
 
 
-def report(results: list[Result], wrong: list[int], seed: int) -> None:
-    """Prints what came of the files; exits 1 if any went wrong."""
-    for outcome, number in Counter(result.outcome for result in results).most_common():
+def command(doc: str, try_file: Try, files: int) -> None:
+    """The command line of a fuzzer."""
+    parser = argparse.ArgumentParser(description=doc.partition("\n")[0])
+    parser.add_argument("--files", type=int, default=files)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=0, help="0: as many as there are cores")
+    given = parser.parse_args()
+    with Workers(count(given.workers)) as crew:
+        results = fuzz(try_file, given.files, given.seed, crew)
+    report(results, given.seed)
+
+
+def report(results: dict[int, Result], seed: int) -> None:
+    """Prints what became of the files, and exits 1 if something went wrong."""
+    for outcome, number in Counter(result.outcome for result in results.values()).most_common():
         print(f"{number:7d}  {outcome}")
-    slowest, most = max(r.seconds for r in results), max(r.mebibytes for r in results)
+    slowest, most = max(r.seconds for r in results.values()), max(r.mebibytes for r in results.values())
     print(f"slowest {slowest:.2f} s of processor time, most memory {most:.0f} MiB")
-    if wrong:
+    if wrong := sorted(number for number, result in results.items() if result.wrong):
         sys.exit(f"{len(wrong)} of {len(results)} files went wrong; numbers (seed {seed}): {wrong[:20]}")
 
 
-def _try_all(attempt: Attempt, seed: int, seconds: float, numbers: list[int]) -> list[Result]:
-    return quietly(lambda: [measured(partial(attempt, seed, number), seconds) for number in numbers])
+def fuzz(try_file: Try, files: int, seed: int, crew: Workers) -> dict[int, Result]:
+    """Each file's result by its number."""
+    chunks = [list(range(start, min(start + JOB_FILES, files))) for start in range(0, files, JOB_FILES)]
+    done = crew.run(partial(_try_all, try_file, seed), chunks, singles, lambda numbers: [CRASHED] * len(numbers))
+    flat = ((n, r) for chunk, found in done for n, r in zip(chunk, found, strict=True))
+    return dict(progress(flat, "fuzz", "file", files))
 
 
-def measured(attempt: Callable[[], str], most_seconds: float) -> Result:
-    """The outcome, and what it took; one that takes too long ends the process, and so counts as crashed."""
+def _try_all(try_file: Try, seed: int, numbers: list[int]) -> list[Result]:
+    return quietly(lambda: [try_file(seed, number) for number in numbers])
+
+
+def measured(function: Callable[[], str], most_seconds: float = MAX_SECONDS) -> Result:
+    """What a function says, its time and its memory; one that takes far too long ends the process."""
     before = memory("VmRSS", reset=True)
     began = time.process_time()
-    limits = {signal.ITIMER_PROF: 2 * most_seconds, signal.ITIMER_REAL: MAX_WAITING_SECONDS}
+    limits = {signal.ITIMER_PROF: 2 * most_seconds, signal.ITIMER_REAL: MAX_WAIT_SECONDS}
     for number in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, signal.SIG_DFL)  # the default ends the process: the file counts as crashed
     for timer, seconds in limits.items():
         signal.setitimer(timer, seconds)
     try:
-        outcome = attempt()
+        outcome = function()
     finally:
         for timer in limits:
             signal.setitimer(timer, 0)
@@ -101,27 +97,27 @@ def memory(which: str, reset: bool = False) -> float:
     return int(line.split()[1]) / 1024
 
 
-def mutated(content: bytes, rng: np.random.Generator) -> bytes:
+def spoilt(content: bytes, rng: np.random.Generator) -> bytes:
     """Flips, overwrites, cuts or inserts bytes one to eight times, half of these near the header."""
-    spoilt = bytearray(content)
+    result = bytearray(content)
     for _ in range(rng.integers(1, 9)):
-        size = len(spoilt)
+        size = len(result)
         at = int(rng.integers(0, max(1, min(size, 600) if rng.random() < 0.5 else size)))
         length = int(rng.integers(1, 9))
         mutation = rng.integers(0, 6)
         if mutation == 0 and size > at:
-            spoilt[at] ^= 1 << int(rng.integers(0, 8))
+            result[at] ^= 1 << int(rng.integers(0, 8))
         elif mutation == 1:
-            spoilt[at : at + length] = rng.bytes(length)
+            result[at : at + length] = rng.bytes(length)
         elif mutation == 2:
-            spoilt[at : at + length] = b"\xff" * length
+            result[at : at + length] = b"\xff" * length
         elif mutation == 3:
-            del spoilt[at : at + length * 16]
+            del result[at : at + length * 16]
         elif mutation == 4:
-            spoilt[at:at] = rng.bytes(length)
+            result[at:at] = rng.bytes(length)
         elif rng.random() < 0.3:
-            del spoilt[at:]
-    return bytes(spoilt)
+            del result[at:]
+    return bytes(result)
 
 
 class Watch:

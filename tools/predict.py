@@ -3,6 +3,9 @@
     python -m tools.predict models/digits/model.onnx data/raw/digits/images/0001.png
     python -m tools.predict models/phantoms/model.pt2 "data/raw/phantoms/P00*/S0" --top 3 --output csv
 
+A file is checked before it is loaded. A .pt2 of others is refused: torch may run code when it loads one. The project's
+own are known by their sha256 in metrics/<dataset>/export.json; --trust loads any.
+
 The model's file resamples what was read to its own size and spacing. A case that can't be read for certain, or that
 the model does not take, is named with the reason, and the exit code is 1.
 
@@ -27,8 +30,9 @@ import torch
 from matplotlib.figure import Figure
 
 from stages.lib.core import outs, terminal
+from stages.lib.core.errors import UserError
 from stages.lib.core.terminal import shown
-from stages.lib.export.formats import Runner, open_model
+from stages.lib.export.formats import Model, Runner, open_model
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
 from stages.lib.validate import case_sheets, figures, gradcam
@@ -54,15 +58,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--top", type=int, default=3, help="how many classes per case (3)")
     parser.add_argument("--output", choices=FORMS, default="table", help="how to print (table)")
     parser.add_argument("--raw", type=Path, help="also write what the model is given")
+    parser.add_argument("--trust", action="store_true", help="run a file of others although it might run code")
     parser.add_argument("--explain", type=Path, help="also write a PNG of where the network looked (needs model.pt)")
     arguments = parser.parse_args(argv)
-    run, metadata = open_model(arguments.model)
+    run, metadata = open_model(arguments.model, arguments.trust)
     cases = list(taken(arguments.files, metadata))
     answers = list(answer(run, cases))
     if arguments.raw:
         outs.write_bytes(arguments.raw, b"".join(as_raw(case, metadata) for case in cases if not case.trouble))
     if arguments.explain:
-        figure = explained(arguments.model, cases, answers, metadata["classes"])
+        figure = explained(arguments.model, cases, answers, metadata["classes"], arguments.trust)
         with outs.replacing(arguments.explain) as partial:
             figures.save(partial, figure)
     sys.stdout.write(FORMS[arguments.output](answers, metadata["classes"], arguments.top))
@@ -118,9 +123,28 @@ def answer(run: Runner, cases: Sequence[RawCase]) -> Iterator[Answer]:
             continue
         for start in range(0, len(same_size), BATCH):
             batch = same_size[start : start + BATCH]
-            probabilities, *unlike = run(np.stack([case.pixels for case in batch if case.pixels is not None]), spacing)
+            pixels = np.stack([case.pixels for case in batch if case.pixels is not None])
+            probabilities, *unlike = outputs(run, pixels, spacing, batch[0].name)
             for i, case in enumerate(batch):
                 yield Answer(case.name, probabilities[i], bool(unlike[0][i] > 0) if unlike else None)
+
+
+def outputs(run: Runner, x: np.ndarray, spacing: Any, name: str) -> tuple[np.ndarray, ...]:
+    """The model's outputs for a batch.
+
+    Raises:
+        UserError: It can't run on these, or its outputs are no probabilities of its classes.
+    """
+    try:
+        found = run(x, spacing)
+    except Exception as error:  # every runtime has a class of its own
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise UserError(f"the model can't run on {name}, {' x '.join(map(str, x.shape[1:]))}: {reason}") from None
+    classes = run.metadata["classes"] if isinstance(run, Model) else ()
+    wanted = [(len(x), len(classes) or found[0].shape[-1]), (len(x),)]
+    if [np.shape(output) for output in found] != wanted[: len(found)] or found[0].dtype.kind != "f":
+        raise UserError("the model's outputs are no probabilities of the classes in its metadata")
+    return found
 
 
 def _size(case: RawCase) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
@@ -128,9 +152,20 @@ def _size(case: RawCase) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
     return (() if case.pixels is None else case.pixels.shape), case.spacing_mm
 
 
-def explained(model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], classes: Sequence[str]) -> Figure:
-    """Each case with the heat of its most probable class over it."""
-    classifier, recipe = checkpoint.load(model.with_name("model.pt"))
+def explained(
+    model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], classes: Sequence[str], trust: bool = False
+) -> Figure:
+    """Each case with the heat of its most probable class over it.
+
+    Args:
+        trust: Whether model.pt may name a network whose code is others'.
+
+    Raises:
+        UserError: model.pt is missing or refused, or is another model's.
+    """
+    classifier, recipe = checkpoint.load(model.with_name("model.pt"), code_of_others=trust)
+    if recipe.description["classes"] != list(classes):
+        raise UserError(f"{model.with_name('model.pt')} has other classes than {model.name}: --explain needs its own")
     geometry = Geometry(**recipe.description["geometry"])
     sheets = case_sheets.CaseSheets(classifier, recipe.normalise["low"], recipe.normalise["high"], classes)
     images, captions = [], []

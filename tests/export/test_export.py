@@ -17,7 +17,7 @@ import yaml
 from stages import export
 from stages.lib import params, tensors
 from stages.lib.core.errors import UserError
-from stages.lib.export import formats
+from stages.lib.export import formats, metadata
 from stages.lib.export.end_to_end import Native
 from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
@@ -133,8 +133,8 @@ def test_an_export_beyond_the_tolerance_is_refused_and_the_former_files_stay(don
     shutil.copytree(done, tmp_path, dirs_exist_ok=True)
     load = formats.pt2.load
 
-    def load_something_else(path):
-        runner = load(path)
+    def load_something_else(path, **options):
+        runner = load(path, **options)
         return lambda *given: tuple(output * 0.999 for output in runner(*given))
 
     monkeypatch.setattr(formats.pt2, "load", load_something_else)
@@ -165,8 +165,8 @@ def test_a_file_that_other_sizes_are_too_much_for_is_refused(done, tmp_path, mon
     load = formats.onnx.load
     shape = tensors.read_description(done / "dataset.h5").shape
 
-    def load_something_else(path):
-        runner = load(path)
+    def load_something_else(path, **options):
+        runner = load(path, **options)
         return lambda x, *spacing: runner(x if list(x.shape[1:]) == shape else np.zeros_like(x), *spacing)
 
     monkeypatch.setattr(formats.onnx, "load", load_something_else)
@@ -279,6 +279,7 @@ def test_smaller_variants_are_written_with_their_accuracy_beside_the_originals(t
         assert noted["accuracy"] == pytest.approx((said.argmax(1) == test.y).mean(), rel=1e-5)
         assert 0 < np.abs(said - original).max() <= noted["difference_below"] < 0.2
         assert noted["bytes"] < report["model.onnx"]["bytes"]
+        assert noted["sha256"] == metadata.sha256(path)
         assert formats.onnx.read_metadata(path) == formats.onnx.read_metadata(tmp_path / "model.onnx")
     assert "model.int8.onnx" in (tmp_path / "card.md").read_text()
     run(tmp_path, tmp_path / "dataset.h5", tmp_path / "model.pt")  # without variants, none of before are left

@@ -44,3 +44,41 @@ def test_a_file_with_pickled_code_is_refused_and_the_code_does_not_run(tmp_path)
     with pytest.raises(UserError, match="no checkpoint"):
         checkpoint.load(tmp_path / "model.pt")
     assert not (tmp_path / "harm").exists()
+
+
+def other_recipe(recipe, **changes):
+    return checkpoint.Recipe(**{**vars(recipe), **changes})
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"arguments": {"widths": [60_000, 60_000]}}, "larger than the weights"),
+        ({"arguments": {"widths": [1] * 5_000}}, "more layers than it holds weights for"),
+        ({"arguments": {"widths": [[4]] * 100_000}}, "recipe is too long"),
+        ({"network": "hub", "arguments": {"repo": "./here", "model": "x"}}, "run the code of others; give --trust"),
+        ({"normalise": {"low": [0], "high": [1], "shift": [0], "scale": [1], "dims": 10**9}}, "dims is not 2"),
+    ],
+)
+def test_a_recipe_for_more_than_the_file_holds_is_refused_before_it_is_built(tmp_path, recipe, changes, message):
+    checkpoint.save(tmp_path / "model.pt", other_recipe(recipe, **changes), checkpoint.build(recipe))
+    with pytest.raises(UserError, match=message):
+        checkpoint.load(tmp_path / "model.pt")
+
+
+def test_a_network_of_others_is_not_built_from_a_file_unless_it_is_trusted(tmp_path, recipe):
+    (tmp_path / "hubconf.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'harm')!r}).touch()\n")
+    hub = other_recipe(recipe, network="hub", arguments={"repo": str(tmp_path), "model": "x"})
+    checkpoint.save(tmp_path / "model.pt", hub, checkpoint.build(recipe))
+    for trusted, message in ((False, "give --trust"), (True, "x")):
+        with pytest.raises(UserError, match=message):
+            checkpoint.load(tmp_path / "model.pt", code_of_others=trusted)
+        assert (tmp_path / "harm").exists() == trusted
+
+
+def test_weights_that_are_one_number_repeated_are_refused(tmp_path, recipe):
+    model = checkpoint.build(recipe)
+    weights = {name: torch.zeros(1).expand(value.shape) for name, value in model.state_dict().items()}
+    torch.save({"recipe": vars(recipe), "weights": weights}, tmp_path / "model.pt")
+    with pytest.raises(UserError, match="not contiguous"):
+        checkpoint.load(tmp_path / "model.pt")

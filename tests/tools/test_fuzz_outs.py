@@ -12,10 +12,10 @@ from tools.mutations import Watch, fuzz, measured
 def test_stages_say_what_is_wrong_with_damaged_outs_and_do_nothing_else(tmp_path):
     """100 files of three stages; the command tries 5,000 of all."""
     with Workers(2) as crew:
-        results, wrong = fuzz(Attempt(tmp_path, ["split", "statistics", "dataset"]), 100, 1, crew)
+        results = fuzz(Attempt(tmp_path, ["split", "statistics", "dataset"]), 100, 1, crew)
     assert len(results) == 100
-    assert wrong == [], [result.outcome for result in results if result.wrong]
-    assert sum(": refused" in result.outcome for result in results) > 60
+    assert [result.outcome for result in results.values() if result.wrong] == []
+    assert sum(": refused" in result.outcome for result in results.values()) > 60
 
 
 def test_a_watch_hears_code_that_it_has_not_learnt():

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import asdict
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -49,6 +50,49 @@ def run(capsys, *arguments):
     with pytest.raises(SystemExit) as left:
         predict.main([str(argument) for argument in arguments])
     return left.value.code, *capsys.readouterr()
+
+
+@pytest.fixture(autouse=True)
+def metrics(folder, tmp_path_factory, monkeypatch):
+    """The project's metrics/, in which an export.json vouches for the files of the fixture `folder`."""
+    metrics = tmp_path_factory.mktemp("metrics")
+    monkeypatch.setattr(formats, "METRICS", metrics)
+    (metrics / "stripes").mkdir()
+    sums = {f"model{suffix}": {"sha256": metadata.sha256(folder / f"model{suffix}")} for suffix in formats.FORMATS}
+    (metrics / "stripes" / "export.json").write_text(json.dumps({"test_cases": 24, **sums, "variants": {}}))
+    return metrics
+
+
+def test_a_pt2_file_that_no_export_json_of_the_project_vouches_for_is_run_only_with_trust(folder, capsys, metrics):
+    arguments = folder / "model.pt2", folder / "01.png"
+    assert run(capsys, *arguments)[0] == 0
+    (metrics / "stripes" / "export.json").rename(folder / "export.json")  # beside the file, as its sender might
+    code, out, _ = run(capsys, *arguments)
+    assert "its sha256 is in no metrics/*/export.json" in str(code) and "--trust" in str(code) and out == ""
+    assert run(capsys, *arguments, "--trust")[0] == 0
+    assert run(capsys, folder / "model.onnx", folder / "01.png")[0] == 0
+    (metrics / "stripes" / "export.json").write_text('{"model.pt2": {"sha256": 1}, "variants": []}')
+    assert "its sha256 is in no" in str(run(capsys, *arguments)[0])
+
+
+def test_a_model_with_outputs_that_are_no_probabilities_of_its_classes_gives_one_message(folder, capsys, tmp_path):
+    model = onnx.load(folder / "model.onnx")
+    (note,) = model.metadata_props
+    note.value = json.dumps(json.loads(note.value) | {"classes": ["one", "more", "than", "it has"]})
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    code, out, _ = run(capsys, tmp_path / "m.onnx", folder / "01.png")
+    assert "no probabilities of the classes" in str(code) and out == ""
+
+
+def test_a_model_that_fails_while_it_runs_gives_one_message(folder, capsys, tmp_path):
+    model = onnx.load(folder / "model.onnx")
+    (note,) = model.metadata_props
+    about = json.loads(note.value)
+    about["input"]["dtype"] = "int16"
+    note.value = json.dumps(about)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    code, out, _ = run(capsys, tmp_path / "m.onnx", folder / "01.png")
+    assert str(code).startswith("error: the model can't run on ") and "\n" not in str(code) and out == ""
 
 
 @pytest.mark.parametrize("suffix", formats.FORMATS)

@@ -36,8 +36,8 @@ def collect(
         "deployed": asdict(settings),
         "network": recipe.network,
         "recipe_sha256": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
-        "dataset_sha256": _sha256(dataset_h5),
-        "model_sha256": _sha256(model_pt),
+        "dataset_sha256": sha256(dataset_h5),
+        "model_sha256": sha256(model_pt),
     }
 
 
@@ -66,6 +66,6 @@ def _counts(dataset_h5: Path, split: str, classes: int) -> list[int]:
     return np.bincount(read_split(dataset_h5, split).y, minlength=classes).tolist()
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,19 +3,27 @@
 import io
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.module import register_module_module_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from stages.lib import tensors
 from stages.lib.core import outs
 from stages.lib.core.reading import parsed, reading
-from stages.lib.model import networks
+from stages.lib.model import archive, networks
 from stages.lib.model.classifier import Classifier, Normalise
 from stages.lib.tensors import Description
+
+KNOWN = r"data\.pkl|version|byteorder|\.data/version|\.format_version|\.storage_alignment|data/[0-9]+"
+VALUES = 100_000  # of a recipe, at most
+MODULES_OF_A_WEIGHT = 20  # at most: most layers have weights
+ALLOCATING = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.arange}
 
 
 @dataclass(frozen=True)
@@ -44,26 +52,59 @@ def save(path: Path, recipe: Recipe, model: Classifier) -> None:
     outs.write_bytes(path, content.getvalue())
 
 
-def load(path: Path, device: str = "cpu") -> tuple[Classifier, Recipe]:
+def load(path: Path, device: str = "cpu", code_of_others: bool = False) -> tuple[Classifier, Recipe]:
     """The model in eval mode, and the recipe that it was built from.
+
+    Args:
+        code_of_others: Whether a network of Torch Hub is built, which runs the code of the repository that the file
+            names.
 
     Raises:
         DamagedOut: The file is missing, or is not a checkpoint of this project.
     """
     with reading(path):
-        try:
-            content = torch.load(path, map_location=device, weights_only=True)
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # unpickling raises many types of errors
-            raise ValueError(f"it is no checkpoint of this project: {error}") from None
-        if not isinstance(content, dict) or set(content) != {"recipe", "weights"}:
-            raise ValueError("it is no checkpoint of this project")
-        recipe = _checked(content["recipe"])
-        _check_sizes(recipe, content["weights"])
-        model = build(recipe)
-        model.load_state_dict(content["weights"])
+        path.stat()
+        content = archive.read_file(path) if path.is_file() else path.read_bytes()  # of a folder: an error
+        recipe, weights = _unpacked(content, device)
+        if recipe.network == "hub" and not code_of_others:
+            raise ValueError("its network is of Torch Hub, and building it would run the code of others; give --trust")
+        with _Bounded(_count(weights, len(content)), len(weights)):
+            model = build(recipe)
+        wanted = {name: value.shape for name, value in model.state_dict().items()}
+        if wanted != {name: value.shape for name, value in weights.items()}:
+            raise ValueError(f"its weights are not those of the network {recipe.network} of its recipe")
+        model.load_state_dict(weights)
     return model.to(device).eval(), recipe
+
+
+def _unpacked(content: bytes, device: str) -> tuple[Recipe, dict[str, Tensor]]:
+    """The recipe and the weights of a file; raises a ValueError if it is none of this project's."""
+    try:
+        members = archive.read(content, KNOWN, "as an archive")
+        archive.check_pickle(members.get("data.pkl", b""), archive.TENSORS)
+        found = torch.load(io.BytesIO(archive.packed(members)), map_location=device, weights_only=True)
+    except Exception as error:  # unpickling raises many types of errors
+        raise ValueError(f"it is no checkpoint of this project: {str(error)[:200]}") from None
+    if not isinstance(found, dict) or set(found) != {"recipe", "weights"}:
+        raise ValueError("it is no checkpoint of this project")
+    _check_values(found["recipe"])
+    return _checked(found["recipe"]), found["weights"]
+
+
+def _check_values(recipe: Any) -> None:
+    """Raises a ValueError unless a recipe holds plain values, few enough to be looked at."""
+    waiting: list[Any] = [recipe]
+    for _ in range(VALUES):
+        if not waiting:
+            return
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [*value, *value.values()]
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+        elif not isinstance(value, (str, int, float, type(None))):
+            raise ValueError(f"its recipe holds a {type(value).__name__}")
+    raise ValueError("its recipe is too long")
 
 
 def _checked(given: dict[str, Any]) -> Recipe:
@@ -79,14 +120,43 @@ def _checked(given: dict[str, Any]) -> Recipe:
     return Recipe(**given)  # as it was written: an integer stays one
 
 
-def _check_sizes(recipe: Recipe, weights: dict[str, Tensor]) -> None:
-    """Raises a ValueError if the network is not one of these weights, before any memory is taken for it."""
-    if recipe.network == "hub":  # code of others, which may not know of tensors without memory
-        return
-    with torch.device("meta"):
-        wanted = {name: value.shape for name, value in build(recipe).state_dict().items()}
-    if wanted != {name: value.shape for name, value in weights.items()}:
-        raise ValueError(f"its weights are not those of the network {recipe.network} of its recipe")
+def _count(weights: Mapping[str, Tensor], size: int) -> int:
+    """The weights' numbers, which the file does hold: a stride of 0 makes any number of one."""
+    if not all(weight.is_contiguous() for weight in weights.values()):
+        raise ValueError("its weights are not contiguous")
+    if sum(weight.numel() * weight.element_size() for weight in weights.values()) > size:
+        raise ValueError("its weights are larger than itself")
+    return sum(weight.numel() for weight in weights.values())
+
+
+class _Bounded(TorchFunctionMode):
+    """A network is built here only if it is about as large as its weights: a recipe can ask for any width and depth."""
+
+    def __init__(self, numbers: int, weights: int) -> None:
+        super().__init__()
+        self._left = 4 * numbers + 2**22  # initialisation needs some for a moment
+        self._modules = MODULES_OF_A_WEIGHT * (weights + 5)
+
+    def __enter__(self) -> "_Bounded":
+        self._counting = register_module_module_registration_hook(self._count_module)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._counting.remove()
+        super().__exit__(*error)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in ALLOCATING:
+            sizes = args[0] if args and isinstance(args[0], (tuple, list)) else args or (kwargs or {}).get("size", ())
+            self._left -= math.prod(size for size in sizes if isinstance(size, int))
+            if self._left < 0:
+                raise ValueError("its network is larger than the weights that it holds")
+        return func(*args, **(kwargs or {}))
+
+    def _count_module(self, *_: Any) -> None:
+        self._modules -= 1
+        if self._modules < 0:
+            raise ValueError("its network has more layers than it holds weights for")
 
 
 def load_for(dataset_h5: Path, path: Path) -> tuple[Classifier, Recipe, Description]:
@@ -95,6 +165,6 @@ def load_for(dataset_h5: Path, path: Path) -> tuple[Classifier, Recipe, Descript
     Raises:
         UserError: As in `load`, or the model was not trained on these tensors.
     """
-    classifier, recipe = load(path)
+    classifier, recipe = load(path, code_of_others=True)  # the train stage ran it before
     tensors.check_made_for(dataset_h5, recipe.description)
     return classifier, recipe, Description(**recipe.description)

@@ -3,37 +3,77 @@
 A module has three functions:
 
 - `write(path, program)`: writes a `Program` with its metadata, the same bytes whatever the path;
-- `load(path)`: a `Runner` in the format's own runtime, from the file alone; refuses a pickle that could run code;
+- `load(path, content, any_operator)`: a `Model` in the format's own runtime, from the file alone. It is checked first:
+  it runs no code, reads no other file, and calls operators that are known to be harmless, or `any_operator` if somebody
+  vouches for the file. `content` is the file's, if it was read before;
 - `read_metadata(path)`: the metadata that `write` wrote, see `stages.lib.export.metadata`.
+
+`VOUCHED` is true where that is not enough, see `open_model`.
 """
 
+import hashlib
+import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from stages.lib.core.errors import UserError
 from stages.lib.export.formats import onnx, pt2, torchscript
-from stages.lib.export.formats.program import Runner
+from stages.lib.export.formats.program import Model, Runner
+from stages.lib.export.metadata_check import checked
+from stages.lib.model import archive
 
 FORMATS: dict[str, ModuleType] = {
     ".torchscript": torchscript,
     ".onnx": onnx,
     ".pt2": pt2,
 }
+METRICS = Path(__file__).parents[4] / "metrics"  # of this project: git keeps it, and nobody else's file is there
 
 
-def open_model(path: Path) -> tuple[Runner, dict[str, Any]]:
+def open_model(path: Path, trust: bool = False) -> tuple[Model, dict[str, Any]]:
     """An exported file to run, and its metadata.
 
+    Args:
+        trust: Whether the user answers for the file. Else an export.json of this project does, or it is checked more
+            strictly; a .pt2 is refused.
+
     Raises:
-        UserError: There is no such file, or it is none of these formats.
+        UserError: There is no such file, it is none of these formats, or it is refused.
     """
     if path.suffix not in FORMATS:
         raise UserError(f"{path} is no exported model: expected one of {', '.join(f'*{suffix}' for suffix in FORMATS)}")
     if not path.exists():
         raise UserError(f"{path} not found: run the export stage first")
-    run = FORMATS[path.suffix].load(path)
-    return run, FORMATS[path.suffix].read_metadata(path)
+    content = archive.read_file(path)
+    trust = trust or vouched_for(content)
+    if getattr(FORMATS[path.suffix], "VOUCHED", False) and not trust:
+        raise UserError(
+            f"{path} is not from this project's export stage: its sha256 is in no {METRICS.name}/*/export.json. torch "
+            f"may run code when it loads a {path.suffix} file. If you trust who made it, give --trust; or take the "
+            "model's .onnx or .torchscript file"
+        )
+    model = FORMATS[path.suffix].load(path, content, any_operator=trust)
+    return model, checked(model.metadata, path)
 
 
-__all__ = ["FORMATS", "Runner", "open_model"]
+def vouched_for(content: bytes) -> bool:
+    """Whether the export stage of this project wrote this file.
+
+    An export.json beside the file would prove nothing: whoever sent the one may have sent the other.
+    """
+    wanted = hashlib.sha256(content).hexdigest()
+    return any(wanted in _sums(path) for path in METRICS.glob("*/export.json"))
+
+
+def _sums(export_json: Path) -> list[str]:
+    """The files' checksums; none of an export.json that is broken or of an older version."""
+    try:
+        report = json.loads(export_json.read_text(encoding="utf-8"))
+        files = [part for part in {**report, **report["variants"]}.values() if isinstance(part, dict)]
+        return [part["sha256"] for part in files if "sha256" in part]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+
+
+__all__ = ["FORMATS", "Model", "Runner", "open_model", "vouched_for"]

@@ -10,10 +10,12 @@ import onnx
 import torch
 
 from stages.lib.core.errors import UserError
-from stages.lib.export.formats.archive import METADATA
-from stages.lib.export.formats.program import INPUTS, Program, Runner, feeds
+from stages.lib.export.formats.program import INPUTS, Model, Program, feeds
+from stages.lib.model import archive
+from stages.lib.model.archive import METADATA
 
 OUTPUTS = ("probabilities", "unlike")
+STANDARD = ("", "ai.onnx")  # the two names of ONNX's own operators
 
 
 def write(path: Path, program: Program) -> None:
@@ -45,26 +47,55 @@ def _clear_sources(message: Any) -> None:
                 _clear_sources(part)
 
 
-def load(path: Path) -> Runner:
+def load(path: Path, content: bytes | None = None, any_operator: bool = False) -> Model:
     import onnxruntime  # takes half a second, and writing does not need it
 
+    content = archive.read_file(path) if content is None else content
+    metadata = _metadata(_checked(path, content))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # fatal errors: others are raised, too
     try:
-        session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # one of many classes
-        raise UserError(f"{path} is no ONNX file that ONNX Runtime reads: {error}") from None
-
-    metadata = read_metadata(path)
+        raise UserError(f"{path} is no ONNX file that ONNX Runtime reads: {str(error)[:500]}") from None
 
     def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
         return tuple(session.run(None, dict(zip(INPUTS, feeds(metadata, x, spacing_mm), strict=False))))
 
-    return run
+    return Model(run, metadata)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The metadata that `write` wrote; {} of another file."""
-    entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-    return json.loads(entries.get(METADATA, "{}"))
+    return _metadata(_checked(path, archive.read_file(path)))
+
+
+def _metadata(model: onnx.ModelProto) -> dict[str, Any]:
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    return archive.parse_json(entries.get(METADATA, "{}"), METADATA)
+
+
+def _checked(path: Path, content: bytes) -> onnx.ModelProto:
+    """The model, which is complete in itself and calls the standard's operators alone.
+
+    Raises:
+        UserError: It is no ONNX, names another file (whose bytes would become weights), or operators of others, some
+            of which load libraries or files.
+    """
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except Exception as error:  # protobuf's own
+        raise UserError(f"{path} is no ONNX file: {error}") from None
+    waiting: list[Any] = [model]
+    while waiting:
+        message = waiting.pop()
+        if isinstance(message, onnx.TensorProto) and (message.external_data or message.data_location):
+            raise UserError(f"{path} keeps the tensor {message.name[:80]!r} in another file: refused")
+        domain = message.domain if isinstance(message, (onnx.NodeProto, onnx.OperatorSetIdProto)) else ""
+        if domain not in STANDARD or isinstance(message, onnx.FunctionProto):
+            raise UserError(f"{path} has operators beside ONNX's own ({domain[:80] or message.name[:80]!r}): refused")
+        for field, value in message.ListFields():
+            if field.message_type:
+                waiting += value if field.is_repeated else [value]
+    return model

@@ -117,8 +117,19 @@ def feeds(metadata: Mapping[str, Any], x: np.ndarray, spacing_mm: Any = None) ->
     return x, np.asarray(contract["spacing_mm"] if spacing_mm is None else spacing_mm, np.float64)
 
 
-def torch_runner(module: Callable[..., Any], metadata: Mapping[str, Any]) -> Runner:
-    """A `Runner` of a module that torch has loaded.
+@dataclass(frozen=True)
+class Model:
+    """A loaded file: a `Runner`, and its metadata."""
+
+    run: Runner
+    metadata: dict[str, Any]  # {} of a file that has none
+
+    def __call__(self, x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
+        return self.run(x, spacing_mm)
+
+
+def torch_model(module: Callable[..., Any], metadata: dict[str, Any]) -> Model:
+    """A module that torch has loaded.
 
     Args:
         metadata: The file's.
@@ -129,4 +140,4 @@ def torch_runner(module: Callable[..., Any], metadata: Mapping[str, Any]) -> Run
         inputs = [torch.from_numpy(array) for array in feeds(metadata, x, spacing_mm)]
         return tuple(output.numpy() for output in outputs(module(*inputs)))
 
-    return run
+    return Model(run, metadata)

@@ -4,13 +4,14 @@ import io
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from stages.lib.core.errors import UserError
 from stages.lib.export.end_to_end import Native
-from stages.lib.export.formats import archive
-from stages.lib.export.formats.program import Program, Runner, torch_runner
+from stages.lib.export.formats.program import Model, Program, torch_model
+from stages.lib.model import archive, script_check
 
 
 def write(path: Path, program: Program) -> None:
@@ -46,16 +47,18 @@ def _scripted(program: Program) -> torch.jit.ScriptModule:
             return torch.jit.script(module)
 
 
-read_metadata = archive.read_metadata
-
-
-def load(path: Path) -> Runner:
-    """Loads by libtorch's own reader, which makes tensors and numbers, never Python objects: it runs no code."""
+def load(path: Path, content: bytes | None = None, any_operator: bool = False) -> Model:
+    members = script_check.read(path, archive.read_file(path) if content is None else content, any_operator)
+    metadata = archive.metadata_of(members)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
-            module = torch.jit.load(path, map_location="cpu").eval()
-        except RuntimeError as error:
-            raise UserError(f"{path} is no TorchScript file that this torch reads: {error}") from None
+            module = torch.jit.load(io.BytesIO(archive.packed(members)), map_location="cpu").eval()
+        except Exception as error:  # RuntimeError, but of what is not UTF-8
+            reason = str(error).strip()[:500]
+            raise UserError(f"{path} is no TorchScript file that this torch reads: {reason}") from None
+    return torch_model(module, metadata)
 
-    return torch_runner(module, read_metadata(path))
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    return archive.metadata_of(script_check.read(path, archive.read_file(path), any_operator=True))
