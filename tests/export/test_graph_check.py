@@ -145,6 +145,12 @@ def test_members_that_torch_would_run_or_unpickle_are_refused(name):
         read(program(), **{name: "x"})
 
 
+def test_json_of_another_encoding_which_torch_reads_otherwise_is_refused():
+    text = json.dumps({"config": {}}).encode("utf-16-le")
+    with pytest.raises(UserError, match="is no JSON"):
+        read(program(), **{"data/weights/model_weights_config.json": text.decode()})
+
+
 def test_json_that_is_no_program_or_nested_without_end_is_refused():
     for text in ("[]", "1", "{}", "{", "[" * 100_000, '{"graph_module": ' * 500 + "1" + "}" * 500):
         with pytest.raises(UserError, match=r"m\.pt2|JSON"):

@@ -68,7 +68,7 @@ def test_a_pt2_file_that_no_export_json_of_the_project_vouches_for_is_run_only_w
     assert run(capsys, *arguments)[0] == 0
     (metrics / "stripes" / "export.json").rename(folder / "export.json")  # beside the file, as its sender might
     code, out, _ = run(capsys, *arguments)
-    assert "its sha256 is in no metrics/*/export.json" in str(code) and "--trust" in str(code) and out == ""
+    assert "its sha256 is in no " in str(code) and "--trust" in str(code) and out == ""
     assert run(capsys, *arguments, "--trust")[0] == 0
     assert run(capsys, folder / "model.onnx", folder / "01.png")[0] == 0
     (metrics / "stripes" / "export.json").write_text('{"model.pt2": {"sha256": 1}, "variants": []}')

@@ -122,7 +122,7 @@ def parse_json(content: bytes | str, name: str) -> Any:
         UserError: It is no JSON, or nested too deep.
     """
     try:
-        return json.loads(content)
+        return json.loads(content.decode() if isinstance(content, bytes) else content)  # of bytes it would guess UTF-16
     except (ValueError, RecursionError) as error:
         raise UserError(f"{name} is no JSON: {error}") from None
 

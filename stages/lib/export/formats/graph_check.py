@@ -59,7 +59,9 @@ def read(path: Path, content: bytes, any_operator: bool = False) -> dict[str, by
         if missing := [name for name in (PROGRAM, *TABLES) if name not in members]:
             raise ValueError(f"it holds no {', '.join(missing)}")
         for name in TABLES:
-            _check_table(archive.parse_json(members[name], name), members, name.rpartition("/")[0])
+            table = archive.parse_json(members[name], name)
+            _check_table(table, members, name.rpartition("/")[0])
+            members[name] = json.dumps(table).encode()
         program = archive.parse_json(members[PROGRAM], PROGRAM)
         members[PROGRAM] = json.dumps(_Check(any_operator).program(program)).encode()
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

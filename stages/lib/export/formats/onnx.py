@@ -50,13 +50,14 @@ def _clear_sources(message: Any) -> None:
 def load(path: Path, content: bytes | None = None, any_operator: bool = False) -> Model:
     import onnxruntime  # takes half a second, and writing does not need it
 
-    content = archive.read_file(path) if content is None else content
-    metadata = _metadata(_checked(path, content))
+    model = _checked(path, archive.read_file(path) if content is None else content)
+    metadata = _metadata(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4  # fatal errors: others are raised, too
+    cpu = {"providers": ["CPUExecutionProvider"], "enable_fallback": False}  # which prints, and tries the same again
     try:
-        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, **cpu)
     except Exception as error:  # one of many classes
         raise UserError(f"{path} is no ONNX file that ONNX Runtime reads: {str(error)[:500]}") from None
 
@@ -85,6 +86,7 @@ def _checked(path: Path, content: bytes) -> onnx.ModelProto:
     """
     try:
         model = onnx.ModelProto.FromString(content)
+        model.DiscardUnknownFields()  # the runtime may know fields that are not checked here
     except Exception as error:  # protobuf's own
         raise UserError(f"{path} is no ONNX file: {error}") from None
     waiting: list[Any] = [model]
