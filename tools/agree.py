@@ -28,6 +28,7 @@ import torch
 from stages.lib import command, tensors
 from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
+from stages.lib.core.reading import reading
 from stages.lib.export.formats import FORMATS, open_model
 from stages.lib.geometry import Geometry
 from stages.lib.validate.predictions import COLUMNS
@@ -49,7 +50,8 @@ def main() -> None:
     for stage in ("ingest", "export", "validate"):
         deps, outs = command.stage_paths(stage, dataset)
         paths |= deps | outs
-    table = compare(paths["raw"], paths["dataset_h5"], paths["predictions_csv"], paths["model_onnx"].parent)
+    with command.ways_back():
+        table = compare(paths["raw"], paths["dataset_h5"], paths["predictions_csv"], paths["model_onnx"].parent)
     print(table.to_string(index=False))
     sys.exit(0 if (table["largest difference"] <= TOLERANCE).all() else 1)
 
@@ -82,7 +84,13 @@ def test_cases(raw: Path, dataset_h5: Path, predictions_csv: Path, metadata: dic
         raise UserError("these files run on the size they are given (export.size: any), validation on the dataset's")
     geometry = Geometry(**metadata["geometry"])
     split = tensors.read_split(dataset_h5, "test")
-    predictions = pd.read_csv(predictions_csv, dtype={"case": str}).set_index("case").iloc[:, len(COLUMNS) - 1 :]
+    with reading(predictions_csv):
+        table = pd.read_csv(predictions_csv, dtype={"case": str})
+        if tuple(table.columns[: len(COLUMNS)]) != COLUMNS:
+            raise ValueError(f"its columns are not {', '.join(COLUMNS)} and a probability a class")
+        predictions = table.set_index("case").iloc[:, len(COLUMNS) - 1 :].astype(float)
+        if lacking := set(split.cases) - set(predictions.index):
+            raise ValueError(f"it has no case {min(lacking)}")
     rows = {np.array(x).tobytes(): i for i, x in enumerate(split.x[:CASES])}
     found = {}
     for case in predict.taken([str(raw)], metadata):

@@ -273,7 +273,7 @@ def _hostile(value: Any, rng: np.random.Generator) -> Any:
 
 def _mutated_code(member: bytes, rng: np.random.Generator) -> bytes:
     """Calls other operators, or the same with other numbers and strings."""
-    lines = member.decode().split("\n")
+    lines = member.decode(errors="replace").split("\n")
     at = int(rng.integers(len(lines)))
     words = (
         "save",
@@ -342,9 +342,9 @@ def _messages(model: Any) -> list[Any]:
 def _change_field(message: Any, field: Any, rng: np.random.Generator) -> None:
     if field.message_type:
         if field.is_repeated and len(getattr(message, field.name)):
-            values = getattr(message, field.name)
-            one = values[int(rng.integers(len(values)))]
-            values.add().CopyFrom(one) if rng.random() < 0.5 else values.remove(one)
+            parts = getattr(message, field.name)
+            one = parts[int(rng.integers(len(parts)))]
+            parts.add().CopyFrom(one) if rng.random() < 0.5 else parts.remove(one)
         return
     values: list[Any] = [0, -1, 1, 3, 7, 2**31 - 1, 2**40, 2**63 - 1]
     if field.type == field.TYPE_STRING:

@@ -11,6 +11,7 @@ much memory.
 """
 
 import argparse
+import copy
 import csv
 import inspect
 import io
@@ -290,13 +291,13 @@ def damage_tree(tree: dict[str, Any], rng: np.random.Generator) -> str:
         parent[key] = LEAVES[int(rng.integers(len(LEAVES)))]
     elif way == "another leaf":
         other, of = places[int(rng.integers(len(places)))]
-        parent[key] = other[of]
+        parent[key] = copy.deepcopy(other[of])
     elif way == "drop":
         del parent[key]
     elif way == "more":
         parent.append(1) if isinstance(parent, list) else parent.update(more=1)
     elif way == "deep":
-        for _ in range(500):
+        for _ in range(100):
             parent[key] = [parent[key]]
     elif isinstance(parent, dict):
         parent["renamed"] = parent.pop(key)

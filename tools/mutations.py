@@ -73,7 +73,7 @@ def measured(function: Callable[[], str], most_seconds: float = MAX_SECONDS) -> 
     """What a function says, its time and its memory; one that takes far too long ends the process."""
     before = memory("VmRSS", reset=True)
     began = time.process_time()
-    limits = {signal.ITIMER_PROF: 2 * most_seconds, signal.ITIMER_REAL: MAX_WAIT_SECONDS}
+    limits = {signal.ITIMER_PROF: most_seconds + MAX_SECONDS, signal.ITIMER_REAL: MAX_WAIT_SECONDS}
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)  # the default ends the process: the file counts as crashed
     for timer, seconds in limits.items():

@@ -11,7 +11,8 @@ lock file, a recipe) only tells dvc when to run the stage again.
 import argparse
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,11 +46,18 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
         section = given.section(dataset, stage)
         if pin is not None:
             pin(section.threads, section.portable)
-        given_arguments = {"params": section, "machine": given.machine, "dataset": dataset}
-        try:
-            main(**arguments(main, stage, dataset, given_arguments))
-        except DamagedOut as error:
-            raise UserError(in_full(error)) from error
+        others = {"params": section, "machine": given.machine, "dataset": dataset}
+        with ways_back():
+            main(**arguments(main, stage, dataset, others))
+
+
+@contextmanager
+def ways_back() -> Iterator[None]:
+    """Adds to an error about an earlier stage's out the commands that bring it back."""
+    try:
+        yield
+    except DamagedOut as error:
+        raise UserError(in_full(error)) from error
 
 
 def in_full(error: UserError, dvc_yaml: Path = DVC_YAML) -> str:
@@ -79,7 +87,7 @@ class Maker(NamedTuple):
 
 def _maker(path: Path, stages: dict[str, Any]) -> Maker | None:
     for stage, entry in stages.items():
-        for item in (item for key in OUTS for item in entry["do"].get(key, [])):
+        for item in (item for key in OUTS for item in entry.get("do", {}).get(key, [])):
             spelt, options = next(iter(item.items())) if isinstance(item, dict) else (item, {})
             pattern = re.sub(r"\\\$\\{(key|item)\\}", "([^/]+)", re.escape(spelt))
             if found := re.match(f"({pattern})(/|$)", path.as_posix()):

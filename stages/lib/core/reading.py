@@ -32,7 +32,8 @@ def reading(*paths: Path) -> Iterator[None]:
     except IsADirectoryError:
         raise DamagedOut("is a folder", *paths) from None
     except Exception as error:
-        said = (str(error).strip("' \n") or type(error).__name__).splitlines()[0][:LONGEST]
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)  # str would quote it
+        said = (text.strip() or type(error).__name__).splitlines()[0][:LONGEST]
         raise DamagedOut(said if isinstance(error, ValueError) else f"can't be read: {said}", *paths) from error
 
 

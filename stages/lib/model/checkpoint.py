@@ -70,8 +70,7 @@ def load(path: Path, device: str = "cpu", code_of_others: bool = False) -> tuple
             raise ValueError("its network is of Torch Hub, and building it would run the code of others; give --trust")
         with _Bounded(_count(weights, len(content)), len(weights)):
             model = build(recipe)
-        wanted = {name: value.shape for name, value in model.state_dict().items()}
-        if wanted != {name: value.shape for name, value in weights.items()}:
+        if _kinds(weights) != _kinds(model.state_dict()) or any(weight.is_meta for weight in weights.values()):
             raise ValueError(f"its weights are not those of the network {recipe.network} of its recipe")
         model.load_state_dict(weights)
     return model.to(device).eval(), recipe
@@ -157,6 +156,10 @@ class _Bounded(TorchFunctionMode):
         self._modules -= 1
         if self._modules < 0:
             raise ValueError("its network has more layers than it holds weights for")
+
+
+def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[object, ...]]:
+    return {name: (weight.shape, weight.dtype, weight.layout) for name, weight in weights.items()}
 
 
 def load_for(dataset_h5: Path, path: Path) -> tuple[Classifier, Recipe, Description]:
