@@ -33,15 +33,15 @@ def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, 
         channels = {"keep": int(opened.shapes[0, 0]), "rgb": 3}.get(params.colour, 1)
         shape, dtype = (channels, *arguments["shape"]), arguments["dtype"]
         moments = [Moments(dtype) for _ in range(channels)]
-        writer = tensors.Writer(partial, shape, dtype)
-        for name in splits.SPLITS:
-            rows = split[split["split"] == name]
-            samples = transformed(opened, rows["case"].tolist(), geometry, name)
-            if name == "train":
-                samples = counted(samples, moments)
-            labels = rows["label"].map({label: i for i, label in enumerate(classes)}).to_numpy()
-            writer.write_split(name, samples, labels, rows["case"].tolist(), rows["group"].tolist())
-        writer.close(describe(classes, shape, opened, arguments, moments))
+        with tensors.writing(partial, shape, dtype) as writer:
+            for name in splits.SPLITS:
+                rows = split[split["split"] == name]
+                samples = transformed(opened, rows["case"].tolist(), geometry, name)
+                if name == "train":
+                    samples = counted(samples, moments)
+                labels = rows["label"].map({label: i for i, label in enumerate(classes)}).to_numpy()
+                writer.write_split(name, samples, labels, rows["case"].tolist(), rows["group"].tolist())
+            writer.describe(describe(classes, shape, opened, arguments, moments))
     print(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
 
 

@@ -3,6 +3,7 @@
 python -m stages.ingest digits
 """
 
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from stages.lib.ingest.labels import given_splits, labelling
 from stages.lib.ingest.labels.table import read_labels
 from stages.lib.ingest.publishing import publish, write_files
 from stages.lib.ingest.readers.contract import Options
-from stages.lib.ingest.store import Store, alone
+from stages.lib.ingest.store import Store
 from stages.lib.params.ingest import IngestParams
 from stages.lib.params.machine import MachineParams
 from stages.lib.workers import Workers, count, rare_garbage_collection
@@ -34,12 +35,12 @@ def main(
 ) -> None:
     # They name source files, so they stay on this machine: as outs of dvc's, every clone would have to make them anew.
     rejected_csv, files_csv = (cases_csv.with_name(name) for name in ("rejected.csv", "files.csv"))
-    with rare_garbage_collection(), alone(cases.parent / STORE), Workers(count(machine.workers)) as workers:
-        options = Options(params, load_key(params.identifiers))
+    options = Options(params, load_key(params.identifiers))
+    store = Store(cases.parent / STORE, fingerprint(options))
+    with rare_garbage_collection(), closing(store), Workers(count(machine.workers)) as workers:
         found = raw_files.scan(raw)
         paths, excluded = selection.select(found.paths, params)
         labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, excluded), options)
-        store = Store(cases.parent / STORE, fingerprint(options))
 
         files = inspection.inspect_all(raw, paths, store, options, workers)
         assembled, raw_bytes = assembly.assemble(files, options), files.total_bytes

@@ -6,6 +6,7 @@
 Read on: `setup` makes what is trained, `loop` goes through the epochs, `step` moves the weights by one batch.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -35,7 +36,9 @@ def main(
         return
     keep_freed_memory()
     device = devices.choose(params.device, distributed.local_rank())
-    with distributed.process_group(device, params.threads) as world, interruption.on_signals() as stop:
+    with ExitStack() as held:
+        world = held.enter_context(distributed.process_group(device, params.threads))
+        stop = held.enter_context(interruption.on_signals())
         with distributed.failing_together(world):
             task, recipe = setup.prepare(dataset_h5, params, dataset, device, world)
             run = setup.begin(task, recipe)
@@ -43,6 +46,7 @@ def main(
             checkpoints = interruption.Checkpoints(
                 model_pt.parent / ".resume", identity, machine.checkpoint_minutes, writes=world.rank == 0
             )
+            held.enter_context(checkpoints)
             if state := checkpoints.load():
                 run.restore(state)
         summary.print_size(recipe, run, task)
@@ -54,7 +58,7 @@ def main(
             written = summary.summarise(run, task, recipe)
             outs.write_json(train_json, written)
             print(written["diagnosis"]["sentence"])
-        checkpoints.remove()
+        checkpoints.finish(run.result(), model_pt)
 
 
 if __name__ == "__main__":

@@ -35,41 +35,40 @@ def write_dataset_h5(
     volume = len(shape) == 4
     dtype, low, high = ("int16", -1000, 400) if volume else ("uint8", 0, 255)
     names = [f"class{i}" for i in range(classes)]
-    writer = tensors.Writer(path, shape, dtype)
-    everything = []
+    everything = {}
     for split in splits.SPLITS:
         labels = np.arange(0 if split in empty else per_split) % classes
         x = rng.integers(low, (low + high) // 2, (len(labels), *shape)).astype(dtype)
         for i, label in enumerate(labels):
             stripe = shape[-1] // classes
             x[i, ..., label * stripe : (label + 1) * stripe] = high
-        ids = [f"{split[:2]}{i:04d}" for i in range(len(labels))]
-        writer.write_split(split, x, labels, ids, ids)
-        everything.append(x)
-    train = everything[0].astype(np.float64)
+        everything[split] = x, labels, [f"{split[:2]}{i:04d}" for i in range(len(labels))]
+    train = everything["train"][0].astype(np.float64)
     moments = {
         k: [float(getattr(train, f)())] * shape[0]
         for k, f in (("minimum", "min"), ("maximum", "max"), ("mean", "mean"), ("deviation", "std"))
     }
-    writer.close(
-        tensors.Description(
-            classes=names,
-            axes="NCDHW" if volume else "NCHW",
-            shape=list(shape),
-            dtype=dtype,
-            units="HU" if volume else "",
-            spacing_mm=[2.0, 1.0, 1.0] if volume else None,
-            geometry={
-                "colour": "keep",
-                "resize": None,
-                "spacing_mm": [2.0, 1.0, 1.0] if volume else None,
-                "shape": list(shape[1:]),
-                "fill": float(low),
-                "dtype": dtype,
-            },
-            moments=moments,
-        )
+    about = tensors.Description(
+        classes=names,
+        axes="NCDHW" if volume else "NCHW",
+        shape=list(shape),
+        dtype=dtype,
+        units="HU" if volume else "",
+        spacing_mm=[2.0, 1.0, 1.0] if volume else None,
+        geometry={
+            "colour": "keep",
+            "resize": None,
+            "spacing_mm": [2.0, 1.0, 1.0] if volume else None,
+            "shape": list(shape[1:]),
+            "fill": float(low),
+            "dtype": dtype,
+        },
+        moments=moments,
     )
+    with tensors.writing(path, shape, dtype) as writer:
+        for split, (x, labels, ids) in everything.items():
+            writer.write_split(split, x, labels, ids, ids)
+        writer.describe(about)
 
 
 def write_cases_of(folder: Path, dataset_h5: Path) -> None:

@@ -44,8 +44,8 @@ def write_sparse(path, samples, shape):
         ["a", "b"], "NCDHW", list(shape), "int16", "HU", None, {},
         {"minimum": [-1.0], "maximum": [1.0], "mean": [0.0], "deviation": [1.0]},
     )  # fmt: skip
-    writer = tensors.Writer(path, shape, "int16")
-    writer.close(about)
+    with tensors.writing(path, shape, "int16") as writer:
+        writer.describe(about)
     places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)

@@ -32,7 +32,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from stages.lib.core import hdf5
+from stages.lib.core import hdf5, new_hdf5
 from stages.lib.core.errors import DamagedOut
 from stages.lib.core.reading import reading
 
@@ -226,7 +226,7 @@ def allocate(path: Path, index: np.ndarray, elements: Mapping[str, int], axes: s
     places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     places.set_obj_track_times(False)  # HDF5 would store the time of writing
-    with h5py.File(path, "w", libver="v110") as file:
+    with new_hdf5.creating(path) as file:
         file.attrs["axes"], file.attrs["units"] = axes, units
         file["index"] = index
         pixels = file.create_group("pixels")

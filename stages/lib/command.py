@@ -10,7 +10,10 @@ lock file, a recipe) only tells dvc when to run the stage again.
 
 import argparse
 import inspect
+import os
 import re
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +22,8 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 
 from stages.lib import params
-from stages.lib.core import terminal
-from stages.lib.core.errors import DamagedOut, UserError
+from stages.lib.core import locks, signals, terminal
+from stages.lib.core.errors import WAYS_OUT, DamagedOut, UserError, explain
 
 PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
@@ -28,10 +31,11 @@ OUTS = ("outs", "metrics", "plots")
 
 
 def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = None) -> None:
-    """Runs a stage's `main` for the dataset that the command line names; a user's mistake exits 1 with one message.
+    """Runs a stage's `main` for the dataset that the command line names, one process at a time.
 
-    `main` receives the stage's paths by name, `params` (the stage's section), and, where it asks for them, `machine`
-    (the section of that name) and `dataset` (the name, for messages).
+    A user's mistake, and what the operating system refuses, exit 1 with one message; a signal that ends the stage, with
+    128 and its number. `main` receives the stage's paths by name, `params` (the stage's section), and, where it asks
+    for them, `machine` (the section of that name) and `dataset` (the name, for messages).
 
     Args:
         pin: Called first with the section's `threads` and `portable`, by stages that compute: `core.machine.pin`.
@@ -40,15 +44,65 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
     description = (inspect.getmodule(main).__doc__ or "").partition("\n")[0]
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=description)
     parser.add_argument("dataset", help="a block of params.yaml's `datasets`")
-    with terminal.program():
-        dataset = parser.parse_args().dataset
+    terminal.escape_output()
+    dataset = parser.parse_args().dataset
+
+    def work() -> None:
         given = params.load(PARAMS_YAML)
         section = given.section(dataset, stage)
-        if pin is not None:
-            pin(section.threads, section.portable)
-        others = {"params": section, "machine": given.machine, "dataset": dataset}
-        with ways_back():
-            main(**arguments(main, stage, dataset, others))
+        paths = arguments(main, stage, dataset, {"params": section, "machine": given.machine, "dataset": dataset})
+        with alone(stage, dataset):
+            if pin is not None:
+                pin(section.threads, section.portable)
+            with ways_back():
+                main(**paths)
+
+    status, message = outcome(work, f"{stage} of {dataset}")
+    # Only now, when the exception is gone, are progress bars closed that it went through.
+    if message:
+        print(message, file=sys.stderr)
+    if status:
+        sys.exit(status)
+
+
+@contextmanager
+def alone(stage: str, dataset: str) -> Iterator[None]:
+    """Holds the lock of a stage, beside the first of its outs: others may be run meanwhile.
+
+    Raises:
+        UserError: Another process runs the stage for this dataset, perhaps one whose dvc was killed.
+    """
+    _, outs = stage_paths(stage, dataset)
+    if os.environ.get("RANK", "0") != "0" or not outs:  # torchrun starts a stage several times: the first holds it
+        yield
+        return
+    first = next(iter(outs.values()))
+    with locks.holding(first.with_name(f".{first.name}.lock"), f"{stage} of {dataset}"):
+        yield
+
+
+def outcome(work: Callable[[], None], what: str) -> tuple[int, str]:
+    """Does the work; an exit status, and the message that explains it."""
+    try:
+        with signals.handled():
+            work()
+    except UserError as error:
+        return 1, f"error: {error}"
+    except OSError as error:
+        if error.errno not in WAYS_OUT:
+            raise
+        return 1, f"error: {explain(error)}; then run {what} again"
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT, _stopped(what, signal.SIGINT)
+    except SystemExit as error:
+        if not isinstance(error.code, int) or error.code - 128 not in signals.ENDING:
+            raise
+        return error.code, _stopped(what, error.code - 128)
+    return 0, ""
+
+
+def _stopped(what: str, number: int) -> str:
+    return f"{what} was stopped by {signal.Signals(number).name} before it was done: run it again"
 
 
 @contextmanager

@@ -12,7 +12,8 @@ Layout, with <split> one of train, validation, test:
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +23,7 @@ import h5py
 import numpy as np
 from pydantic import FiniteFloat
 
-from stages.lib.core import hdf5
+from stages.lib.core import hdf5, new_hdf5
 from stages.lib.core.errors import UserError
 from stages.lib.core.reading import parsed, reading
 from stages.lib.splits import SPLITS, shared
@@ -186,10 +187,9 @@ def check_made_for(dataset_h5: Path, description: Mapping[str, object]) -> None:
 class Writer:
     """Writes dataset.h5 a split at a time, holding one sample in memory."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
-        """Args: path: The file; shape: (C, H, W) or (C, D, H, W) of a sample; dtype: Of the samples."""
-        self._file = h5py.File(path, "w", libver="v110")
-        self._shape, self._dtype = shape, dtype
+    def __init__(self, file: h5py.File, shape: tuple[int, ...], dtype: str) -> None:
+        """Args: shape: (C, H, W) or (C, D, H, W) of a sample; dtype: Of the samples."""
+        self._file, self._shape, self._dtype = file, shape, dtype
 
     def write_split(
         self, name: str, samples: Iterable[np.ndarray], labels: np.ndarray, cases: list[str], groups: list[str]
@@ -204,6 +204,17 @@ class Writer:
         group["case"] = np.array(cases, "S16")
         group["group"] = np.array(groups, "S16")
 
-    def close(self, description: Description) -> None:
+    def describe(self, description: Description) -> None:
+        """Comes last: what describes the samples may be known when all are written."""
         self._file["description"] = json.dumps(asdict(description))
-        self._file.close()
+
+
+@contextmanager
+def writing(path: Path, shape: tuple[int, ...], dtype: str) -> Iterator[Writer]:
+    """Yields what writes a new dataset.h5; arguments as `Writer`'s.
+
+    Raises:
+        OSError: The system refused it, as where the disk is full.
+    """
+    with new_hdf5.creating(path) as file:
+        yield Writer(file, shape, dtype)

@@ -15,6 +15,7 @@ from multiprocessing.connection import wait as wait_for_end
 from types import TracebackType
 from typing import Any, TypeVar
 
+from stages.lib.core import signals
 from stages.lib.core.errors import UserError
 from stages.lib.core.terminal import escape_output
 
@@ -63,8 +64,9 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _start() -> None:
-    """What a worker begins with: its output is escaped, and it ends when its parent is killed."""
+    """What a worker begins with: its output is escaped, Ctrl-C is for the parent, and it ends when that is killed."""
     escape_output()
+    signals.leave_to_parent()
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -93,6 +95,9 @@ class Workers:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None and not issubclass(kind, Exception):  # a signal: what a worker is at may take for ever
+            for worker in multiprocessing.active_children():
+                worker.kill()
         self._stop()
 
     def _stop(self) -> None:

@@ -18,7 +18,6 @@ from stages.lib import cases, workers
 from stages.lib.core.errors import UserError
 from stages.lib.ingest import inspection, pieces, raw_files
 from stages.lib.ingest.readers import pillow
-from stages.lib.ingest.store import alone
 from tests import HANG_SECONDS, ROOT
 from tests.raw_data import Ingested, bytes_below, ingest, scan, settle, write_pictures, write_series
 
@@ -222,12 +221,6 @@ def test_a_decoder_that_takes_its_process_down_costs_its_own_case_and_names_the_
 def forked(number: int) -> ProcessPoolExecutor:
     """Workers that know what this process has patched, though torch may be imported in it."""
     return ProcessPoolExecutor(number, multiprocessing.get_context("fork"))
-
-
-def test_two_ingests_of_one_data_set_at_once_are_refused(tmp_path):
-    write_pictures(tmp_path / "raw")
-    with alone(tmp_path / "out" / ".ingest"), pytest.raises(UserError, match="another ingest works on"):
-        ingest(tmp_path / "raw", tmp_path / "out")
 
 
 SCRIPT = """

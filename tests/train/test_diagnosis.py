@@ -64,11 +64,11 @@ def test_a_deep_network_of_sigmoids_is_told_that_its_gradients_vanish(images_h5,
 @pytest.mark.slow
 def test_a_network_that_learns_labels_by_heart_is_told_that_it_overfits(images_h5, tmp_path):
     about, splits = tensors.read_description(images_h5), [tensors.read_split(images_h5, n) for n in SPLITS]
-    writer = tensors.Writer(tmp_path / "noise.h5", (1, 8, 8), "uint8")
     rng = np.random.default_rng(0)
-    for name, split in zip(SPLITS, splits, strict=True):
-        writer.write_split(name, split.x, rng.integers(0, 3, len(split.y)), split.cases, split.groups)
-    writer.close(about)
+    with tensors.writing(tmp_path / "noise.h5", (1, 8, 8), "uint8") as writer:
+        for name, split in zip(SPLITS, splits, strict=True):
+            writer.write_split(name, split.x, rng.integers(0, 3, len(split.y)), split.cases, split.groups)
+        writer.describe(about)
     given = {"optimizer": {"name": "Adam"}, "lr": 0.01, "network": {"name": "fully_connected"}, "epochs": 25}
     _, summary, _ = train_on(tmp_path / "noise.h5", tmp_path / "out", given)
     assert summary["diagnosis"]["verdict"] == "overfitting"

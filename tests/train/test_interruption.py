@@ -167,8 +167,6 @@ def test_a_checkpoint_is_due_after_the_minutes_asked_for_and_only_where_it_is_sa
 
 
 def test_two_runs_at_once_are_refused(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "a", "x")
-    with pytest.raises(UserError, match="another run is still training here"):
+    with Checkpoints(tmp_path / "a", "x"), pytest.raises(UserError, match="training is under way already"):
         Checkpoints(tmp_path / "a", "x")
-    checkpoints.remove()
     assert not (tmp_path / "a").exists()

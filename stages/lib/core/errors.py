@@ -1,5 +1,7 @@
-"""The exceptions for people: mistakes that the user can mend."""
+"""Errors for people: a mistake that the user can mend, and what the operating system refused."""
 
+import errno
+import os
 from pathlib import Path
 
 
@@ -24,3 +26,42 @@ class DamagedOut(UserError):
 
     def __str__(self) -> str:
         return f"{' and '.join(map(str, self.paths))}: {self.fault}"
+
+
+_RIGHTS = "give yourself the right to it, or take another place"
+_PATH = "look at the path"
+WAYS_OUT = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some of your quota there",
+    errno.EFBIG: "raise `ulimit -f`, or take a file system that holds files of this size",
+    errno.EROFS: "mount it for writing, or take another place",
+    errno.EACCES: _RIGHTS,
+    errno.EPERM: _RIGHTS,
+    errno.EIO: "look at the disk, which may be failing",
+    errno.ESTALE: "look at the network drive",
+    errno.ENODEV: "look at the drive",
+    errno.EMFILE: "raise `ulimit -n`",
+    errno.ENFILE: "end programs that hold many files open",
+    errno.EAGAIN: "raise `ulimit -u`, or end other programs",
+    errno.ENOMEM: "end other programs, or take a machine with more memory",
+    errno.ENOENT: "run the stages before this one (dvc repro)",
+    errno.ENOTDIR: _PATH,
+    errno.EISDIR: _PATH,
+    errno.EEXIST: _PATH,
+    errno.ELOOP: "mend its symbolic links, which go round in a circle",
+    errno.ENAMETOOLONG: "take shorter names",
+    errno.ETXTBSY: "end the program that uses it",
+}
+"""What to do about the operating system's errors that are no bug of this project, by their number."""
+
+
+def explain(error: OSError) -> str:
+    """One line about an error of the operating system: path, what is wrong, its number, the way out.
+
+    Args:
+        error: Of a number in `WAYS_OUT`.
+    """
+    number = error.errno or 0
+    names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    path = f"{' -> '.join(names)}: " if names else ""
+    return f"{path}{os.strerror(number)} (errno {number}, {errno.errorcode[number]}): {WAYS_OUT[number]}"

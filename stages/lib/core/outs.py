@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # it takes 0.4 s, and not every stage that writes outs has a 
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a path beside `path` to write to; when the block ends well, what lies there takes the place of `path`.
 
-    Works for files and folders. When the block raises, `path` is as it was and the partial is gone.
+    Works for files and folders. When the block raises, `path` is as it was and the partial is gone; an error of the
+    operating system that names no file, as that of a full disk, then names `path`.
     """
     # The ending stays: torch and others tell formats by it.
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
@@ -36,6 +37,11 @@ def replacing(path: Path) -> Iterator[Path]:
             with open(partial, "rb+") as written:
                 os.fsync(written.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        name = str(error.filename or partial)
+        if error.errno and name.startswith(str(partial)):
+            error.filename, error.filename2 = str(path) + name.removeprefix(str(partial)), None
+        raise
     finally:
         _remove(partial)
 

@@ -4,7 +4,6 @@ A small piece is made in memory by one worker; a large one lies in its file from
 run of blocks (slices) each. Pixels that another piece of the store holds are copied instead of decoded.
 """
 
-import errno
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 import xxhash
 
 from stages.lib.cases import allocate, index_of
-from stages.lib.core.errors import UserError
+from stages.lib.core.errors import WAYS_OUT, UserError, explain
 from stages.lib.ingest.case_table import CaseTable, Template
 from stages.lib.ingest.decoding import decode, loader, reason_of, to_dtype
 from stages.lib.ingest.file_table import DIGEST
@@ -196,7 +195,7 @@ def _opened(path: str) -> Iterator[int]:
 
 def _write(file: int, content: np.ndarray, offset: int, path: str) -> None:
     """Raises:
-    UserError: The disk is full.
+    UserError: The system refuses it: no fault of the case.
     """
     view = memoryview(content.data).cast("B")
     try:
@@ -204,6 +203,6 @@ def _write(file: int, content: np.ndarray, offset: int, path: str) -> None:
             written = os.pwrite(file, view, offset)
             view, offset = view[written:], offset + written
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise UserError(f"no space left on the disk of {path}: free some, then go on") from None
-        raise
+        if error.errno not in WAYS_OUT:
+            raise
+        raise UserError(explain(OSError(error.errno, error.strerror, path))) from None

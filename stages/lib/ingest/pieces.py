@@ -1,5 +1,6 @@
 """The second pass of ingest: all cases cut into the pieces of cases/, and those made that the store does not have."""
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -97,7 +98,8 @@ def _make(
         for piece in missing:
             selected = cases.select(np.arange(piece.start, piece.stop))
             theirs = contents[piece.start : piece.stop]
-            target = f"{store.piece(piece.key)}.partial"
+            # With this run's number: a worker whose parent was killed may still be writing the piece for a moment.
+            target = f"{store.piece(piece.key)}.partial{os.getpid()}"
             if int(selected.pixel_bytes().sum()) <= SMALL_PIECE_BYTES:
                 yield Job(target, selected, theirs, find(theirs))
             else:

@@ -19,15 +19,13 @@ The folder is open to its owner alone (mode 700), as it holds hashes of paths an
 import base64
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
-from filelock import FileLock, Timeout
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import progress
@@ -61,8 +59,7 @@ class Store:
         for other in folder.iterdir():
             if other.is_dir() and not other.is_symlink() and other != self.folder:
                 shutil.rmtree(other)
-        for partial in self.pieces.glob("*.partial*"):  # of a run that was killed
-            partial.unlink()
+        self.close()  # what a run that was killed has left
         self._known = 0  # files
         self.refusals: dict[bytes, tuple[str, str]] = {
             bytes.fromhex(content): (reason, detail)
@@ -71,6 +68,11 @@ class Store:
         self._notes: dict[str, _Notes] = {}
         for path in self.pieces.glob("*.json"):
             self.load(path.stem)
+
+    def close(self) -> None:
+        """Removes unfinished pieces, which would fill a full disk, once no worker writes any more."""
+        for partial in self.pieces.glob("*.partial*"):
+            partial.unlink()
 
     # What inspecting the files gave
 
@@ -281,18 +283,3 @@ def _make_private(folder: Path) -> None:
             f"{folder}: {os.strerror(error.errno or 0)}: ingest keeps there what it has decoded; make it a folder that "
             "belongs to you and can be written to, or remove it, which costs time and nothing else"
         ) from None
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Holds the folder's lock, which the system frees when the process ends in whatever way.
-
-    Raises:
-        UserError: Another process holds it.
-    """
-    _make_private(folder)
-    try:
-        with FileLock(folder / "lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"another ingest works on {folder.parent}: wait for it, or end it") from None

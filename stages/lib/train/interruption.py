@@ -1,27 +1,28 @@
 """Interrupted is not lost: signals ask a run to stop, and checkpoints let it go on to the bytes of a run never stopped.
 
 The checkpoint lies in `.resume/`, beside the outs but not one of them, since dvc deletes a stage's outs before it runs.
-It is ignored once params, data, code or machine have changed, and removed when the run is done.
+It is ignored once params, data, code or machine have changed, and removed when the run is done; where dvc runs the
+stage, when dvc.lock has the model: a dvc that is killed before would run the stage again.
 """
 
 import hashlib
 import io
+import os
 import platform
 import signal
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 import torch
-from filelock import FileLock, Timeout
 
-from stages.lib.core import outs, sources
-from stages.lib.core.errors import UserError
+from stages.lib.core import locks, outs, signals, sources
 
+DVC_LOCK = Path("dvc.lock")
+DVC_STAGE = "DVC_STAGE"  # the environment variable that dvc gives to what it runs
 STAGE = sources.ROOT / "stages" / "train.py"  # a run's code is this and all that it imports
 
 
@@ -34,33 +35,25 @@ class Stop:
         return self.signal is not None
 
     def leave(self) -> NoReturn:
-        """Ends the process as the signal would have."""
-        if self.signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + (self.signal or signal.SIGTERM))
+        """Ends the process as the signal would have.
+
+        Raises:
+            KeyboardInterrupt, SystemExit: As `signals.end`.
+        """
+        signals.end(self.signal or signal.SIGTERM)
 
 
 @contextmanager
 def on_signals() -> Iterator[Stop]:
-    """Yields a `Stop` that SIGTERM or Ctrl-C sets; a second signal of the same number ends the process at once."""
+    """Yields a `Stop` that a signal sets; a second signal of the same number ends the process at once."""
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():  # Python sets handlers in the main thread only
-        yield stop
-        return
-
-    former: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: FrameType | None) -> None:
         stop.signal = number
-        signal.signal(number, former[number])
+        signal.signal(number, signals.end)
 
-    for number in former:
-        signal.signal(number, handle)
-    try:
+    with signals.handled(handle):
         yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def run_identity(params: Any, dataset_h5: Path, processes: int) -> str:
@@ -77,7 +70,12 @@ def run_identity(params: Any, dataset_h5: Path, processes: int) -> str:
 
 
 class Checkpoints:
-    """The latest state of one unfinished run, in a folder that is locked while the run uses it."""
+    """The latest state of one unfinished run, in a folder that is locked while the run uses it.
+
+    with Checkpoints(folder, identity) as checkpoints:
+        state = checkpoints.load()
+        ...
+    """
 
     def __init__(self, folder: Path, identity: str, minutes: float = 0.0, writes: bool = True) -> None:
         """
@@ -93,42 +91,59 @@ class Checkpoints:
         self._folder, self._identity, self._minutes, self._writes = folder, identity, minutes, writes
         self._file = folder / "state.pt"
         self._saved = time.monotonic()
+        self._lock = ExitStack()
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(folder / "lock")
-        if writes:
-            try:
-                self._lock.acquire(timeout=0)
-            except Timeout:
-                raise UserError(
-                    f"another run is still training here ({folder}/lock is taken): wait for it, or end it, then go on"
-                ) from None
+        if writes:  # held by worker processes, too, which may outlive the stage that started them
+            self._lock.enter_context(locks.holding(folder / "lock", "training"))
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._lock.close()
+        if self._writes and not any(self._folder.iterdir()):
+            self._folder.rmdir()
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state; None if there is none, or it is another run's, or can't be read."""
+        """The saved state; None if there is none, or it is another run's or a finished one's, or can't be read."""
         if not self._file.exists():
             return None
         try:
             saved = torch.load(self._file, map_location="cpu", weights_only=True)
         except Exception:  # half a file after a power cut, or another version of torch: the run starts afresh
             return None
-        return saved["state"] if saved["identity"] == self._identity else None
+        if saved["identity"] != self._identity or _is_noted(saved["model_md5"]):
+            return None
+        return saved["state"]
 
     def is_due(self) -> bool:
         """Whether this process saves checkpoints and `minutes` have passed since the last one."""
         return self._writes and time.monotonic() - self._saved >= 60 * self._minutes
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replaces the saved state in one step, so that there is a whole one at any moment."""
+    def save(self, state: dict[str, Any], model_md5: str = "") -> None:
+        """Replaces the saved state in one step, so that there is a whole one at any moment.
+
+        Args:
+            model_md5: Of the model.pt that came of the run, once it is in its place.
+        """
         if self._writes:
             content = io.BytesIO()
-            torch.save({"identity": self._identity, "state": state}, content)
+            torch.save({"identity": self._identity, "model_md5": model_md5, "state": state}, content)
             outs.write_bytes(self._file, content.getvalue())
             self._saved = time.monotonic()
 
-    def remove(self) -> None:
-        """Once the run is done and its outs are in their places."""
-        if self._writes:
+    def finish(self, result: dict[str, Any], model_pt: Path) -> None:
+        """Once the run is done and its outs are in their places.
+
+        Args:
+            result: The part of the state that the outs are made from.
+        """
+        if self._writes and DVC_STAGE in os.environ:
+            self.save(result, hashlib.md5(model_pt.read_bytes(), usedforsecurity=False).hexdigest())
+        elif self._writes:
             self._file.unlink(missing_ok=True)
-            self._lock.release()
-            (self._folder / "lock").unlink(missing_ok=True)
-            self._folder.rmdir()
+
+
+def _is_noted(model_md5: str) -> bool:
+    """Whether dvc.lock has a finished run's model: then the stage runs again because somebody wants it to."""
+    return bool(model_md5) and DVC_LOCK.exists() and model_md5 in DVC_LOCK.read_text(encoding="utf-8", errors="replace")

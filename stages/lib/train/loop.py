@@ -15,7 +15,7 @@ from stages.lib.params.train import TrainParams
 from stages.lib.train import batches, devices, diagnosis, losses
 from stages.lib.train.batches import BatchPart
 from stages.lib.train.interruption import Checkpoints, Stop
-from stages.lib.train.parallel import batch_parts
+from stages.lib.train.parallel import batch_parts, distributed
 from stages.lib.train.run import Best, Row, Run
 from stages.lib.train.step import train_batch, weighted_sums
 from stages.lib.train.task import Task
@@ -30,11 +30,12 @@ def fit(run: Run, task: Task, checkpoints: Checkpoints, stop: Stop) -> None:
         started = time.perf_counter()
         stopped = train_epoch(run, task, checkpoints, stop)
         validation = None if stopped else evaluate(run.judged, task, run.epoch, stop)
-        if validation is None:
+        if validation is not None:
+            finish_epoch(run, task, validation)
+        with distributed.failing_together(task.world):  # a full disk
             checkpoints.save(run.state())
+        if validation is None:
             stop.leave()
-        finish_epoch(run, task, validation)
-        checkpoints.save(run.state())
         print_epoch(run.history[-1], task, time.perf_counter() - started)
 
 

@@ -62,17 +62,23 @@ class Run:
             "random": {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()},
         }
 
+    def result(self) -> dict[str, Any]:
+        """The part of the state that a finished run's outs are made from."""
+        return {name: self.state()[name] for name in ("epoch", "batch", "sums", "history", "best")}
+
     def restore(self, state: dict[str, Any]) -> None:
-        """Continues where `state` was taken, to the bit."""
+        """Continues where `state` was taken, to the bit; from a `result` it only goes on to the outs."""
+        self.epoch, self.batch = state["epoch"], state["batch"]
+        self.sums, self.history = state["sums"], state["history"]
+        self.best = Best(**state["best"])
+        if "model" not in state:
+            return
         self.model.load_state_dict(state["model"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
-        self.epoch, self.batch = state["epoch"], state["batch"]
-        self.sums, self.history = state["sums"], state["history"]
-        self.best = Best(**state["best"])
         torch.set_rng_state(state["random"]["cpu"].cpu())
         if torch.cuda.is_available():
             torch.cuda.set_rng_state_all([generator.cpu() for generator in state["random"]["cuda"]])

@@ -15,7 +15,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from stages.lib.core.errors import UserError
+from stages.lib.core.errors import WAYS_OUT, UserError, explain
 from stages.lib.core.terminal import escape_output
 
 MAX_RESTARTS = 3  # of all workers, from the checkpoint, after one of them was lost
@@ -73,9 +73,22 @@ def _work(work: Callable[..., None], arguments: dict[str, Any]) -> str | None:
     escape_output()
     try:
         work(**arguments)
-    except UserError as error:
-        return str(error)
+    except (UserError, OSError) as error:
+        return _message(error)
     return None
+
+
+def _message(error: Exception) -> str:
+    """Of a user's mistake, or of what the operating system refused.
+
+    Raises:
+        OSError: The error itself, where it is a bug.
+    """
+    if not isinstance(error, OSError):
+        return str(error)
+    if error.errno not in WAYS_OUT:
+        raise error
+    return explain(error)
 
 
 def local_rank() -> int:
@@ -109,7 +122,7 @@ def process_group(device: torch.device, threads: int) -> Iterator[World]:
 
 @contextmanager
 def failing_together(world: World) -> Iterator[None]:
-    """A user's mistake found by one process ends all of them, so that none waits for one that has left.
+    """A user's mistake found by one process, or a full disk, ends all of them: none waits for one that has left.
 
     Raises:
         UserError: Any process raised one in the block.
@@ -119,6 +132,8 @@ def failing_together(world: World) -> Iterator[None]:
         yield
     except UserError as error:
         own = error
+    except OSError as error:
+        own = UserError(_message(error))
     errors = [own] * world.size
     if world.size > 1:
         torch.distributed.all_gather_object(errors, own)
