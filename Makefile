@@ -15,6 +15,7 @@ help:  ## this list
 
 repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of date
 	python -m stages.check  # before dvc, which puts the names into commands
+	python -m tools.mend_lock
 	dvc repro
 
 verify: .venv/run.stamp  ## read raw data, outs and cache, and name what is not as dvc.lock says

@@ -17,7 +17,7 @@ import os, resource, sys
 from pathlib import Path
 from stages.lib import command
 from stages.lib.core import outs
-from tests.core.test_hdf5 import write
+from tests.core.test_new_hdf5 import write
 
 folder = Path(sys.argv[1])
 for limit in map(int, sys.argv[2:]):
@@ -67,7 +67,7 @@ def test_the_bytes_are_those_that_h5py_itself_writes(tmp_path):
     write(tmp_path / "a.h5")
     with h5py.File(tmp_path / "b.h5", "w", libver="v110") as file:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(hdf5.h5py, "File", lambda *_, **__: file)
+            patched.setattr(new_hdf5.h5py, "File", lambda *_, **__: file)
             patched.setattr(file, "close", lambda: None)
             write(tmp_path / "b.h5")
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
