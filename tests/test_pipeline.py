@@ -1,32 +1,16 @@
 """The whole pipeline on a small folder of pictures, in copies of the project: once by dvc, once without it."""
 
-import os
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-import imageio.v3 as imageio
-import numpy as np
 import pytest
-from ruamel.yaml import YAML
 
 from stages.lib.core import machine
 from tests import ROOT
+from tools.tiny_project import STAGES, TARGETS, TINY, copy_project, run, write_params
 
 pytestmark = pytest.mark.slow
-STAGES = ["ingest", "split", "statistics", "dataset", "train", "validate", "export"]
-TARGETS = ["statistics@tiny", "validate@tiny", "export@tiny"]
-TINY = {
-    "ingest": {"identifiers": "open"},
-    "split": {"validation": 0.2, "test": 0.2},
-    "statistics": {},
-    "dataset": {"shape": [8, 8]},
-    "train": {"network": {"name": "fully_connected", "arguments": {"widths": [8]}}, "epochs": 2, "portable": True},
-    "validate": {"portable": True},
-    "export": {"portable": True},
-}
 
 
 ALL_IN_ONE_PROCESS = f"""
@@ -45,62 +29,8 @@ for path in outs.values():
 """
 
 
-def run(folder: Path, *command: str, programs: Path | None = None, **variables: str) -> str:
-    """Runs a command in a copy of the project, with the Python environment's programs first in PATH, as `make` does.
-
-    Args:
-        programs: A folder that comes even before those in PATH.
-        variables: More environment variables.
-    """
-    path = os.pathsep.join(
-        [*([str(programs)] if programs else []), str(Path(sys.executable).parent), os.environ["PATH"]]
-    )
-    person = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = os.environ | person | {"PATH": path, "DVC_NO_ANALYTICS": "1"} | variables
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def stages_run(output: str) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", output)
-
-
-def project_files() -> list[str]:
-    """Tracked files and new ones of the pipeline; other untracked files (data, links, environments) are left out."""
-
-    def listed(*arguments: str) -> list[str]:
-        command = ["git", "ls-files", "-z", *arguments]
-        output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        return [name for name in output.split("\0") if (ROOT / name).is_file()]
-
-    return listed() + listed("--others", "--exclude-standard", "--", "stages", "requirements")
-
-
-def copy_project(folder: Path, params: dict) -> None:
-    """Copies the project, uncommitted changes too, into a git repository, with 60 pictures of mixed sizes as data."""
-    for name in project_files():
-        if not name.startswith(("metrics/", "dvc.lock")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    write_params(folder, {"tiny": params})
-    rng = np.random.default_rng(0)
-    for i in range(60):
-        label, ending = ("dark", "png") if i % 2 else ("bright", "jpg")
-        low = 20 if i % 2 else 150
-        picture = rng.integers(low, low + 80, (9 + i % 3, 10, 3)).astype(np.uint8)
-        (folder / "data/raw/tiny" / label).mkdir(parents=True, exist_ok=True)
-        imageio.imwrite(folder / "data/raw/tiny" / label / f"{i:02d}.{ending}", picture)
-    run(folder, "git", "init", "-q")
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-qm", "Start")
-
-
-def write_params(folder: Path, datasets: dict) -> None:
-    shipped = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
-    shipped["datasets"] |= datasets
-    with open(folder / "params.yaml", "w") as file:
-        YAML().dump(shipped, file)
 
 
 @pytest.fixture(scope="module")
