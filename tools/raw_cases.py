@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,6 +19,7 @@ from stages.lib.ingest.inspection import inspect_file
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
+from stages.lib.workers import quietly
 
 
 class RawCase(NamedTuple):
@@ -42,11 +44,12 @@ def read_cases(names: Sequence[str], kind: Literal["images", "volumes"], channel
     Raises:
         UserError: A name matches nothing.
     """
-    options = Options(check(IngestParams, {"kind": kind}), OPEN)
+    # What it shows stays here, so text in the pixels is no reason to refuse a picture.
+    options = Options(check(IngestParams, {"kind": kind, "burned_in": "keep"}), OPEN)
     files = _files(names)
     table = FileTable(files)
     for i, path in enumerate(files):
-        table.put(i, options.identify("path", path), inspect_file(path, options))
+        table.put(i, options.identify("path", path), quietly(partial(inspect_file, path, options)))
     cases: list[Template] = []
     refused = list(table.refused)
     for reader, positions in table.accepted.items():
@@ -82,7 +85,7 @@ def _read(template: Template, channels: int, options: Options) -> RawCase:
     if len(case.shape) == 3 and channels == 3:
         template = template._replace(case=case._replace(shape=(3, *case.shape[1:])))
     try:
-        blocks = list(decode(template, 0, case.blocks, loader(""), options))
+        blocks = quietly(lambda: list(decode(template, 0, case.blocks, loader(""), options)))
     except Exception as error:
         return RawCase(name, trouble=_trouble(*reason_of(error)))
     pixels = np.stack(blocks)[None] if len(case.shape) == 4 else np.array(blocks[0])  # (1, D, H, W) or (C, H, W)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +17,13 @@ def csv_line(values: Iterable[object]) -> str:
     return text.getvalue().removesuffix("\r\n")
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Writes an out of lines, each with its end."""
-    with outs.replacing(path) as partial, open(partial, "w", newline="", encoding="utf-8", errors="replace") as file:
-        file.writelines(lines)
+def write_lines(path: Path, lines: Iterable[str], mode: int = 0o666) -> None:
+    """Writes an out of lines, each with its end.
+
+    Args:
+        mode: Who may read and write it, less what the user's umask takes away.
+    """
+    with outs.replacing(path) as partial:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with open(descriptor, "w", newline="", encoding="utf-8", errors="replace") as file:
+            file.writelines(lines)

@@ -12,7 +12,7 @@ from stages.lib.ingest import readers
 from stages.lib.ingest.case_table import Template
 from stages.lib.ingest.inspection import read_content
 from stages.lib.ingest.readers.colour import converted
-from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
+from stages.lib.ingest.readers.contract import Inspected, Options, Rejected, where_raised
 
 to_dtype = lru_cache(np.dtype)
 
@@ -72,7 +72,7 @@ def reason_of(error: Exception) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return "too_large", "it takes more memory than there is"
     if isinstance(error, OSError) and error.errno:  # without a number it is a decoder's
-        return "io_error", f"{type(error).__name__}: {error}"
+        return "io_error", error.strerror or type(error).__name__
     if isinstance(error, (UserError, ImportError)):  # of the disk, or of the installation
         raise error
-    return "unreadable", f"{type(error).__name__}: {error}"  # a file may be damaged in any way
+    return "unreadable", where_raised(error)  # a file may be damaged in any way

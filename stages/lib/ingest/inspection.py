@@ -11,7 +11,7 @@ from stages.lib.core.progress import progress
 from stages.lib.ingest import readers
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason, Shared
 from stages.lib.ingest.raw_files import is_recent, stamp, stamps
-from stages.lib.ingest.readers.contract import Ignored, Options, Rejected
+from stages.lib.ingest.readers.contract import Ignored, Options, Rejected, where_raised
 from stages.lib.ingest.store import Store
 from stages.lib.workers import Workers, quietly, singles
 
@@ -78,7 +78,7 @@ def inspect_file(path: str, options: Options) -> Inspection:
     except ImportError:  # a fault of the installation, and not of the file
         raise
     except Exception as error:  # a file may be damaged in any way, and libraries have as many exceptions
-        return _refused("unreadable", f"{type(error).__name__}: {error}", status, digest)
+        return _refused("unreadable", where_raised(error), status, digest)
 
 
 def _refused(reason: str, detail: str, status: tuple[int, ...] = (), digest: bytes = b"") -> Inspection:

@@ -14,7 +14,7 @@ from stages.lib.ingest.csv_lines import csv_line, write_lines
 from stages.lib.ingest.groups import Grouping
 from stages.lib.ingest.pieces import Filled
 from stages.lib.ingest.raw_files import Scan
-from stages.lib.ingest.readers.contract import Case, Refusal
+from stages.lib.ingest.readers.contract import OTHER, Case, Refusal
 
 # Attributes that readers give, as far as they are columns of cases.csv. None of them names anybody.
 ATTRIBUTES = ("modality", "manufacturer", "body_part", "image_type", "kvp", "orientation", "affine")
@@ -139,7 +139,16 @@ def summary(
         "rejected": dict(sorted(Counter(refusal.reason for refusal in rejected).items())),
         "ignored": dict(sorted(ignored.items())),
         "duplicates": len(grouping.copies),
+        "other": _unknown_terms(cases, numbers),
         "exif_rotated": noted["exif_rotated"],
         "burned_in": noted["burned_in"],
         "megapixels": int(cases.shapes()[:, 1:].prod(axis=1).sum()) / 1e6,
     }
+
+
+def _unknown_terms(cases: CaseTable, numbers: Sequence[int]) -> dict[str, int]:
+    """By column of cases.csv: of how many cases a header's text was no known word, and became "other"."""
+    unknown: Counter[str] = Counter()
+    for template, number in zip(cases.templates, numbers, strict=True):
+        unknown.update({name: number for name, value in template.case.attributes if OTHER in value.split("\\")})
+    return {name: unknown[name] for name in ATTRIBUTES if name in unknown}

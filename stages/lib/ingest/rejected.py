@@ -12,14 +12,17 @@ COLUMNS = ("path", "outcome", "reason", "detail")
 
 
 def write_rejected(rejected_csv: Path, refused: Sequence[Refusal], litter: Sequence[str]) -> None:
-    """Lists every file that is in no case, with the reason; it names files, and so stays on this machine."""
+    """Lists every file that is in no case, with the reason.
+
+    It names files, and so stays on this machine, where only its owner can read it.
+    """
     rows = [
         (path, "ignored" if refusal.ignored else "rejected", refusal.reason, refusal.detail)
         for refusal in refused
         for path in refusal.paths
     ]
     rows += [(path, "ignored", "litter", "hidden, or left by a system") for path in litter]
-    write_lines(rejected_csv, (csv_line(row) + "\n" for row in (COLUMNS, *sorted(rows))))
+    write_lines(rejected_csv, (csv_line(row) + "\n" for row in (COLUMNS, *sorted(rows))), mode=0o600)
 
 
 def check_rejected(cases: int, refused: list[Refusal], limit: float, rejected_csv: str) -> None:

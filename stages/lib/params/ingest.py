@@ -39,8 +39,9 @@ class IngestParams:
     max_tilt: Annotated[float, Field(ge=0, le=1), unit("degrees")] = 0.1
     """Angle allowed between the slices' normal and the line along which they are stacked."""
 
-    burned_in: Literal["keep", "reject"] = "keep"
-    """Pictures whose header says BurnedInAnnotation YES; they are counted either way."""
+    burned_in: Literal["reject", "keep"] = "reject"
+    """DICOM pictures that may show text, a name perhaps: those whose BurnedInAnnotation is not NO, secondary captures,
+    screenshots. Kept ones are counted. Of a PNG or JPEG nothing is known."""
 
     include: tuple[str, ...] = ()
     """Patterns as in .gitignore, on paths below data/raw/<name>: only files that fit one may become cases."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stages.lib.ingest import readers, store
-from stages.lib.ingest.readers import contract, dicom_geometry, dicom_series
+from stages.lib.ingest.readers import contract, dicom_burned_in, dicom_geometry, dicom_series
 from tests import ROOT
 from tests.raw_data import ingest
 
@@ -71,6 +71,7 @@ def reasons_in(tree: ast.AST) -> Iterator[str]:
 def test_every_reason_that_the_code_gives_is_listed_with_its_meaning():
     given = {reason for path in SOURCES for reason in reasons_in(ast.parse(path.read_text()))}
     given |= set(dicom_series.MUST_AGREE.values()) | {reason for _, reason in dicom_geometry.MUST_HAVE.values()}
+    given |= set(dicom_burned_in.DETAILS)
     assert given - contract.IGNORED_REASONS.keys() == set(contract.REASONS)
     assert {*dicom_series.DAMAGED, *store.PASSING_REASONS} <= set(contract.REASONS)
 

@@ -27,7 +27,7 @@ def done(request, tmp_path_factory) -> Ingested:
     folder = tmp_path_factory.mktemp("all")
     (folder / "raw").mkdir()
     (folder / "raw" / "all").symlink_to(FILES)
-    return ingest(folder / "raw", folder / "out", kind=request.param)
+    return ingest(folder / "raw", folder / "out", kind=request.param, burned_in="keep")
 
 
 def test_every_file_is_accounted_for(done):
@@ -79,14 +79,14 @@ def check_volume(volume: np.ndarray, images: list, paths: list[Path], folder: Pa
 
 
 def accepted_pictures() -> list[Path]:
-    options = Options(IngestParams(kind="images"), OPEN)
+    options = Options(IngestParams(kind="images", burned_in="keep"), OPEN)
     found = {path: inspect_file(str(path), options).shared for path in sorted(FILES.rglob("*")) if path.is_file()}
     return [path for path, shared in found.items() if shared is not None and shared.reader == "dicom"]
 
 
 def read_alone(path: Path) -> np.ndarray | None:
     """A file's picture, (C, H, W), by the reader; None where it is rejected."""
-    options = Options(IngestParams(kind="images"), OPEN)
+    options = Options(IngestParams(kind="images", burned_in="keep"), OPEN)
     table = FileTable([str(path)])
     table.put(0, options.identify("path", str(path)), inspect_file(str(path), options))
     assembly = dicom.assemble([table.file(0)] if "dicom" in table.accepted else [], [], options)

@@ -84,7 +84,8 @@ REASONS = {
     "no_pixels": "an image object without pixels",
     "unknown_sop_class": "a picture of a SOP class that the DICOM dictionary does not have",
     "unknown_transfer_syntax": "pixels in an encoding that the DICOM dictionary does not have",
-    "burned_in_annotation": "text is burned into the pixels, and ingest.burned_in is reject",
+    "burned_in_annotation": "text may be burned into the pixels, and ingest.burned_in is reject",
+    "secondary_capture": "a screenshot, scan or other capture of a picture, and ingest.burned_in is reject",
     "modality_lut": "values are mapped by a lookup table, which is not supported",
     "mosaic": "many slices tiled in one Siemens mosaic",
     "monochrome1_in_ct": "a CT whose PhotometricInterpretation makes high values dark",
@@ -121,17 +122,33 @@ IGNORED_REASONS = {
 """Why files are ignored. Beside these, a DICOM object without a picture is counted by the name of its SOP class."""
 
 
+OTHER = "other"
+"""What a reader gives as an attribute in place of a text that may name somebody; ingest.json counts it."""
+
+
 class Rejected(Exception):
     """A file or case that can't be read for certain.
 
-    `reason` is one of REASONS, which are counted; `detail` is for a person and may name anything, as it is only
-    written to rejected.csv, which stays on this machine.
+    `reason` is one of REASONS, which are counted; `detail` is for a person. It may name files, as it goes into no
+    out, but quotes no text that a file holds: tools.predict prints it.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
         self.reason, self.detail = reason, detail
         self.series = ""  # identifier of the series that lacks the file, if its header still holds it
+
+
+def where_raised(error: Exception) -> str:
+    """What a library's error was and where, as in "ValueError in pydicom.valuerep, line 9".
+
+    In place of its message, which may quote what the file holds, a name too.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" in {trace.tb_frame.f_globals.get('__name__')}, line {trace.tb_lineno}" if trace else ""
+    return type(error).__name__ + place
 
 
 class Ignored(Rejected):

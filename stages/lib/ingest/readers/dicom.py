@@ -1,7 +1,8 @@
 """DICOM: series of slices as volumes, and single pictures, from a tree of files in any order and under any names.
 
-`inspect` uses dicom_tags (parsing, by dicom_walk where it can), dicom_header (what a series has in common) and
-dicom_instance (what is a file's own); `assemble` dicom_series and dicom_geometry; `read` dicom_pixels.
+`inspect` uses dicom_tags (parsing, by dicom_walk where it can), dicom_header (what a series has in common; dicom_terms
+and dicom_burned_in guard what leaves it) and dicom_instance (what is a file's own); `assemble` dicom_series and
+dicom_geometry; `read` dicom_pixels.
 """
 
 from collections import defaultdict
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from stages.lib.core.errors import UserError
-from stages.lib.ingest.readers import dicom_pixels, dicom_series
+from stages.lib.ingest.readers import dicom_burned_in, dicom_pixels, dicom_series
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
 from stages.lib.ingest.readers.dicom_header import Header, check_is_image, read_header
 from stages.lib.ingest.readers.dicom_instance import Instance, check_has_pixels, read_instance
@@ -66,6 +67,7 @@ def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -
     file, *copies = files
     header, instance = Header(*file.common), Instance.from_plain(file.own)
     try:
+        dicom_burned_in.check(header.burned_in, options)
         if any(Instance.from_plain(copy.own).pixels != instance.pixels for copy in copies):
             raise Rejected("instance_twice", f"{file.path} and others have one SOPInstanceUID, but different pixels")
         if instance.frames > 1:

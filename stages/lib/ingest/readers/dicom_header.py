@@ -1,6 +1,7 @@
 """What the files of a DICOM series have in common, and whether it describes a picture that can be read for certain.
 
-Whatever names a patient or a series is hashed here and goes no further.
+Whatever names a patient or a series is hashed here and goes no further; of other text, dicom_terms lets known words
+pass.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +12,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from stages.lib.ingest.identifiers import identify
-from stages.lib.ingest.readers.contract import Ignored, Options, Rejected
-from stages.lib.ingest.readers.dicom_tags import SERIES_TAGS, has_public_syntax, text, values
+from stages.lib.ingest.readers import dicom_burned_in, dicom_terms
+from stages.lib.ingest.readers.contract import OTHER, Ignored, Options, Rejected, where_raised
+from stages.lib.ingest.readers.dicom_tags import SERIES_TAGS, has_public_syntax, number, text, values
 
 MAX_CACHED_HEADERS = 256  # as many as a worker inspects files in one job
 
@@ -33,12 +35,12 @@ class Header(NamedTuple):
     signed: bool
     little_endian: bool
     padding: tuple[int, int] | None  # the stored values, first to last, that stand for no measurement
-    rescale_type: str
+    rescale_type: str  # hashed where it is none of the standard's
     tilt: float  # degrees, GantryDetectorTilt
     localizer: bool
     mosaic: bool
     lookup_table: bool
-    burned_in: bool
+    burned_in: str  # why text may be burned into the pixels, "" if nothing says so
     palette_bits: int  # 0 without a palette
     patient: str | None  # hashed, as are the next two
     series: str
@@ -76,11 +78,11 @@ def check_is_image(dataset: Dataset) -> None:
     public = not sop_class.is_private and sop_class.name != str(sop_class)
     name = sop_class.name if public else "unknown SOP class"
     if not public and "Rows" in dataset:  # a picture of a future SOP class, or a slice with a damaged UID
-        raise Rejected("unknown_sop_class", str(sop_class))
+        raise Rejected("unknown_sop_class", "SOPClassUID is none of the DICOM dictionary")
     if "Image Storage" not in name or name.startswith("RT"):
-        raise Ignored(name, str(sop_class))
+        raise Ignored(name)
     if not has_public_syntax(dataset):
-        raise Rejected("unknown_transfer_syntax", str(dataset.file_meta.TransferSyntaxUID))
+        raise Rejected("unknown_transfer_syntax", "TransferSyntaxUID is none of the DICOM dictionary")
 
 
 def check_params(header: Header, options: Options) -> None:
@@ -90,8 +92,6 @@ def check_params(header: Header, options: Options) -> None:
     if header.rows * header.columns > options.params.max_pixels:
         size = f"{header.columns}x{header.rows}"
         raise Rejected("too_large", f"{size} pixels; ingest.max_pixels is {options.params.max_pixels}")
-    if header.burned_in and options.params.burned_in == "reject":
-        raise Rejected("burned_in_annotation", "BurnedInAnnotation is YES")
 
 
 @dataclass(frozen=True)
@@ -130,40 +130,42 @@ def _cached_header(elements: _Elements, key: bytes) -> Header:
 
 def _make_header(d: Dataset, syntax: UID, key: bytes) -> Header:
     try:
-        bits = int(d.BitsAllocated)
-        stored = int(d.get("BitsStored") or bits)
+        bits = int(number(d, "BitsAllocated"))
+        stored = int(number(d, "BitsStored", 0)) or bits
         image_type = [str(part) for part in values(d.get("ImageType"))]
         header = Header(
             sop_class=text(d, "SOPClassUID"),
-            modality=text(d, "Modality").strip(),
+            modality=dicom_terms.known(text(d, "Modality"), dicom_terms.MODALITIES),
             syntax=str(syntax),
-            rows=int(d.Rows),
-            columns=int(d.Columns),
-            samples=int(d.get("SamplesPerPixel") or 1),
-            photometric=text(d, "PhotometricInterpretation"),
+            rows=int(number(d, "Rows")),
+            columns=int(number(d, "Columns")),
+            samples=int(number(d, "SamplesPerPixel", 0)) or 1,
+            photometric=dicom_terms.known(text(d, "PhotometricInterpretation"), dicom_terms.COLOUR_SPACES),
             bits_allocated=bits,
             bits_stored=stored,
-            high_bit=int(d.get("HighBit", stored - 1)),
-            signed=bool(int(d.get("PixelRepresentation") or 0)),
+            high_bit=int(number(d, "HighBit", stored - 1)),
+            signed=bool(int(number(d, "PixelRepresentation", 0))),
             little_endian=syntax.is_little_endian,
             padding=_padding(d),
-            rescale_type=text(d, "RescaleType"),
-            tilt=float(d.get("GantryDetectorTilt") or 0),
+            rescale_type=_rescale_type(d, key),
+            tilt=number(d, "GantryDetectorTilt", 0),
             localizer="LOCALIZER" in image_type,
             mosaic="MOSAIC" in image_type,
             lookup_table="ModalityLUTSequence" in d,
-            burned_in=text(d, "BurnedInAnnotation").strip().upper() == "YES",
+            burned_in=dicom_burned_in.reason(d),
             palette_bits=_palette_bits(d),
             patient=_patient(d, key),
             series=identify(key, "series", _series_uid(d)),
             frame_of_reference=identify(key, "frame of reference", text(d, "FrameOfReferenceUID")),
-            manufacturer=text(d, "Manufacturer").strip(),
-            body_part=text(d, "BodyPartExamined").strip(),
-            image_type="\\".join(image_type[:3]),
-            kvp=f"{float(d.KVP):g}" if d.get("KVP") else "",
+            manufacturer=dicom_terms.maker(text(d, "Manufacturer")),
+            body_part=dicom_terms.body_part(text(d, "BodyPartExamined")),
+            image_type=dicom_terms.image_type(image_type),
+            kvp=f"{number(d, 'KVP'):g}" if d.get("KVP") else "",
         )
+    except Rejected:
+        raise
     except Exception as error:  # damaged values raise many types
-        raise Rejected("malformed", f"{type(error).__name__}: {error}") from None
+        raise Rejected("malformed", where_raised(error)) from None
     _check_pixel_format(header)
     return header
 
@@ -171,9 +173,17 @@ def _make_header(d: Dataset, syntax: UID, key: bytes) -> Header:
 def _padding(d: Dataset) -> tuple[int, int] | None:
     if d.get("PixelPaddingValue") is None:
         return None
-    first = int(d.PixelPaddingValue)
-    last = int(d.get("PixelPaddingRangeLimit", first))
+    first = int(number(d, "PixelPaddingValue"))
+    last = int(number(d, "PixelPaddingRangeLimit", first))
     return min(first, last), max(first, last)
+
+
+def _rescale_type(d: Dataset, key: bytes) -> str:
+    """Slices must agree in it, so one that is unknown is told from others by a hash."""
+    given = text(d, "RescaleType")
+    return (
+        identify(key, "rescale type", given) if dicom_terms.known(given, dicom_terms.RESCALE_TYPES) == OTHER else given
+    )
 
 
 def _palette_bits(d: Dataset) -> int:
@@ -203,6 +213,8 @@ def _check_pixel_format(header: Header) -> None:
         raise Rejected("malformed", bits)
     if header.samples not in (1, 3):
         raise Rejected("unsupported_colours", f"{header.samples} samples a pixel")
+    if header.photometric == OTHER:
+        raise Rejected("unsupported_colours", "PhotometricInterpretation is none that is read")
     grey = header.photometric in ("MONOCHROME1", "MONOCHROME2")
     if (header.samples == 1) != (grey or header.photometric == "PALETTE COLOR"):
         raise Rejected("unsupported_colours", f"{header.photometric or 'nothing'} with {header.samples} samples")

@@ -1,5 +1,6 @@
 """What is one DICOM file's own: where its pixels lie, and the position and scale of each of its frames."""
 
+import math
 from typing import Any, NamedTuple
 
 import xxhash
@@ -8,7 +9,7 @@ from pydicom.uid import UID
 
 from stages.lib.ingest.readers.contract import Options, Rejected
 from stages.lib.ingest.readers.dicom_header import Header, check_params
-from stages.lib.ingest.readers.dicom_tags import PHASE_KEYWORDS, numbers, text, values
+from stages.lib.ingest.readers.dicom_tags import PHASE_KEYWORDS, number, numbers, text
 
 PIXEL_DATA_LITTLE, PIXEL_DATA_BIG = b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"  # tag (7FE0,0010) in either byte order
 
@@ -21,7 +22,7 @@ class Slice(NamedTuple):
     spacing: tuple[float, ...] | None  # (2,) mm, along H and W
     slope: float | None
     intercept: float | None
-    phase: tuple[str, ...]  # the values of PHASE_KEYWORDS, "" where missing
+    phase: tuple[float | None, ...]  # the values of PHASE_KEYWORDS; None where missing
 
 
 class Instance(NamedTuple):
@@ -62,7 +63,7 @@ def read_instance(content: bytes, dataset: Dataset, end: int, header: Header, op
     Raises:
         Rejected: The file is damaged, or the params do not allow it.
     """
-    frames = int(dataset.get("NumberOfFrames") or 1)
+    frames = int(number(dataset, "NumberOfFrames", 0)) or 1
     if frames < 1:
         raise Rejected("malformed", f"NumberOfFrames is {frames}")
     element = _pixel_element(content, end, dataset.file_meta.TransferSyntaxUID, header)
@@ -112,19 +113,21 @@ def _slice(sources: list[Dataset], spacing_keywords: tuple[str, ...]) -> Slice:
         candidates = (numbers(source, keyword) for source in sources)
         return next((found for found in candidates if len(found) == count), None)
 
-    try:
-        spacings = (first_of(keyword, 2) for keyword in spacing_keywords)
-        slope, intercept = first_of("RescaleSlope", 1), first_of("RescaleIntercept", 1)
-        return Slice(
-            position=first_of("ImagePositionPatient", 3),
-            orientation=first_of("ImageOrientationPatient", 6),
-            spacing=next((spacing for spacing in spacings if spacing), None),
-            slope=slope[0] if slope else None,
-            intercept=intercept[0] if intercept else None,
-            phase=tuple(next((str(v) for s in sources for v in values(s.get(key))), "") for key in PHASE_KEYWORDS),
-        )
-    except Exception as error:  # damaged values raise many types
-        raise Rejected("malformed", f"{type(error).__name__}: {error}") from None
+    spacings = (first_of(keyword, 2) for keyword in spacing_keywords)
+    slope, intercept = first_of("RescaleSlope", 1), first_of("RescaleIntercept", 1)
+    return Slice(
+        position=first_of("ImagePositionPatient", 3),
+        orientation=first_of("ImageOrientationPatient", 6),
+        spacing=next((spacing for spacing in spacings if spacing), None),
+        slope=slope[0] if slope else None,
+        intercept=intercept[0] if intercept else None,
+        phase=tuple(_phase(sources, keyword) for keyword in PHASE_KEYWORDS),
+    )
+
+
+def _phase(sources: list[Dataset], keyword: str) -> float | None:
+    found = next((value for source in sources for value in numbers(source, keyword)), None)
+    return found if found is not None and math.isfinite(found) else None
 
 
 def _flat(group: Dataset) -> Dataset:

@@ -10,7 +10,7 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID
 
-from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.contract import Rejected, where_raised
 from stages.lib.ingest.readers.dicom_header import Header
 from stages.lib.ingest.readers.dicom_instance import Instance, Slice
 from stages.lib.ingest.readers.dicom_tags import parse
@@ -148,7 +148,7 @@ def _decoded(content: bytes, header: Header, frame: int) -> np.ndarray:
     try:
         pixels = pixel_array(_whole(content), index=frame)
     except Exception as error:  # every plugin raises its own types
-        raise Rejected("corrupt", f"{type(error).__name__}: {error}") from None
+        raise Rejected("corrupt", where_raised(error)) from None
     if pixels.shape != (header.rows, header.columns):
         raise Rejected("corrupt", f"decoded to {pixels.shape}, expected {header.rows} rows, {header.columns} columns")
     return pixels.astype(pixels.dtype.newbyteorder("=")).view(f"u{pixels.dtype.itemsize}")
@@ -162,7 +162,7 @@ def _colours(content: bytes, frame: int) -> np.ndarray:
         if dataset.PhotometricInterpretation == "PALETTE COLOR":
             pixels = apply_color_lut(pixels, dataset)
     except Exception as error:
-        raise Rejected("corrupt", f"{type(error).__name__}: {error}") from None
+        raise Rejected("corrupt", where_raised(error)) from None
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise Rejected("unsupported_colours", f"decoded to {pixels.shape}, expected rows, columns and 3 colours")
     return pixels

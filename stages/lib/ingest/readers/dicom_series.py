@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
-from stages.lib.ingest.readers import dicom_geometry, dicom_pixels
+from stages.lib.ingest.readers import dicom_burned_in, dicom_geometry, dicom_pixels
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
 from stages.lib.ingest.readers.dicom_geometry import Frame
 from stages.lib.ingest.readers.dicom_header import Header
@@ -32,6 +32,8 @@ MUST_AGREE = {
     "frame_of_reference": "mixed_frames_of_reference",
     "rescale_type": "mixed_pixels",
 }
+
+HASHED = ("patient", "frame_of_reference", "rescale_type")  # of these; the last where it is unknown
 
 
 class UnreadFiles:
@@ -68,18 +70,23 @@ def _ending(name: str) -> str:
 def add_volumes(files: list[Inspected], unread: UnreadFiles, options: Options, assembly: Assembly) -> None:
     """Adds a series' volume (or volumes, under split_4d), or the reason why it is none, to the assembly."""
     refused: list[Refusal] = []
+    series = Header(*files[0].common).series
     try:
         unread.check_none_of(files)
         files, copies = _without_copies(files)
         refused += copies
+        files, captures = _without_captures(files, options)
+        refused += captures
         frames, localizers = _without_localizers(_frames(files))
         refused += [Refusal((f.path,), "localizer", "set apart", ignored=True) for f in localizers]
+        for frame in frames:
+            dicom_burned_in.check(frame.header.burned_in, options)
         if frames:
             assembly.cases += _volumes(frames, options)
     except Rejected as error:
         set_apart = {path for refusal in refused for path in refusal.paths}
         paths = tuple(file.path for file in files if file.path not in set_apart)
-        refused.append(Refusal(paths, error.reason, error.detail, series=Header(*files[0].common).series))
+        refused.append(Refusal(paths, error.reason, error.detail, series=series))
     assembly.refused += refused
 
 
@@ -101,6 +108,23 @@ def _without_copies(files: list[Inspected]) -> tuple[list[Inspected], list[Refus
             raise Rejected("instance_twice", f"{file.path} has the SOPInstanceUID of {before.path}, but differs")
         copies.append(Refusal((file.path,), "same_instance", f"a copy of {before.path}", ignored=True))
     return list(first.values()), copies
+
+
+def _without_captures(files: list[Inspected], options: Options) -> tuple[list[Inspected], list[Refusal]]:
+    """Refuses captures among the slices, as of a dose report: without a place they are none of the volume."""
+    if options.params.burned_in == "keep":
+        return files, []
+    captures = [file for file in files if _is_capture_without_place(file)]
+    if not captures:
+        return files, []
+    detail = f"{dicom_burned_in.DETAILS['secondary_capture']}; ingest.burned_in can be keep"
+    paths = tuple(file.path for file in captures)
+    return [file for file in files if file not in captures], [Refusal(paths, "secondary_capture", detail)]
+
+
+def _is_capture_without_place(file: Inspected) -> bool:
+    slices = Instance.from_plain(file.own).slices
+    return Header(*file.common).burned_in == "secondary_capture" and all(s.position is None for s in slices)
 
 
 def _frames(files: list[Inspected]) -> list[Frame]:
@@ -152,8 +176,7 @@ def _check_agreement(frames: list[Frame]) -> None:
         for frame in frames:
             one, other = getattr(first.header, field), getattr(frame.header, field)
             if one != other:
-                hidden = field in ("patient", "frame_of_reference")
-                values = "another one" if hidden else f"{other}, not {one}"
+                values = "another one" if field in HASHED else f"{other}, not {one}"
                 raise Rejected(reason, f"{field} of {frame.path} is {values} as in {first.path}")
     if first.header.samples != 1 or first.header.in_colour:
         raise Rejected("unsupported_colours", "a volume in colour")
@@ -172,26 +195,18 @@ def _phases(ordered: list[Frame], normal: np.ndarray, options: Options) -> list[
     if not options.params.split_4d:
         raise Rejected("several_at_a_place", f"{place} with different pixels: 4D? ingest.split_4d can split it")
     for i in range(len(PHASE_KEYWORDS)):
-        volumes: dict[str, list[Frame]] = defaultdict(list)
+        volumes: dict[float | None, list[Frame]] = defaultdict(list)
         for frame in ordered:
             volumes[frame.place.phase[i]].append(frame)
         sizes = {len(volume) for volume in volumes.values()}
         if len(volumes) > 1 and len(sizes) == 1 and all(_has_own_places(v, normal) for v in volumes.values()):
-            return [volumes[phase] for phase in sorted(volumes, key=_by_number)]
+            return [volumes[phase] for phase in sorted(volumes, key=lambda phase: (phase is None, phase))]
     keywords = ", ".join(PHASE_KEYWORDS)
     raise Rejected("several_at_a_place", f"{place}, and none of {keywords} splits the series into volumes")
 
 
 def _has_own_places(ordered: list[Frame], normal: np.ndarray) -> bool:
     return dicom_geometry.find_pair_at_one_place(ordered, normal) is None
-
-
-def _by_number(text: str) -> tuple[float, str]:
-    """Sorts numbers by their value, and before any other text."""
-    try:
-        return float(text), text
-    except ValueError:
-        return float("inf"), text
 
 
 def _case(ordered: list[Frame], normal: np.ndarray, phase: int | None, options: Options) -> Case:

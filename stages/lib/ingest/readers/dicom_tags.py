@@ -4,6 +4,7 @@ Names and other values that identify a person are never converted here; dicom_he
 """
 
 import io
+import math
 from typing import Any
 
 import pydicom
@@ -12,7 +13,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from stages.lib.ingest.readers import dicom_walk
-from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.contract import Rejected, where_raised
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values, names among them
 
@@ -31,7 +32,7 @@ SERIES_KEYWORDS = (  # usually the same in all slices of a series
     *("PatientID", "IssuerOfPatientID", "Modality", "Manufacturer", "BodyPartExamined", "ImageType", "KVP", "Rows"),
     *("Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleType", "GantryDetectorTilt"),
-    *("ModalityLUTSequence", "BurnedInAnnotation", "RedPaletteColorLookupTableDescriptor"),
+    *("ModalityLUTSequence", "BurnedInAnnotation", "ConversionType", "RedPaletteColorLookupTableDescriptor"),
 )
 INSTANCE_KEYWORDS = (
     *("SOPInstanceUID", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "DirectoryRecordSequence"),
@@ -64,7 +65,7 @@ def parse(content: bytes, pixels: bool = False) -> tuple[Dataset, int]:
             stream, stop_before_pixels=not pixels, force=True, specific_tags=None if pixels else TAGS
         )
     except Exception as error:  # damaged files raise many types
-        raise Rejected("malformed", f"{type(error).__name__}: {error}") from None
+        raise Rejected("malformed", where_raised(error)) from None
     if not hasattr(dataset, "file_meta"):
         dataset.file_meta = pydicom.dataset.FileMetaDataset()
     if "TransferSyntaxUID" not in dataset.file_meta:
@@ -89,14 +90,35 @@ def values(value: Any) -> list[Any]:
 
 
 def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
-    """An element's numbers, () where it is missing or empty; decimal strings straight from their bytes, for speed."""
+    """An element's numbers, () where it is missing or empty; decimal strings straight from their bytes, for speed.
+
+    Raises:
+        Rejected: It holds something else.
+    """
     tag = Tag(keyword)
     if tag not in dataset:
         return ()
-    element = dataset.get_item(tag)
-    if element.is_raw and element.VR == "DS" and element.value:
-        return tuple(float(part) for part in element.value.rstrip(b"\0 ").split(b"\\"))
-    return tuple(float(value) for value in values(dataset.get(keyword)))
+    try:
+        element = dataset.get_item(tag)
+        if element.is_raw and element.VR == "DS" and element.value:
+            return tuple(float(part) for part in element.value.rstrip(b"\0 ").split(b"\\"))
+        return tuple(float(value) for value in values(dataset.get(keyword)))
+    except Exception:  # damaged values raise many types, and their messages quote the value
+        raise Rejected("malformed", f"{keyword} is no number") from None
+
+
+def number(dataset: Dataset, keyword: str, default: float | None = None) -> float:
+    """An element's only number; the default where it is missing or empty.
+
+    Raises:
+        Rejected: It is no finite number, or it is missing and there is no default.
+    """
+    found = numbers(dataset, keyword)
+    if not found and default is not None:
+        return default
+    if len(found) != 1 or not math.isfinite(found[0]):
+        raise Rejected("malformed", f"{keyword} is {'no finite number' if found else 'missing'}")
+    return found[0]
 
 
 def text(dataset: Dataset, keyword: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import ExifTags, Image
 
-from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.contract import Rejected, where_raised
 from stages.lib.ingest.readers.picture import Decoder, Picture
 
 # In the order in which Pillow tries them. Its other formats can start programs (EPS) or are no pictures.
@@ -114,7 +114,7 @@ def _check_png(content: bytes) -> None:
         if end + 4 > len(content):
             break
         if zlib.crc32(content[at + 4 : end]) != struct.unpack_from(">I", content, end)[0]:
-            raise Rejected("corrupt", f"the checksum of PNG chunk {name!r} is wrong")
+            raise Rejected("corrupt", f"the checksum of the PNG chunk at byte {at} is wrong")
         if name == b"IEND":
             return
         at = end + 4
@@ -144,7 +144,7 @@ def _by_pillow(content: bytes, frame: int) -> np.ndarray:
             alpha = image.mode in ("RGBA", "RGBa", "PA") or "transparency" in image.info
             return np.asarray(image.convert("RGBA" if alpha else "RGB"))
     except OSError as error:
-        raise Rejected("truncated" if "truncated" in str(error) else "corrupt", str(error)) from None
+        raise Rejected("truncated" if "truncated" in str(error) else "corrupt", where_raised(error)) from None
 
 
 def _by_tifffile(content: bytes, frame: int) -> np.ndarray:
