@@ -5,14 +5,13 @@ Which elements hold no mark, and which mark may come through, is said in tests/m
 
 import base64
 import gzip
+import importlib
 import io
-import json
 import logging
 import os
 import re
 import shutil
 import stat
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
@@ -29,11 +28,13 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 from ruamel.yaml import YAML
 
+from stages.lib import command, params
 from stages.lib.ingest.readers.dicom_header import read_header
 from stages.lib.ingest.readers.dicom_tags import PHASE_KEYWORDS
 from tests import ROOT, marks
 from tests.marks import PATH_STEM, mark, marks_below, marks_in
 from tests.raw_data import ingest, make_slice, scan, write_series
+from tools import predict
 from tools.raw_cases import read_cases
 
 
@@ -147,40 +148,33 @@ def test_the_search_finds_a_mark_in_whatever_wraps_it(wrap):
     assert marks_in(wrap(b"a name of nobody")) == []
 
 
-@pytest.mark.parametrize("kind", ["images", "volumes"])
-def test_ingest_lets_no_mark_of_a_dicom_header_out_and_rejected_csv_alone_names_files(kind, tmp_path, capfd, caplog):
-    write_study(tmp_path / "raw", range(2), 3)
-    write_study(tmp_path / "raw", range(2, 3), 3, ImplicitVRLittleEndian)
-    write_spoilt(tmp_path / "raw")
-    capfd.readouterr()
-    caplog.clear()  # of what pydicom logged while it wrote
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory) -> Path:
+    """Sound series and spoilt ones."""
+    raw = tmp_path_factory.mktemp("marked")
+    write_study(raw, range(2), 3)
+    write_study(raw / "implicit", range(2, 3), 3, ImplicitVRLittleEndian)
+    write_spoilt(raw)
+    return raw
+
+
+def test_ingest_lets_no_mark_of_a_dicom_header_out_and_rejected_csv_alone_names_files(marked, tmp_path, capfd, caplog):
     caplog.set_level(logging.DEBUG)
-<<<<<<< HEAD
-    secrets = write_study(tmp_path / "raw", 4)
-    assert found_in((next((tmp_path / "raw").rglob("000"))).read_bytes(), secrets)  # the search does find what is there
-    ingest(tmp_path / "raw", tmp_path / "out")
-    assert hits(tmp_path / "out", secrets, "rejected.csv", "files.csv") == {}
-=======
-    done = ingest(tmp_path / "raw", tmp_path / "out", kind=kind)
-    assert len(done.table) >= 3
+    done = ingest(marked, tmp_path)
+    assert done.table["units"].unique().tolist() == [""]  # volumes, whose RescaleType is a mark
     assert done.counts["files"]["rejected"] > len(SPOILT)
-    found = marks_below(tmp_path / "out", "rejected.csv", "files.jsonl", "files.new.jsonl", "refused.jsonl")
-    assert list(found) == ["cases.csv"]
-    assert set(found["cases.csv"]) == set(done.table[marks.COMES_THROUGH["KVP"]]) - {""}
+    found = marks_below(tmp_path, "rejected.csv", "files.csv", "files.jsonl", "files.new.jsonl", "refused.jsonl")
+    assert found == {"cases.csv": sorted(set(done.table[marks.COMES_THROUGH["KVP"]]) - {""})}
     # rejected.csv and the store are for their owner and hold paths, or hashes of them; but not what headers say.
-    for path in [tmp_path / "out" / "rejected.csv", *(tmp_path / "out").rglob("*.jsonl")]:
+    for path in [tmp_path / "rejected.csv", tmp_path / "files.csv", *tmp_path.rglob("*.jsonl")]:
         words = [one for one in marks_in(path.read_bytes()) if not one[0].isdigit()]  # numbers tell phases apart
         assert words == [], path
->>>>>>> 9f27fba (Search every out, log line, bar, error and picture for marks that fill every text of a header)
     printed = capfd.readouterr()
     assert marks_in((printed.out + printed.err + caplog.text).encode(), paths=True) == []
 
 
-def test_a_case_that_cannot_be_read_is_told_to_tools_predict_without_a_mark_of_its_header(tmp_path, capfd):
-    write_study(tmp_path / "raw", range(1), 3)
-    write_spoilt(tmp_path / "raw")
-    capfd.readouterr()
-    cases = list(read_cases([str(tmp_path / "raw")], "volumes", 1))
+def test_a_case_that_cannot_be_read_is_told_to_tools_predict_without_a_mark_of_its_header(marked, capfd):
+    cases = list(read_cases([str(marked)], "images", 1))
     troubles = [case.trouble for case in cases if case.trouble]
     assert len(troubles) > len(SPOILT)
     assert any(case.pixels is not None for case in cases)
@@ -270,12 +264,14 @@ def test_rejected_csv_is_for_its_owner_alone(tmp_path):
         done = ingest(tmp_path / "raw", tmp_path / "out")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((done.folder / "rejected.csv").stat().st_mode) == 0o600
+    for name in ("rejected.csv", "files.csv"):
+        assert stat.S_IMODE((done.folder / name).stat().st_mode) == 0o600
 
 
 def test_identifiers_depend_on_the_key_and_on_nothing_else(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_study(tmp_path / "raw", range(2), 2)
+    for i in range(2):
+        write_series(tmp_path / "raw" / f"class {i}", scan(2, 4, 4, seed=i), series=f"series {i}", patient=f"Doe {i}")
     names = {}
     for run, key in {"one": "a" * 20, "again": "a" * 20, "other": "b" * 20}.items():
         monkeypatch.setenv("IDENTIFIER_KEY", key)
@@ -368,61 +364,39 @@ PARAMS = {
     "validate": {"resamples": 10, "worst": 2},
     "export": {},
 }
-EVERY_STAGE = """
-import runpy, sys
-sys.stderr.isatty = lambda: True  # so that there are progress bars
-for stage in ("ingest", "split", "statistics", "dataset", "train", "validate", "export"):
-    sys.argv = [stage, "secret"]
-    runpy.run_module(f"stages.{stage}", run_name="__main__")
-sys.argv = ["predict", "models/secret/model.onnx", "data/raw/secret", "--output", "json", "--explain", "out/heat.png"]
-runpy.run_module("tools.predict", run_name="__main__")
-"""
+STAGES = ("ingest", "split", "statistics", "dataset", "train", "validate", "export")
 
 
 @pytest.mark.slow
-def test_the_whole_pipeline_and_a_prediction_let_out_no_mark(tmp_path):
-    folder = tmp_path / "project"
-    for name in ("stages", "tools"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "requirements.txt"):
-        shutil.copy(ROOT / name, folder / name)
-    with open(folder / "params.yaml", "w") as file:
+@pytest.mark.filterwarnings("always")
+def test_the_whole_pipeline_and_a_prediction_let_out_no_mark(tmp_path, monkeypatch, capfd, caplog, recwarn):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IDENTIFIER_KEY", "the same in every run")
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
+    with open("params.yaml", "w") as file:
         YAML().dump({"datasets": {"secret": PARAMS}, "machine": {"workers": 1}}, file)
-    write_study(folder / "data" / "raw" / "secret", range(8), 1)
-    (folder / "data" / "raw" / "secret" / "dark" / "cut.dcm").write_bytes(marks.Study().content[:30_000])
-    done = subprocess.run(
-        [sys.executable, "-c", EVERY_STAGE],
-        cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "IDENTIFIER_KEY": "the same in every run"},
-        capture_output=True,
-        text=True,
-    )
-<<<<<<< HEAD
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, secrets, done.stdout + done.stderr
-
-
-@pytest.mark.slow
-def test_the_whole_pipeline_lets_out_no_identifier(project):
-    folder, secrets, printed = project
-    shutil.move(folder / "data" / "raw", folder.parent / "raw")
-    for outs in ("data", "models", "metrics"):
-        assert hits(folder / outs, secrets, "rejected.csv", "files.csv") == {}
-    assert found_in(printed.encode(), secrets) == []
-    assert json.loads((folder / "metrics" / "secret" / "ingest.json").read_text())["cases"] == 16
-=======
-    printed = done.stdout + done.stderr
-    assert done.returncode == 1, printed  # of predict, for the file that is cut
-    assert "cut.dcm" in done.stderr and "read headers" in done.stderr
-    assert marks_in(printed.encode()) == []
-    shutil.move(folder / "data" / "raw", tmp_path / "raw")
-    left_out = ("rejected.csv", "files.jsonl", "files.new.jsonl")
-    in_data = marks_below(folder / "data", *left_out)
-    voltages = in_data.pop("secret/cases.csv")
-    assert in_data == {}
-    for outs in ("models", "metrics", "out"):
-        assert marks_below(folder / outs) == {}
-    assert json.loads((folder / "metrics" / "secret" / "ingest.json").read_text())["cases"] == 8
-    table = pd.read_csv(folder / "data" / "secret" / "cases.csv", dtype=str)
-    assert set(voltages) == set(table[marks.COMES_THROUGH["KVP"]])
->>>>>>> 9f27fba (Search every out, log line, bar, error and picture for marks that fill every text of a header)
+    raw = Path("data", "raw", "secret")
+    write_study(raw, range(8), 1)
+    (raw / "dark" / "cut.dcm").write_bytes(marks.Study().content[:30_000])
+    capfd.readouterr()
+    caplog.clear()
+    recwarn.clear()
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # so that there are progress bars
+    given = params.load(Path("params.yaml"))
+    for stage in STAGES:
+        main = importlib.import_module(f"stages.{stage}").main
+        others = {"params": given.section("secret", stage), "machine": given.machine, "dataset": "secret"}
+        main(**command.arguments(main, stage, "secret", others))
+    with pytest.raises(SystemExit, match="1"):  # for the file that is cut
+        predict.main(["models/secret/model.onnx", str(raw), "--output", "json", "--explain", "out/heat.png"])
+    printed = capfd.readouterr()
+    assert "cut.dcm" in printed.err and "read headers" in printed.err
+    warned = [str(warning.message) for warning in recwarn]
+    assert marks_in("\n".join([printed.out, printed.err, caplog.text, *warned]).encode()) == []
+    shutil.move(Path("data", "raw"), tmp_path.with_name(f"{tmp_path.name} raw"))
+    found = marks_below(tmp_path, "rejected.csv", "files.csv", "files.jsonl", "files.new.jsonl")
+    table = pd.read_csv(Path("data", "secret", "cases.csv"), dtype=str)
+    assert found == {"data/secret/cases.csv": sorted(set(table[marks.COMES_THROUGH["KVP"]]))}
+    assert len(table) == 8
+    assert all(Path(name, "secret").is_dir() for name in ("models", "metrics"))

@@ -54,7 +54,7 @@ def publish(
 
 def write_files(files_csv: Path, cases: CaseTable) -> None:
     """Lists the files of every case, a row each; it names files, and so stays on this machine."""
-    write_lines(files_csv, (csv_line(row) + "\n" for row in (FILE_COLUMNS, *_files(cases))))
+    write_lines(files_csv, (csv_line(row) + "\n" for row in (FILE_COLUMNS, *_files(cases))), 0o600)
 
 
 def _files(cases: CaseTable) -> Iterator[tuple[str, str]]:

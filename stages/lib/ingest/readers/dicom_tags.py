@@ -39,8 +39,9 @@ INSTANCE_KEYWORDS = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PixelSpacing", "ImagerPixelSpacing"),
     *("ImagePositionPatient", "ImageOrientationPatient", *PHASE_KEYWORDS),
 )
-SERIES_TAGS = [Tag(keyword) for keyword in SERIES_KEYWORDS]
-TAGS = SERIES_TAGS + [Tag(keyword) for keyword in INSTANCE_KEYWORDS]
+TAG_OF = {keyword: Tag(keyword) for keyword in (*SERIES_KEYWORDS, *INSTANCE_KEYWORDS)}
+TAGS = list(TAG_OF.values())
+SERIES_TAGS = TAGS[: len(SERIES_KEYWORDS)]
 TAG_NUMBERS = frozenset(map(int, TAGS))
 
 
@@ -90,17 +91,17 @@ def values(value: Any) -> list[Any]:
 
 
 def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
-    """An element's numbers, () where it is missing or empty; decimal strings straight from their bytes, for speed.
+    """An element's numbers, () where it is missing or empty; strings of numbers straight from their bytes, for speed.
 
     Raises:
         Rejected: It holds something else.
     """
-    tag = Tag(keyword)
+    tag = TAG_OF[keyword]
     if tag not in dataset:
         return ()
     try:
         element = dataset.get_item(tag)
-        if element.is_raw and element.VR == "DS" and element.value:
+        if element.is_raw and element.VR in ("DS", "IS") and element.value:
             return tuple(float(part) for part in element.value.rstrip(b"\0 ").split(b"\\"))
         return tuple(float(value) for value in values(dataset.get(keyword)))
     except Exception:  # damaged values raise many types, and their messages quote the value
