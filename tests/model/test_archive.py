@@ -41,6 +41,7 @@ def test_members_are_read_without_their_folder_whatever_it_is_called():
         (zipped(("data/0", b"abc")).replace(b"abc", b"abd"), "CRC"),
         (b"", "is no checkpoint"),
     ],
+    ids=["twice", "library", "outside", "line end", "compressed", "no folder", "cut", "checksum", "empty"],
 )
 def test_an_archive_that_readers_may_understand_differently_is_refused(content, message):
     with pytest.raises(UserError, match=message):
