@@ -21,7 +21,7 @@ from stages.lib.export import formats, metadata
 from stages.lib.export.end_to_end import Native
 from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
-from stages.lib.model import checkpoint
+from stages.lib.model import archive, checkpoint
 from stages.lib.model.deployed import Deployed, Settings
 from tests.conftest import write_cases_of, write_dataset_h5, write_model_pt
 from tools import bench_export
@@ -109,9 +109,9 @@ def test_the_files_name_no_path_of_the_machine(done):
     for name in ("model.onnx", "card.md", "export.json"):
         assert root not in (done / name).read_bytes(), name
     for name in ("model.torchscript", "model.pt2"):
-        with zipfile.ZipFile(done / name) as archive:
-            for member in archive.namelist():
-                content = archive.read(member)
+        with zipfile.ZipFile(done / name) as file:
+            for member in file.namelist():
+                content = file.read(member)
                 assert root not in content and b"site-packages" not in content, member
 
 
@@ -158,6 +158,33 @@ def test_every_format_brings_what_it_is_given_to_the_datasets_size_and_spacing(d
         spacing = torch.tensor([1.5, 0.7, 1.0], dtype=torch.float64) if spaced else None
         wanted = model(torch.from_numpy(x), spacing).detach().numpy()
         assert np.abs(runner(x, spacing)[0] - wanted).max() < 1e-6
+
+
+def attacked(program, mark):
+    """Programs whose code makes the file `mark` where torch's own loader is given them."""
+    code = f"__import__('os').system('touch {mark}')"
+    text = json.dumps(program)
+    symbol = "Symbol('s77', positive=True, integer=True)"
+    assert symbol in text
+    yield json.loads(text.replace(symbol, f"{symbol} if {code} == 0 else 1", 1))  # an expression of sizes
+    yield program | {"guards_code": [f"[{code}] and True"]}
+
+
+def test_a_pt2_file_runs_no_code_that_torchs_loader_would_run(done, tmp_path):
+    mark = tmp_path / "mark"
+    with zipfile.ZipFile(done / "model.pt2") as file:
+        members = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
+    for number, program in enumerate(attacked(json.loads(members["models/model.json"]), mark)):
+        path = tmp_path / f"{number}.pt2"
+        path.write_bytes(archive.packed(members | {"models/model.json": json.dumps(program).encode()}))
+        torch.export.load(path).module()
+        assert mark.exists()
+        mark.unlink()
+        try:
+            formats.pt2.load(path)
+        except UserError as error:
+            assert "is no expression of sizes" in str(error)
+        assert not mark.exists()
 
 
 def test_a_file_that_other_sizes_are_too_much_for_is_refused(done, tmp_path, monkeypatch):
@@ -238,7 +265,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
             file_format.load(tmp_path / "model")
 
 
-def test_a_model_file_with_pickled_code_inside_is_refused_and_the_code_does_not_run(done, tmp_path):
+def test_pickled_code_inside_a_model_file_does_not_run(done, tmp_path):
     harmful = io.BytesIO()
     torch.save(Harm(tmp_path / "harm"), harmful)
     for suffix, member in ((".torchscript", "data.pkl"), (".pt2", "data/sample_inputs/model.pt")):
@@ -247,6 +274,9 @@ def test_a_model_file_with_pickled_code_inside_is_refused_and_the_code_does_not_
             for name in source.namelist():
                 spoilt = pickle.dumps(Harm(tmp_path / "harm")) if suffix == ".torchscript" else harmful.getvalue()
                 target.writestr(name, spoilt if name.endswith(member) else source.read(name))
+        if suffix == ".pt2":
+            formats.pt2.load(path)  # the example inputs are left out
+            continue
         with pytest.raises(UserError):
             formats.FORMATS[suffix].load(path)
     path.write_bytes(harmful.getvalue())  # a whole module as torch.save writes it

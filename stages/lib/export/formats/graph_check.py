@@ -18,11 +18,15 @@ from stages.lib.core.errors import UserError
 from stages.lib.model import archive
 from stages.lib.model.operators import harmless
 
-PROGRAM, EXAMPLES = "models/model.json", "data/sample_inputs/model.pt"
-TABLES = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
-KNOWN = (
-    rf"archive_format|archive_version|byteorder|\.data/version|{re.escape(PROGRAM)}|{re.escape(EXAMPLES)}"
-    rf"|{'|'.join(map(re.escape, TABLES))}|data/weights/weight_[0-9]+|data/constants/tensor_[0-9]+|extra/metadata\.json"
+PROGRAM, EXAMPLES = "/".join(("models", "model.json")), "/".join(("data", "sample_inputs", "model.pt"))
+WEIGHTS, CONSTANTS = ("/".join(("data", folder)) for folder in ("weights", "constants"))
+TABLES = (f"{WEIGHTS}/model_weights_config.json", f"{CONSTANTS}/model_constants_config.json")
+KNOWN = "|".join(
+    (
+        *(re.escape(name) for name in (PROGRAM, EXAMPLES, *TABLES)),
+        *(rf"{WEIGHTS}/weight_[0-9]+", rf"{CONSTANTS}/tensor_[0-9]+"),
+        r"archive_format|archive_version|byteorder|\.data/version|extra/metadata\.json",
+    )
 )
 NAME = re.compile(r"(?!__)\w+(\.(?!__)\w+)*|", re.ASCII)  # of a node, a weight, a module, a type
 TEXT = re.compile(r"[\w .,>+-]{0,200}", re.ASCII)  # an operator's argument ("constant", "ij,jk->ik"), a version
