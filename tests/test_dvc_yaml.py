@@ -29,8 +29,11 @@ SHARED = {"core", "params", "model"}
 
 
 def closure(stage: str) -> set[Path]:
-    """The stage's script and all of the project that it imports."""
-    return set(sources.closure(ROOT / "stages" / f"{stage}.py"))
+    """The stage's script and all of the project that it imports and that a byte may depend on.
+
+    stages/__init__.py says what Ctrl-C does while libraries are being imported, and nothing else.
+    """
+    return set(sources.closure(ROOT / "stages" / f"{stage}.py")) - {ROOT / "stages" / "__init__.py"}
 
 
 def code_deps(stage: str) -> set[Path]:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from stages.lib.core import sources
+from stages.lib.core import sources, terminal
 from stages.lib.core.errors import UserError
 
 PINNED = sources.ROOT / "requirements-dev.txt"
@@ -60,6 +60,7 @@ def ask(requirements: Path) -> list[dict[str, Any]]:
         return json.loads(answered.read_text())["dependencies"]
 
 
+@terminal.program()
 def main() -> None:
     answers = ask(PINNED)
     found = verdict(answers)
@@ -68,7 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main()

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from stages.lib.core import terminal
 from tools.mutations import Result, command, measured, spoilt
 
 CODE = "__import__('sys').audit('mutated.code')"
@@ -402,6 +403,7 @@ def write_sound(folder: Path) -> None:
     checkpoint.save(folder / "model.pt", recipe, classifier)
 
 
+@terminal.program()
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_sound(Path(folder))

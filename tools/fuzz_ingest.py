@@ -26,6 +26,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from stages.lib.core import terminal
 from stages.lib.ingest import readers
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
@@ -133,5 +134,10 @@ def _dicom_files(pixels: np.ndarray) -> list[bytes]:
     return files
 
 
-if __name__ == "__main__":
+@terminal.program()
+def main() -> None:
     command(__doc__, try_file, 10_000)
+
+
+if __name__ == "__main__":
+    main()

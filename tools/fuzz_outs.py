@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from stages.lib import cases, command, params
+from stages.lib.core import terminal
 from stages.lib.core.errors import DamagedOut, UserError
 from stages.lib.workers import Workers, count
 from tools.mutations import Result, Watch, fuzz, measured, report, spoilt
@@ -51,6 +52,7 @@ CASES, CLASSES = 36, ("a", "b, c", "NA")
 Damage = Callable[[Path, np.random.Generator], None]
 
 
+@terminal.program()
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--files", type=int, default=5000)

@@ -24,6 +24,7 @@ from typing import NamedTuple
 import psutil
 
 from stages.lib import command
+from stages.lib.core import terminal
 from tools.tiny_project import STAGES, TARGETS, TINY, copy_project, environment, run
 
 TRAIN = TINY["train"] | {"epochs": 60, "accumulate": 2, "threads": 1}
@@ -253,6 +254,7 @@ def rows(kills: int, of: list[str], seed: int) -> Iterator[Row]:
                 yield dvc_row(quick, kills, kind)
 
 
+@terminal.program()
 def main() -> None:
     everything = [*STAGES, *WORKERS, *DVC]
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])

@@ -7,13 +7,12 @@ does not see.
 """
 
 import re
-import sys
 from collections.abc import Iterable
 from email.message import Message
 
 from license_expression import Licensing
 
-from stages.lib.core import sources
+from stages.lib.core import sources, terminal
 from stages.lib.core.errors import UserError
 from tools import packages
 
@@ -75,6 +74,7 @@ def _is_known(name: str, text: str) -> bool:
     return EXCEPTIONS.get(name) == text or name.startswith("nvidia-") and bool(NVIDIA.fullmatch(text))
 
 
+@terminal.program()
 def main() -> None:
     here = [pin for pin in packages.pins(PINNED) if pin.is_for_this_machine()]
     if found := refused((pin.name, packages.installed(pin)) for pin in here):
@@ -87,7 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main()

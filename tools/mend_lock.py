@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML, YAMLError
 
-from stages.lib.core import outs
+from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
 
 LOCK, BROKEN, RWLOCK = Path("dvc.lock"), Path("dvc.lock.broken"), Path(".dvc/tmp/rwlock")
@@ -25,13 +25,11 @@ CONFLICT = re.compile(r"^<<<<<<< ", re.MULTILINE)
 HEADER = "schema: '2.0'\nstages:\n"
 
 
+@terminal.program()
 def main() -> None:
-    try:
-        for line in (mend_rwlock(), mend()):
-            if line:
-                print(line, file=sys.stderr)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    for line in (mend_rwlock(), mend()):
+        if line:
+            print(line, file=sys.stderr)
 
 
 def mend() -> str:

@@ -6,7 +6,6 @@ Each package that requirements.txt pins for this machine, with its version, lice
 itself; not Python, and not what only the tests need. The same pins give the same file but for its date.
 """
 
-import sys
 import tomllib
 from collections.abc import Iterator
 from importlib import metadata
@@ -21,8 +20,7 @@ from packageurl import PackageURL
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from stages.lib.core import sources
-from stages.lib.core.errors import UserError
+from stages.lib.core import sources, terminal
 from tools import packages
 
 PINNED = sources.ROOT / "requirements.txt"
@@ -79,6 +77,7 @@ def _component(name: str, version: str, licence: str, kind: ComponentType) -> Co
     return Component(name=name, version=version, type=kind, licenses=licences, bom_ref=f"{name}=={version}")
 
 
+@terminal.program()
 def main() -> None:
     bom = bill([pin for pin in packages.pins(PINNED) if pin.is_for_this_machine()])
     MADE.write_text(JsonV1Dot6(bom).output_as_string(indent=2) + "\n", encoding="utf-8")
@@ -86,7 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    main()

@@ -125,7 +125,7 @@ def test_a_model_comes_from_a_local_hub_folder(images_h5, tmp_path):
     )
     options = {"repo": str(tmp_path / "hub"), "model": "tiny", "options": {"width": 6}}
     train_on(images_h5, tmp_path / "out", {"network": {"name": "hub", "arguments": options}, "epochs": 1})
-    model, _ = checkpoint.load(tmp_path / "out" / "model.pt")
+    model, _ = checkpoint.load(tmp_path / "out" / "model.pt", code_of_others=True)
     assert model.network.model[0].in_channels == 1
     assert model.network.model[3].out_features == len(tensors.read_description(images_h5).classes)
 

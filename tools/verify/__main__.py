@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 
-from stages.lib.core.errors import UserError
+from stages.lib.core import terminal
 from stages.lib.workers import count
 from tools.verify.findings import Finding, findings
 from tools.verify.hashes import Hashes
@@ -19,6 +19,7 @@ from tools.verify.recorded import open_repository, recorded
 LINES = 10  # files that are named of one finding, at most
 
 
+@terminal.program()
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tools.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -50,7 +51,4 @@ def _say(finding: Finding) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main())
