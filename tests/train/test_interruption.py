@@ -1,10 +1,16 @@
 """Real processes of this machine that are killed; none has a time limit, since a slow machine would break it."""
 
+import hashlib
+import importlib
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
+import traceback
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +19,10 @@ from stages.lib import params
 from stages.lib.core import sources
 from stages.lib.core.errors import UserError
 from stages.lib.params.train import TrainParams
+from stages.lib.train import interruption, loop
 from stages.lib.train.interruption import STAGE, Checkpoints, run_identity
+from tests import ROOT
+from tests.train.test_train import LEARNS, train_on
 
 GIVEN = {
     "network": {"name": "compact", "arguments": {"widths": [8], "dropout": 0.3}},
@@ -28,59 +37,76 @@ GIVEN = {
 LONG = GIVEN | {"epochs": 40}  # about a second
 OUTS = ("model.pt", "history.csv", "train.json")
 
-# Both save a checkpoint after every batch. The first kills itself in the batch number `at`, the second after some
-# seconds of training.
-IN_BATCH = """
-import os, sys
-from pathlib import Path
-from stages.lib.train import loop
-from tests.train.test_interruption import GIVEN
-from tests.train.test_train import train_on
 
-dataset_h5, folder, number, at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-original, begun = loop.train_batch, 0
+def nursery() -> None:
+    """Trains in a forked process for each line of stdin, and prints its exit status: torch is imported only once.
 
-def train_batch(*arguments):
-    global begun
-    begun += 1
-    if begun == at:
-        os.kill(os.getpid(), number)
-    return original(*arguments)
+    A line holds arguments of `train_and_die` as JSON. No child has threads of torch from before the fork.
+    """
+    importlib.import_module("torch._dynamo")  # Muon does, for some seconds
+    for line in sys.stdin:
+        if not (child := os.fork()):
+            os.dup2(2, 1)
+            os._exit(_status(json.loads(line)))
+        _, status = os.waitpid(child, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
 
-loop.train_batch = train_batch
-train_on(dataset_h5, folder, GIVEN, checkpoint_minutes=0.0)
-"""
-AFTER_SECONDS = """
-import os, signal, sys, threading
-from pathlib import Path
-from stages.lib.train import loop
-from tests.train.test_interruption import LONG
-from tests.train.test_train import train_on
 
-dataset_h5, folder, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-original, begun = loop.train_batch, False
+def _status(given: dict) -> int:
+    """Trains; how Python would end."""
+    try:
+        train_and_die(**given)
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as ending:
+        return int(ending.code)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
-def train_batch(*arguments):
-    global begun
-    if not begun and seconds:
-        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    begun = True
-    return original(*arguments)
 
-loop.train_batch = train_batch
-train_on(dataset_h5, folder, LONG, checkpoint_minutes=0.0)
-"""
+def train_and_die(dataset_h5: str, folder: str, given: dict, number: int, at: int, seconds: float) -> None:
+    """Trains with a checkpoint after every batch, and sends itself a signal.
+
+    Args:
+        at: The batch in which the signal comes, from 1; 0 for none.
+        seconds: Of training, after which SIGKILL comes; 0 for never.
+    """
+    original, begun = loop.train_batch, 0
+
+    def train_batch(*arguments):
+        nonlocal begun
+        begun += 1
+        if begun == 1 and seconds:
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        if begun == at:
+            os.kill(os.getpid(), number)
+        return original(*arguments)
+
+    loop.train_batch = train_batch
+    train_on(Path(dataset_h5), Path(folder), given, checkpoint_minutes=0.0)
+
+
+@pytest.fixture(scope="module")
+def nurse():
+    code = "from tests.train.test_interruption import nursery; nursery()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.stdin.close()
 
 
 @pytest.fixture
-def train(images_h5, tmp_path):
+def train(nurse, images_h5):
     """Trains into a folder in a process of its own; returns the exit status once that has ended."""
 
-    def run(code, folder, *arguments):
-        script = tmp_path / "script.py"
-        script.write_text(code)
-        command = [sys.executable, script, images_h5, folder, *(str(argument) for argument in arguments)]
-        return subprocess.run(command, env=os.environ | {"PYTHONPATH": os.getcwd()}).returncode
+    def run(folder, given=GIVEN, number=0, at=0, seconds=0.0):
+        job = {"dataset_h5": str(images_h5), "folder": str(folder), "given": given}
+        nurse.stdin.write(json.dumps(job | {"number": int(number), "at": at, "seconds": seconds}) + "\n")
+        nurse.stdin.flush()
+        return int(nurse.stdout.readline())
 
     return run
 
@@ -93,13 +119,13 @@ def assert_same_outs(folder, other):
 @pytest.mark.slow
 def test_a_run_killed_terminated_and_interrupted_ends_with_the_bytes_of_one_that_was_not(train, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert train(IN_BATCH, whole, 0, 0) == 0
-    assert train(IN_BATCH, broken, int(signal.SIGKILL), 3) == -signal.SIGKILL
-    assert train(IN_BATCH, broken, int(signal.SIGTERM), 4) == 143  # the sixth batch, the first of an epoch
-    assert train(IN_BATCH, broken, int(signal.SIGINT), 9) in (1, 130, -signal.SIGINT)
+    assert train(whole) == 0
+    assert train(broken, number=signal.SIGKILL, at=3) == -signal.SIGKILL
+    assert train(broken, number=signal.SIGTERM, at=4) == 143  # the sixth batch, the first of an epoch
+    assert train(broken, number=signal.SIGINT, at=9) == 130
     assert (broken / ".resume" / "state.pt").exists()
     assert not (broken / "model.pt").exists()
-    assert train(IN_BATCH, broken, 0, 0) == 0
+    assert train(broken) == 0
     assert_same_outs(broken, whole)
     assert not (broken / ".resume").exists()
 
@@ -110,12 +136,12 @@ def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_one_that_was_not(
     wanted = int(os.environ.get("KILLS", "1"))  # 20 and more by hand
     rng = random.Random(0)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert train(AFTER_SECONDS, whole, 0) == 0
+    assert train(whole, LONG) == 0
     kills = within_epoch = 0
     longest = 0.4  # seconds of training before a kill
     while True:
         enough = kills >= wanted and within_epoch
-        status = train(AFTER_SECONDS, broken, 0 if enough else rng.uniform(0.001, longest))
+        status = train(broken, LONG, seconds=0.0 if enough else rng.uniform(0.001, longest))
         if status == -signal.SIGKILL:
             kills += 1
             longest *= 1.1  # so that a slow machine, too, gets as far as a checkpoint within an epoch
@@ -170,3 +196,51 @@ def test_two_runs_at_once_are_refused(tmp_path):
     with Checkpoints(tmp_path / "a", "x"), pytest.raises(UserError, match="training is under way already"):
         Checkpoints(tmp_path / "a", "x")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_run_that_dvc_has_not_noted_goes_on_to_its_outs_and_one_that_it_has_is_trained_anew(
+    images_h5, tmp_path, monkeypatch
+):
+    """As after a kill of dvc between the end of training and the writing of dvc.lock."""
+    monkeypatch.setenv("DVC_STAGE", "train@tiny")
+    monkeypatch.setattr(interruption, "DVC_LOCK", tmp_path / "dvc.lock")
+    epochs = []
+    train_epoch = loop.train_epoch
+    monkeypatch.setattr(loop, "train_epoch", lambda run, *given: epochs.append(run.epoch) or train_epoch(run, *given))
+    folder, whole = tmp_path / "out", {}
+    for trained in ([1, 2, 3], [], [1, 2, 3]):
+        if epochs and not trained:
+            whole = {out: (folder / out).read_bytes() for out in OUTS}
+            for out in OUTS:  # as dvc does before a stage runs
+                (folder / out).unlink()
+        epochs.clear()
+        train_on(images_h5, folder, LEARNS)
+        assert epochs == trained
+        assert not whole or whole == {out: (folder / out).read_bytes() for out in OUTS}
+        if whole:
+            (tmp_path / "dvc.lock").write_text(hashlib.md5(whole["model.pt"]).hexdigest())
+
+
+def test_what_is_kept_for_dvc_is_no_larger_than_the_model(images_h5, tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_STAGE", "train@tiny")
+    monkeypatch.setattr(interruption, "DVC_LOCK", tmp_path / "dvc.lock")
+    train_on(images_h5, tmp_path / "out", LEARNS)
+    state, model = (tmp_path / "out" / name for name in (".resume/state.pt", "model.pt"))
+    assert state.stat().st_size < model.stat().st_size + 4096
+    assert sorted(path.name for path in state.parent.iterdir()) == ["state.pt"]
+
+
+def test_a_full_disk_at_a_checkpoint_ends_the_run_and_leaves_the_former_state(images_h5, tmp_path, monkeypatch):
+    save = Checkpoints.save
+
+    def full(checkpoints, state, *given):
+        if state["epoch"] == 3:
+            raise OSError(28, os.strerror(28), str(tmp_path / "state.pt"))
+        save(checkpoints, state, *given)
+
+    monkeypatch.setattr(Checkpoints, "save", full)
+    with pytest.raises(UserError, match=r"state.pt: No space left on device \(errno 28, ENOSPC\): free some space"):
+        train_on(images_h5, tmp_path / "out", LEARNS)
+    monkeypatch.undo()
+    assert torch.load(tmp_path / "out" / ".resume" / "state.pt", weights_only=True)["state"]["epoch"] == 2
+    assert train_on(images_h5, tmp_path / "out", LEARNS)[0] == train_on(images_h5, tmp_path / "whole", LEARNS)[0]
