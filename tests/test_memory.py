@@ -40,8 +40,16 @@ TINY = (1, 1, 2, 2)
 
 def write_sparse(path, samples, shape):
     """A dataset.h5 of zeros, sparse, so that it takes hardly any space on the disk."""
+    geometry = {
+        "colour": "keep",
+        "resize": None,
+        "spacing_mm": None,
+        "shape": list(shape[1:]),
+        "fill": 0,
+        "dtype": "int16",
+    }
     about = tensors.Description(
-        ["a", "b"], "NCDHW", list(shape), "int16", "HU", None, {},
+        ["a", "b"], "NCDHW", list(shape), "int16", "HU", None, geometry,
         {"minimum": [-1.0], "maximum": [1.0], "mean": [0.0], "deviation": [1.0]},
     )  # fmt: skip
     with tensors.writing(path, shape, "int16") as writer:
@@ -55,7 +63,7 @@ def write_sparse(path, samples, shape):
             space = h5py.h5s.create_simple((count, *shape))
             h5py.h5d.create(group.id, b"x", h5py.h5t.STD_I16LE, space, places)
             group["y"] = np.arange(count) % 2
-            group["case"] = group["group"] = np.array([f"{i:016d}" for i in range(count)], "S16")
+            group["case"] = group["group"] = np.array([f"{name[:2]}{i:014d}" for i in range(count)], "S16")
 
 
 def peaks_mib(folder, numbers_of_samples, shape=LARGE, batch_size=8):

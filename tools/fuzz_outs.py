@@ -73,10 +73,14 @@ class Attempt:
         self.turns = [stage for stage in stages for _ in range(OFTEN[stage])]
 
     def __call__(self, seed: int, number: int) -> Result:
+        self.prepared()  # before the clock starts
         return measured(lambda: self._outcome(seed, number), MAX_SECONDS)
 
+    def prepared(self) -> tuple[Watch, Path]:
+        return prepared(self.folder, tuple(dict.fromkeys(self.turns)))
+
     def _outcome(self, seed: int, number: int) -> str:
-        watch, made = prepared(self.folder, tuple(dict.fromkeys(self.turns)))
+        watch, made = self.prepared()
         rng = np.random.default_rng([seed, number])
         stage = self.turns[int(rng.integers(len(self.turns)))]
         folder = made / "damaged"

@@ -14,6 +14,7 @@ from stages.lib.core.tables import refuse
 SPLITS = ("train", "validation", "test")
 CASE_COLUMNS = ("case", "group", "label")  # the first of cases.csv
 COLUMNS = (*CASE_COLUMNS, "split")
+BLOCK = 1 << 16  # names looked up at once
 
 
 def read_cases(cases_csv: Path) -> pd.DataFrame:
@@ -93,7 +94,15 @@ def assert_no_leakage(table: pd.DataFrame) -> None:
         raise AssertionError(f"group {leaking[0]} is in two splits: this is a bug, please report it")
 
 
-def shared(*names: np.ndarray) -> np.ndarray:
-    """What several arrays have in common, any two of them, (n,)."""
-    values, counts = np.unique(np.concatenate([np.unique(one) for one in names]), return_counts=True)
-    return values[counts > 1]
+def shared(names: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Those of the names (n,) that are among the others (m,) too; takes no more memory than the shorter array."""
+    few, many = sorted((names, others), key=len)
+    few = np.unique(few)
+    if not len(few):
+        return few
+    found = []
+    for start in range(0, len(many), BLOCK):
+        block = many[start : start + BLOCK]
+        nearest = few[np.searchsorted(few, block).clip(max=len(few) - 1)]
+        found.append(nearest[nearest == block])
+    return np.concatenate(found)

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -135,9 +136,9 @@ def _read_once(path: Path, state: tuple[int, ...]) -> tuple[Description, dict[st
         splits = {name: Split(*(place.mapped(path) for place in of)) for name, of in places.items()}
         for name, split in splits.items():
             _check_split(name, split, about)
-        for what in ("case", "group"):
-            if len(twice := shared(*(getattr(split, what) for split in splits.values()))):
-                raise ValueError(f"{what} {twice[0].decode()} is in two splits")
+        for one, other in combinations(splits.values(), 2):
+            for twice in (*shared(one.case, other.case)[:1], *shared(one.group, other.group)[:1]):
+                raise ValueError(f"{twice.decode()} is in two splits, as a case or a group")
     return about, places
 
 
