@@ -16,7 +16,7 @@ from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.errors import DamagedOut, UserError
 from stages.lib.core.machine import pin
-from stages.lib.core.progress import progress
+from stages.lib.core.progress import progress, say
 from stages.lib.geometry import Geometry
 from stages.lib.moments import Moments, Statistics, read_statistics, spreads
 from stages.lib.params.dataset import DatasetParams
@@ -42,7 +42,7 @@ def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, 
                 labels = rows["label"].map({label: i for i, label in enumerate(classes)}).to_numpy()
                 writer.write_split(name, samples, labels, rows["case"].tolist(), rows["group"].tolist())
             writer.describe(describe(classes, shape, opened, arguments, moments))
-    print(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
+    say(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
 
 
 def check_measured(path: Path, measured: Statistics, split_csv: Path, split: pd.DataFrame, cases: Cases) -> None:

@@ -14,6 +14,7 @@ from stages.lib import command, inference, tensors
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.machine import pin
+from stages.lib.core.progress import say
 from stages.lib.export import card, end_to_end, metadata, parity, validation
 from stages.lib.export.formats import FORMATS
 from stages.lib.export.formats.program import Program
@@ -74,7 +75,7 @@ def main(
         written.write_text(card.text(facts, measured, below, table), encoding="utf-8")
     smaller = {row["file"]: _measured(row, variants) for row in table[1:].to_dict("records")}
     outs.write_json(export_json, {"test_cases": len(test.y), **report, "variants": smaller})
-    print(f"{', '.join(report)} in {model_onnx.parent} agree with the network on {len(test.y)} test cases")
+    say(f"{', '.join(report)} in {model_onnx.parent} agree with the network on {len(test.y)} test cases")
 
 
 def _measured(row: dict[Hashable, Any], variants: Path) -> dict[Hashable, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.lib import command
+from stages.lib.core.progress import say
 from stages.lib.ingest import assembly, inspection, pieces, raw_files, rejected, selection
 from stages.lib.ingest.fingerprint import fingerprint
 from stages.lib.ingest.groups import join_duplicates, name_groups
@@ -63,7 +64,7 @@ def main(
         store.forget_all_but(filled.pieces.values())
         lost = sum(not refusal.ignored for refusal in refused)
         numbers = f"{len(rows)} cases of {len(np.unique(groups.groups))} groups, {lost} rejected"
-        print(f"{numbers} ({rejected_csv} says why)")
+        say(f"{numbers} ({rejected_csv} says why)")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pandas as pd
 
 from stages.lib import command, splits
 from stages.lib.core import outs
+from stages.lib.core.progress import say
 from stages.lib.params.split import SplitParams
 from stages.lib.split import amounts, dealing, given
 
@@ -24,9 +25,9 @@ def main(cases_csv: Path, split_csv: Path, params: SplitParams) -> None:
     splits.assert_no_leakage(cases)
     outs.write_csv(split_csv, cases[list(splits.COLUMNS)])
     table = pd.crosstab(cases["label"], cases["split"])
-    print(table[[split for split in splits.SPLITS if split in table]].to_string())
+    say(table[[split for split in splits.SPLITS if split in table]].to_string())
     for warning in amounts.warnings(cases):
-        print(warning)
+        say(warning)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import pandas as pd
 from stages.lib import command
 from stages.lib.core import outs
 from stages.lib.core.machine import keep_freed_memory, pin
+from stages.lib.core.progress import say
 from stages.lib.model import checkpoint
 from stages.lib.params.machine import MachineParams
 from stages.lib.params.train import TrainParams
@@ -57,7 +58,7 @@ def main(
             outs.write_csv(history_csv, pd.DataFrame(run.history))
             written = summary.summarise(run, task, recipe)
             outs.write_json(train_json, written)
-            print(written["diagnosis"]["sentence"])
+            say(written["diagnosis"]["sentence"])
         checkpoints.finish(run.result(), model_pt)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from stages.lib import command, tensors
 from stages.lib.core import outs
 from stages.lib.core.machine import pin
+from stages.lib.core.progress import say
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.validate import ValidateParams
@@ -76,8 +77,8 @@ def main(
         save(folder / "explained.png", sheets.explained(test, p))
         save(folder / "samples.png", sheets.samples(tensors.read_split(dataset_h5, "train")))
     for warning in evaluation.wide_intervals(report["test_interval"]):
-        print(warning)
-    print(f"test accuracy {report['test']['accuracy']:.4f} of {len(test.y)} cases; the rest is in {validate_json}")
+        say(warning)
+    say(f"test accuracy {report['test']['accuracy']:.4f} of {len(test.y)} cases; the rest is in {validate_json}")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+from stages.lib import workers
 from stages.lib.workers import Workers, singles
-from tests import ROOT
+from tests import HANG_SECONDS, ROOT
 
 
 def doubled(job: list[int]) -> list[int]:
@@ -63,3 +65,45 @@ def test_workers_that_cannot_start_are_one_error_and_not_a_crash_of_every_file(t
     assert done.returncode != 0
     assert "__name__ == '__main__'" in done.stderr
     assert "no worker process can start" in done.stderr
+
+
+def spinning_at_seven(job: list[int]) -> list[int]:
+    while 7 in job:
+        pass
+    return doubled(job)
+
+
+def test_a_job_that_never_ends_costs_the_item_that_it_is_about_and_no_other(monkeypatch):
+    monkeypatch.setattr(workers, "MAX_JOB_SECONDS", 0.2)
+    with Workers(2) as crew:
+        assert results(crew, spinning_at_seven) == {i: 2 * i if i != 7 else -1 for i in range(40)}
+
+
+def too_slow(job: list[int]) -> list[int]:
+    time.sleep(0.5)
+    return doubled(job)
+
+
+def test_a_silence_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(workers, "QUIET_SECONDS", 0.1)
+    with Workers(2) as crew:
+        assert len(results(crew, too_slow, number=4)) == 4
+    assert "none of 2 worker processes has finished a job" in capsys.readouterr().err
+
+
+def test_workers_that_there_are_no_handles_for_are_one_error_and_none_of_them_is_left_waiting():
+    code = (
+        "import multiprocessing, os, resource\n"
+        "from stages.lib.core.errors import UserError\n"
+        "from stages.lib.workers import Workers, singles\n"
+        "hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir('/proc/self/fd')) + 14, hard))\n"
+        "try:\n"
+        "    with Workers(8) as crew:\n"
+        "        list(crew.run(len, [['a'], ['b']], singles, len))\n"
+        "except UserError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=HANG_SECONDS)
+    assert "ulimit -n" in done.stdout
+    assert done.stderr == ""

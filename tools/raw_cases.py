@@ -85,7 +85,7 @@ def _read(template: Template, channels: int, options: Options) -> RawCase:
     if len(case.shape) == 3 and channels == 3:
         template = template._replace(case=case._replace(shape=(3, *case.shape[1:])))
     try:
-        blocks = quietly(lambda: list(decode(template, 0, case.blocks, loader(""), options)))
+        blocks = quietly(lambda: list(decode(template, 0, case.blocks, loader("", options), options)))
     except Exception as error:
         return RawCase(name, trouble=_trouble(*reason_of(error)))
     pixels = np.stack(blocks)[None] if len(case.shape) == 4 else np.array(blocks[0])  # (1, D, H, W) or (C, H, W)

@@ -19,10 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ruamel.yaml import YAML
-
 from stages.lib import params
-from stages.lib.core import locks, signals, terminal
+from stages.lib.core import locks, signals, terminal, yaml_files
 from stages.lib.core.errors import WAYS_OUT, DamagedOut, UserError, explain
 
 PARAMS_YAML = Path("params.yaml")
@@ -118,7 +116,7 @@ def in_full(error: UserError, dvc_yaml: Path = DVC_YAML) -> str:
     """The message; where outs of earlier stages are at fault, with the commands that bring them back."""
     if not isinstance(error, DamagedOut) or not dvc_yaml.exists():
         return str(error)
-    stages = YAML(typ="safe", pure=True).load(dvc_yaml)["stages"]
+    stages = yaml_files.load(dvc_yaml)["stages"]
     makers = [maker for path in error.paths if (maker := _maker(path, stages))]
     if not makers:
         return str(error)
@@ -173,7 +171,7 @@ def stage_paths(stage: str, dataset: str, dvc_yaml: Path = DVC_YAML) -> tuple[di
     params.check_names([dataset], "the dataset")
     if not dvc_yaml.exists():
         raise UserError(f"{dvc_yaml} not found: run from the repository's root")
-    entry = YAML(typ="safe", pure=True).load(dvc_yaml)["stages"][stage]
+    entry = yaml_files.load(dvc_yaml)["stages"][stage]
     if isinstance(entry["foreach"], list) and dataset not in (listed := [str(name) for name in entry["foreach"]]):
         raise UserError(f"dvc.yaml: the stage '{stage}' is for {', '.join(listed)}, not for '{dataset}'")
     outs = [item for key in OUTS for item in entry["do"].get(key, [])]

@@ -4,6 +4,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import warnings
@@ -17,11 +18,15 @@ from typing import Any, TypeVar
 
 from stages.lib.core import signals
 from stages.lib.core.errors import UserError
+from stages.lib.core.opening import check_handles
+from stages.lib.core.progress import say
 from stages.lib.core.terminal import escape_output
 
 Item = TypeVar("Item")
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+MAX_JOB_SECONDS = 600.0  # of processor time, which neither a busy machine nor a slow disk stretches
+QUIET_SECONDS = 300.0  # without a result, after which people are told
 JOBS_PER_WORKER = 4  # submitted at once, running and waiting: bounds memory
 
 
@@ -60,7 +65,25 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     # A fork takes 10 ms and a spawned process 0.5 s, but with other threads about (torch's) a fork may hang.
     quick = sys.platform == "linux" and "torch" not in sys.modules and threading.active_count() == 1
     context = multiprocessing.get_context("fork" if quick else "spawn")
-    return ProcessPoolExecutor(workers, context, _start)
+    return _Pool(workers, context, _start)
+
+
+class _Pool(ProcessPoolExecutor):
+    """Processes that end when a job takes them MAX_JOB_SECONDS: a decoder that never comes back counts as a crash."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        return super().submit(_limited, function, *args, **kwargs)
+
+
+def _limited(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not hasattr(signal, "ITIMER_PROF"):
+        return function(*args, **kwargs)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever it is at
+    signal.setitimer(signal.ITIMER_PROF, MAX_JOB_SECONDS)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _start() -> None:
@@ -105,6 +128,24 @@ class Workers:
             self._executor.shutdown(cancel_futures=True)
         self._executor = None
 
+    def _submit(self, function: Callable[[Job], Result], job: Job) -> "Future[Result]":
+        """Raises:
+        UserError: The system starts no more processes for this user.
+        """
+        before = set(multiprocessing.active_children())
+        try:
+            if self._executor is None:
+                self._executor = self._make(self.number)
+            return self._executor.submit(function, job)
+        except OSError as error:
+            # Those that were started wait for a first job that never comes, and at its end this process for them.
+            for started in set(multiprocessing.active_children()) - before:
+                started.kill()
+            check_handles(error)
+            raise UserError(
+                f"{self.number} worker processes can't be started ({error.strerror}): take fewer (machine.workers)"
+            ) from None
+
     def run(
         self,
         function: Callable[[Job], Result],
@@ -141,15 +182,13 @@ class Workers:
             while (
                 not lost and len(waiting) < JOBS_PER_WORKER * self.number and (job := next(remaining, None)) is not None
             ):
-                if self._executor is None:
-                    self._executor = self._make(self.number)
                 try:
-                    waiting[self._executor.submit(function, job)] = job
+                    waiting[self._submit(function, job)] = job
                 except BrokenProcessPool:
                     lost.append(job)
             if not waiting:
                 return
-            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            for future in _first_done(waiting, self.number):
                 job = waiting.pop(future)
                 try:
                     result = future.result()
@@ -157,6 +196,17 @@ class Workers:
                     lost.append(job)
                     continue
                 yield job, result
+
+
+def _first_done(waiting: Iterable["Future[Any]"], workers: int) -> "set[Future[Any]]":
+    """The jobs that are done, of which there is one at least; while there is none, it says so now and then."""
+    while not (done := wait(waiting, QUIET_SECONDS, FIRST_COMPLETED).done):
+        say(
+            f"waiting: none of {workers} worker processes has finished a job for {QUIET_SECONDS:.0f} s; one may be "
+            "stopped, or the disk may not answer",
+            sys.stderr,
+        )
+    return done
 
 
 def _check_start() -> None:

@@ -15,9 +15,13 @@ import numpy as np
 import pytest
 
 from stages.lib import cases, workers
+from stages.lib.core import opening
 from stages.lib.core.errors import UserError
 from stages.lib.ingest import inspection, pieces, raw_files
+from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers import pillow
+from stages.lib.ingest.readers.contract import Options
+from stages.lib.params.ingest import IngestParams
 from tests import HANG_SECONDS, ROOT
 from tests.raw_data import Ingested, bytes_below, ingest, scan, settle, write_pictures, write_series
 
@@ -52,15 +56,15 @@ def test_only_new_changed_and_renamed_files_are_worked_on_and_the_bytes_are_thos
 def test_a_file_that_changes_while_it_is_read_does_not_look_unchanged_afterwards(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(b"before")
-    read = inspection._read_all
+    read = opening._read
 
-    def read_and_change(descriptor):
-        content = read(descriptor)
+    def read_and_change(*given):
+        content = read(*given)
         path.write_bytes(b"afterwards")
         return content
 
-    monkeypatch.setattr(inspection, "_read_all", read_and_change)
-    content, stamp = inspection.read_stamped(str(path))
+    monkeypatch.setattr(opening, "_read", read_and_change)
+    content, stamp = inspection.read_stamped(str(path), Options(IngestParams(), OPEN))
     assert content == b"before"
     assert stamp != raw_files.stamp(os.stat(path))
 
@@ -263,7 +267,7 @@ def test_kills_at_random_moments_leave_no_partial_out_and_the_bytes_of_an_ingest
 def test_a_file_that_asked_for_too_much_memory_is_inspected_again(tmp_path, monkeypatch):
     write_pictures(tmp_path / "raw")
     inspect = pillow.inspect
-    monkeypatch.setattr(pillow, "inspect", lambda content: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr(pillow, "inspect", lambda *given: (_ for _ in ()).throw(MemoryError))
     with pytest.raises(UserError, match="no class|could be read|rejected"):
         ingest(tmp_path / "raw", tmp_path / "out", max_rejected=0.0)
     monkeypatch.setattr(pillow, "inspect", inspect)

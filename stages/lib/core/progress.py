@@ -1,8 +1,9 @@
 """Progress of long work: a bar on a terminal, a line now and then in a log."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -36,12 +37,24 @@ def progress(
             bar.update(size(item))
 
 
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Prints a line (on stdout); nobody has to read it: work that is done does not fail as `| head` has left."""
+    stream = stream or sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        # What is left in the stream's buffer would raise again when Python ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 class _Lines:
     """Turns tqdm's carriage returns into lines, so that a log stays readable."""
 
     def write(self, text: str) -> None:
         if text := text.strip("\r\n\x1b[A "):
-            sys.stderr.write(text + "\n")
+            say(text, sys.stderr)
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        pass  # `say` has done so

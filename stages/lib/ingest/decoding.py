@@ -1,5 +1,6 @@
 """A case's pixels from its files: the one way in which ingest and tools.predict bring them."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -8,9 +9,10 @@ import numpy as np
 import xxhash
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.opening import check_handles, read
 from stages.lib.ingest import readers
 from stages.lib.ingest.case_table import Template
-from stages.lib.ingest.inspection import read_content
+from stages.lib.ingest.raw_files import stamp
 from stages.lib.ingest.readers.colour import converted
 from stages.lib.ingest.readers.contract import Inspected, Options, Rejected, where_raised
 
@@ -45,20 +47,45 @@ def decode(
         raise Rejected("corrupt", f"decoded to {count} slices, expected {stop - start}")
 
 
-def loader(raw: str) -> Callable[[Inspected], bytes]:
+def loader(raw: str, options: Options) -> Callable[[Inspected], bytes]:
     """Gives the content of files below a folder ("": of any files), as long as it is what was inspected.
 
     Raises, when it is called:
         Rejected: The file has changed.
+        OSError: It can't be read.
     """
 
     def load(file: Inspected) -> bytes:
-        content = read_content(os.path.join(raw, file.path))
-        if xxhash.xxh3_128_digest(content) != file.digest:
-            raise Rejected("changed", f"{file.path} changed while it was read")
-        return content
+        path = os.path.join(raw, file.path)
+        content = _loaded.unchanged(path, file.digest)
+        return content if content is not None else _loaded.load(path, file, options.max_file_bytes)
 
     return load
+
+
+class _Loaded:
+    """The file that was loaded last: the frames of one file are many cases, or runs of slices, one after the other."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, bytes, tuple[int, ...]] | None = None  # path, digest, stamp
+        self._content = b""
+
+    def unchanged(self, path: str, digest: bytes) -> bytes | None:
+        """The content, if it is that of this file, and the file is as it was when it was loaded."""
+        if self._key is None or self._key[:2] != (path, digest) or self._key[2] != stamp(os.stat(path)):
+            return None
+        return self._content
+
+    def load(self, path: str, file: Inspected, most: int) -> bytes:
+        self._key, self._content = None, b""  # not both in memory at once
+        content, status = read(path, most)
+        if xxhash.xxh3_128_digest(content) != file.digest:
+            raise Rejected("changed", f"{file.path} changed while it was read")
+        self._key, self._content = (path, file.digest, stamp(status)), content
+        return content
+
+
+_loaded = _Loaded()
 
 
 def reason_of(error: Exception) -> tuple[str, str]:
@@ -72,7 +99,9 @@ def reason_of(error: Exception) -> tuple[str, str]:
     if isinstance(error, MemoryError):
         return "too_large", "it takes more memory than there is"
     if isinstance(error, OSError) and error.errno:  # without a number it is a decoder's
-        return "io_error", error.strerror or type(error).__name__
+        check_handles(error)
+        reason = "too_large" if error.errno == errno.EFBIG else "io_error"
+        return reason, error.strerror or type(error).__name__
     if isinstance(error, (UserError, ImportError)):  # of the disk, or of the installation
         raise error
     return "unreadable", where_raised(error)  # a file may be damaged in any way

@@ -3,50 +3,74 @@
 import hmac
 import os
 import secrets
+import shlex
+import stat
+import sys
 from pathlib import Path
 from typing import Literal
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.opening import read_text
 
 KEY_FILE = Path(".identifier_key")  # git-ignored; made at first use
 KEY_VARIABLE = "IDENTIFIER_KEY"
 OPEN = b"these identifiers hide nothing: the data set holds nobody's data"
 MIN_KEY_CHARACTERS = 16
+MAX_KEY_BYTES = 1 << 16
+OTHERS = stat.S_IRWXG | stat.S_IRWXO  # rights of any but the owner
 
 
 def load_key(identifiers: Literal["keyed", "open"], key_file: Path = KEY_FILE) -> bytes:
     """The key of the environment variable IDENTIFIER_KEY, or of the key file, which is made if there is none.
 
     Raises:
-        UserError: The key is too short to keep a secret.
+        UserError: The key is too short to keep a secret, or its file can't be read or made.
     """
     if identifiers == "open":
         return OPEN
     given = os.environ.get(KEY_VARIABLE)
     source = f"the environment variable {KEY_VARIABLE}" if given is not None else str(key_file)
     if given is None:
-        if not key_file.exists():
+        if not os.path.lexists(key_file):
             _make(key_file)
-        given = key_file.read_text(encoding="utf-8").strip()
-    if len(given) < MIN_KEY_CHARACTERS:
+        given = read_text(key_file, MAX_KEY_BYTES).strip()
+        _warn_of_readers(key_file)
+    if (characters := len(given.strip())) < MIN_KEY_CHARACTERS:
         raise UserError(
-            f"{source} holds a key of {len(given)} characters, expected {MIN_KEY_CHARACTERS} or more; as a new key "
+            f"{source} holds a key of {characters} characters, expected {MIN_KEY_CHARACTERS} or more; as a new key "
             "gives every case another name, put the old one back if you can, or else remove it and a new one is made"
         )
     return given.encode()
 
 
+def _warn_of_readers(key_file: Path) -> None:
+    mode = key_file.stat().st_mode
+    if os.name == "posix" and mode & OTHERS:
+        print(
+            f"warning: others on this machine may read {key_file}, and with it check guesses at names (mode "
+            f"{stat.filemode(mode)}): chmod 600 {shlex.quote(str(key_file))}",
+            file=sys.stderr,
+        )
+
+
 def _make(key_file: Path) -> None:
-    """Writes a new key that only its owner can read. When two processes do so at once, the first one's key stays."""
+    """Writes a new key that only its owner can read. When two processes do so at once, the first one's key stays.
+
+    Raises:
+        UserError: The file can't be made.
+    """
     beside = key_file.with_name(f"{key_file.name}.{os.getpid()}.partial")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(secrets.token_hex(32) + "\n")
     try:
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            file.write(secrets.token_hex(32) + "\n")
         os.link(beside, key_file)
     except FileExistsError:
         pass
+    except OSError as error:
+        what = f"{key_file}, the key that hides names, can't be made ({error.strerror})"
+        raise UserError(f"{what}: make it elsewhere, or set {KEY_VARIABLE}") from None
     finally:
-        beside.unlink()
+        beside.unlink(missing_ok=True)
 
 
 def identify(key: bytes, kind: str, value: str) -> str:

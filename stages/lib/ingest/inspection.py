@@ -1,23 +1,22 @@
 """The first pass of ingest: every new or changed file is read once, for what its header says."""
 
-import os
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import xxhash
 
+from stages.lib.core.opening import read
 from stages.lib.core.progress import progress
 from stages.lib.ingest import readers
+from stages.lib.ingest.decoding import reason_of
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason, Shared
 from stages.lib.ingest.raw_files import is_recent, stamp, stamps
-from stages.lib.ingest.readers.contract import Ignored, Options, Rejected, where_raised
-from stages.lib.ingest.store import Store
+from stages.lib.ingest.readers.contract import Ignored, Options, Rejected
+from stages.lib.ingest.store import PASSING_REASONS, Store
 from stages.lib.workers import Workers, quietly, singles
 
 JOB_FILES = 256  # files that a worker inspects at once, at most
-SMALL_FILE_BYTES = 1 << 16  # read by one call
-OPEN_TO_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 def inspect_all(raw: Path, paths: list[str], store: Store, options: Options, workers: Workers) -> FileTable:
@@ -60,11 +59,15 @@ def _inspect_some(raw: str, options: Options, job: list[tuple[int, str]]) -> Fil
 
 
 def inspect_file(path: str, options: Options) -> Inspection:
-    """What a reader says of a file, or why it refuses it: whatever is wrong with the file, nothing is raised."""
+    """What a reader says of a file, or why it refuses it: whatever is wrong with the file, nothing is raised.
+
+    Raises:
+        UserError, ImportError: There are too few file handles, or the installation is at fault, and no file.
+    """
     digest = b""
     status: tuple[int, ...] = ()
     try:
-        content, status = read_stamped(path)
+        content, status = read_stamped(path, options)
         digest = xxhash.xxh3_128_digest(content)
         name = readers.recognise(content)
         common, own = readers.reader(name).inspect(content, options)
@@ -72,46 +75,17 @@ def inspect_file(path: str, options: Options) -> Inspection:
     except Rejected as error:
         reason = Reason(error.reason, error.detail, isinstance(error, Ignored), error.series)
         return Inspection(status, digest, refused=reason)
-    except MemoryError:
-        # Without its stamp: there may be more memory at the next ingest, which then inspects it again.
-        return _refused("too_large", "its header asks for more memory than there is")
-    except ImportError:  # a fault of the installation, and not of the file
-        raise
     except Exception as error:  # a file may be damaged in any way, and libraries have as many exceptions
-        return _refused("unreadable", where_raised(error), status, digest)
+        why, detail = reason_of(error)
+        # Without its stamp, where that may be otherwise at the next ingest, which then inspects it again.
+        return _refused(why, detail) if why in PASSING_REASONS else _refused(why, detail, status, digest)
 
 
 def _refused(reason: str, detail: str, status: tuple[int, ...] = (), digest: bytes = b"") -> Inspection:
     return Inspection(status, digest, refused=Reason(reason, detail, ignored=False, series=""))
 
 
-def read_stamped(path: str) -> tuple[bytes, tuple[int, ...]]:
+def read_stamped(path: str, options: Options) -> tuple[bytes, tuple[int, ...]]:
     """A file's bytes and its stamp, taken before reading, so that a change meanwhile shows."""
-    descriptor = os.open(path, OPEN_TO_READ)
-    try:
-        status = stamp(os.fstat(descriptor))
-        return _read_all(descriptor), status
-    finally:
-        os.close(descriptor)
-
-
-def read_content(path: str) -> bytes:
-    """A file's bytes; in half the time of Path.read_bytes, which counts with many small files."""
-    descriptor = os.open(path, OPEN_TO_READ)
-    try:
-        return _read_all(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_all(descriptor: int) -> bytes:
-    content = os.read(descriptor, SMALL_FILE_BYTES)
-    if len(content) < SMALL_FILE_BYTES:
-        return content
-    os.lseek(descriptor, 0, os.SEEK_SET)  # all at once, as joining the rest to it would take as long again
-    size = os.fstat(descriptor).st_size
-    chunks = []
-    while more := os.read(descriptor, max(size, SMALL_FILE_BYTES)):  # one read gives 2 GiB at most
-        chunks.append(more)
-        size -= len(more)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    content, status = read(path, options.max_file_bytes)
+    return content, stamp(status)

@@ -5,12 +5,11 @@ run of blocks (slices) each. Pixels that another piece of the store holds are co
 """
 
 import os
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -91,21 +90,17 @@ def joined(blocks: list[bytes]) -> bytes:
 
 def _make_small(common: Common, job: Job) -> Done:
     """Brings all cases that can be read into memory, then makes the piece of them."""
-    sizes, dtypes = job.cases.pixel_bytes(), job.cases.dtypes()
-    flats = {dtype.decode(): np.empty(sizes[dtypes == dtype].sum(), np.uint8) for dtype in np.unique(dtypes)}
-    ends: Counter[str] = Counter()
+    flats = _places(job.cases)
     refused: dict[bytes, tuple[str, str]] = {}
-    digests, kept = [], []
-    for i, (template, size) in enumerate(zip(job.cases, sizes.tolist(), strict=True)):
-        dtype = template.case.dtype
-        flat = flats[dtype][ends[dtype] : ends[dtype] + size]
+    digests: dict[int, bytes] = {}
+    templates = list(job.cases)
+    # The frames of a file one after the other, as otherwise each would take a walk from the first one.
+    for i in sorted(range(len(templates)), key=lambda i: _order(templates[i])):
         try:
-            digests.append(_bring(common, template, job.stored.get(i), flat))
+            digests[i] = _bring(common, templates[i], job.stored.get(i), flats[i])
         except Exception as error:
             refused[job.contents[i].tobytes()] = reason_of(error)
-        else:
-            kept.append(i)
-            ends[dtype] += size
+    kept = sorted(digests)  # in the order of the identifiers again
     if not kept:
         return Done(refused)
     cases, contents = (job.cases.select(np.array(kept)), job.contents[kept]) if refused else (job.cases, job.contents)
@@ -114,9 +109,24 @@ def _make_small(common: Common, job: Job) -> Done:
     starts = allocate(Path(job.target), piece_index, elements, common.axes, common.units)
     with _opened(job.target) as file:
         for dtype, start in starts.items():
-            _write(file, flats[dtype][: ends[dtype]], start, job.target)
-    keep(Path(job.target), key, contents, offsets(piece_index, starts), np.frombuffer(b"".join(digests), DIGEST))
+            theirs = [flats[i] for i in kept if templates[i].case.dtype == dtype]
+            _write(file, np.concatenate(theirs), start, job.target)
+    keep(Path(job.target), key, contents, offsets(piece_index, starts), _column(digests[i] for i in kept))
     return Done(refused, key)
+
+
+def _column(digests: Iterable[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(digests), DIGEST)
+
+
+def _places(cases: CaseTable) -> list[np.ndarray]:
+    """Room for the bytes of each case, taken at once for all."""
+    ends = cases.pixel_bytes().cumsum()
+    return np.split(np.empty(int(ends[-1]), np.uint8), ends[:-1])
+
+
+def _order(template: Template) -> tuple[str, tuple[Any, ...]]:
+    return template.case.files[0].path, template.case.recipe
 
 
 def _bring(common: Common, template: Template, stored: Stored | None, flat: np.ndarray) -> bytes:
@@ -128,7 +138,7 @@ def _bring(common: Common, template: Template, stored: Stored | None, flat: np.n
             return stored.digest
     shape = (1, *case.shape) if len(case.shape) == 3 else case.shape[1:]  # (1, C, H, W) or (D, H, W)
     blocks = flat.view(to_dtype(case.dtype)).reshape(shape)
-    for i, pixels in enumerate(decode(template, 0, len(blocks), loader(common.raw), common.options)):
+    for i, pixels in enumerate(decode(template, 0, len(blocks), loader(common.raw, common.options), common.options)):
         blocks[i] = pixels
     return _digest(flat, len(blocks))
 
@@ -147,7 +157,7 @@ def _write_run(common: Common, job: Job) -> Done:
         if job.stored and (digests := _copy(job.stored[0], file, job, block_bytes)):
             return Done({}, digests=tuple(digests))
         try:
-            for pixels in decode(template, job.start, job.stop, loader(common.raw), common.options):
+            for pixels in decode(template, job.start, job.stop, loader(common.raw, common.options), common.options):
                 pixels = np.ascontiguousarray(pixels)
                 _write(file, pixels, job.offset + len(digests) * block_bytes, job.target)
                 digests.append(xxhash.xxh3_128_digest(pixels.data))

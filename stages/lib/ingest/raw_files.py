@@ -3,6 +3,7 @@
 import os
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -10,10 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.opening import check_handles, kind_of
 
 RECENT_NANOSECONDS = 100_000_000  # a file changed twice within a tick of the file system's clock looks unchanged
 LITTER_NAMES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "icon\r"}
 STAMP_FIELDS = 4  # size, time of the last change of content, of the last change of anything, inode
+MAX_VISITS = 100  # paths by which links may lead to one folder
+
+Identity = tuple[int, int]  # of a folder, whatever path leads to it: device and inode
 
 
 class Scan(NamedTuple):
@@ -24,20 +29,29 @@ class Scan(NamedTuple):
     folders: list[str]  # directly below data/raw/<dataset>, litter left out
 
 
+class _Folder(NamedTuple):
+    """A folder that is being walked."""
+
+    below: str  # its path below data/raw/<dataset>, with / at its end unless it is empty
+    identity: Identity
+    entries: Iterator[tuple[str, "os.DirEntry[str]"]]  # those still to come; the name of a folder ends with /
+
+
 def scan(raw: Path) -> Scan:
     """Walks the folder and the links in it.
 
     Raises:
-        UserError: There is no such folder, or it is empty.
+        UserError: There is no such folder, it is empty, or some of it can't be listed or is neither file nor folder:
+            cases would be missing in silence.
     """
     if not raw.is_dir():
         raise UserError(f"{raw} not found: put the data there (class folders, or files and a labels.csv)")
     litter: list[str] = []
-    paths = list(_walk(str(raw), "", frozenset(), litter))
+    folders: list[str] = []
+    paths = list(_walk(str(raw), litter, folders))
     if not paths:
         raise UserError(f"{raw} holds no files: put the data there (class folders, or files and a labels.csv)")
-    folders = sorted(e.name for e in os.scandir(raw) if e.is_dir() and not is_litter(e.name))
-    return Scan(paths, sorted(litter), folders)
+    return Scan(paths, sorted(litter), sorted(folders))
 
 
 def folders_of(paths: Sequence[str], folders: Sequence[str], excluded: Sequence[str]) -> list[str]:
@@ -52,12 +66,12 @@ def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
 
 
 def stamps(raw: Path, paths: Sequence[str]) -> np.ndarray:
-    """The files' stamps, (N, STAMP_FIELDS) int64; zeros for a file that is gone."""
+    """The files' stamps, (N, STAMP_FIELDS) int64; zeros for a file that is gone or out of reach."""
     numbers = array("q")
     for path in paths:
         try:
             numbers.extend(stamp(os.stat(f"{raw}/{path}")))
-        except FileNotFoundError:
+        except OSError:
             numbers.extend((0,) * STAMP_FIELDS)
     return np.frombuffer(numbers, np.int64).reshape(-1, STAMP_FIELDS)
 
@@ -72,28 +86,87 @@ def is_litter(name: str) -> bool:
     return name[0] == "." or name.lower() in LITTER_NAMES
 
 
-def _walk(folder: str, below: str, above: frozenset[str], litter: list[str]) -> Iterator[str]:
-    """A folder's files and what lies below it, in the order of their paths."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return  # a link to a folder that it lies in
-    with os.scandir(folder) as found:
-        entries = sorted((e.name + "/" if e.is_dir() else e.name, e) for e in found)
-    for name, entry in entries:
-        path = below + name
-        if is_litter(name.rstrip("/")):
+def _walk(raw: str, litter: list[str], folders: list[str]) -> Iterator[str]:
+    """The files, in the order of their paths; litter and the folders of the first level are added to the lists.
+
+    One folder after the other and none inside another's call: folders may be nested thousands deep.
+    """
+    visits: Counter[Identity] = Counter()
+    open_folders = [_opened(raw, "", [], visits)]
+    while open_folders:
+        name, entry = next(open_folders[-1].entries, ("", None))
+        path = open_folders[-1].below + name
+        if entry is None:
+            open_folders.pop()
+        elif is_litter(name.rstrip("/")):
             litter += _files_below(entry.path, path.rstrip("/")) if name[-1] == "/" else [path]
         elif name[-1] == "/":
-            yield from _walk(entry.path, path, above | {real}, litter)
-        elif entry.is_file():
-            yield path
+            if len(open_folders) == 1:
+                folders.append(entry.name)
+            above = [folder.identity for folder in open_folders]
+            open_folders.append(_opened(entry.path, path, above, visits))
         else:
-            raise UserError(f"{entry.path} is no file (a broken link?): mend or remove it")
+            _check_is_file(entry)
+            yield path
+
+
+def _opened(folder: str, below: str, above: Sequence[Identity], visits: Counter[Identity]) -> _Folder:
+    """Lists a folder.
+
+    Raises:
+        UserError: It can't be listed, lies in itself by a link, or has been listed by too many ways.
+    """
+    try:
+        status = os.stat(folder)
+        with os.scandir(folder) as found:
+            entries = sorted((e.name + "/" if _is_folder(e) else e.name, e) for e in found)
+    except OSError as error:
+        check_handles(error)
+        raise UserError(f"{folder} can't be listed ({error.strerror}): mend, move or remove it") from None
+    identity = status.st_dev, status.st_ino
+    visits[identity] += 1
+    if identity in above:
+        raise UserError(f"{folder} is a link to a folder that it lies in: remove it")
+    if visits[identity] > MAX_VISITS:  # a few folders that link to each other make more paths than there are atoms
+        raise UserError(f"{folder} is reached by more than {MAX_VISITS} paths: remove links that lead to it")
+    return _Folder(below, identity, iter(entries))
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that can't be followed
+        return False
+
+
+def _check_is_file(entry: "os.DirEntry[str]") -> None:
+    """Raises:
+    UserError: It is none.
+    """
+    try:
+        if entry.is_file():
+            return
+        what = (
+            "a broken link" if entry.is_symlink() and not os.path.exists(entry.path) else kind_of(entry.stat().st_mode)
+        )
+    except OSError as error:
+        what = f"a link that leads nowhere ({error.strerror})"
+    raise UserError(f"{entry.path} is {what}, expected a file: mend or remove it")
 
 
 def _files_below(folder: str, below: str) -> list[str]:
-    return [
-        os.path.join(below, os.path.relpath(os.path.join(root, name), folder)).replace(os.sep, "/")
-        for root, _, names in os.walk(folder)
-        for name in names
-    ]
+    """The files in a folder that is litter; it may hold what can't be listed, and links are not followed."""
+    found, waiting = [], [(folder, below)]
+    while waiting:
+        folder, below = waiting.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    path = f"{below}/{entry.name}"
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((entry.path, path))
+                    else:
+                        found.append(path)
+        except OSError:
+            found.append(below)
+    return found

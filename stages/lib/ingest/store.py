@@ -28,7 +28,7 @@ import numpy as np
 import xxhash
 
 from stages.lib.core.errors import UserError
-from stages.lib.core.progress import progress
+from stages.lib.core.progress import progress, say
 from stages.lib.ingest import journal
 from stages.lib.ingest.file_table import DIGEST, FileTable, Reason, Shared
 from stages.lib.ingest.raw_files import STAMP_FIELDS
@@ -145,7 +145,7 @@ class Store:
         for key in noted.difference(there).union(damaged):
             self._forget(key)
         if damaged:
-            print(f"{self.pieces}: damaged and made again: {len(damaged)} of {len(there)} pieces", flush=True)
+            say(f"{self.pieces}: damaged and made again: {len(damaged)} of {len(there)} pieces")
         return len(damaged)
 
     def _is_sound(self, key: str) -> bool:

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
+from stages.lib.core import yaml_files
 from stages.lib.core.errors import UserError
 from stages.lib.core.nearest import hint
 from stages.lib.core.sections import check as check
@@ -134,10 +132,7 @@ def _spelt(name: object) -> str:
 def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path} not found: run from the repository's root")
-    try:
-        tree = YAML(typ="safe", pure=True).load(path)  # YAML 1.2, as dvc reads it: 1e-3 is a number
-    except YAMLError as error:
-        raise UserError(f"{path} is no valid YAML: {error}") from None
+    tree = yaml_files.load(path)
     if not isinstance(tree, dict) or not isinstance(tree.get("datasets"), dict) or not tree["datasets"]:
         raise UserError(f"{path}: expected `datasets:` with one block per dataset")
     return tree

@@ -29,6 +29,10 @@ class IngestParams:
     max_pixels: Annotated[Count, unit("pixels")] = 178_956_970
     """A picture or slice whose header claims more is rejected before it is decoded."""
 
+    max_voxels: Annotated[Count, unit("pixels")] = 2**30
+    """Likewise a volume, or the frames of one file together. The default, 1024 x 1024 x 1024, is twice a CT of 2,000
+    slices."""
+
     split_4d: bool = False
     """A series with several slices at one position (phases, echoes) becomes one volume per phase, where these can
     be told apart."""

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.progress import say
 from stages.lib.split import dealing
 
 
@@ -25,13 +26,13 @@ def complete(cases: pd.DataFrame, fractions: dict[str, float], seed: int) -> pd.
     split = cases["split"].copy()
     if open_ones := int((split == "").sum()):
         split[split == ""] = dealing.assign(cases[split == ""], fractions, seed)
-        print(f"{open_ones} cases without a given split are dealt")
+        say(f"{open_ones} cases without a given split are dealt")
     elif missing := [name for name in ("validation", "test") if fractions[name] > 0 and name not in set(split)]:
         shares = {name: fractions[name] if name in missing else 0.0 for name in ("validation", "test")}
         train = split == "train"
         split[train] = dealing.assign(cases[train], {"train": 1 - sum(shares.values()), **shares}, seed)
         for name in missing:
-            print(f"the given split has no {name} cases: {(split == name).sum()} of its training cases are dealt to it")
+            say(f"the given split has no {name} cases: {(split == name).sum()} of its training cases are dealt to it")
     if lost := sorted(set(cases["label"]) - set(cases["label"][split == "train"])):
         raise UserError(
             f"class '{lost[0]}' has no case in the training split that the raw data give: move some there, or leave "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.progress import say
 from stages.lib.ingest.case_table import CaseTable
 
 NAMED = 5  # how many examples a message gives
@@ -56,4 +57,4 @@ def _print_numbers(given: Sequence[str], settled: Sequence[str], both: int) -> N
     rest = f", {numbers['']} to be dealt" if numbers[""] else ""
     moved = sum(bool(one) and one != other for one, other in zip(given, settled, strict=True))
     said = f"; {moved} case(s) of {both} group(s) on two sides went into training" if both else ""
-    print(f"split as the raw data have it: {listed}{rest}{said}")
+    say(f"split as the raw data have it: {listed}{rest}{said}")

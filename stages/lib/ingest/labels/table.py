@@ -7,12 +7,14 @@ mark.
 
 import csv
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.nearest import closest, hint
+from stages.lib.core.opening import read_text
+from stages.lib.core.progress import say
 from stages.lib.core.terminal import shown
 from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.labels import class_names, layout
@@ -21,6 +23,8 @@ from stages.lib.ingest.readers.contract import Options
 LABELS_CSV = "labels.csv"
 COLUMNS = ("path", "series", "label", "group", "split")
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
+MAX_CHARACTERS = 4096  # of a value: no path is longer
+SHOWN = 200  # characters of a header, in a message
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,16 @@ class Labels:
         return row or self._of_folder(path.rpartition("/")[0])
 
     def _of_folder(self, folder: str) -> Row | None:
-        if folder not in self._folders:
-            above = self._of_folder(folder.rpartition("/")[0]) if folder else None
-            self._folders[folder] = self.by_path.get(folder) or above
-        return self._folders[folder]
+        unknown = []
+        while folder not in self._folders:
+            unknown.append(folder)
+            if not folder:
+                break
+            folder = folder.rpartition("/")[0]
+        found = self._folders.get(folder)
+        for folder in reversed(unknown):  # from the outermost to the innermost
+            found = self._folders[folder] = self.by_path.get(folder) or found
+        return found
 
 
 def read_labels(raw: Path, files: Sequence[str], folders: list[str], options: Options) -> Labels:
@@ -77,7 +87,7 @@ def read_labels(raw: Path, files: Sequence[str], folders: list[str], options: Op
         labels = _class_folders(raw, files, folders, params.split_folders == "classes", aliases)
     class_names.check_aliases(aliases, labels.spellings)
     for note in class_names.notes(labels.spellings, aliases):
-        print(f"{labels.source}: {note}")
+        say(f"{labels.source}: {note}")
     return labels
 
 
@@ -107,7 +117,7 @@ def _class_folders(
 def _note_split_folders(labels: Labels, folders: list[str]) -> None:
     named = [folder for folder in folders if layout.split_named(folder)]
     if len(named) > 1 and not labels.split:
-        print(f"{labels.source}: the folders {', '.join(named)} are no split, as there is no column split")
+        say(f"{labels.source}: the folders {', '.join(named)} are no split, as there is no column split")
 
 
 def _check_label(label: str, where: str) -> None:
@@ -129,36 +139,46 @@ class _Table:
         self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
         self.labels = Labels(str(table))
         reader = self._open()
-        for values in reader:
+        for values in self._rows(reader):
             if any(isinstance(value, str) and value.strip() for value in values.values()):
                 self._add(reader.line_num, values)
         if not self.labels.by_path and not self.labels.by_series:
             raise UserError(f"{table} has no rows below its header")
 
     def _open(self) -> "csv.DictReader[str]":
-        try:
-            text = self._table.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{self._table} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"
-            ) from None
+        text = read_text(self._table)
         header = text.partition("\n")[0]
         delimiter = max(",;\t", key=header.count)
         reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
-        reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
+        reader.fieldnames = self._header(reader)
         names = set(reader.fieldnames)
         if "label" not in names or not names & {"path", "series"}:
             missing = "label" if "label" not in names else "path (or series)"
-            found = ", ".join(reader.fieldnames) or "nothing"
+            found = _shortened(", ".join(reader.fieldnames) or "nothing")
             raise UserError(f"{self._table} has no column {missing}: expected path,label[,group], found {found}")
         if len(names) < len(reader.fieldnames):
-            raise UserError(f"{self._table} has a column twice: {', '.join(reader.fieldnames)}")
+            raise UserError(f"{self._table} has a column twice: {_shortened(', '.join(reader.fieldnames))}")
         self._name_column = "path" if "path" in names else "series"
         self.labels.grouped = "group" in names
         self.labels.split = "split" in names
         if unused := [name for name in reader.fieldnames if name not in COLUMNS]:
-            print(f"{self._table}: not used: {', '.join(unused)}")
+            say(f"{self._table}: not used: {_shortened(', '.join(unused))}")
         return reader
+
+    def _header(self, reader: "csv.DictReader[str]") -> list[str]:
+        try:
+            return [name.strip().lower() for name in reader.fieldnames or []]
+        except csv.Error as error:
+            raise UserError(f"{self._table}, header: {error}") from None
+
+    def _rows(self, reader: "csv.DictReader[str]") -> Iterator[dict[str, str]]:
+        """Raises:
+        UserError: A row can't be read, as one with a cell of a hundred thousand characters.
+        """
+        try:
+            yield from reader
+        except csv.Error as error:
+            raise UserError(f"{self._table}, row {reader.line_num + 1}: {error}: mend or remove it") from None
 
     def _add(self, number: int, values: dict[str, str]) -> None:
         where = f"{self._table}, row {number}"
@@ -173,6 +193,8 @@ class _Table:
         ):
             if not value:
                 raise UserError(f"{where}: {column} is empty")
+            if len(value) > MAX_CHARACTERS:
+                raise UserError(f"{where}: {column} has {len(value)} characters, expected {MAX_CHARACTERS} at most")
         _check_label(label, where)
         self.labels.spellings.add(values["label"])
         label = class_names.spelling(label)
@@ -207,3 +229,7 @@ class _Table:
             meant = f" (did you mean {close}?)" if close else ""
             raise UserError(f"{where}: path '{name}' is no file or folder in {self._table.parent}{meant}")
         return found
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

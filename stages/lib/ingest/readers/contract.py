@@ -25,8 +25,8 @@ recognised (for the example below: `"raw4": lambda content: content[:4] == b"RAW
         and names it options.identify("path", file.path), it is called once for all files with the same Common.
 
 Axes are C, H, W or C, D, H, W; spacing is in mm along D, H, W (or H, W). A reader checks the params that concern it,
-max_pixels before anything is decoded. Identifiers never leave a reader: `inspect` passes whatever names a patient, a
-series or an instance through `options.identify`.
+max_pixels and max_voxels before anything is decoded or unpacked. Identifiers never leave a reader: `inspect` passes
+whatever names a patient, a series or an instance through `options.identify`.
 
 For example, the reader of raw grey pictures of 4x4 pixels behind the four letters RAW4:
 
@@ -69,7 +69,7 @@ REASONS = {
     "crashed": "the process that read the file ended with it",
     "changed": "the file changed between inspection and decoding",
     "io_error": "the operating system could not read the file",
-    "too_large": "more pixels than ingest.max_pixels, or than memory holds",
+    "too_large": "more than ingest.max_pixels or ingest.max_voxels allow, or than memory holds",
     "too_small": "a side is shorter than ingest.min_side",
     "unsupported_depth": "a number of bits per sample that is not read",
     "unsupported_colours": "a colour space or number of channels that is not read",
@@ -124,6 +124,7 @@ IGNORED_REASONS = {
 
 OTHER = "other"
 """What a reader gives as an attribute in place of a text that may name somebody; ingest.json counts it."""
+MAX_HEADER_BYTES = 1 << 28  # all that is in a file beside its pixels
 
 
 class Rejected(Exception):
@@ -164,6 +165,11 @@ class Options:
 
     def identify(self, kind: str, value: str) -> str:
         return identify(self.key, kind, value)
+
+    @property
+    def max_file_bytes(self) -> int:
+        """No file of a case that the params allow holds more: four samples of 16 bits a pixel, and a header."""
+        return 8 * max(self.params.max_pixels, self.params.max_voxels) + MAX_HEADER_BYTES
 
 
 class Inspected(NamedTuple):

@@ -7,6 +7,7 @@ dicom_geometry; `read` dicom_pixels.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -115,12 +116,11 @@ def read(
 ) -> Iterator[np.ndarray]:
     """Slices start..stop of a volume, each (H, W), or the one picture (C, H, W), in the recipe's dtype."""
     dtype, places = Recipe.from_plain(recipe, start, stop)
-    loaded, content = -1, b""
-    for position, frame in places:
+    for position, of_file in groupby(places, lambda place: place.file):
         file = files[position]
-        if position != loaded:
-            loaded, content = position, load(file)
+        content, header, instance = load(file), Header(*file.common), Instance.from_plain(file.own)
         try:
-            yield dicom_pixels.read(content, Header(*file.common), Instance.from_plain(file.own), frame, dtype)
+            for place in of_file:
+                yield dicom_pixels.read(content, header, instance, place.frame, dtype)
         except Rejected as error:
             raise Rejected(error.reason, f"{file.path}: {error.detail}") from None

@@ -54,6 +54,11 @@ class Header(NamedTuple):
     def in_colour(self) -> bool:
         return self.samples == 3 or self.photometric == "PALETTE COLOR"
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Of a frame that is not compressed."""
+        return self.rows * self.columns * self.samples * (self.bits_allocated // 8)
+
     def attributes(self) -> tuple[tuple[str, str], ...]:
         """The columns of cases.csv that DICOM adds: an allow-list, none of it about a person."""
         return (
@@ -85,13 +90,23 @@ def check_is_image(dataset: Dataset) -> None:
         raise Rejected("unknown_transfer_syntax", "TransferSyntaxUID is none of the DICOM dictionary")
 
 
-def check_params(header: Header, options: Options) -> None:
+def check_params(header: Header, frames: int, options: Options) -> None:
     """Raises:
     Rejected: The picture is not one that the params allow.
     """
     if header.rows * header.columns > options.params.max_pixels:
         size = f"{header.columns}x{header.rows}"
         raise Rejected("too_large", f"{size} pixels; ingest.max_pixels is {options.params.max_pixels}")
+    check_voxels(header, frames, options)
+
+
+def check_voxels(header: Header, slices: int, options: Options) -> None:
+    """Raises:
+    Rejected: That many slices make more than a volume may have.
+    """
+    if slices * header.rows * header.columns > options.params.max_voxels:
+        size = f"{header.columns}x{header.rows}x{slices}"
+        raise Rejected("too_large", f"{size} pixels; ingest.max_voxels is {options.params.max_voxels}")
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def read_instance(content: bytes, dataset: Dataset, end: int, header: Header, op
     element = _pixel_element(content, end, dataset.file_meta.TransferSyntaxUID, header)
     if element:
         _check_length(element, header, frames, len(content))
-    check_params(header, options)
+    check_params(header, frames, options)
     digest = xxhash.xxh3_128_hexdigest(memoryview(content)[max(end, 0) :])
     sop = options.identify("instance", text(dataset, "SOPInstanceUID") or xxhash.xxh3_128_hexdigest(content))
     return Instance(sop, element.start if element else -1, digest, frames, _slices(dataset, frames))
@@ -95,12 +95,14 @@ def _check_length(element: _PixelElement, header: Header, frames: int, file_byte
 
 
 def _slices(dataset: Dataset, frames: int) -> tuple[Slice, ...]:
-    """One slice per frame; of a file without functional groups one alone, however many frames it has."""
+    """One slice per frame; one alone where frames have no functional groups of their own, however many there are."""
     shared = _item(dataset.get("SharedFunctionalGroupsSequence"), 0)
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
     if shared is None and per_frame is None:
         return (_slice([dataset], ("PixelSpacing", "ImagerPixelSpacing")),)
-    if per_frame is not None and len(per_frame) < frames:
+    if per_frame is None:
+        frames = 1  # however many there are, they have no places of their own
+    elif len(per_frame) < frames:
         raise Rejected("malformed", f"{len(per_frame)} functional groups for {frames} frames")
     groups = [[g for g in (_item(per_frame, i), shared) if g is not None] for i in range(frames)]
     return tuple(_slice([_flat(group) for group in pair], ("PixelSpacing",)) for pair in groups)

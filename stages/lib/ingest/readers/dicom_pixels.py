@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import pydicom
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import get_decoder, pixel_array
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID
 
+from stages.lib.ingest.readers import codestream
 from stages.lib.ingest.readers.contract import Rejected, where_raised
 from stages.lib.ingest.readers.dicom_header import Header
 from stages.lib.ingest.readers.dicom_instance import Instance, Slice
@@ -124,10 +127,12 @@ def read(content: bytes, header: Header, instance: Instance, frame: int, dtype: 
         Rejected: The pixels can't be decoded, or don't fit.
     """
     if header.in_colour:
-        return np.ascontiguousarray(_colours(content, frame).transpose(2, 0, 1)).astype(dtype, copy=False)
+        return np.ascontiguousarray(_colours(content, header, instance.frames, frame).transpose(2, 0, 1)).astype(
+            dtype, copy=False
+        )
     container = _uncompressed(content, header, instance, frame) if instance.pixel_start >= 0 else None
     if container is None:
-        container = _decoded(content, header, frame)
+        container = _decoded(content, header, instance.frames, frame)
     slices = instance.slices
     values = _rescaled(_stored(container, header), slices[min(frame, len(slices) - 1)], header, dtype)
     if header.modality == "CT" and header.padding is not None:
@@ -143,10 +148,12 @@ def _uncompressed(content: bytes, header: Header, instance: Instance, frame: int
     return flat.reshape(header.rows, header.columns)
 
 
-def _decoded(content: bytes, header: Header, frame: int) -> np.ndarray:
+def _decoded(content: bytes, header: Header, frames: int, frame: int) -> np.ndarray:
     """(H, W) unsigned integers of all allocated bits, decoded by pydicom and its plugins."""
     try:
-        pixels = pixel_array(_whole(content), index=frame)
+        pixels = _whole(content, header, frames).decode(frame)
+    except Rejected:
+        raise
     except Exception as error:  # every plugin raises its own types
         raise Rejected("corrupt", where_raised(error)) from None
     if pixels.shape != (header.rows, header.columns):
@@ -154,13 +161,15 @@ def _decoded(content: bytes, header: Header, frame: int) -> np.ndarray:
     return pixels.astype(pixels.dtype.newbyteorder("=")).view(f"u{pixels.dtype.itemsize}")
 
 
-def _colours(content: bytes, frame: int) -> np.ndarray:
+def _colours(content: bytes, header: Header, frames: int, frame: int) -> np.ndarray:
     """(H, W, 3)."""
     try:
-        dataset = _whole(content)
-        pixels = pixel_array(dataset, index=frame)  # YBR comes back as RGB
-        if dataset.PhotometricInterpretation == "PALETTE COLOR":
-            pixels = apply_color_lut(pixels, dataset)
+        whole = _whole(content, header, frames)
+        pixels = whole.decode(frame)  # YBR comes back as RGB
+        if header.photometric == "PALETTE COLOR":
+            pixels = apply_color_lut(pixels, whole.dataset)
+    except Rejected:
+        raise
     except Exception as error:
         raise Rejected("corrupt", where_raised(error)) from None
     if pixels.ndim != 3 or pixels.shape[2] != 3:
@@ -168,12 +177,34 @@ def _colours(content: bytes, frame: int) -> np.ndarray:
     return pixels
 
 
-def _whole(content: bytes) -> pydicom.Dataset:
-    dataset = parse(content, pixels=True)[0]
+class _Whole:
+    """A file with its pixels, parsed once for all of its frames."""
+
+    def __init__(self, dataset: pydicom.Dataset, header: Header, frames: int) -> None:
+        self.dataset = dataset
+        self._header = header
+        self._compressed: list[bytes] | None = None
+        if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            # All at once: pydicom would look for each frame from the first one on.
+            self._compressed = list(generate_frames(dataset.PixelData, number_of_frames=frames))
+
+    def decode(self, frame: int) -> np.ndarray:
+        if self._compressed is None:
+            return pixel_array(self.dataset, index=frame)
+        codestream.check_frame(self._compressed[frame], self._header.rows, self._header.columns)
+        self.dataset.NumberOfFrames = 1
+        self.dataset.PixelData = encapsulate([self._compressed[frame]], has_bot=False)
+        return pixel_array(self.dataset, index=0)
+
+
+@lru_cache(maxsize=1)
+def _whole(content: bytes, header: Header, frames: int) -> _Whole:
+    """The file, if there is one of several frames the one that was read last."""
+    dataset = parse(content, pixel_bytes=header.pixel_bytes * frames)[0]
     if not dataset.get("BitsStored"):
         dataset.BitsStored = dataset.BitsAllocated
         dataset.HighBit = dataset.BitsStored - 1
-    return dataset
+    return _Whole(dataset, header, frames)
 
 
 def _stored(container: np.ndarray, header: Header) -> np.ndarray:

@@ -8,13 +8,21 @@ import numpy as np
 from stages.lib.ingest.readers import dicom_burned_in, dicom_geometry, dicom_pixels
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
 from stages.lib.ingest.readers.dicom_geometry import Frame
-from stages.lib.ingest.readers.dicom_header import Header
+from stages.lib.ingest.readers.dicom_header import Header, check_voxels
 from stages.lib.ingest.readers.dicom_instance import Instance
 from stages.lib.ingest.readers.dicom_pixels import Recipe
 from stages.lib.ingest.readers.dicom_tags import PHASE_KEYWORDS
 
 LOCALIZER_DEGREES = 10  # a slice tilted by more against the others is a localizer, not a slice with a fault
-DAMAGED = ("empty", "malformed", "no_pixels", "truncated", "unreadable", "crashed")  # such a file may be a slice
+DAMAGED = (
+    "empty",
+    "malformed",
+    "no_pixels",
+    "truncated",
+    "unreadable",
+    "crashed",
+    "io_error",
+)  # such a file may be a slice
 ANY_ENDING = "*"
 # Fields of the header in which the files of one volume must agree, with the reason that is counted when they don't.
 MUST_AGREE = {
@@ -212,6 +220,7 @@ def _has_own_places(ordered: list[Frame], normal: np.ndarray) -> bool:
 def _case(ordered: list[Frame], normal: np.ndarray, phase: int | None, options: Options) -> Case:
     stacking = dicom_geometry.check_stacking(ordered, normal, options)
     header, place = ordered[0].header, ordered[0].place
+    check_voxels(header, len(ordered), options)
     rescale = dicom_pixels.rescaling(header, [f.place for f in ordered])
     files = list({f.path: f.file for f in ordered}.values())
     position = {file.path: i for i, file in enumerate(files)}

@@ -3,7 +3,6 @@
 Names and other values that identify a person are never converted here; dicom_header hashes those that it needs.
 """
 
-import io
 import math
 from typing import Any
 
@@ -12,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from stages.lib.ingest.readers import dicom_walk
+from stages.lib.ingest.readers import dicom_deflated, dicom_walk
 from stages.lib.ingest.readers.contract import Rejected, where_raised
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values, names among them
@@ -45,10 +44,13 @@ SERIES_TAGS = TAGS[: len(SERIES_KEYWORDS)]
 TAG_NUMBERS = frozenset(map(int, TAGS))
 
 
-def parse(content: bytes, pixels: bool = False) -> tuple[Dataset, int]:
-    """Parses the elements before the pixels that are in TAGS; or with `pixels` the whole file.
+def parse(content: bytes, pixel_bytes: int = 0) -> tuple[Dataset, int]:
+    """Parses the elements before the pixels that are in TAGS; or with `pixel_bytes` the whole file.
 
     A file without preamble or meta header is parsed with the transfer syntax that its first element looks like.
+
+    Args:
+        pixel_bytes: How many bytes of pixels the header lets expect: of a deflated file no more are unpacked.
 
     Returns:
         The data set, which always has a transfer syntax; and the byte at which the element of the pixels starts (the
@@ -57,14 +59,19 @@ def parse(content: bytes, pixels: bool = False) -> tuple[Dataset, int]:
     Raises:
         Rejected: pydicom can't parse the file.
     """
-    if not pixels and (walked := dicom_walk.read(content, TAG_NUMBERS)) is not None:
+    if not pixel_bytes and (walked := dicom_walk.read(content, TAG_NUMBERS)) is not None:
         return walked
     added = 128 if content[:4] == b"DICM" else 0  # the preamble alone is missing
-    stream = io.BytesIO(bytes(added) + content)
+    stream = dicom_deflated.Stream(bytes(added) + content)
+    how: dict[str, Any] = {} if pixel_bytes else {"stop_before_pixels": True, "specific_tags": TAGS}
+    dataset: Dataset
     try:
-        dataset = pydicom.dcmread(
-            stream, stop_before_pixels=not pixels, force=True, specific_tags=None if pixels else TAGS
-        )
+        try:
+            dataset = pydicom.dcmread(stream, force=True, **how)
+        except dicom_deflated.Deflated as found:
+            dataset = dicom_deflated.parse(stream.getvalue(), found.start, pixel_bytes, how)
+    except Rejected:
+        raise
     except Exception as error:  # damaged files raise many types
         raise Rejected("malformed", where_raised(error)) from None
     if not hasattr(dataset, "file_meta"):

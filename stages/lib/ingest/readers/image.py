@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib.ingest.readers import jpeg, pillow
+from stages.lib.ingest.readers import codestream, jpeg, pillow
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
 from stages.lib.ingest.readers.picture import Picture
 
@@ -22,10 +22,13 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
         raise Rejected("empty", "0 bytes")
     if content.lstrip()[:1] == b"<" or content[:5] == b"%PDF-":
         raise Rejected("not_an_image", "HTML, XML or PDF, whatever its name says")
-    picture = jpeg.inspect(content) or pillow.inspect(content)
+    if content[:2] == b"\xff\xd8":
+        codestream.check_jpeg(content)
+    with pillow.bounded(options.params.max_pixels):
+        picture = jpeg.inspect(content) or pillow.inspect(content, options.params.frames)
     _check_size(picture, options)
     if picture.frames > 1 and options.params.frames == "reject":
-        raise Rejected("several_frames", f"{picture.frames} frames or pages; ingest.frames can be first or split")
+        raise Rejected("several_frames", "several frames or pages; ingest.frames can be first or split")
     return tuple(picture), ()
 
 
@@ -33,10 +36,14 @@ def _check_size(picture: Picture, options: Options) -> None:
     params = options.params
     if min(picture.height, picture.width) < params.min_side:
         raise Rejected("too_small", f"{picture.width}x{picture.height} pixels; ingest.min_side is {params.min_side}")
-    if picture.height * picture.width > params.max_pixels:
+    pixels = picture.height * picture.width
+    if pixels > params.max_pixels:
         raise Rejected(
             "too_large", f"{picture.width}x{picture.height} pixels; ingest.max_pixels is {params.max_pixels}"
         )
+    if picture.frames * pixels > params.max_voxels:
+        size = f"{picture.frames} frames of {picture.width}x{picture.height} pixels"
+        raise Rejected("too_large", f"{size}; ingest.max_voxels is {params.max_voxels}")
 
 
 def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
@@ -75,7 +82,8 @@ def read(
     if picture.decoder == "jpeg":
         pixels = jpeg.decode(content, picture.channels)  # (H, W, C)
     else:
-        pixels = pillow.decode(content, picture.decoder, frame, options.params.transparency)
+        with pillow.bounded(options.params.max_pixels):
+            pixels = pillow.decode(content, picture.decoder, frame, options.params.transparency)
     yield turned(pixels, picture.orientation).transpose(2, 0, 1)
 
 

@@ -1,13 +1,19 @@
 """Every picture but the plain JPEG: by Pillow, or by tifffile or imagecodecs where Pillow would cut 16 bits to 8."""
 
 import io
+import re
 import struct
+import warnings
 import zlib
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Literal
 
 import numpy as np
 from PIL import ExifTags, Image
 
+from stages.lib.ingest.readers import tiff
 from stages.lib.ingest.readers.contract import Rejected, where_raised
 from stages.lib.ingest.readers.picture import Decoder, Picture
 
@@ -16,18 +22,49 @@ FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "JPEG2000"
 GREY = {"1": "uint8", "L": "uint8", "LA": "uint8", "La": "uint8"} | dict.fromkeys(("I;16", "I;16B", "I;16L"), "uint16")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
 MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG", b"II*\0", b"MM\0*", b"BM", b"GIF8", b"RIFF")
-BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339  # tags of TIFF
+BITS_PER_SAMPLE, SAMPLE_FORMAT, TILE_WIDTH, TILE_LENGTH = 258, 339, 322, 323  # tags of TIFF
 SIGNED, FLOAT = 2, 3  # values of SAMPLE_FORMAT
 
-Image.MAX_IMAGE_PIXELS = None  # ingest.max_pixels is checked instead, before anything is decoded
+PLAIN_PPM = (b"P1", b"P2", b"P3")  # pixels as text
+MAX_COMMENTS = 1000
+MIN_FRAME_BYTES = 8  # no format describes a frame in fewer: a header that claims more frames lies
+
+Frames = Literal["reject", "first", "split"]  # ingest.frames
 
 
-def inspect(content: bytes) -> Picture:
+@contextmanager
+def bounded(max_pixels: int) -> Iterator[None]:
+    """Lets Pillow refuse whatever takes more pixels: a picture, a frame that is larger than the first, a WebP's canvas.
+
+    Raises:
+        Rejected: It does.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # it warns of more, and refuses more than twice as many
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            yield
+    except Image.DecompressionBombError as error:
+        claimed = re.search(r"\((\d+) pixels\)", str(error))
+        what = claimed[1] if claimed else "more"
+        raise Rejected("too_large", f"{what} pixels; ingest.max_pixels is {max_pixels}") from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def inspect(content: bytes, frames: Frames) -> Picture:
     """Reads the header, and of a PNG every checksum.
+
+    Args:
+        frames: Frames are counted for "split" alone. For "reject" it is enough to know that there are several, which
+            are then given as 2; for "first" they do not matter, and are given as 1.
 
     Raises:
         Rejected: It is no picture, or damaged, or one of floats or of more than 16 bits.
     """
+    if content.startswith(PLAIN_PPM) and content.count(b"#") > MAX_COMMENTS:
+        raise Rejected("corrupt", f"more than {MAX_COMMENTS} comments, each of which takes Pillow a copy of the file")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.format == "PNG":
@@ -36,8 +73,7 @@ def inspect(content: bytes) -> Picture:
             channels, dtype = (1, GREY[image.mode]) if image.mode in GREY else (3, "uint8")
             if decoder != "pillow":
                 channels, dtype = _samples_16_bit(image, content)
-            # The further frames of an MPO (a phone's JPEG) are previews of its first.
-            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+            number = _frames(image, content, frames)
             width, height = image.size
             orientation = _orientation(image, decoder)
     except Image.UnidentifiedImageError:
@@ -46,7 +82,34 @@ def inspect(content: bytes) -> Picture:
         raise Rejected("not_an_image", "its content is of no known picture format") from None
     if orientation >= 5:
         height, width = width, height
-    return Picture(height, width, channels, dtype, frames, orientation, decoder)
+    return Picture(height, width, channels, dtype, number, orientation, decoder)
+
+
+def _frames(image: Image.Image, content: bytes, wanted: Frames) -> int:
+    # The further frames of an MPO (a phone's JPEG) are previews of its first.
+    if wanted == "first" or image.format == "MPO" or not getattr(image, "is_animated", False):
+        return 1
+    if wanted == "reject":
+        return 2
+    number = len(tiff.pages(content)) if image.format == "TIFF" else int(getattr(image, "n_frames", 1))
+    if number * MIN_FRAME_BYTES > len(content):
+        raise Rejected("corrupt", f"{number} frames in {len(content)} bytes")
+    return number
+
+
+def _tile(image: Image.Image) -> tuple[int, int]:
+    """Height and width of a TIFF's tiles; 0 where it has none."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    return int(tags.get(TILE_LENGTH, 0)), int(tags.get(TILE_WIDTH, 0))
+
+
+def _check_tiles(height: int, width: int) -> None:
+    """Raises:
+    Rejected: One tile takes more memory than any picture may.
+    """
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    if limit and height * width > limit:
+        raise Rejected("too_large", f"tiles of {width}x{height} pixels; ingest.max_pixels is {limit}")
 
 
 def _orientation(image: Image.Image, decoder: str) -> int:
@@ -66,6 +129,7 @@ def _decoder(image: Image.Image, content: bytes) -> Decoder:
         Rejected: None does.
     """
     if image.format == "TIFF":
+        _check_tiles(*_tile(image))
         tags = image.tag_v2  # type: ignore[attr-defined]
         bits, formats = tags.get(BITS_PER_SAMPLE, (1,)), tags.get(SAMPLE_FORMAT, (1,))
         if FLOAT in formats:
@@ -133,9 +197,7 @@ def decode(content: bytes, decoder: str, frame: int, transparency: str) -> np.nd
 
 def _by_pillow(content: bytes, frame: int) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if frame:
-                image.seek(frame)
+        with _at_frame(content, frame) as image:
             if image.mode in GREY and image.mode not in ("LA", "La", "1"):
                 transparent = "transparency" in image.info
                 return np.asarray(image.convert("LA") if transparent and image.mode == "L" else image)
@@ -147,11 +209,40 @@ def _by_pillow(content: bytes, frame: int) -> np.ndarray:
         raise Rejected("truncated" if "truncated" in str(error) else "corrupt", where_raised(error)) from None
 
 
+@contextmanager
+def _at_frame(content: bytes, frame: int) -> Iterator[Image.Image]:
+    """The picture; of several frames the one asked for, which takes no walk over those before it, if they were read."""
+    if frame and content[:2] in (b"II", b"MM"):
+        with Image.open(tiff.FromPage(content, frame), formats=("TIFF",)) as image:
+            _check_tiles(*_tile(image))
+            yield image
+    elif frame:
+        try:
+            animation = _animation(content)
+            animation.seek(frame)  # goes on from the frame that was read last
+            yield animation
+        except BaseException:
+            _animation.cache_clear()
+            raise
+    else:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            yield image
+
+
+@lru_cache(maxsize=1)
+def _animation(content: bytes) -> Image.Image:
+    """The animation that was read last: its frames can only be decoded one after the other."""
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
 def _by_tifffile(content: bytes, frame: int) -> np.ndarray:
     import tifffile
 
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
-        page: Any = file.pages[frame]
+    with tifffile.TiffFile(tiff.FromPage(content, frame) if frame else io.BytesIO(content)) as file:
+        page: Any = file.pages[0]
+        _check_tiles(page.tilelength, page.tilewidth)
+        if page.imagedepth * page.tiledepth > 1:
+            raise Rejected("unsupported_depth", f"a TIFF of {page.imagedepth} planes a page")
         pixels = page.asarray()
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
             pixels = np.iinfo(pixels.dtype).max - pixels

@@ -1,0 +1,71 @@
+"""What JPEG, JPEG-LS and JPEG 2000 data say of themselves, read before a decoder takes memory and time for it."""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from stages.lib.ingest.readers.contract import Rejected
+
+MAX_SCANS = 100  # as libtiff; each visits all pixels, and takes no more than some ten bytes of the file
+START, END, SCAN = 0xD8, 0xD9, 0xDA  # JPEG's markers, the second of their bytes
+FRAMES = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}  # those that give the size; 0xF7 is of JPEG-LS
+WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
+FILLING = 0xFF
+JPEG_2000 = b"\xff\x4f\xff\x51"
+
+
+class Segment(NamedTuple):
+    marker: int
+    start: int  # byte of its content
+    length: int  # of its content
+
+
+def check_jpeg(content: bytes) -> None:
+    """Raises:
+    Rejected: It has so many scans that decoding them would take for ever.
+    """
+    if content.count(b"\xff\xda") <= MAX_SCANS:  # in most files, and quick to see
+        return
+    scans = sum(segment.marker == SCAN for segment in segments(content))
+    if scans > MAX_SCANS:
+        raise Rejected("corrupt", f"a JPEG of {scans} scans, expected {MAX_SCANS} at most")
+
+
+def check_frame(frame: bytes, rows: int, columns: int) -> None:
+    """Raises:
+    Rejected: A DICOM file's compressed frame holds more pixels or scans than its header lets expect.
+    """
+    if frame[:2] == b"\xff\xd8":
+        check_jpeg(frame)
+    height, width = size(frame) or (rows, columns)
+    if height * width > rows * columns:
+        raise Rejected("corrupt", f"a frame of {width}x{height} pixels in a file of {columns}x{rows}")
+
+
+def size(content: bytes) -> tuple[int, int] | None:
+    """Height and width; None where the data give none."""
+    if content[:2] == b"\xff\xd8":
+        frame = next((one for one in segments(content) if one.marker in FRAMES and one.length >= 5), None)
+        return frame and struct.unpack_from(">HH", content, frame.start + 1)
+    at = content.find(JPEG_2000)
+    if at < 0 or len(content) < at + 24:
+        return None
+    right, bottom, left, top = struct.unpack_from(">IIII", content, at + 8)
+    return bottom - top, right - left
+
+
+def segments(content: bytes) -> Iterator[Segment]:
+    """The segments of a JPEG, up to its end or to the first that is damaged."""
+    at = 2
+    while (at := content.find(b"\xff", at)) >= 0 and at + 4 <= len(content):
+        marker = content[at + 1]
+        if marker == END:
+            return
+        if marker == FILLING:
+            at += 1
+        elif marker in WITHOUT_LENGTH:
+            at += 2
+        else:
+            (length,) = struct.unpack_from(">H", content, at + 2)
+            yield Segment(marker, at + 4, length - 2)
+            at += 2 + max(length, 2)
