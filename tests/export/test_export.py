@@ -177,11 +177,12 @@ def test_a_pt2_file_runs_no_code_that_torchs_loader_would_run(done, tmp_path):
     for number, program in enumerate(attacked(json.loads(members["models/model.json"]), mark)):
         path = tmp_path / f"{number}.pt2"
         path.write_bytes(archive.packed(members | {"models/model.json": json.dumps(program).encode()}))
-        torch.export.load(path).module()
+        loaded = torch.export.load(path)
+        loaded.module()(*loaded.example_inputs[0])
         assert mark.exists()
         mark.unlink()
         try:
-            formats.pt2.load(path)
+            formats.pt2.load(path)(*(x.numpy() for x in loaded.example_inputs[0]))
         except UserError as error:
             assert "is no expression of sizes" in str(error)
         assert not mark.exists()

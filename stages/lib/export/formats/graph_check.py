@@ -68,7 +68,7 @@ def read(path: Path, content: bytes, any_operator: bool = False) -> dict[str, by
             members[name] = json.dumps(table).encode()
         program = archive.parse_json(members[PROGRAM], PROGRAM)
         members[PROGRAM] = json.dumps(_Check(any_operator).program(program)).encode()
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, SyntaxError, RecursionError, MemoryError) as error:
         raise UserError(f"{kind}: {str(error)[:300]}") from None
     return members | {EXAMPLES: b""}
 
