@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import pydicom
 from PIL import Image
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import DeflatedExplicitVRLittleEndian
@@ -111,7 +109,8 @@ def _functional_group(i: int) -> Dataset:
         "PixelValueTransformationSequence": {"RescaleSlope": 1, "RescaleIntercept": 0},
     }.items():
         item = Dataset()
-        item.update({keyword: DataElement(keyword, dictionary_VR(keyword), value) for keyword, value in values.items()})
+        for keyword, value in values.items():
+            setattr(item, keyword, value)
         setattr(group, sequence, [item])
     return group
 

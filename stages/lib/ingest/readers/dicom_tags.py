@@ -41,6 +41,7 @@ INSTANCE_KEYWORDS = (
 TAG_OF = {keyword: Tag(keyword) for keyword in (*SERIES_KEYWORDS, *INSTANCE_KEYWORDS)}
 TAGS = list(TAG_OF.values())
 SERIES_TAGS = TAGS[: len(SERIES_KEYWORDS)]
+HEADER_ALONE: dict[str, Any] = {"stop_before_pixels": True, "specific_tags": TAGS}  # arguments of pydicom.dcmread
 TAG_NUMBERS = frozenset(map(int, TAGS))
 
 
@@ -63,13 +64,12 @@ def parse(content: bytes, pixel_bytes: int = 0) -> tuple[Dataset, int]:
         return walked
     added = 128 if content[:4] == b"DICM" else 0  # the preamble alone is missing
     stream = dicom_deflated.Stream(bytes(added) + content)
-    how: dict[str, Any] = {} if pixel_bytes else {"stop_before_pixels": True, "specific_tags": TAGS}
     dataset: Dataset
     try:
         try:
-            dataset = pydicom.dcmread(stream, force=True, **how)
+            dataset = pydicom.dcmread(stream, force=True, **({} if pixel_bytes else HEADER_ALONE))
         except dicom_deflated.Deflated as found:
-            dataset = dicom_deflated.parse(stream.getvalue(), found.start, pixel_bytes, how)
+            dataset = dicom_deflated.parse(stream.getvalue(), found.start, pixel_bytes, HEADER_ALONE)
     except Rejected:
         raise
     except Exception as error:  # damaged files raise many types

@@ -43,7 +43,7 @@ def bounded(max_pixels: int) -> Iterator[None]:
     Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # it warns of more, and refuses more than twice as many
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            warnings.simplefilter("ignore")  # of half of it, and of tags that it leaves out
             yield
     except Image.DecompressionBombError as error:
         claimed = re.search(r"\((\d+) pixels\)", str(error))
@@ -219,6 +219,9 @@ def _at_frame(content: bytes, frame: int) -> Iterator[Image.Image]:
     elif frame:
         try:
             animation = _animation(content)
+            if animation.tell() > frame:  # going back is not sound in all of Pillow's formats
+                _animation.cache_clear()
+                animation = _animation(content)
             animation.seek(frame)  # goes on from the frame that was read last
             yield animation
         except BaseException:
