@@ -4,7 +4,7 @@
     python -m tools.kill_test --kills 3 --of train "train, one of two"
 
 It works on a copy of the project with 60 small pictures in a temporary folder, and prints a table. Exits 1 where bytes
-differ, or a process that was not killed ended with a traceback. Linux only: it finds a process's children in /proc.
+differ, or a process that was not killed failed with a traceback. Linux only: it finds a process's children in /proc.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Row(NamedTuple):
     of: str
     kills: int
     same: bool  # the bytes of all outs
-    tracebacks: int  # of processes that were not killed
+    tracebacks: int  # with which processes failed that were not killed
     seconds: float
 
 
@@ -76,11 +76,11 @@ class Project:
         return self.start(sys.executable, "-m", f"stages.{stage}", "tiny")
 
     def wait(self, process: "subprocess.Popen[bytes]") -> int:
-        """Waits for the end of a process; counts the traceback if it ended with one and was not killed."""
+        """Waits for the end of a process; counts the traceback with which it failed, if it was not killed."""
         status = process.wait()
         self.log.seek(0)
         said = self.log.read()
-        if status != -signal.SIGKILL and "Traceback" in said:
+        if status not in (0, -signal.SIGKILL) and "Traceback" in said:
             self.tracebacks += 1
             print(said[-2000:], file=sys.stderr)
         return status

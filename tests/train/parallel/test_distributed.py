@@ -1,5 +1,10 @@
-"""Real processes of this machine, over gloo; slow to start, so each test asks several things of its runs."""
+"""Real processes of this machine, over gloo; slow to start, so each test asks several things of its runs.
 
+Where a test starts workers itself, they are forked from one process that has imported torch, for all tests of the file;
+the script and torchrun start theirs as the stage does.
+"""
+
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -13,6 +18,7 @@ import torch
 
 from stages.lib.core.errors import UserError
 from stages.lib.train.interruption import Checkpoints
+from stages.lib.train.parallel import distributed
 from tests.train.test_train import LEARNS, train_on
 
 pytestmark = pytest.mark.slow
@@ -34,6 +40,26 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(autouse=True)
+def forked_workers(monkeypatch):
+    multiprocessing.set_forkserver_preload(["tests.train.test_train", "torch.distributed.elastic.multiprocessing.api"])
+    monkeypatch.setattr(distributed, "START_METHOD", "forkserver")
+
+
+@pytest.fixture
+def one_thread():
+    """As stages/lib/command.py sets it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def assert_same_outs(folder, other):
+    for out in ("model.pt", "history.csv", "train.json"):
+        assert (folder / out).read_bytes() == (other / out).read_bytes()
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_losses_of_one_and_the_bytes_of_two_with_a_worker_lost(images_h5, tmp_path):
     _, _, one = train_on(images_h5, tmp_path / "one", ONE)
@@ -46,24 +72,18 @@ def test_two_processes_give_the_losses_of_one_and_the_bytes_of_two_with_a_worker
     with subprocess.Popen([sys.executable, script, images_h5, tmp_path / "broken"], env=environment) as run:
         lose_a_worker(run, tmp_path / "broken" / ".resume" / "state.pt")
         assert run.wait() == 0
-    for out in ("model.pt", "history.csv", "train.json"):
-        assert (tmp_path / "broken" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
+    assert_same_outs(tmp_path / "broken", tmp_path / "two")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dataset", ["images_h5", "volumes_h5"])
-def test_two_processes_that_share_out_whole_parts_give_the_bytes_of_one(dataset, tmp_path, request):
+def test_two_processes_that_share_out_whole_parts_give_the_bytes_of_one(dataset, tmp_path, request, one_thread):
     """With a chaotic optimizer, too: where nothing is rounded otherwise, nothing can grow."""
-    dataset_h5, threads = request.getfixturevalue(dataset), torch.get_num_threads()
+    dataset_h5 = request.getfixturevalue(dataset)
     given = ONE | {"optimizer": {"name": "AdamW"}, "lr": 0.03, "loss": {"l2": 1e-4}, "accumulate": 4, "threads": 1}
-    try:
-        torch.set_num_threads(1)  # as stages/lib/command.py does
-        train_on(dataset_h5, tmp_path / "one", given | {"channels_last": True})
-        train_on(dataset_h5, tmp_path / "two", given | {"channels_last": True, "processes": 2})
-    finally:
-        torch.set_num_threads(threads)
-    for out in ("model.pt", "history.csv", "train.json"):
-        assert (tmp_path / "one" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
+    train_on(dataset_h5, tmp_path / "one", given | {"channels_last": True})
+    train_on(dataset_h5, tmp_path / "two", given | {"channels_last": True, "processes": 2})
+    assert_same_outs(tmp_path / "one", tmp_path / "two")
 
 
 NODE = """
@@ -80,11 +100,11 @@ train.main(Path(sys.argv[1]), *outs, params.check(TrainParams, PARTS), "tiny")
 
 
 @pytest.mark.slow
-def test_two_machines_under_torchrun_give_the_bytes_of_one(images_h5, tmp_path):
+def test_two_machines_under_torchrun_give_the_bytes_of_one(images_h5, tmp_path, one_thread):
+    train_on(images_h5, tmp_path / "one", PARTS)
     script = tmp_path / "node.py"
     script.write_text(NODE)
     environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, script, images_h5, tmp_path / "one"], env=environment, check=True)
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
@@ -99,16 +119,14 @@ def test_two_machines_under_torchrun_give_the_bytes_of_one(images_h5, tmp_path):
     finally:
         for node in nodes:
             node.terminate()  # which torchrun passes on to its workers
-    for out in ("model.pt", "history.csv", "train.json"):
-        assert (tmp_path / "one" / out).read_bytes() == (tmp_path / "two" / out).read_bytes()
+    assert_same_outs(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
 def test_a_mistake_that_one_process_meets_ends_all_of_them(images_h5, tmp_path):
-    other = Checkpoints(tmp_path / ".resume", "another run's")  # whose lock the first process will want
-    with pytest.raises(UserError, match="another run is still training here"):
-        train_on(images_h5, tmp_path, TWO)
-    other.remove()
+    with Checkpoints(tmp_path / ".resume", "another run's"):  # whose lock the first process will want
+        with pytest.raises(UserError, match=r"training is under way already \(process"):
+            train_on(images_h5, tmp_path, TWO)
 
 
 def lose_a_worker(run, state):

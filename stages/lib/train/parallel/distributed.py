@@ -19,6 +19,7 @@ from stages.lib.core.errors import WAYS_OUT, UserError, explain
 from stages.lib.core.terminal import escape_output
 
 MAX_RESTARTS = 3  # of all workers, from the checkpoint, after one of them was lost
+START_METHOD = "spawn"  # of multiprocessing; a fork would share torch's threads and CUDA with the parent
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def launch(work: Callable[..., None], processes: int, arguments: dict[str, Any])
         nproc_per_node=processes,
         max_restarts=MAX_RESTARTS,
         monitor_interval=0.5,
-        start_method="spawn",
+        start_method=START_METHOD,
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         run_id="train",
