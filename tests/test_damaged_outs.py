@@ -243,6 +243,7 @@ def test_a_pixel_that_is_no_number_is_named(sound, tmp_path):
         (stored("train/y", lambda y: y.__setitem__(0, -1)), "a class that is not described"),
         (stored("train/case", lambda case: case.__setitem__(1, case[0])), "there twice"),
         (stored("test/group", lambda group: group.__setitem__(0, b"")), "no name or no group"),
+        (stored("test/group", lambda group: group.__setitem__(0, b"\xff")), "no ASCII text"),
     ],
 )
 def test_the_tensors_have_sound_labels_and_names(sound, tmp_path, edit, said):

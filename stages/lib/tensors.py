@@ -164,6 +164,8 @@ def _check_split(name: str, split: Split, about: Description) -> None:
         raise ValueError(f"the cases of {name} are not in order, or one is there twice")
     if (split.case == b"").any() or (split.group == b"").any():
         raise ValueError(f"a case of {name} has no name or no group")
+    if any((names.view(np.uint8) > 127).any() for names in (split.case, split.group)):
+        raise ValueError(f"a case or group of {name} has a name that is no ASCII text")
     if len(split.y) and not 0 <= split.y.min() <= split.y.max() < len(about.classes):
         raise ValueError(f"a case of {name} has a class that is not described")
 

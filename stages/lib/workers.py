@@ -72,14 +72,14 @@ class _Pool(ProcessPoolExecutor):
     """Processes that end when a job takes them MAX_JOB_SECONDS: a decoder that never comes back counts as a crash."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
-        return super().submit(_limited, function, *args, **kwargs)
+        return super().submit(_limited, MAX_JOB_SECONDS, function, *args, **kwargs)
 
 
-def _limited(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _limited(seconds: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     if not hasattr(signal, "ITIMER_PROF"):
         return function(*args, **kwargs)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever it is at
-    signal.setitimer(signal.ITIMER_PROF, MAX_JOB_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         return function(*args, **kwargs)
     finally:

@@ -55,10 +55,13 @@ def pretrained(name: str, recipe: Recipe) -> Mapping[str, Tensor]:
 def of_former_model(path: Path, recipe: Recipe) -> Mapping[str, Tensor]:
     """The network's weights in a former model.pt."""
     content = _read("train.warm_start", path)
-    if "recipe" not in content or content["recipe"]["network"] != recipe.network:
-        network = content.get("recipe", {}).get("network", "no model.pt of this project")
-        raise UserError(f"train.warm_start: {path} holds {network}, where train.network is {recipe.network}")
-    weights = content["weights"]
+    former, weights = content.get("recipe"), content.get("weights")
+    if not (isinstance(former, dict) and isinstance(weights, dict)):
+        raise UserError(f"train.warm_start: {path} is no model.pt of this project")
+    if former.get("network") != recipe.network:
+        raise UserError(
+            f"train.warm_start: {path} holds {former.get('network')}, where train.network is {recipe.network}"
+        )
     return {name.removeprefix("network."): value for name, value in weights.items()}
 
 
