@@ -161,7 +161,7 @@ def test_names_that_are_no_utf_8_are_read_and_a_class_of_such_a_name_is_refused(
     os.rename(raw / "dog" / "0.png", os.fsencode(raw / "dog") + b"/\xff.png")
     assert ingest(raw, tmp_path / "out").counts["cases"] == 4
     os.rename(raw / "dog", os.fsencode(raw) + b"/\xfe")
-    with pytest.raises(UserError, match="is not UTF-8: rename it"):
+    with pytest.raises(UserError, match="no line of text in UTF-8: rename it"):
         ingest(raw, tmp_path / "out")
 
 
