@@ -40,6 +40,7 @@ MEASURED = {
         "unlike_deviations": [1, 1, 1, 1],
         "unlike_threshold": -1.0,
     },
+    "unlike": {},
 }
 
 # torch deprecates TorchScript in favour of torch.export; .pt2 stands beside it.
