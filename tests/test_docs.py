@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from stages.lib import params
 from tests import ROOT
 
-PAGES = ("deploying", "data", "trust", "training", "extending")  # experimenting and reviewing: tests/test_experimenting.py
+PAGES = ("deploying", "data", "trust", "training", "extending")  # the other two: tests/test_experimenting.py
 LINK = re.compile(r"\]\((?!https?:)([^)\s#]*)(?:#([^)\s]+))?\)")
 QUOTED = re.compile(r"`([^`\n]+)`")
 OURS = re.compile(r"(?:stages|tools|tests|examples|recipes|docs|requirements)/[\w/.]+")

@@ -14,7 +14,7 @@ from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.params.ingest import IngestParams
 from tests import ROOT
-from tests.core.test_sources import forget
+from tests.core import test_sources
 from tests.raw_data import bytes_below, scan, write_pictures, write_series
 
 INGEST = """
@@ -52,6 +52,12 @@ def test_after_a_change_of_how_patients_are_named_an_incremental_ingest_has_the_
     incremental = ingest_by(tmp_path, raw, out)
     assert incremental["cases.csv"] != before["cases.csv"]
     assert incremental == ingest_by(tmp_path, raw, tmp_path / "full")
+
+
+def forget() -> None:
+    """What this process knows of the code."""
+    test_sources.forget()
+    module.code_digest.cache_clear()
 
 
 @pytest.fixture
@@ -100,7 +106,9 @@ def test_another_version_of_a_decoder_renames_the_store(monkeypatch):
     before = fingerprint(Options(IngestParams(), OPEN))
     version = sources._version
     monkeypatch.setattr(sources, "_version", lambda name: "99" if name == "pylibjpeg" else version(name))
+    forget()
     assert fingerprint(Options(IngestParams(), OPEN)) != before
+    forget()
 
 
 def test_another_key_or_reading_renames_the_store_and_another_limit_does_not():
