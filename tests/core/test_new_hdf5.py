@@ -48,6 +48,7 @@ def write(path) -> None:
         file["description"] = "words " * 50
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_message_without_a_crash_at_exit_or_a_partial_file(tmp_path):
     write(tmp_path / "whole.h5")
     size = (tmp_path / "whole.h5").stat().st_size

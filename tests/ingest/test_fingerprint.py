@@ -81,6 +81,7 @@ def changed_by(file: Path, text: str) -> bool:
     return fingerprint(options) != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -92,11 +93,13 @@ def test_whatever_the_stored_cases_come_from_renames_the_store(of_a_copy, name):
     assert changed_by(of_a_copy / name, "\nNEW = 1\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ingest/groups.py", "ingest/publishing.py", "train/loop.py", "params/train.py"])
 def test_what_no_stored_case_comes_from_leaves_the_store_its_name(of_a_copy, name):
     assert not changed_by(of_a_copy / name, "\nNEW = 1\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["\n# a comment\n", '\n"""A docstring."""\n'])
 def test_a_comment_or_docstring_leaves_the_store_its_name(of_a_copy, text):
     assert not changed_by(of_a_copy / "ingest" / "identifiers.py", text)

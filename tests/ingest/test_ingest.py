@@ -62,6 +62,7 @@ def test_more_rejects_than_allowed_fail_with_a_summary_and_the_list(tmp_path):
     assert not (tmp_path / "out" / "cases").exists()
 
 
+@pytest.mark.slow
 def test_the_real_chest_ct_is_as_it_is_known_and_as_highdicom_and_simpleitk_read_it(tmp_path):
     archive = SHARED / "ct-chest-dicom.zip"
     if not archive.exists():

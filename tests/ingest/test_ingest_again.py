@@ -198,6 +198,7 @@ def test_a_large_piece_filled_by_several_workers_has_the_bytes_of_a_small_one(nu
     assert again.bytes() == full(tmp_path / "raw", tmp_path / "full").bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("small_bytes", [0, pieces.SMALL_PIECE_BYTES])
 def test_a_decoder_that_takes_its_process_down_costs_its_own_case_and_names_the_file(
     small_bytes, tmp_path, monkeypatch

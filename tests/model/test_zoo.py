@@ -47,6 +47,7 @@ def test_a_model_for_images_is_none_for_volumes_and_a_typing_error_gets_the_near
 RESNET = {"network": {"name": "torchvision", "arguments": {"model": "resnet18"}}, "epochs": 1}
 
 
+@pytest.mark.slow
 def test_pretrained_weights_of_a_file_are_frozen_but_for_the_last_layer(images_h5, tmp_path):
     torch.manual_seed(1)
     published = torchvision.models.resnet18()  # 3 channels, 1000 classes

@@ -91,6 +91,7 @@ def test_a_split_with_one_case_has_a_verdict_and_no_crash():
     assert math.isnan(change.low) and change.verdict == "no difference"
 
 
+@pytest.mark.slow
 def test_equal_models_are_told_apart_no_more_often_than_one_time_in_twenty():
     found = rates(pairs=1000, cases=300, accuracy=0.9, loss=0.0, correlation=0.7, seed=0)
     assert found["better"] + found["worse"] <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 1000)

@@ -122,6 +122,7 @@ def opened(page, folder):
     return done.stdout, found[1].split()
 
 
+@pytest.mark.slow
 def test_what_is_put_into_the_page_ends_no_element_and_fills_no_other_place(tmp_path):
     (tmp_path / "a.png").write_bytes(b"picture")
     hostile = [*HOSTILE, "\u2028", "&lt;", "{figures}", "\ud800"]
@@ -136,6 +137,7 @@ def test_what_is_put_into_the_page_ends_no_element_and_fills_no_other_place(tmp_
         assert re.findall("<[a-z!]+", figure) == ["<figcaption", "<img"]
 
 
+@pytest.mark.slow
 def test_the_policy_lets_run_the_pages_own_scripts_and_nothing_else():
     page = plots.fill([], [])
     policy = re.findall(r'content="(default-src[^"]*)"', page)[0]

@@ -171,6 +171,7 @@ def test_a_dataset_that_was_never_run_is_no_error(project):
     assert found["stale"]["train@birds"] == ["it has not been run"]
 
 
+@pytest.mark.slow
 def test_missing_metrics_are_an_error_and_no_empty_table(project):
     (project.root / "metrics/digits/validate.json").unlink()
     (project.root / "metrics/digits/predictions.csv").unlink()

@@ -14,6 +14,7 @@ def random_case(seed, n=200, k=4, ties=False):
     return rng.integers(0, k, n), raw / raw.sum(1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_scores_agree_with_scikit_learn_on_many_random_splits():
     """Any number of cases and classes, with and without ties, classes that are absent or never predicted among them."""
     rng = np.random.default_rng(0)

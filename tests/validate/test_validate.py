@@ -29,6 +29,7 @@ def run(folder, dataset_h5, model_pt, **given):
     return json.loads((folder / "validate.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 6, 8, 8)])
 def test_a_network_is_measured_on_images_and_volumes(tmp_path, shape):
     write_dataset_h5(tmp_path / "dataset.h5", shape)
@@ -45,6 +46,7 @@ def test_a_network_is_measured_on_images_and_volumes(tmp_path, shape):
             assert len(np.unique(np.asarray(picture))) > 10, name  # no blank sheet
 
 
+@pytest.mark.slow
 def test_the_scores_are_those_of_the_predictions_that_are_written(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5)
     measured = run(tmp_path, images_h5, tmp_path / "model.pt")
@@ -130,6 +132,7 @@ def test_views_are_averaged_and_written_for_export(tmp_path, images_h5):
     assert measured["test"]["log_loss"] > plain["test"]["log_loss"]  # mirrored, the outer stripes change places
 
 
+@pytest.mark.slow
 def test_every_score_has_an_interval_around_it(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5)
     run(tmp_path, images_h5, tmp_path / "model.pt", resamples=200)
@@ -140,6 +143,7 @@ def test_every_score_has_an_interval_around_it(tmp_path, images_h5):
     assert set(table["class"].dropna()) == {"class0", "class1", "class2"}
 
 
+@pytest.mark.slow
 def test_an_operating_point_is_reported_for_a_class_and_refused_for_none(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5, trained=True)
     point = {"positive": "class1", "sensitivity": 0.9}

@@ -139,6 +139,7 @@ def test_nested_sequences_of_undefined_length_are_stepped_over(syntax):
     assert walked and described(*walked) == described(*by_pydicom(content))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_the_walk_gives_what_pydicom_gives_of_mutated_headers_or_leaves_them_to_it(contents):
     rng = random.Random(0)
