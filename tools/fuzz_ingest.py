@@ -1,4 +1,4 @@
-"""Feeds mutated PNG, JPEG, TIFF and DICOM files to ingest's readers: none may crash, hang or exhaust memory.
+"""Feeds mutated pictures of every format, and DICOM files, to ingest's readers: none may crash, hang or exhaust memory.
 
     python -m tools.fuzz_ingest --files 10000 --seed 0
 
@@ -8,10 +8,12 @@ only: the peak memory of a process is read from /proc.
 
 import copy
 import io
+import struct
 import tempfile
 from functools import cache
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pydicom
 import tifffile
@@ -36,6 +38,8 @@ from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from tools.mutations import Result, command, measured, spoilt
 
+MAX_CASES = 20  # pages of a file that are decoded
+
 
 def try_file(seed: int, number: int) -> Result:
     """Makes the file of this seed and number, and reads it as ingest would."""
@@ -47,7 +51,7 @@ def try_file(seed: int, number: int) -> Result:
 
 def read(content: bytes) -> str:
     """What ingest makes of a file that is the only one: "read", or the reason why it is rejected."""
-    options = Options(check(IngestParams, {"kind": "images", "frames": "first"}), OPEN)
+    options = Options(check(IngestParams, {"kind": "images", "frames": "split", "transparency": "black"}), OPEN)
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
@@ -57,18 +61,18 @@ def read(content: bytes) -> str:
         return table.refused[0].reason
     (name,) = table.accepted
     assembly = readers.reader(name).assemble([table.file(0)], [], options)
-    if assembly.refused:
+    if not assembly.cases:
         return assembly.refused[0].reason
-    (case,) = assembly.cases
     try:
-        for block in readers.reader(name).read(case.files, case.recipe, 0, 1, lambda file: content, options):
-            assert block.size == np.prod(case.shape), "the reader returned another shape than its case has"
+        for case in assembly.cases[:MAX_CASES]:
+            for block in readers.reader(name).read(case.files, case.recipe, 0, 1, lambda file: content, options):
+                # As ingest does, which refuses a block of another shape.
+                if block.size != np.prod(case.shape):
+                    return "corrupt"
     except Rejected as error:
         return error.reason
     except MemoryError:
         return "too_large"
-    except AssertionError:
-        raise
     except Exception:  # as in stages.lib.ingest.decoding.reason_of
         return "unreadable"
     return "read"
@@ -76,7 +80,7 @@ def read(content: bytes) -> str:
 
 @cache
 def originals() -> list[bytes]:
-    """Sound files of the four formats, in several encodings."""
+    """Sound files of every format that can be written here, in several encodings."""
     rng = np.random.default_rng(0)
     colour = rng.integers(0, 256, (40, 50, 3), np.uint8)
     deep = rng.integers(0, 65536, (40, 50)).astype(np.uint16)
@@ -93,6 +97,24 @@ def originals() -> list[bytes]:
         _encoded(picture, "TIFF", compression="tiff_lzw"),
         _encoded(picture, "TIFF", compression="tiff_adobe_deflate"),
         _tiff(deep),
+        _tiff(np.dstack([colour, colour[..., 0]]), photometric="rgb", extrasamples=["unspecified"]),
+        _tiff(np.dstack([deep] * 4), photometric="rgb", extrasamples=["assocalpha"], compression="zlib"),
+        _pages(colour, deep, colour[..., 0]),
+        _encoded(picture, "PNG", exif=exif),
+        _encoded(picture.convert("L"), "PNG", transparency=7),
+        *(_encoded(picture, format) for format in ("BMP", "PPM", "TGA", "PCX", "QOI", "DDS", "ICO", "SGI", "ICNS")),
+        *(_encoded(picture, format) for format in ("WEBP", "AVIF", "JPEG2000")),
+        *(_encoded(picture.convert("1"), format) for format in ("XBM", "MSP")),
+        *(
+            _encoded(picture, format, save_all=True, append_images=[picture.rotate(180)])
+            for format in ("GIF", "WEBP", "PNG", "TIFF")
+        ),
+        b"P5 50 40 4095\n" + (deep % 4096).astype(">u2").tobytes(),
+        b"P3 50 40 4095\n" + " ".join(map(str, (np.dstack([deep] * 3) % 4096).ravel())).encode(),
+        _photoshop(colour),
+        bytes(imagecodecs.jpeg2k_encode(deep % 4096, bitspersample=12, reversible=True)),
+        bytes(imagecodecs.avif_encode(np.dstack([deep] * 3) % 1024, level=90, bitspersample=10)),
+        bytes(imagecodecs.png_encode(np.dstack([deep] * 4))),
         *_dicom_files(deep % 4096),
     ]
 
@@ -103,10 +125,25 @@ def _encoded(picture: Image.Image, format: str, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-def _tiff(pixels: np.ndarray) -> bytes:
+def _tiff(pixels: np.ndarray, **options: Any) -> bytes:
     stream = io.BytesIO()
-    tifffile.imwrite(stream, pixels)
+    tifffile.imwrite(stream, pixels, **options)
     return stream.getvalue()
+
+
+def _pages(*pictures: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for pixels in pictures:
+            writer.write(pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack", metadata=None)
+    return stream.getvalue()
+
+
+def _photoshop(pixels: np.ndarray) -> bytes:
+    """Uncompressed, without layers; Pillow writes none."""
+    height, width, channels = pixels.shape
+    header = struct.pack(">4sH6xHIIHH", b"8BPS", 1, channels, height, width, 8, 3)
+    return header + struct.pack(">IIIH", 0, 0, 0, 0) + pixels.transpose(2, 0, 1).tobytes()
 
 
 def _dicom_files(pixels: np.ndarray) -> list[bytes]:

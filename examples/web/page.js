@@ -67,6 +67,10 @@ async function readPicture(file, { shape, channels, dtype, units }) {
     const takes = `${dtype} ${shape.length === 4 ? "volumes" : "pictures"}${units ? ` in ${units}` : ""}`;
     throw new Error(`the model takes ${takes}, a browser's pictures are of 8 bits: drop a .raw file`);
   }
+  if (!channels.includes(1) && !channels.includes(3)) {
+    throw new Error(`the model takes ${channels.join(" or ")} channels, a browser's pictures have 3: drop a .raw file`);
+  }
+  await refuseOtherOrientation(file);
   // The file's own numbers: neither another colour space nor colours multiplied by alpha.
   const options = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
   const bitmap = await createImageBitmap(file, options);
@@ -76,6 +80,16 @@ async function readPicture(file, { shape, channels, dtype, units }) {
   const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
   const planes = channels.includes(3) ? rgb(data) : grey(data);
   return modelInputs(planes, dtype, [planes.length / (bitmap.height * bitmap.width), bitmap.height, bitmap.width]);
+}
+
+// Browsers turn a picture as its EXIF data say. ingest does as its XMP data say where EXIF says nothing: then both would
+// give the model another picture.
+async function refuseOtherOrientation(file) {
+  const text = new TextDecoder("latin1").decode(await file.arrayBuffer());
+  const turned = text.match(/tiff:Orientation(?:="|>)([0-9])/);
+  if (turned && turned[1] !== "1" && !/Exif\0\0|eXIf|EXIF/.test(text)) {
+    throw new Error("the picture is turned by its XMP data, which browsers do not read: save it upright first");
+  }
 }
 
 // The canvas's interleaved RGBA pixels as three planes; those of a grey picture are equal.

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK
 
 from stages.lib.core.errors import UserError
-from stages.lib.ingest.readers import pillow
+from stages.lib.ingest.readers.pictures import pillow
 from tests.raw_data import SHARED, ingest, scan, write_pictures, write_series
 
 

@@ -19,8 +19,8 @@ from stages.lib.core import opening
 from stages.lib.core.errors import UserError
 from stages.lib.ingest import inspection, pieces, raw_files
 from stages.lib.ingest.identifiers import OPEN
-from stages.lib.ingest.readers import pillow
 from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.readers.pictures import pillow
 from stages.lib.params.ingest import IngestParams
 from tests import HANG_SECONDS, ROOT
 from tests.raw_data import Ingested, bytes_below, ingest, scan, settle, write_pictures, write_series

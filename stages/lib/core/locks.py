@@ -53,6 +53,23 @@ def holding(file: Path, what: str) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def in_turn(file: Path) -> Iterator[None]:
+    """Waits until no other process is in a block under the lock `file`; where files can't be locked, nothing waits."""
+    lock = FileLock(file, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno not in CANNOT_LOCK:
+            raise
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _holder(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8") or "a process that has just begun"

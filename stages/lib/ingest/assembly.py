@@ -1,5 +1,6 @@
 """From inspected files to the cases of one data set: all images or all volumes, of one colour mode."""
 
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from stages.lib.ingest import readers
 from stages.lib.ingest.case_table import CaseTable, OneFileCases, Template, tabulate
 from stages.lib.ingest.file_table import FileTable
-from stages.lib.ingest.readers.colour import channels_of
+from stages.lib.ingest.readers.colour import can_be_made, channels_of
 from stages.lib.ingest.readers.contract import Options, Refusal
 
 VOLUME_AXES, IMAGE_AXES = 4, 3  # C, D, H, W and C, H, W
@@ -36,12 +37,8 @@ def assemble(files: FileTable, options: Options) -> Assembled:
         whole += [Template(name, case) for case in assembly.cases]
         refused += assembly.refused
     whole, one_file, others = _images_or_volumes(whole, one_file, options)
-    refused += others
-    templates = [*whole, *(cases.template for cases in one_file)]
-    channels = channels_of(options.params.colour, any(template.case.shape[0] == 3 for template in templates))
-    whole = [_with_channels(template, channels) for template in whole]
-    one_file = [cases._replace(template=_with_channels(cases.template, channels)) for cases in one_file]
-    return Assembled(tabulate(whole, one_file), refused)
+    whole, one_file, uncommon = _of_one_colour(whole, one_file, options)
+    return Assembled(tabulate(whole, one_file), refused + others + uncommon)
 
 
 def _of_one_file(
@@ -63,6 +60,35 @@ def _of_one_file(
         else:
             others.append(same)
     return found, np.concatenate(others)
+
+
+def _of_one_colour(
+    whole: list[Template], one_file: list[OneFileCases], options: Options
+) -> tuple[list[Template], list[OneFileCases], list[Refusal]]:
+    """The cases with the number of channels that all get; and those that can't get it, refused."""
+    numbers: Counter[int] = Counter(template.case.shape[0] for template in whole)
+    for cases in one_file:
+        numbers[cases.template.case.shape[0]] += len(cases.paths)
+    channels = channels_of(options.params.colour, numbers)
+
+    def fits(template: Template) -> bool:
+        return len(template.case.shape) == VOLUME_AXES or can_be_made(template.case.shape[0], channels)
+
+    refused = []
+    lost = [(template, tuple(file.path for file in template.case.files)) for template in whole if not fits(template)]
+    lost += [(cases.template, (path,)) for cases in one_file if not fits(cases.template) for path in cases.paths]
+    for template, paths in lost:
+        detail = f"{template.case.shape[0]} channels, where the data set has {channels} (ingest.colour)"
+        refused.append(Refusal(paths, "unsupported_colours", detail))
+    return (
+        [_with_channels(template, channels) for template in whole if fits(template)],
+        [
+            cases._replace(template=_with_channels(cases.template, channels))
+            for cases in one_file
+            if fits(cases.template)
+        ],
+        refused,
+    )
 
 
 def _with_channels(template: Template, channels: int) -> Template:

@@ -3,12 +3,15 @@
 import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import xxhash
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.locks import in_turn
 from stages.lib.core.opening import check_handles, read
 from stages.lib.ingest import readers
 from stages.lib.ingest.case_table import Template
@@ -16,7 +19,22 @@ from stages.lib.ingest.raw_files import stamp
 from stages.lib.ingest.readers.colour import converted
 from stages.lib.ingest.readers.contract import Inspected, Options, Rejected, where_raised
 
+LARGE_BYTES = 256 << 20  # of memory, above which a worker waits for the others that take as much
+
 to_dtype = lru_cache(np.dtype)
+
+
+def memory_turn(turn: Path, taken: int, path: str) -> AbstractContextManager[None]:
+    """Bounds the memory of n workers to n times LARGE_BYTES and what one file takes.
+
+    Args:
+        turn: The lock of those that take more, one after the other.
+        taken: Bytes that decoding takes beside the file's own.
+        path: Of the file, which is read as a whole.
+    """
+    with suppress(OSError):  # whoever reads it says what is wrong
+        taken += os.stat(path).st_size
+    return in_turn(turn) if taken > LARGE_BYTES else nullcontext()
 
 
 def decode(
@@ -38,7 +56,7 @@ def decode(
     count = 0
     for pixels in readers.reader(template.reader).read(case.files, case.recipe, start, stop, load, options):
         if len(shape) == 3 and pixels.shape != shape:
-            pixels = converted(pixels.reshape(-1, *shape[1:]), shape[0], options.params.colour)
+            pixels = converted(pixels.reshape(-1, *pixels.shape[-2:]), shape[0], options.params.colour)
         if pixels.dtype != dtype or pixels.shape != shape:
             raise Rejected("corrupt", f"decoded to {pixels.shape} {pixels.dtype}, expected {shape} {dtype}")
         count += 1

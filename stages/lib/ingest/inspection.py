@@ -9,7 +9,7 @@ import xxhash
 from stages.lib.core.opening import read
 from stages.lib.core.progress import progress
 from stages.lib.ingest import readers
-from stages.lib.ingest.decoding import reason_of
+from stages.lib.ingest.decoding import memory_turn, reason_of
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason, Shared
 from stages.lib.ingest.raw_files import is_recent, stamp, stamps
 from stages.lib.ingest.readers.contract import Ignored, Options, Rejected
@@ -28,7 +28,7 @@ def inspect_all(raw: Path, paths: list[str], store: Store, options: Options, wor
     files = FileTable(paths)
     known = store.take_files(names, partial(stamps, raw, paths), files)
     unknown = np.flatnonzero(~known)
-    work = partial(_inspect_some, str(raw), options)
+    work = partial(_inspect_some, str(raw), options, store.turn)
     size = min(JOB_FILES, len(unknown) // (4 * workers.number) + 1)
     jobs = ([(int(i), paths[i]) for i in unknown[at : at + size]] for at in range(0, len(unknown), size))
     done = workers.run(work, jobs, singles, _crashed)
@@ -47,11 +47,12 @@ def _crashed(job: list[tuple[int, str]]) -> FileTable:
     return table
 
 
-def _inspect_some(raw: str, options: Options, job: list[tuple[int, str]]) -> FileTable:
+def _inspect_some(raw: str, options: Options, turn: Path, job: list[tuple[int, str]]) -> FileTable:
     def inspect() -> FileTable:
         table = FileTable([""] * len(job))
         for i, (_, path) in enumerate(job):
-            table.put(i, options.identify("path", path), inspect_file(f"{raw}/{path}", options))
+            with memory_turn(turn, 0, f"{raw}/{path}"):
+                table.put(i, options.identify("path", path), inspect_file(f"{raw}/{path}", options))
         table.stamps[is_recent(table.stamps), 1:] = 0  # a change could still go unnoticed
         return table
 

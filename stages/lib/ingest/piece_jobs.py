@@ -4,9 +4,10 @@ A small piece is made in memory by one worker; a large one lies in its file from
 run of blocks (slices) each. Pixels that another piece of the store holds are copied instead of decoded.
 """
 
+import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,11 +18,13 @@ import xxhash
 from stages.lib.cases import allocate, index_of
 from stages.lib.core.errors import WAYS_OUT, UserError, explain
 from stages.lib.ingest.case_table import CaseTable, Template
-from stages.lib.ingest.decoding import decode, loader, reason_of, to_dtype
+from stages.lib.ingest.decoding import decode, loader, memory_turn, reason_of, to_dtype
 from stages.lib.ingest.file_table import DIGEST
-from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.readers.contract import Inspected, Options
 from stages.lib.ingest.store import Stored, keep
 from stages.lib.workers import quietly
+
+DECODING_COPIES = 3  # of a picture's pixels, in memory while it is decoded
 
 
 class Common(NamedTuple):
@@ -29,6 +32,7 @@ class Common(NamedTuple):
 
     raw: str
     options: Options
+    turn: Path  # lock of those that take much memory
     axes: str  # "CHW" or "CDHW"
     units: str
 
@@ -138,9 +142,21 @@ def _bring(common: Common, template: Template, stored: Stored | None, flat: np.n
             return stored.digest
     shape = (1, *case.shape) if len(case.shape) == 3 else case.shape[1:]  # (1, C, H, W) or (D, H, W)
     blocks = flat.view(to_dtype(case.dtype)).reshape(shape)
-    for i, pixels in enumerate(decode(template, 0, len(blocks), loader(common.raw, common.options), common.options)):
-        blocks[i] = pixels
+    with _memory_turn(common, template):
+        for i, pixels in enumerate(decode(template, 0, len(blocks), _loader(common), common.options)):
+            blocks[i] = pixels
     return _digest(flat, len(blocks))
+
+
+def _loader(common: Common) -> Callable[[Inspected], bytes]:
+    return loader(common.raw, common.options)
+
+
+def _memory_turn(common: Common, template: Template) -> AbstractContextManager[None]:
+    """What it takes to decode a case: of a volume, a slice at a time and, if all lie in one file, that."""
+    case = template.case
+    decoded = math.prod(case.shape) // case.blocks * to_dtype(case.dtype).itemsize
+    return memory_turn(common.turn, DECODING_COPIES * decoded, os.path.join(common.raw, case.files[0].path))
 
 
 def _digest(flat: np.ndarray, blocks: int) -> bytes:
@@ -157,10 +173,11 @@ def _write_run(common: Common, job: Job) -> Done:
         if job.stored and (digests := _copy(job.stored[0], file, job, block_bytes)):
             return Done({}, digests=tuple(digests))
         try:
-            for pixels in decode(template, job.start, job.stop, loader(common.raw, common.options), common.options):
-                pixels = np.ascontiguousarray(pixels)
-                _write(file, pixels, job.offset + len(digests) * block_bytes, job.target)
-                digests.append(xxhash.xxh3_128_digest(pixels.data))
+            with _memory_turn(common, template):
+                for pixels in decode(template, job.start, job.stop, _loader(common), common.options):
+                    pixels = np.ascontiguousarray(pixels)
+                    _write(file, pixels, job.offset + len(digests) * block_bytes, job.target)
+                    digests.append(xxhash.xxh3_128_digest(pixels.data))
         except Exception as error:
             return Done({job.contents[0].tobytes(): reason_of(error)})
     return Done({}, digests=tuple(digests))

@@ -62,7 +62,8 @@ def fill(raw: Path, cases: CaseTable, raw_bytes: int, store: Store, options: Opt
         if not missing:
             break
         axes = "CDHW" if len(cases.templates[0].case.shape) == 4 else "CHW"
-        _make(missing, cases, contents, store, Common(str(raw), options, axes, cases.units()), workers)
+        common = Common(str(raw), options, store.turn, axes, cases.units())
+        _make(missing, cases, contents, store, common, workers)
     digests = np.concatenate([np.empty(0, DIGEST), *(store.digests(piece.key) for piece in pieces)])
     return Filled(cases, digests, {piece.name: store.piece(piece.key) for piece in pieces}, refused)
 

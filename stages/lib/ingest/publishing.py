@@ -123,8 +123,9 @@ def summary(
     numbers = np.bincount(cases.which, minlength=len(cases.templates)).tolist()
     for template, number in zip(cases.templates, numbers, strict=True):
         noted.update(dict.fromkeys(template.case.noted, number))
-    rejected_files = sum(len(refusal.paths) for refusal in rejected)
     of_whole_cases = {file.path for t in cases.templates if t.is_whole for file in t.case.files}
+    # One page of a file may be rejected, and others be cases.
+    rejected_files = len({path for refusal in rejected for path in refusal.paths} - of_whole_cases)
     used = len(of_whole_cases) + sum(path != "" for path in cases.paths)
     return {
         "cases": len(cases),
@@ -141,6 +142,7 @@ def summary(
         "duplicates": len(grouping.copies),
         "other": _unknown_terms(cases, numbers),
         "exif_rotated": noted["exif_rotated"],
+        "metadata_damaged": noted["metadata_damaged"],
         "burned_in": noted["burned_in"],
         "megapixels": int(cases.shapes()[:, 1:].prod(axis=1).sum()) / 1e6,
     }

@@ -5,6 +5,7 @@ A folder of its own for each state of code, libraries, key and params that matte
     files.jsonl         what inspecting each file gave, by hashed path, with size, times and inode to notice a change by
     files.new.jsonl     the same, noted while files are inspected
     refused.jsonl       contents that could not be decoded, and why
+    turn.lock           held by the worker whose file takes much memory
     pieces/<key>.h5     pieces of cases/, read-only; the key is of all that is in one
     pieces/<key>.json   its checksum, and of each case where it lies, its checksum and the content it was decoded from
 
@@ -54,6 +55,7 @@ class Store:
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder = folder / fingerprint
         self.pieces = self.folder / "pieces"
+        self.turn = self.folder / "turn.lock"
         for private in (folder, self.folder, self.pieces):
             _make_private(private)
         for other in folder.iterdir():

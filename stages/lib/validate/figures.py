@@ -67,14 +67,14 @@ def displayable(sample: np.ndarray, low: Sequence[float], high: Sequence[float])
         low, high: The window, one number per channel (or one for all).
 
     Returns:
-        (H, W, 3) for three channels, else the first channel, (H, W).
+        (H, W, 3), the first three channels; of fewer the first, (H, W).
     """
     sample = np.asarray(sample, np.float64)
     if sample.ndim == 4:
         sample = sample[:, sample.shape[1] // 2]  # (C, H, W)
     bottom, top = (np.asarray(bound, np.float64).reshape(-1, 1, 1) for bound in (low, high))
     image = ((sample - bottom) / np.maximum(top - bottom, 1e-12)).clip(0, 1)
-    return np.moveaxis(image, 0, -1) if len(image) == 3 else image[0]
+    return np.moveaxis(image[:3], 0, -1) if len(image) >= 3 else image[0]
 
 
 def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:

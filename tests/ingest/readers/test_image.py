@@ -169,7 +169,7 @@ def test_what_is_no_picture_is_rejected_whatever_its_name():
     assert reason(b"") == "empty"
     assert reason(b"<!doctype html><title>404</title>") == "not_an_image"
     assert reason(b"just a note") == "not_an_image"
-    assert reason(b"%PDF-1.7 ...") == "not_an_image"
+    assert reason(b"%PDF-1.7 ...") == "unsupported_format"
 
 
 def test_limits_name_themselves():

@@ -11,6 +11,9 @@ START, END, SCAN = 0xD8, 0xD9, 0xDA  # JPEG's markers, the second of their bytes
 FRAMES = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}  # those that give the size; 0xF7 is of JPEG-LS
 WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
 FILLING = 0xFF
+ADOBE = 0xEE
+METADATA = frozenset((*range(0xE1, 0xF0), 0xFE))  # applications' segments but JFIF's, and comments
+MIN_ADOBE = 12  # bytes of its segment
 JPEG_2000 = b"\xff\x4f\xff\x51"
 
 
@@ -29,6 +32,21 @@ def check_jpeg(content: bytes) -> None:
     scans = sum(segment.marker == SCAN for segment in segments(content))
     if scans > MAX_SCANS:
         raise Rejected("corrupt", f"a JPEG of {scans} scans, expected {MAX_SCANS} at most")
+
+
+def tidied(content: bytes) -> bytes:
+    """The same JPEG without what libjpeg warns of in its header though it is no part of the picture.
+
+    That is: bytes between the segments, and segments of metadata, which may be damaged. JFIF's and Adobe's say how the
+    colours are to be understood, and stay.
+    """
+    kept = [content[:2]]
+    for segment in segments(content):
+        if segment.marker == SCAN:
+            return b"".join([*kept, content[segment.start - 4 :]])
+        if segment.marker not in METADATA or segment.length >= MIN_ADOBE and segment.marker == ADOBE:
+            kept.append(content[segment.start - 4 : segment.start + max(segment.length, 0)])
+    return content
 
 
 def check_frame(frame: bytes, rows: int, columns: int) -> None:

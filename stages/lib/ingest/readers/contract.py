@@ -62,7 +62,8 @@ from stages.lib.params.ingest import IngestParams
 REASONS = {
     # of any file
     "empty": "the file has no bytes",
-    "not_an_image": "the content is of no picture format",
+    "not_an_image": "the content is of no known picture format",
+    "unsupported_format": "pictures or volumes in a format that is not read; the detail has its name",
     "unreadable": "a library failed on the file in a way that no other reason covers",
     "truncated": "the file ends before its pixels do",
     "corrupt": "the pixels can't be decoded, or not to the size that the header gives",
@@ -72,7 +73,7 @@ REASONS = {
     "too_large": "more than ingest.max_pixels or ingest.max_voxels allow, or than memory holds",
     "too_small": "a side is shorter than ingest.min_side",
     "unsupported_depth": "a number of bits per sample that is not read",
-    "unsupported_colours": "a colour space or number of channels that is not read",
+    "unsupported_colours": "a colour space that is not read, or another number of channels than the data set's",
     "picture_among_volumes": "the data set is one of volumes (ingest.kind)",
     "volume_among_pictures": "the data set is one of pictures (ingest.kind)",
     # of pictures
@@ -196,7 +197,7 @@ class Case(NamedTuple):
     attributes: tuple[
         tuple[str, str], ...
     ] = ()  # columns of cases.csv (publishing.ATTRIBUTES); nothing that names a person
-    noted: tuple[str, ...] = ()  # what is counted in ingest.json: "exif_rotated", "burned_in"
+    noted: tuple[str, ...] = ()  # what is counted in ingest.json: "exif_rotated", "metadata_damaged", "burned_in"
 
     @property
     def blocks(self) -> int:

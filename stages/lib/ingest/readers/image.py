@@ -9,60 +9,83 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib.ingest.readers import codestream, jpeg, pillow
+from stages.lib.ingest.readers import codestream
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
-from stages.lib.ingest.readers.picture import Picture
+from stages.lib.ingest.readers.pictures import formats, jpeg, orientation, pillow
+from stages.lib.ingest.readers.pictures.alpha import without_alpha
+from stages.lib.ingest.readers.pictures.picture import Picture
 
 ALONE = True  # a file is a case, unless it is split
 
 
 def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """A file's Picture, from its header; nothing of its own, as many files have the same."""
+    """A file's pages, each as a Picture or as the reason and detail of its rejection.
+
+    Nothing of the file's own, as many files have the same.
+    """
     if not content:
         raise Rejected("empty", "0 bytes")
-    if content.lstrip()[:1] == b"<" or content[:5] == b"%PDF-":
-        raise Rejected("not_an_image", "HTML, XML or PDF, whatever its name says")
+    formats.check(content)
     if content[:2] == b"\xff\xd8":
         codestream.check_jpeg(content)
-    with pillow.bounded(options.params.max_pixels):
-        picture = jpeg.inspect(content) or pillow.inspect(content, options.params.frames)
-    _check_size(picture, options)
-    if picture.frames > 1 and options.params.frames == "reject":
-        raise Rejected("several_frames", "several frames or pages; ingest.frames can be first or split")
-    return tuple(picture), ()
-
-
-def _check_size(picture: Picture, options: Options) -> None:
     params = options.params
-    if min(picture.height, picture.width) < params.min_side:
-        raise Rejected("too_small", f"{picture.width}x{picture.height} pixels; ingest.min_side is {params.min_side}")
-    pixels = picture.height * picture.width
-    if pixels > params.max_pixels:
-        raise Rejected(
-            "too_large", f"{picture.width}x{picture.height} pixels; ingest.max_pixels is {params.max_pixels}"
-        )
-    if picture.frames * pixels > params.max_voxels:
-        size = f"{picture.frames} frames of {picture.width}x{picture.height} pixels"
-        raise Rejected("too_large", f"{size}; ingest.max_voxels is {params.max_voxels}")
+    with pillow.bounded(params.max_pixels):
+        plain = jpeg.inspect(content)
+        pages = [plain] if plain else pillow.inspect(content, params.frames, params.max_voxels)
+    checked = [_checked(page, options) for page in pages]
+    if len(checked) > 1 and params.frames == "reject":
+        raise Rejected("several_frames", "several frames or pages; ingest.frames can be first or split")
+    pictures = [page for page in checked if isinstance(page, Picture)]
+    _check_voxels(pictures, params.max_voxels)
+    if not pictures:
+        raise next(page for page in checked if isinstance(page, Rejected))
+    return tuple(tuple(page) if isinstance(page, Picture) else page.args for page in checked), ()
+
+
+def _check_voxels(pictures: Sequence[Picture], limit: int) -> None:
+    """Raises:
+    Rejected: The pages take too many pixels together; a channel beyond three counts as a page.
+    """
+    pixels = sum(picture.height * picture.width * max(1, picture.channels - 2) for picture in pictures)
+    if pixels > limit:
+        what = f"{len(pictures)} pages" if len(pictures) > 1 else f"{pictures[0].channels} channels"
+        raise Rejected("too_large", f"{pixels} pixels in {what}; ingest.max_voxels is {limit}")
+
+
+def _checked(page: Picture | Rejected, options: Options) -> Picture | Rejected:
+    """The page, or why its size is not wanted."""
+    params = options.params
+    if isinstance(page, Rejected):
+        return page
+    size = f"{page.width}x{page.height} pixels"
+    if min(page.height, page.width) < params.min_side:
+        return Rejected("too_small", f"{size}; ingest.min_side is {params.min_side}")
+    if page.height * page.width > params.max_pixels:
+        return Rejected("too_large", f"{size}; ingest.max_pixels is {params.max_pixels}")
+    return page
 
 
 def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
-    """One case per file, or per frame where `ingest.frames` is split."""
+    """One case per file, or per page where `ingest.frames` is split; a page that can't be read is refused alone."""
     assembly = Assembly([])
     for file in files:
-        picture = Picture(*file.common)
         name = options.identify("path", file.path)
-        frames = picture.frames if options.params.frames == "split" else 1
-        for frame in range(frames):
+        several = len(file.common) > 1
+        for number, page in enumerate(file.common):
+            if isinstance(page[0], str):
+                reason, detail = page
+                assembly.refused.append(Refusal((file.path,), reason, f"page {number + 1}: {detail}"))
+                continue
+            picture = Picture(*page)
             assembly.cases.append(
                 Case(
-                    case=options.identify("frame", f"{frame} {file.path}") if frames > 1 else name,
-                    patient=name if frames > 1 else None,
+                    case=options.identify("frame", f"{picture.page} {file.path}") if several else name,
+                    patient=name if several else None,
                     files=(file,),
                     dtype=picture.dtype,
                     shape=(picture.channels, picture.height, picture.width),
-                    recipe=(frame,),
-                    noted=("exif_rotated",) if picture.orientation != 1 else (),
+                    recipe=(number,),
+                    noted=(*(("exif_rotated",) if picture.orientation != 1 else ()), *picture.noted),
                 )
             )
     return assembly
@@ -77,22 +100,14 @@ def read(
     options: Options,
 ) -> Iterator[np.ndarray]:
     """The picture, (C, H, W)."""
-    (file,), (frame,) = files, recipe
-    picture, content = Picture(*file.common), load(file)
+    (file,), (number,) = files, recipe
+    picture, content = Picture(*file.common[number]), load(file)
     if picture.decoder == "jpeg":
-        pixels = jpeg.decode(content, picture.channels)  # (H, W, C)
+        decoded = jpeg.decode(content, picture.channels)
     else:
         with pillow.bounded(options.params.max_pixels):
-            pixels = pillow.decode(content, picture.decoder, frame, options.params.transparency)
-    yield turned(pixels, picture.orientation).transpose(2, 0, 1)
-
-
-def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W, C) as EXIF's orientation, 1 to 8, means it to be seen."""
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
+            decoded = pillow.decode(content, picture)
+    pixels = without_alpha(decoded, options.params.transparency)  # (H, W, C)
+    if picture.decoder != "turned":
+        pixels = orientation.turned(pixels, picture.orientation)
+    yield pixels.transpose(2, 0, 1)

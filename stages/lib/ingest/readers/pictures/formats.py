@@ -1,0 +1,87 @@
+"""Formats that people have pictures in and that are not read: each is refused by its name, with a way out."""
+
+from stages.lib.ingest.readers.contract import Rejected
+
+CONVERT = "convert it to PNG or TIFF"
+EXPORT = "export its pictures as PNG or TIFF, or its volumes as DICOM"
+# By their first bytes, as (place, bytes).
+NAMED: tuple[tuple[int, bytes, str, str], ...] = (
+    (0, b"%PDF-", "PDF", EXPORT),
+    (0, b"%!PS", "PostScript", CONVERT),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript", CONVERT),
+    (0, b"\x93NUMPY", "NumPy", CONVERT),
+    (0, b"\x89HDF\r\n\x1a\n", "HDF5", EXPORT),
+    (0, b"CDF\x01", "NetCDF", EXPORT),
+    (0, b"CDF\x02", "NetCDF", EXPORT),
+    (0, b"MATLAB 5.0", "MATLAB", EXPORT),
+    (344, b"n+1\0", "NIfTI", EXPORT),
+    (344, b"ni1\0", "NIfTI", EXPORT),
+    (4, b"n+2\0", "NIfTI", EXPORT),
+    (0, b"NRRD0", "NRRD", EXPORT),
+    (0, b"ObjectType = Image", "MetaImage", EXPORT),
+    (0, b"SIMPLE  =", "FITS", CONVERT),
+    (0, b"v/1\x01", "OpenEXR, whose numbers are floating point", CONVERT),
+    (0, b"#?RADIANCE", "Radiance HDR, whose numbers are floating point", CONVERT),
+    (0, b"PF\n", "PFM, whose numbers are floating point", CONVERT),
+    (0, b"Pf\n", "PFM, whose numbers are floating point", CONVERT),
+    (0, b"P7\n", "PAM", CONVERT),
+    (0, b"P7 332", "XV's thumbnails", CONVERT),
+    (0, b"\xff\x0a", "JPEG XL", CONVERT),
+    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL", CONVERT),
+    (0, b"II\xbc\x01", "JPEG XR", CONVERT),
+    (0, b"\xff\xd8\xff\xf7", "JPEG-LS", CONVERT),
+    (0, b"8BPS\0\x02", "Photoshop's large documents (PSB)", CONVERT),
+    (0, b"AT&TFORM", "DjVu", CONVERT),
+    (0, b"gimp xcf", "GIMP's XCF", CONVERT),
+    (0, b"\xd7\xcd\xc6\x9a", "Windows Metafile", CONVERT),
+    (40, b" EMF", "Windows Enhanced Metafile", CONVERT),
+    (0, b"IIRO", "raw data of an Olympus camera", CONVERT),
+    (0, b"FUJIFILMCCD-RAW", "raw data of a Fujifilm camera", CONVERT),
+    (0, b"IIU\0", "raw data of a Panasonic camera", CONVERT),
+    (8, b"CR\x02\0", "raw data of a Canon camera", CONVERT),
+    (4, b"ftypcrx", "raw data of a Canon camera", CONVERT),
+    (4, b"ftyphei", "HEIF", CONVERT),
+    (4, b"ftyphev", "HEIF", CONVERT),
+    (4, b"ftypmif1", "HEIF", CONVERT),
+    (4, b"ftypmsf1", "HEIF", CONVERT),
+    (4, b"ftypheic", "HEIF", CONVERT),
+    (4, b"ftyp", "MP4, a video", EXPORT),
+    (8, b"AVI LIST", "AVI, a video", EXPORT),
+    (0, b"\x1aE\xdf\xa3", "Matroska, a video", EXPORT),
+    (0, b"\0\0\x01\xba", "MPEG, a video", EXPORT),
+    (0, b"\0\0\x01\xb3", "MPEG, a video", EXPORT),
+    (0, b"PK\x03\x04", "ZIP, an archive", "unpack it"),
+    (0, b"\x1f\x8b", "gzip", "unpack it"),
+    (0, b"7z\xbc\xaf\x27\x1c", "7-Zip, an archive", "unpack it"),
+    (0, b"Rar!\x1a\x07", "RAR, an archive", "unpack it"),
+    (0, b"BZh", "bzip2", "unpack it"),
+    (0, b"\xfd7zXZ\0", "xz", "unpack it"),
+    (0, b"\x28\xb5\x2f\xfd", "Zstandard", "unpack it"),
+    (257, b"ustar", "tar, an archive", "unpack it"),
+    (0, b"BPG\xfb", "BPG", CONVERT),
+    (0, b"FLIF", "FLIF", CONVERT),
+    (0, b"\x76\x2f\x31\x01", "OpenEXR, whose numbers are floating point", CONVERT),
+    (0, b"IMAGE", "IDL's or Analyze's data", EXPORT),
+    (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "a compound document, as of Zeiss or FlashPix", EXPORT),
+    (0, b"ZISRAWFILE", "Zeiss CZI", EXPORT),
+    (0, b"\xda\xce\xbe\x0a", "Nikon ND2", EXPORT),
+    (0, b"BLP1", "BLP", CONVERT),
+    (0, b"BLP2", "BLP", CONVERT),
+)
+AVIF_BRANDS = (b"avif", b"avis")
+
+
+def check(content: bytes) -> None:
+    """Raises:
+    Rejected: It is a page of text, or of a format that is not read.
+    """
+    if content[4:8] == b"ftyp" and any(content[8:64].find(brand) >= 0 for brand in AVIF_BRANDS):
+        return
+    start = content[:64].lstrip()
+    if start[:4].lower() == b"<svg" or (start[:5] == b"<?xml" and b"<svg" in content[:1024]):
+        raise Rejected("unsupported_format", f"SVG: {CONVERT}")
+    if start[:1] == b"<":
+        raise Rejected("not_an_image", "HTML or XML, whatever its name says")
+    for place, beginning, name, way_out in NAMED:
+        if content.startswith(beginning, place):
+            raise Rejected("unsupported_format", f"{name}: {way_out}")

@@ -1,0 +1,70 @@
+"""JPEG through libjpeg-turbo's own interface: 5 times as fast as Pillow, and it reports corrupt data."""
+
+import io
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from stages.lib.ingest.readers import codestream
+from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.pictures import orientation
+from stages.lib.ingest.readers.pictures.picture import Decoded, Picture
+
+# Warnings about bytes outside the picture, whose pixels are whole. With any other warning, pixels were made up.
+HARMLESS_WARNINGS = ("extraneous bytes", "Invalid SOS parameters")
+METADATA = (b"Exif\0", b"http://ns.adobe.com/xap/")  # what may hold an orientation
+
+
+def inspect(content: bytes) -> Picture | None:
+    """None where Pillow has to read the file: it is no JPEG, or one of CMYK or RGB colours."""
+    if content[:3] != b"\xff\xd8\xff":
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=False)
+    except (ValueError, KeyError):  # the latter for a chroma subsampling that it has no name for
+        return None
+    if colours not in ("Gray", "YCbCr"):
+        return None
+    # Anywhere in the file, as a search is quick where there is none, and other segments may lie before it.
+    turning = _turning(content) if any(content.find(name) >= 0 for name in METADATA) else orientation.Turning()
+    height, width = orientation.size(height, width, turning.orientation)
+    return Picture(height, width, 1 if colours == "Gray" else 3, "uint8", 0, turning.orientation, "jpeg", turning.noted)
+
+
+def _turning(content: bytes) -> orientation.Turning:
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            return orientation.of(image)
+    except Exception:  # a damaged segment of metadata ends Pillow's reading of the header
+        return orientation.Turning(noted=(orientation.DAMAGED,))
+
+
+def decode(content: bytes, channels: int) -> Decoded:
+    """(H, W, C) uint8.
+
+    Raises:
+        Rejected: The data end too early or are corrupt.
+    """
+    colours = "GRAY" if channels == 1 else "RGB"
+    try:
+        return Decoded(_decoded(content, colours))
+    except ValueError as error:
+        message = str(error)
+    # What is wrong may lie in the header, outside of all that is pixels.
+    if (tidied := codestream.tidied(content)) != content:
+        try:
+            return Decoded(_decoded(tidied, colours))
+        except ValueError as error:
+            message = str(error)
+    raise Rejected("truncated" if "remature end" in message else "corrupt", message)
+
+
+def _decoded(content: bytes, colours: str) -> np.ndarray:
+    """Raises: ValueError: Pixels were made up."""
+    try:
+        return simplejpeg.decode_jpeg(content, colours)
+    except ValueError as error:
+        if not any(harmless in str(error) for harmless in HARMLESS_WARNINGS):
+            raise
+    return simplejpeg.decode_jpeg(content, colours, strict=False)

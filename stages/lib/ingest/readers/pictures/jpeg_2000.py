@@ -1,0 +1,125 @@
+"""JPEG 2000: which of its channels are alpha, and numbers of more than 8 bits, which Pillow would stretch to 16."""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from stages.lib.ingest.readers.codestream import JPEG_2000
+from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.pictures.picture import Decoded, Picture
+
+MAGIC_NUMBER = b"\0\0\0\x0cjP  \r\n\x87\n"
+OPACITY, PREMULTIPLIED = 1, 2  # what a channel is for, in the box cdef
+GREY, SRGB = 17, 16  # colours, in the box colr
+
+
+class Header(NamedTuple):
+    """Of a file, or of a bare codestream."""
+
+    height: int
+    width: int
+    bits: tuple[int, ...]  # of each channel
+    signed: bool
+    subsampled: bool
+    alpha: int | None  # which channel
+    premultiplied: bool
+    palette: bool
+    colours: int | None  # None: the file does not say
+
+    @property
+    def left_to_pillow(self) -> bool:
+        """Whether Pillow decodes all of it: 8 bits, and a number of channels that it does not take for alpha."""
+        if max(self.bits) > 8 or self.alpha is not None:
+            return False
+        return self.palette or len(self.bits) in (1, 3) or self.colours not in (GREY, SRGB, None)
+
+
+def header(content: bytes) -> Header | None:
+    """None where it is no JPEG 2000.
+
+    Raises:
+        Rejected: It is damaged.
+    """
+    if not content.startswith((MAGIC_NUMBER, JPEG_2000)):
+        return None
+    boxes = dict(_boxes(content))
+    at = content.find(JPEG_2000)
+    if at < 0:
+        raise Rejected("truncated", "a JPEG 2000 file without a codestream")
+    try:
+        right, bottom, left, top = struct.unpack_from(">IIII", content, at + 8)
+        (number,) = struct.unpack_from(">H", content, at + 40)
+        depths = [struct.unpack_from("BBB", content, at + 42 + 3 * i) for i in range(number)]
+    except struct.error:
+        raise Rejected("truncated", "the header of the JPEG 2000 data is cut") from None
+    if not depths:
+        raise Rejected("corrupt", "JPEG 2000 data without channels")
+    roles = _roles(boxes.get(b"cdef", b""))
+    alphas = [channel for channel, role in roles.items() if role in (OPACITY, PREMULTIPLIED)]
+    if len(alphas) > 1:
+        raise Rejected("unsupported_colours", "a JPEG 2000 file with two alpha channels")
+    colr = boxes.get(b"colr", b"")
+    return Header(
+        bottom - top,
+        right - left,
+        tuple((depth & 0x7F) + 1 for depth, _, _ in depths),
+        any(depth & 0x80 for depth, _, _ in depths),
+        any((x, y) != (1, 1) for _, x, y in depths),
+        alphas[0] if alphas else None,
+        bool(alphas) and roles[alphas[0]] == PREMULTIPLIED,
+        b"pclr" in boxes,
+        struct.unpack_from(">I", colr, 3)[0] if colr[:1] == b"\1" and len(colr) >= 7 else None,
+    )
+
+
+def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Those of the file's header, without the codestream's."""
+    at, end = 0, len(content)
+    while at + 8 <= end:
+        length, name = struct.unpack_from(">I4s", content, at)
+        if name == b"jp2c" or length < 8:
+            return
+        if name == b"jp2h":
+            at += 8  # what it holds is read as if it lay beside it
+            continue
+        yield name, content[at + 8 : at + length]
+        at += length
+
+
+def _roles(cdef: bytes) -> dict[int, int]:
+    """What each channel is for: 0 a colour."""
+    number = struct.unpack_from(">H", cdef)[0] if len(cdef) >= 2 else 0
+    entries = [struct.unpack_from(">HHH", cdef, 2 + 6 * i) for i in range(min(number, (len(cdef) - 2) // 6))]
+    return {channel: role for channel, role, _ in entries}
+
+
+def inspect(content: bytes) -> Picture | None:
+    """None where Pillow can read it.
+
+    Raises:
+        Rejected: It is damaged, or of a kind that is not read.
+    """
+    found = header(content)
+    if found is None or found.left_to_pillow:
+        if found is not None and found.signed:
+            raise Rejected("unsupported_depth", "JPEG 2000 data with a sign")
+        return None
+    if found.signed or max(found.bits) > 16 or len(set(found.bits)) > 1:
+        raise Rejected(
+            "unsupported_depth", f"JPEG 2000 data of {found.bits} bits, {'' if found.signed else 'un'}signed"
+        )
+    if found.palette or found.subsampled or found.colours not in (GREY, SRGB, None):
+        raise Rejected("unsupported_colours", f"JPEG 2000 data of {max(found.bits)} bits in colours that are not read")
+    channels = len(found.bits) - (found.alpha is not None)
+    dtype = "uint8" if max(found.bits) <= 8 else "uint16"
+    return Picture(found.height, found.width, channels, dtype, 0, 1, "jpeg_2000")
+
+
+def decode(content: bytes) -> Decoded:
+    """(H, W) or (H, W, S), the numbers of the file."""
+    import imagecodecs
+
+    found = header(content)
+    assert found is not None
+    pixels = imagecodecs.jpeg2k_decode(content)
+    return Decoded(pixels, found.alpha if pixels.ndim == 3 else None, found.premultiplied, (1 << max(found.bits)) - 1)

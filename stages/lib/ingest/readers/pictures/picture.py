@@ -1,0 +1,30 @@
+"""What the header of a picture gives, and what a decoder returns, whichever library reads it."""
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+Decoder = Literal["avif", "jpeg", "jpeg_2000", "netpbm", "pillow", "png", "tiff", "turned"]
+Frames = Literal["reject", "first", "split"]  # ingest.frames
+
+
+class Picture(NamedTuple):
+    """All that is needed to place a page of a file in cases/ and to decode it later."""
+
+    height: int  # after turning as the orientation says, that is, as the picture is meant to be seen
+    width: int
+    channels: int  # alpha not counted
+    dtype: str  # "uint8" or "uint16"
+    page: int  # its place in the file, from 0
+    orientation: int  # EXIF: 1 is upright
+    decoder: Decoder
+    noted: tuple[str, ...] = ()  # what is counted in ingest.json
+
+
+class Decoded(NamedTuple):
+    """Pixels as the file has them, not turned yet."""
+
+    pixels: np.ndarray  # (H, W) or (H, W, S) uint8 or uint16; alpha is one of the S
+    alpha: int | None = None  # which of the S; None: there is none
+    premultiplied: bool = False  # whether the colours were multiplied by alpha
+    white: int = 0  # the highest value, of alpha too; 0: that of the dtype

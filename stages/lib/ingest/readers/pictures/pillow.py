@@ -1,0 +1,276 @@
+"""Every picture but the plain JPEG: by Pillow, or by a library that keeps what Pillow would cut or leave out."""
+
+import io
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image
+
+from stages.lib.ingest.readers.contract import Rejected, where_raised
+from stages.lib.ingest.readers.pictures import jpeg_2000, netpbm, orientation, png, tiff
+from stages.lib.ingest.readers.pictures.picture import Decoded, Decoder, Frames, Picture
+
+# What Pillow decodes without starting a program, and what people have pictures in; TGA last, as its files start in no
+# way of their own.
+FORMATS = (
+    *("PNG", "JPEG", "TIFF", "BMP", "DIB", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF", "SGI", "PSD", "ICO", "CUR"),
+    *("ICNS", "PCX", "DCX", "QOI", "DDS", "SUN", "XBM", "XPM", "MSP", "FLI", "PIXAR", "SPIDER", "TGA"),
+)
+STARTS_PROGRAMS = ("EPS",)
+GREY = {"1": "uint8", "L": "uint8", "LA": "uint8", "La": "uint8"} | dict.fromkeys(("I;16", "I;16B", "I;16L"), "uint16")
+COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
+ALPHA = ("RGBA", "RGBa", "PA", "LA", "La")
+MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG", *tiff.MAGIC_NUMBERS, b"BM", b"GIF8", b"RIFF", b"8BPS", b"qoif", b"DDS ")
+
+PLAIN_PPM = (b"P1", b"P2", b"P3")  # pixels as text
+MAX_COMMENTS = 1000
+MIN_FRAME_BYTES = 8  # no format describes a frame in fewer: a header that claims more frames lies
+BAND_PIXELS = 1 << 22  # that are converted at once: Pillow's own conversion makes two copies of the picture
+FLOAT_DDS = ("BC6H", "BC6HS")
+PSD_MODES = {0: 1, 1: 1, 2: 1, 3: 3, 4: 4, 8: 1, 9: 3}  # channels of each of Photoshop's colour modes that are read
+
+
+@contextmanager
+def bounded(max_pixels: int) -> Iterator[None]:
+    """Lets Pillow refuse whatever takes more pixels: a picture, a frame that is larger than the first, a WebP's canvas.
+
+    Raises:
+        Rejected: It does.
+    """
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = (max_pixels + 1) // 2  # it warns of more, and refuses more than twice as many
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of half of it, and of tags that it leaves out
+            yield
+    except Image.DecompressionBombError as error:
+        claimed = re.search(r"\((\d+) pixels\)", str(error))
+        what = claimed[1] if claimed else "more"
+        raise Rejected("too_large", f"{what} pixels; ingest.max_pixels is {max_pixels}") from None
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def inspect(content: bytes, frames: Frames, max_voxels: int) -> list[Picture | Rejected]:
+    """Reads the header, and of a PNG every checksum: each page or frame, or why it can't be read.
+
+    Args:
+        frames: All of them are looked at for "split" alone. For "reject" it is enough to know that there are several,
+            and two are given; for "first" there is one.
+
+    Raises:
+        Rejected: It is no picture, or damaged, or one of floats or of more than 16 bits.
+    """
+    if content.startswith(PLAIN_PPM) and content.count(b"#") > MAX_COMMENTS:
+        raise Rejected("corrupt", f"more than {MAX_COMMENTS} comments, each of which takes Pillow a copy of the file")
+    if content.startswith(tiff.MAGIC_NUMBERS):
+        return tiff.inspect(content, frames)
+    if (picture := netpbm.inspect(content) or jpeg_2000.inspect(content)) is not None:
+        return [picture]
+    if content.startswith(b"8BPS"):
+        _check_psd(content)
+    chunks = png.check(content) if content.startswith(png.MAGIC_NUMBER) else None
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            picture = _with_png(image, chunks) if chunks else _by_mode(image, content)
+            number = _frames(image, content, frames)
+            if number == 1 or frames == "reject":
+                return [picture] * number
+            if picture.decoder != "pillow":
+                raise Rejected("unsupported_depth", f"an animation of {image.format} with 16 bits")
+            if number * picture.height * picture.width > max_voxels:
+                size = f"{number} frames of {picture.width}x{picture.height} pixels"
+                raise Rejected("too_large", f"{size}; ingest.max_voxels is {max_voxels}")
+            return _each_frame(image, picture, number)
+    except Image.UnidentifiedImageError:
+        raise _unidentified(content) from None
+    except NotImplementedError:
+        raise Rejected("unsupported_format", "a kind of this format that Pillow does not read") from None
+    except OSError as error:
+        raise _damaged(error) from None
+
+
+def _damaged(error: OSError) -> Rejected:
+    """What a decoder's error means: Pillow has no other way to say that a file is cut."""
+    return Rejected("truncated" if "truncated" in str(error).lower() else "corrupt", where_raised(error))
+
+
+def _unidentified(content: bytes) -> Rejected:
+    """Why Pillow can't open a file."""
+    if content.startswith(MAGIC_NUMBERS):
+        return Rejected("corrupt", "it starts as a picture, but its header is damaged or cut")
+    Image.init()
+    others = [name for name in Image.ID if name not in (*FORMATS, *STARTS_PROGRAMS)]
+    try:
+        with Image.open(io.BytesIO(content), formats=others) as image:
+            return Rejected("unsupported_format", f"{image.format_description}: convert it to PNG or TIFF")
+    except Exception:  # each format's parser has errors of its own
+        return Rejected("not_an_image", "its content is of no known picture format")
+
+
+def _check_psd(content: bytes) -> None:
+    """Raises:
+    Rejected: A Photoshop file of which Pillow reads nothing, or not all channels.
+    """
+    if len(content) < 26:
+        raise Rejected("truncated", "the header of the Photoshop file is cut")
+    channels, bits, mode = (struct.unpack_from(">H", content, at)[0] for at in (12, 22, 24))
+    if bits not in (1, 8):
+        raise Rejected("unsupported_depth", f"a Photoshop file of {bits} bits: convert it to PNG or TIFF")
+    if mode not in PSD_MODES or channels != PSD_MODES[mode] and (mode, channels) != (3, 4):
+        raise Rejected("unsupported_colours", f"a Photoshop file of {channels} channels in its colour mode {mode}")
+
+
+def _with_png(image: Image.Image, chunks: png.Chunks) -> Picture:
+    if chunks.late_metadata:
+        image.load()  # only then Pillow reads what lies behind the pixels
+    turning = orientation.of(image) if image.info.keys() & orientation.SOURCES else orientation.Turning()
+    channels = 1 if chunks.colours in (png.GREY, png.GREY_ALPHA) else 3
+    dtype = "uint16" if chunks.bits == 16 else "uint8"
+    decoder: Decoder = "pillow" if chunks.left_to_pillow else "png"
+    return _picture(image, channels, dtype, turning, decoder)
+
+
+def _by_mode(image: Image.Image, content: bytes) -> Picture:
+    """Raises:
+    Rejected: Pillow would not keep the picture's numbers.
+    """
+    if image.mode not in GREY and image.mode not in COLOUR:
+        raise Rejected("float_pixels" if image.mode == "F" else "unsupported_depth", f"pixels of mode {image.mode}")
+    if image.format == "SGI" and content[3:4] == b"\x02":
+        raise Rejected("unsupported_depth", "SGI with 16 bits")
+    if image.format == "DDS" and getattr(image, "pixel_format", "") in FLOAT_DDS:
+        raise Rejected("float_pixels", "a DDS of floating point numbers")
+    channels, dtype = (1, GREY[image.mode]) if image.mode in GREY else (3, "uint8")
+    if image.format == "AVIF" and _avif_bits(content) > 8:
+        return _picture(image, channels, "uint16", orientation.of(image), "avif")
+    return _picture(image, channels, dtype, orientation.of(image), "pillow")
+
+
+def _avif_bits(content: bytes) -> int:
+    at = content.find(b"av1C")  # the box of the decoder's settings; its third byte has the depth in two bits
+    flags = content[at + 6] if 0 <= at < len(content) - 6 else 0
+    return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+
+
+def _picture(
+    image: Image.Image, channels: int, dtype: str, turning: orientation.Turning, decoder: Decoder, page: int = 0
+) -> Picture:
+    height, width = orientation.size(image.height, image.width, turning.orientation)
+    return Picture(height, width, channels, dtype, page, turning.orientation, decoder, turning.noted)
+
+
+def _frames(image: Image.Image, content: bytes, wanted: Frames) -> int:
+    # The further frames of an MPO (a phone's JPEG) are previews of its first, those of a Photoshop file its layers.
+    if wanted == "first" or image.format in ("MPO", "PSD") or not getattr(image, "is_animated", False):
+        return 1
+    if wanted == "reject":
+        return 2
+    number = int(getattr(image, "n_frames", 1))
+    if number * MIN_FRAME_BYTES > len(content):
+        raise Rejected("corrupt", f"{number} frames in {len(content)} bytes")
+    return number
+
+
+def _each_frame(image: Image.Image, first: Picture, number: int) -> list[Picture | Rejected]:
+    """Colours and size may change from frame to frame; those behind a damaged one can't be read."""
+    found: list[Picture | Rejected] = [first]
+    turning = orientation.Turning(first.orientation, first.noted)
+    try:
+        for frame in range(1, number):
+            image.seek(frame)
+            image.load()
+            channels = 1 if image.mode in GREY else 3
+            found.append(_picture(image, channels, first.dtype, turning, "pillow", frame))
+    except Image.DecompressionBombError:
+        raise
+    except Exception as error:  # decoders raise many types
+        found += [Rejected("corrupt", where_raised(error)) for _ in range(len(found), number)]
+    return found
+
+
+def decode(content: bytes, picture: Picture) -> Decoded:
+    """(H, W) or (H, W, S) uint8 or uint16, still to be turned if the decoder is not "turned".
+
+    Raises:
+        Rejected: It is corrupt.
+    """
+    match picture.decoder:
+        case "tiff":
+            return tiff.decode(content, picture.page)
+        case "png":
+            return png.decode(content)
+        case "netpbm":
+            return netpbm.decode(content)
+        case "jpeg_2000":
+            return jpeg_2000.decode(content)
+        case "avif":
+            return _by_imagecodecs(content)
+    try:
+        with _at_frame(content, picture) as image:
+            return _by_pillow(image)
+    except Image.UnidentifiedImageError:
+        raise Rejected("corrupt", "its header is damaged, or in a way written that is not read") from None
+    except OSError as error:
+        raise _damaged(error) from None
+
+
+def _by_imagecodecs(content: bytes) -> Decoded:
+    import imagecodecs
+
+    pixels = imagecodecs.avif_decode(content)
+    alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4)
+    return Decoded(pixels, pixels.shape[2] - 1 if alpha else None, white=(1 << _avif_bits(content)) - 1)
+
+
+def _by_pillow(image: Image.Image) -> Decoded:
+    alpha = image.mode in ALPHA or "transparency" in image.info
+    grey = image.mode in GREY
+    if grey and GREY[image.mode] == "uint16":
+        return Decoded(np.asarray(image))
+    mode = ("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB")
+    image.load()
+    samples = len(mode)
+    pixels = np.empty((image.height, image.width, samples), np.uint8)
+    rows = max(1, BAND_PIXELS // image.width)
+    for start in range(0, image.height, rows):
+        stop = min(start + rows, image.height)
+        band = image if rows >= image.height else image.crop((0, start, image.width, stop))
+        pixels[start:stop] = np.asarray(band if band.mode == mode else band.convert(mode)).reshape(
+            -1, image.width, samples
+        )
+    return Decoded(pixels, samples - 1 if alpha else None)
+
+
+@contextmanager
+def _at_frame(content: bytes, picture: Picture) -> Iterator[Image.Image]:
+    """The picture; of several frames the one asked for, which takes no walk over those before it, if they were read."""
+    frame = picture.page
+    if picture.decoder == "turned":
+        with tiff.opened(content, frame) as image:
+            yield image
+    elif frame:
+        try:
+            animation = _animation(content)
+            if animation.tell() > frame:  # going back is not sound in all of Pillow's formats
+                _animation.cache_clear()
+                animation = _animation(content)
+            animation.seek(frame)  # goes on from the frame that was read last
+            yield animation
+        except BaseException:
+            _animation.cache_clear()
+            raise
+    else:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            yield image
+
+
+@lru_cache(maxsize=1)
+def _animation(content: bytes) -> Image.Image:
+    """The animation that was read last: its frames can only be decoded one after the other."""
+    return Image.open(io.BytesIO(content), formats=FORMATS)

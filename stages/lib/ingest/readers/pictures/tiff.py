@@ -1,0 +1,297 @@
+"""TIFF: which of its pages are pictures, what each is, and the decoding of those that Pillow would get wrong.
+
+Pillow decodes what it gets right, the pages of 8 bits without extra channels, and turns them as their orientation says.
+It cuts 16 bits in colour to 8, leaves out channels that are no alpha, and walks from the first page to the one that it
+is asked for.
+"""
+
+import io
+import re
+import struct
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.pictures import orientation
+from stages.lib.ingest.readers.pictures.picture import Decoded, Frames, Picture
+
+BIG = 43  # version of a TIFF whose offsets have 64 bits
+MAGIC_NUMBERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+MAX_TAG_VALUES = 1 << 12  # that are read of one tag: none of those below has more in a file that can be decoded
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1, 13: 4, 16: 8, 18: 8}  # bytes of a tag's value, by its type
+CODES = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, FILL_ORDER, DESCRIPTION = 254, 256, 257, 258, 259, 262, 266, 270
+ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH, TILE_HEIGHT = 274, 277, 284, 322, 323
+EXTRA_SAMPLES, SAMPLE_FORMAT, XMP, DEPTH, TILE_DEPTH = 338, 339, 700, 32997, 32998
+READ = {SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, DESCRIPTION, ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH}
+READ |= {TILE_HEIGHT, EXTRA_SAMPLES, SAMPLE_FORMAT, DEPTH, TILE_DEPTH, FILL_ORDER}
+WAY = (BITS, COMPRESSION, COLOURS, FILL_ORDER, SAMPLES, PLANAR, EXTRA_SAMPLES, SAMPLE_FORMAT)  # in which it is written
+REDUCED, MASK = 1, 4  # bits of SUBFILE
+UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4  # values of SAMPLE_FORMAT; the last is read as unsigned
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # values of COLOURS
+PALETTE, SEPARATED, YCBCR, LAB = 3, 5, 6, 8
+SAMPLES_OF = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED: 4, YCBCR: 3, LAB: 3}
+ASSOCIATED, UNASSOCIATED = 1, 2  # values of EXTRA_SAMPLES: alpha
+IMAGEJ_STACK = re.compile(rb"\AImageJ=.*?^images=(\d{1,9})$", re.DOTALL | re.MULTILINE)
+
+Tags = Mapping[int, tuple[int, ...]]
+
+
+@lru_cache(maxsize=1)
+def pages(content: bytes) -> list[int]:
+    """The byte at which each page's directory starts, up to the last one or to one that was there before.
+
+    Raises:
+        Rejected: One lies outside of the file.
+    """
+    layout = _Layout.of(content)
+    found: dict[int, None] = {}  # a set that keeps its order
+    try:
+        (at,) = struct.unpack_from(layout.offset, content, layout.first)
+        while at and at not in found:
+            found[at] = None
+            (tags,) = struct.unpack_from(layout.tag_count, content, at)
+            (at,) = struct.unpack_from(
+                layout.offset, content, at + struct.calcsize(layout.tag_count) + layout.entry_bytes * tags
+            )
+    except (struct.error, OverflowError):
+        raise Rejected("truncated", f"page {len(found)} of the TIFF lies outside of the file") from None
+    return list(found)
+
+
+class _Layout(NamedTuple):
+    """How numbers are written."""
+
+    order: str
+    first: int  # byte of the first page's offset
+    offset: str
+    tag_count: str
+    value_count: str
+    entry_bytes: int
+
+    @staticmethod
+    def of(content: bytes) -> "_Layout":
+        order = "<" if content[:2] == b"II" else ">"
+        if struct.unpack_from(order + "H", content, 2)[0] == BIG:
+            return _Layout(order, 8, order + "Q", order + "Q", order + "Q", 20)
+        return _Layout(order, 4, order + "I", order + "H", order + "I", 12)
+
+
+def _tags(content: bytes, at: int) -> Tags:
+    """Those of a page that matter here; of a text its bytes.
+
+    Raises:
+        Rejected: The directory is damaged.
+    """
+    layout = _Layout.of(content)
+    found: dict[int, tuple[int, ...]] = {}
+    width = struct.calcsize(layout.offset)
+    try:
+        (number,) = struct.unpack_from(layout.tag_count, content, at)
+        at += struct.calcsize(layout.tag_count)
+        for entry in range(at, at + number * layout.entry_bytes, layout.entry_bytes):
+            tag, kind = struct.unpack_from(layout.order + "HH", content, entry)
+            if tag not in READ or kind not in SIZES or tag in found:  # of two, libtiff takes the first
+                continue
+            (values,) = struct.unpack_from(layout.value_count, content, entry + 4)
+            place = entry + 4 + struct.calcsize(layout.value_count)
+            if values * SIZES[kind] > width:
+                (place,) = struct.unpack_from(layout.offset, content, place)
+            if tag == DESCRIPTION:
+                values = min(values, MAX_TAG_VALUES)
+            elif values > MAX_TAG_VALUES:
+                raise Rejected("corrupt", f"{values} values of the TIFF's tag {tag}")
+            found[tag] = struct.unpack_from(f"{layout.order}{values}{CODES[kind]}", content, place)
+    except (struct.error, OverflowError):
+        raise Rejected("truncated", "a directory of the TIFF lies outside of the file") from None
+    return found
+
+
+class FromPage(io.BytesIO):
+    """A TIFF that starts with another of its pages, without a copy of its bytes."""
+
+    def __init__(self, content: bytes, page: int) -> None:
+        super().__init__(content)
+        layout = _Layout.of(content)
+        self._at = layout.first
+        self._first = struct.pack(layout.offset, pages(content)[page])
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        at = self.tell()
+        content = super().read(size)
+        if at > self._at or at + len(content) < self._at + len(self._first):
+            return content
+        before = self._at - at
+        return content[:before] + self._first + content[before + len(self._first) :]
+
+
+def opened(content: bytes, page: int) -> Image.Image:
+    """By Pillow, with this page as its first."""
+    stream = FromPage(content, page) if page else io.BytesIO(content)
+    return Image.open(stream, formats=("TIFF",))
+
+
+def inspect(content: bytes, frames: Frames) -> list[Picture | Rejected]:
+    """Each page that is a picture, or why it can't be read. Smaller copies of a page and masks are none.
+
+    Of several pages, "first" gives the first, and "reject" two at least.
+
+    Raises:
+        Rejected: The file can't be read as pages.
+    """
+    places = pages(content)
+    if frames == "reject" and len(places) > 2:  # enough to know whether there are two pictures
+        places = places[: 1 + next((i for i, at in enumerate(places) if i and not _aside(_tags(content, at))), 0)]
+    if frames == "first":
+        places = places[: 1 + next((i for i, at in enumerate(places) if not _aside(_tags(content, at))), 0)]
+    tags = [_tags(content, at) for at in places]
+    pictures = [page for page, of in enumerate(tags) if not _aside(of)] or [0]
+    if frames == "first":
+        pictures = pictures[:1]
+    _check_stack(tags[0] if tags else {}, len(places), frames)
+    found: list[Picture | Rejected] = []
+    known: dict[tuple[Any, ...], bool] = {}
+    for page in pictures:
+        try:
+            found.append(_picture(content, page, tags[page], known))
+        except Rejected as error:
+            found.append(error)
+    return found
+
+
+def _aside(tags: Tags) -> bool:
+    """Whether a page is a smaller copy of another, or a mask."""
+    return bool(tags.get(SUBFILE, (0,))[0] & (REDUCED | MASK))
+
+
+def _check_stack(tags: Tags, number: int, frames: Frames) -> None:
+    """Raises:
+    Rejected: ImageJ wrote more pictures than the file describes as pages, as it does above 4 GiB.
+    """
+    claimed = IMAGEJ_STACK.match(bytes(value & 0xFF for value in tags.get(DESCRIPTION, ())))
+    if claimed and number == 1 < int(claimed[1]) and frames != "first":
+        raise Rejected("several_frames", f"a stack of {int(claimed[1])} pictures in one page, as ImageJ writes it")
+
+
+def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...], bool]) -> Picture:
+    """What a page is.
+
+    Args:
+        known: Whether Pillow knows the ways in which pages of this file are written, as far as they were seen.
+
+    Raises:
+        Rejected: It is no page of 8 or 16 bits, in colours that are read.
+    """
+    height, width = tags.get(HEIGHT, (0,))[0], tags.get(WIDTH, (0,))[0]
+    if not (height and width):
+        raise Rejected("corrupt", "a page of the TIFF without height and width")
+    bits, kinds = tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (UNSIGNED,))
+    if FLOAT in kinds:
+        raise Rejected("float_pixels", "floating point: write it as 8- or 16-bit integers")
+    if max(bits) > 16 or set(kinds) - {UNSIGNED, UNDEFINED}:
+        raise Rejected("unsupported_depth", f"{max(bits)} bits, {'signed' if SIGNED in kinds else 'unsigned'}")
+    if tags.get(DEPTH, (1,))[0] * tags.get(TILE_DEPTH, (1,))[0] > 1:
+        raise Rejected("unsupported_depth", f"a TIFF of {tags.get(DEPTH, (1,))[0]} planes a page")
+    _check_tiles(tags)
+    colours = tags.get(COLOURS, (WHITE_IS_ZERO,))[0]
+    extra = _extra(tags)
+    turning = _turning(content, page, tags)
+    height, width = orientation.size(height, width, turning.orientation)
+    if max(bits) <= 8 and not extra and colours in SAMPLES_OF and _known_to_pillow(content, page, tags, known):
+        channels = 1 if colours in (WHITE_IS_ZERO, BLACK_IS_ZERO) or len(bits) == 1 and colours == YCBCR else 3
+        return Picture(height, width, channels, "uint8", page, turning.orientation, "turned", turning.noted)
+    if colours not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) or len(set(bits)) > 1:
+        name = {PALETTE: "a palette", SEPARATED: "CMYK", YCBCR: "YCbCr", LAB: "CIELAB"}.get(colours, str(colours))
+        raise Rejected("unsupported_colours", f"a TIFF of {name} with {max(bits)} bits and {len(extra)} extra channels")
+    dtype = "uint8" if max(bits) <= 8 else "uint16"
+    channels = tags.get(SAMPLES, (1,))[0] - sum(kind in (ASSOCIATED, UNASSOCIATED) for kind in extra)
+    return Picture(height, width, channels, dtype, page, turning.orientation, "tiff", turning.noted)
+
+
+def _extra(tags: Tags) -> tuple[int, ...]:
+    """What each channel beside the colours is; those that no tag tells of are no alpha.
+
+    Raises:
+        Rejected: Two of them are alpha.
+    """
+    number = tags.get(SAMPLES, (1,))[0] - SAMPLES_OF.get(tags.get(COLOURS, (WHITE_IS_ZERO,))[0], 1)
+    told = tags.get(EXTRA_SAMPLES, ())
+    extra = (told + (0,) * number)[: max(number, 0)]
+    if sum(kind in (ASSOCIATED, UNASSOCIATED) for kind in extra) > 1:
+        raise Rejected("unsupported_colours", "a TIFF with two alpha channels")
+    return extra
+
+
+def _turning(content: bytes, page: int, tags: Tags) -> orientation.Turning:
+    if ORIENTATION in tags:
+        given = tags[ORIENTATION][0] if tags[ORIENTATION] else 1
+        return orientation.Turning(given if given in range(1, 9) else 1)
+    if content.find(b"tiff:Orientation") < 0:
+        return orientation.Turning()
+    with opened(content, page) as image:  # XMP
+        return orientation.of(image)
+
+
+def _known_to_pillow(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...], bool]) -> bool:
+    """Whether Pillow knows the way in which a page is written."""
+    way = tuple(tags.get(tag) for tag in WAY)
+    if way not in known:
+        try:
+            opened(content, page).close()
+        except (Rejected, Image.DecompressionBombError):
+            raise
+        except Exception:  # a KeyError for a compression that it has no name for, and more
+            known[way] = False
+        else:
+            known[way] = True
+    return known[way]
+
+
+def _check_tiles(tags: Tags) -> None:
+    """Raises:
+    Rejected: One tile takes more memory than any picture may.
+    """
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    height, width = (tags.get(tag, (0,))[0] for tag in (TILE_HEIGHT, TILE_WIDTH))
+    if limit and height * width > limit:
+        raise Rejected("too_large", f"tiles of {width}x{height} pixels; ingest.max_pixels is {limit}")
+
+
+def decode(content: bytes, page: int) -> Decoded:
+    """A page of 8 or 16 bits, grey or RGB, with whatever else it has, by tifffile.
+
+    Raises:
+        Rejected: It is damaged.
+    """
+    import tifffile
+
+    tags = _tags(content, pages(content)[page])
+    with tifffile.TiffFile(FromPage(content, page) if page else io.BytesIO(content)) as file:
+        first: Any = file.pages[0]
+        pixels = first.asarray()
+        if pixels.ndim == 3 and first.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+            pixels = pixels.transpose(1, 2, 0)
+    bits = max(tags.get(BITS, (1,)))
+    white = (1 << bits) - 1
+    extra = _extra(tags)
+    alpha = next((i for i, kind in enumerate(extra) if kind in (ASSOCIATED, UNASSOCIATED)), None)
+    base = (pixels.shape[2] if pixels.ndim == 3 else 1) - len(extra)
+    if tags.get(COLOURS, (WHITE_IS_ZERO,))[0] == WHITE_IS_ZERO:
+        pixels = _inverted(pixels, base, white)
+    return Decoded(
+        pixels.astype(np.uint8 if bits <= 8 else np.uint16, copy=False),
+        None if alpha is None else base + alpha,
+        alpha is not None and extra[alpha] == ASSOCIATED,
+        white,
+    )
+
+
+def _inverted(pixels: np.ndarray, base: int, white: int) -> np.ndarray:
+    """With the grey of high values for black; what is no grey stays."""
+    if pixels.ndim == 2:
+        return white - pixels
+    return np.concatenate([white - pixels[..., :base], pixels[..., base:]], axis=2)

@@ -1,0 +1,470 @@
+"""Pictures as their owners mean them: alpha, extra channels, orientation, depth, pages, and formats of every kind."""
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageOps
+
+from stages.lib.ingest.identifiers import OPEN
+from stages.lib.ingest.readers import image
+from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
+from stages.lib.params.ingest import IngestParams
+from tests.ingest.readers.test_image import COLOUR, COLOUR_16, GREY, GREY_16, encoded, read, reason, tiff
+
+RNG = np.random.default_rng(1)
+ALPHA = RNG.integers(0, 256, GREY.shape, np.uint8)
+ALPHA_16 = RNG.integers(0, 65536, GREY.shape).astype(np.uint16)
+WHITE, WHITE_16 = 255, 65535
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+
+def png(
+    bits: int, colours: int, rows: Sequence[bytes], width: int, early: Sequence[bytes] = (), late: Sequence[bytes] = ()
+) -> bytes:
+    """Of packed rows; Pillow writes neither 16 bits in colour nor one transparent grey of fewer than 8 bits."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, len(rows), bits, colours, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + b"".join([header, *early, pixels, *late, chunk(b"IEND", b"")])
+
+
+def noted(content: bytes, **params: object) -> tuple[str, ...]:
+    options = Options(IngestParams(**params), OPEN)  # type: ignore[arg-type]
+    common, own = image.inspect(content, options)
+    return image.assemble([Inspected("a", b"", common, own)], [], options).cases[0].noted
+
+
+# Alpha and further channels
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("grey", [True, False], ids=["grey", "colour"])
+def test_a_premultiplied_tiff_is_not_multiplied_by_its_alpha_again(bits, grey):
+    alpha, white = (ALPHA, WHITE) if bits == 8 else (ALPHA_16, WHITE_16)
+    colours = (np.uint64(alpha[..., None]) * (COLOUR if bits == 8 else COLOUR_16) // white).astype(alpha.dtype)
+    colours = colours[..., :1] if grey else colours
+    content = tiff(
+        np.dstack([colours, alpha]), photometric="minisblack" if grey else "rgb", extrasamples=["assocalpha"],
+        planarconfig="contig",
+    )  # fmt: skip
+    assert reason(content) == "transparent"
+    assert np.array_equal(read(content, transparency="black"), colours)
+    assert np.array_equal(read(content, transparency="white"), colours + (white - alpha)[..., None])
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiffs_plain_alpha_is_laid_on_a_colour_and_dropped_where_it_is_opaque(bits):
+    colours, alpha, white = (COLOUR, ALPHA, WHITE) if bits == 8 else (COLOUR_16, ALPHA_16, WHITE_16)
+    for planar in ("contig", "separate"):
+        stacked = np.dstack([colours, alpha])
+        stacked = stacked if planar == "contig" else stacked.transpose(2, 0, 1)
+        content = tiff(stacked, photometric="rgb", extrasamples=["unassalpha"], planarconfig=planar)
+        expected = np.rint(colours * (alpha[..., None] / white)).astype(colours.dtype)
+        assert np.array_equal(read(content, transparency="black"), expected)
+    opaque = np.dstack([colours, np.full_like(alpha, white)])
+    assert np.array_equal(read(tiff(opaque, photometric="rgb", extrasamples=["unassalpha"])), colours)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("extra", [1, 2, 5])
+def test_a_channel_that_is_no_alpha_is_a_channel(bits, extra):
+    colours, infrared = (COLOUR, ALPHA) if bits == 8 else (COLOUR_16, ALPHA_16)
+    pixels = np.dstack([colours, *[infrared] * extra])
+    content = tiff(pixels, photometric="rgb", extrasamples=["unspecified"] * extra, planarconfig="contig")
+    assert np.array_equal(read(content), pixels)
+    grey = np.dstack([infrared, *[infrared] * extra])
+    content = tiff(grey, photometric="minisblack", extrasamples=["unspecified"] * extra, planarconfig="contig")
+    assert np.array_equal(read(content), grey)
+
+
+def test_alpha_is_told_from_channels_beside_it_wherever_it_lies():
+    pixels = np.dstack([COLOUR_16, GREY_16, np.full_like(ALPHA_16, WHITE_16)])
+    content = tiff(pixels, photometric="rgb", extrasamples=["unspecified", "unassalpha"], planarconfig="contig")
+    assert np.array_equal(read(content), pixels[..., :4])
+    content = tiff(pixels, photometric="rgb", extrasamples=["unassalpha", "assocalpha"], planarconfig="contig")
+    assert reason(content) == "unsupported_colours"
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_the_transparent_grey_of_a_png_is_seen_at_every_depth(bits):
+    highest = (1 << bits) - 1
+    values = RNG.integers(0, highest + 1, (8, 8))
+    values[0, :2] = [highest, 0]
+    packed = [np.packbits([int(b) for v in row for b in f"{v:0{bits}b}"]).tobytes() for row in values]
+    content = png(bits, 0, packed, 8, [chunk(b"tRNS", struct.pack(">H", 0))])
+    scale = 1 if bits >= 8 else 255 // highest
+    expected = np.where(values == 0, highest, values) * scale
+    assert reason(content) == "transparent"
+    assert np.array_equal(read(content, transparency="white")[..., 0], expected)
+
+
+def test_the_transparent_colour_of_a_16_bit_png_is_seen():
+    colours = COLOUR_16.copy()
+    colours[0, 0] = [1, 2, 3]
+    rows = [row.astype(">u2").tobytes() for row in colours]
+    content = png(16, 2, rows, colours.shape[1], [chunk(b"tRNS", struct.pack(">HHH", 1, 2, 3))])
+    assert reason(content) == "transparent"
+    colours[0, 0] = WHITE_16
+    assert np.array_equal(read(content, transparency="white"), colours)
+
+
+def test_of_jpeg_2000_alpha_is_what_the_file_calls_so():
+    four = np.dstack([COLOUR, ALPHA])
+    content = encoded(Image.fromarray(four), "JPEG2000", irreversible=False)
+    assert b"cdef" in content
+    assert reason(content) == "transparent"
+    bare = encoded(Image.fromarray(four), "JPEG2000", irreversible=False, no_jp2=True, mct=0)
+    assert np.array_equal(read(bare), four)
+
+
+# Orientation
+
+
+def as_exif(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif.tobytes()
+
+
+def as_xmp(orientation: int) -> bytes:
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="{orientation}"/></x:xmpmeta>'.encode()
+
+
+def jpeg_with(segments: Sequence[tuple[int, bytes]]) -> bytes:
+    plain = encoded(COLOUR, "JPEG", quality=95)
+    packed = [struct.pack(">BBH", 0xFF, marker, len(content) + 2) + content for marker, content in segments]
+    return plain[:2] + b"".join(packed) + plain[2:]
+
+
+FILLING = [(0xEF, b"\0" * 60000)] * 5  # as of a camera's own segments, 300,000 bytes
+XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
+
+
+def orientations(kind: str, orientation: int) -> bytes:
+    rows = [row.tobytes() for row in COLOUR]
+    exif = as_exif(orientation)
+    width = COLOUR.shape[1]
+    raw = f"\nexif\n{len(exif):8d}\n{exif.hex()}".encode()
+    match kind:
+        case "JPEG with EXIF behind 300,000 bytes":
+            return jpeg_with([*FILLING, (0xE1, exif)])
+        case "JPEG with XMP":
+            return jpeg_with([(0xE1, XMP_HEADER + as_xmp(orientation))])
+        case "JPEG with XMP behind 300,000 bytes":
+            return jpeg_with([*FILLING, (0xE1, XMP_HEADER + as_xmp(orientation))])
+        case "PNG with EXIF":
+            return png(8, 2, rows, width, early=[chunk(b"eXIf", exif[6:])])
+        case "PNG with EXIF behind the pixels":
+            return png(8, 2, rows, width, late=[chunk(b"eXIf", exif[6:])])
+        case "PNG with EXIF as text":
+            return png(8, 2, rows, width, early=[chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(raw))])
+        case "PNG with XMP":
+            text = b"XML:com.adobe.xmp\0\0\0\0\0" + as_xmp(orientation)
+            return png(8, 2, rows, width, early=[chunk(b"iTXt", text)])
+        case "PNG of 16 bits with EXIF behind the pixels":
+            wide = [row.astype(">u2").tobytes() for row in COLOUR_16]
+            return png(16, 2, wide, width, late=[chunk(b"eXIf", exif[6:])])
+        case "WebP with XMP":
+            return encoded(COLOUR, "WEBP", lossless=True, xmp=as_xmp(orientation))
+        case "TIFF of 16 bits":
+            return tiff(COLOUR_16, photometric="rgb", extratags=[(274, 3, 1, orientation, True)])
+        case "TIFF with a channel more":
+            stacked = np.dstack([COLOUR, ALPHA])
+            tags = [(274, 3, 1, orientation, True)]
+            return tiff(stacked, photometric="rgb", extrasamples=["unspecified"], extratags=tags)
+        case "TIFF with XMP":
+            xmp = as_xmp(orientation)
+            return tiff(COLOUR, photometric="rgb", extratags=[(700, 1, len(xmp), xmp, True)])
+    raise AssertionError(kind)
+
+
+KINDS = [
+    *("JPEG with EXIF behind 300,000 bytes", "JPEG with XMP", "JPEG with XMP behind 300,000 bytes"),
+    *("PNG with EXIF", "PNG with EXIF behind the pixels", "PNG with EXIF as text", "PNG with XMP"),
+    *("PNG of 16 bits with EXIF behind the pixels", "WebP with XMP", "TIFF of 16 bits", "TIFF with a channel more"),
+    "TIFF with XMP",
+]
+
+
+@pytest.mark.parametrize("orientation", [1, 2, 5, 6, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_orientation_is_one_rule_for_every_format_and_place(kind, orientation):
+    content = orientations(kind, orientation)
+    upright = read(orientations(kind, 1))
+    turned = [None, None, np.fliplr, None, None, lambda x: x.swapaxes(0, 1), lambda x: np.rot90(x, -1), None, np.rot90]
+    expected = upright if orientation == 1 else turned[orientation](upright)
+    assert np.array_equal(read(content), expected)
+    assert noted(content) == (("exif_rotated",) if orientation != 1 else ())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "16 bits" not in kind and "more" not in kind])
+def test_orientation_is_what_pillows_exif_transpose_makes_of_it(kind):
+    content = orientations(kind, 6)
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.load()
+        expected = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    assert np.array_equal(read(content), expected)
+
+
+def test_exif_counts_before_xmp():
+    content = jpeg_with([(0xE1, XMP_HEADER + as_xmp(6)), (0xE1, as_exif(3))])
+    assert np.array_equal(read(content), read(jpeg_with([]))[::-1, ::-1])
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0junk", b"Exif\0\0"])
+def test_damaged_metadata_leave_a_picture_upright_and_are_counted(exif):
+    content = jpeg_with([(0xE1, exif)])
+    assert np.array_equal(read(content), read(jpeg_with([])))
+    text = chunk(b"tEXt", b"Raw profile type exif\0\nexif\n 8\nno hex")
+    content = png(8, 2, [row.tobytes() for row in COLOUR], COLOUR.shape[1], early=[text])
+    assert np.array_equal(read(content), COLOUR)
+    assert noted(content) == ("metadata_damaged",)
+
+
+# Sound files
+
+
+@pytest.mark.parametrize("junk", [b"\0", b"junk between the segments", b"\xff\0\xff\0"])
+def test_bytes_between_a_jpegs_segments_are_no_part_of_the_picture(junk):
+    plain = jpeg_with([(0xFE, b"a comment")])
+    at = plain.index(b"a comment") + len(b"a comment")
+    content = plain[:at] + junk + plain[at:]
+    assert np.array_equal(read(content), read(plain))
+
+
+@pytest.mark.parametrize(
+    "segment",
+    [(0xEE, b"Adobe\0d"), (0xE2, b"ICC_PROFILE\0\x09\x03junk"), (0xE2, b"ICC_PROFILE\0"), (0xED, b"Photoshop 3.0\0?")],
+    ids=["Adobe", "ICC", "short ICC", "Photoshop"],
+)
+def test_a_damaged_segment_of_a_jpegs_metadata_is_no_reason_to_refuse_it(segment):
+    assert np.array_equal(read(jpeg_with([segment])), read(jpeg_with([])))
+
+
+def test_a_damaged_scan_behind_junk_is_still_refused():
+    plain = jpeg_with([(0xFE, b"a comment")])
+    at = plain.index(b"a comment") + len(b"a comment")
+    assert reason(plain[:at] + b"junk" + plain[at : len(plain) * 4 // 5]) == "truncated"
+
+
+@pytest.mark.parametrize("highest", [300, 4095, 65535])
+@pytest.mark.parametrize("plain", [False, True], ids=["binary", "text"])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_a_netpbm_picture_of_16_bits_keeps_its_numbers(highest, plain, colours):
+    pixels = RNG.integers(0, highest + 1, (5, 7, colours)).astype(np.uint16)
+    kind = {(1, False): "P5", (1, True): "P2", (3, False): "P6", (3, True): "P3"}[colours, plain]
+    numbers = " ".join(map(str, pixels.ravel())).encode() if plain else pixels.astype(">u2").tobytes()
+    content = f"{kind}\n# a scan\n7 5\n{highest}\n".encode() + numbers
+    assert np.array_equal(read(content), pixels)
+    assert reason(content[: len(content) // 2]) in ("truncated", "corrupt")
+
+
+def test_a_number_above_a_netpbms_highest_is_refused():
+    assert reason(b"P5 2 2 1000\n" + struct.pack(">4H", 1, 2, 3, 1001)) == "corrupt"
+
+
+def test_several_netpbm_pictures_in_a_file_are_not_dropped_in_silence():
+    one = b"P5 2 2 1000\n" + struct.pack(">4H", 1, 2, 3, 4)
+    assert reason(one + one) == "several_frames"
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_jpeg_2000_of_more_than_8_bits_keeps_its_numbers(bits, colours):
+    pixels = RNG.integers(0, 1 << bits, (32, 40, colours)).astype(np.uint16)
+    content = imagecodecs.jpeg2k_encode(pixels.squeeze(), bitspersample=bits, reversible=True)
+    assert np.array_equal(read(content), pixels)
+
+
+@pytest.mark.parametrize("white_is_zero", [False, True])
+def test_a_tiff_of_12_bits_keeps_its_numbers(white_is_zero):
+    pixels = RNG.integers(0, 4096, (6, 8)).astype(np.uint16)
+    photometric = "miniswhite" if white_is_zero else "minisblack"
+    content = tiff_of_12_bits(pixels, 0 if white_is_zero else 1)
+    assert tifffile.imread(io.BytesIO(content)).max() < 4096, photometric
+    assert np.array_equal(read(content)[..., 0], 4095 - pixels if white_is_zero else pixels)
+
+
+def tiff_of_12_bits(pixels: np.ndarray, photometric: int) -> bytes:
+    """Two numbers in three bytes; tifffile writes none."""
+    height, width = pixels.shape
+    bits = "".join(f"{value:012b}" for value in pixels.ravel())
+    packed = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    tags = [(256, width), (257, height), (258, 12), (259, 1), (262, photometric), (273, 8), (277, 1), (278, height)]
+    tags.append((279, len(packed)))
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags)
+    return b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+
+
+def test_an_avif_of_10_bits_keeps_its_numbers():
+    pixels = RNG.integers(0, 1024, (16, 24, 3)).astype(np.uint16)
+    content = imagecodecs.avif_encode(pixels, level=100, bitspersample=10)
+    assert np.array_equal(read(content), imagecodecs.avif_decode(content))
+    assert read(content).max() > 255
+
+
+# Formats
+
+
+@pytest.mark.parametrize("format", ["TGA", "PCX", "ICO", "QOI", "DDS", "ICNS", "SGI", "XBM", "MSP", "DIB"])
+def test_a_format_that_pillow_reads_is_read(format):
+    picture = Image.fromarray(np.kron(COLOUR, np.ones((12, 12, 1), np.uint8))[:128, :128])
+    if format in ("XBM", "MSP"):
+        picture = picture.convert("1")
+    content = encoded(picture, format, **({"sizes": [(128, 128)]} if format == "ICO" else {}))
+    with Image.open(io.BytesIO(content)) as opened:
+        expected = np.asarray(opened.convert("L" if opened.mode == "1" else "RGB"))
+    assert np.array_equal(read(content).squeeze(), expected)
+    assert reason_of_cut(content[: len(content) // 2])
+
+
+def reason_of_cut(content: bytes) -> bool:
+    try:
+        read(content)
+    except Exception:
+        return True
+    return False
+
+
+def psd(channels: int, bits: int, mode: int, pixels: bytes) -> bytes:
+    height, width = GREY.shape
+    header = struct.pack(">4sH6xHIIHH", b"8BPS", 1, channels, height, width, bits, mode)
+    return header + struct.pack(">III", 0, 0, 0) + struct.pack(">H", 0) + pixels
+
+
+def test_a_photoshop_file_is_read_as_long_as_no_channel_is_left_out():
+    planes = COLOUR.transpose(2, 0, 1).tobytes()
+    assert np.array_equal(read(psd(3, 8, 3, planes)), COLOUR)
+    assert np.array_equal(read(psd(1, 8, 1, GREY.tobytes()))[..., 0], GREY)
+    assert reason(psd(3, 16, 3, planes * 2)) == "unsupported_depth"
+    assert reason(psd(5, 8, 3, planes * 2)) == "unsupported_colours"
+    assert reason(psd(2, 8, 1, planes)) == "unsupported_colours"
+    assert reason(psd(3, 8, 3, planes)[:20]) == "truncated"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("PDF", b"%PDF-1.7 ..."),
+        ("NIfTI", b"\x5c\1\0\0" + b"\0" * 340 + b"n+1\0"),
+        ("NRRD", b"NRRD0004\ntype: short"),
+        ("MetaImage", b"ObjectType = Image\nNDims = 3"),
+        ("HDF5", b"\x89HDF\r\n\x1a\n"),
+        ("NumPy", b"\x93NUMPY\1\0"),
+        ("OpenEXR", b"v/1\x01\2\0\0\0"),
+        ("JPEG XL", b"\xff\x0a\xfa\x7f"),
+        ("JPEG XR", b"II\xbc\x01\x20\0\0\0"),
+        ("HEIF", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+        ("MP4", b"\0\0\0\x18ftypisom\0\0\0\0isomavc1"),
+        ("ZIP", b"PK\x03\x04"),
+        ("gzip", b"\x1f\x8b\x08"),
+        ("tar", b"a" * 257 + b"ustar\x0000"),
+        ("SVG", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'),
+        ("FITS", b"SIMPLE  =                    T"),
+        ("PSB", b"8BPS\0\2"),
+        ("PFM", b"Pf\n2 2\n-1.0\n"),
+        ("BLP", b"BLP2\1\0\0\0"),
+        ("Canon", b"II*\0\x10\0\0\0CR\2\0"),
+    ],
+)
+def test_what_is_not_read_is_refused_by_its_name(name, content):
+    with pytest.raises(Rejected, match=name) as error:
+        read(content + b"\0" * 64)
+    assert error.value.reason == "unsupported_format"
+    assert ":" in error.value.detail, "there is a way out"
+
+
+def test_bits_that_a_reader_would_cut_are_refused():
+    sgi = encoded(COLOUR, "SGI", bpc=2)
+    assert reason(sgi) == "unsupported_depth"
+    assert reason(encoded(GREY, "SGI", bpc=2)) == "unsupported_depth"
+
+
+# Pages
+
+
+def pages(*pictures: np.ndarray, **options: object) -> bytes:
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for pixels in pictures:
+            photometric = "rgb" if pixels.ndim == 3 else "minisblack"
+            writer.write(pixels, photometric=photometric, contiguous=False, metadata=None)
+    return stream.getvalue()
+
+
+def split(content: bytes) -> tuple[list[np.ndarray], list[tuple[str, str]]]:
+    """The pages that are cases, (H, W, C), and the reasons of those that are not."""
+    options = Options(IngestParams(frames="split", transparency="black"), OPEN)
+    common, own = image.inspect(content, options)
+    assembly = image.assemble([Inspected("a", b"", common, own)], [], options)
+    found = []
+    for case in assembly.cases:
+        (pixels,) = image.read(case.files, case.recipe, 0, 1, lambda file: content, options)
+        assert (pixels.shape, pixels.dtype) == (case.shape, case.dtype)
+        found.append(pixels.transpose(1, 2, 0))
+    return found, [(refusal.reason, refusal.detail) for refusal in assembly.refused]
+
+
+def test_pages_that_differ_are_each_read_as_what_they_are():
+    found, refused = split(pages(GREY, COLOUR, GREY_16, GREY[:5, :6], COLOUR_16))
+    assert refused == []
+    for one, expected in zip(found, [GREY, COLOUR, GREY_16, GREY[:5, :6], COLOUR_16], strict=True):
+        assert np.array_equal(one.squeeze(), expected)
+
+
+def test_a_page_that_cannot_be_read_is_rejected_on_its_own():
+    found, refused = split(pages(GREY, GREY.astype(np.float16), GREY_16, GREY.astype(np.int32)))
+    assert [one.dtype for one in found] == [np.uint8, np.uint16]
+    assert [why for why, _ in refused] == ["float_pixels", "unsupported_depth"]
+    assert [detail.partition(":")[0] for _, detail in refused] == ["page 2", "page 4"]
+
+
+def test_a_file_whose_pages_all_fail_is_rejected_with_the_reason():
+    with pytest.raises(Rejected) as error:
+        split(pages(GREY.astype(np.float32), GREY.astype(np.float32)))
+    assert error.value.reason == "float_pixels"
+
+
+def test_a_smaller_copy_of_a_page_is_no_page():
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(GREY, metadata=None)
+        writer.write(GREY[::2, ::2], subfiletype=1, metadata=None)
+        writer.write(GREY[::4, ::4], subfiletype=1, metadata=None)
+    assert np.array_equal(read(stream.getvalue())[..., 0], GREY)
+    assert len(split(stream.getvalue())[0]) == 1
+
+
+def test_a_stack_that_imagej_wrote_as_one_page_is_not_cut_to_its_first_picture():
+    content = tiff(GREY, metadata=None, description="ImageJ=1.54f\nimages=30\nslices=30\n")
+    assert reason(content) == "several_frames"
+    assert np.array_equal(read(content, frames="first")[..., 0], GREY)
+
+
+def test_frames_behind_a_damaged_one_are_rejected_and_those_before_are_kept():
+    frames = [Image.fromarray(RNG.integers(0, 256, (64, 64), np.uint8)) for _ in range(3)]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    cut = content[: len(content) * 5 // 6]
+    found, refused = split(cut)
+    assert 1 <= len(found) < 3
+    assert len(found) + len(refused) <= 3
+    assert np.array_equal(found[0][..., 0], np.asarray(frames[0]))
+
+
+def test_colours_that_come_with_a_later_frame_are_kept():
+    frames = [Image.fromarray(GREY), Image.fromarray(COLOUR)]
+    content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    found, refused = split(content)
+    assert refused == []
+    assert np.array_equal(found[0][..., 0], GREY)
+    with Image.open(io.BytesIO(content)) as animation:
+        animation.seek(1)
+        assert np.array_equal(found[1], np.asarray(animation.convert("RGB")))
