@@ -31,6 +31,7 @@ PLAIN_PPM = (b"P1", b"P2", b"P3")  # pixels as text
 MAX_COMMENTS = 1000
 MIN_FRAME_BYTES = 8  # no format describes a frame in fewer: a header that claims more frames lies
 BAND_PIXELS = 1 << 22  # that are converted at once: Pillow's own conversion makes two copies of the picture
+CHANGING = ("GIF", "FLI", "DCX")  # formats whose frames must be decoded to know of what colours and size they are
 FLOAT_DDS = ("BC6H", "BC6HS")
 PSD_MODES = {0: 1, 1: 1, 2: 1, 3: 3, 4: 4, 8: 1, 9: 3}  # channels of each of Photoshop's colour modes that are read
 
@@ -178,7 +179,9 @@ def _frames(image: Image.Image, content: bytes, wanted: Frames) -> int:
 
 
 def _each_frame(image: Image.Image, first: Picture, number: int) -> list[Picture | Rejected]:
-    """Colours and size may change from frame to frame; those behind a damaged one can't be read."""
+    """In some formats colours and size change from frame to frame; those behind a damaged one can't be read then."""
+    if image.format not in CHANGING:
+        return [first._replace(page=frame) for frame in range(number)]
     found: list[Picture | Rejected] = [first]
     turning = orientation.Turning(first.orientation, first.noted)
     try:
