@@ -76,11 +76,3 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "model.onnx")
     with pytest.raises(UserError, match="is no file"):
         archive.read_file(tmp_path / "model.onnx")
-
-
-@pytest.mark.parametrize(
-    "pickled", [b"cos\nsystem\n(S'x'\ntR.", b"\x80\x04\x8c\x02os\x8c\x06system\x93.", b"c", b"\xff"]
-)
-def test_a_pickle_that_names_more_than_tensors_is_refused(pickled):
-    with pytest.raises(ValueError):
-        archive.check_pickle(pickled, archive.TENSORS)

@@ -80,7 +80,7 @@ def _unpacked(content: bytes, device: str) -> tuple[Recipe, dict[str, Tensor]]:
     """The recipe and the weights of a file; raises a ValueError if it is none of this project's."""
     try:
         members = archive.read(content, KNOWN, "as an archive")
-        archive.check_pickle(members.get("data.pkl", b""), archive.TENSORS)
+        archive.check_pickle(members, "data.pkl", archive.TENSORS)
         found = torch.load(io.BytesIO(archive.packed(members)), map_location=device, weights_only=True)
     except Exception as error:  # unpickling raises many types of errors
         raise ValueError(f"it is no checkpoint of this project: {str(error)[:200]}") from None

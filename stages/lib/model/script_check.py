@@ -45,7 +45,7 @@ def read(path: Path, content: bytes, any_operator: bool = False) -> dict[str, by
             if name.endswith(".py"):
                 members[name] = _checked(member, any_operator).encode()
             elif name.endswith(".pkl"):
-                archive.check_pickle(member, PICKLED)
+                archive.check_pickle(members, name, PICKLED)
     except (ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"{kind}: {error}") from None
     return members
