@@ -23,6 +23,7 @@ from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.export import ExportParams
+from stages.lib.params.ingest import IngestParams
 
 
 def main(
@@ -37,6 +38,7 @@ def main(
     card_md: Path,
     export_json: Path,
     params: ExportParams,
+    ingest: IngestParams,
     dataset: str,
 ) -> None:
     classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
@@ -46,7 +48,7 @@ def main(
     module = end_to_end.behind(Geometry(**about.geometry), deployed, params.size, about.shape[0])
     test = tensors.read_split(dataset_h5, "test")
     expected = inference.predict_all(deployed, test.x, params.batch_size, "predict")
-    facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt, params.size)
+    facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt, params.size, ingest.transparency)
     dtype = facts["input"]["dtype"]
     program = Program(module, tuple(about.shape), dtype, facts, params.opset, 1 + params.unlike)
 

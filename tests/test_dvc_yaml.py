@@ -98,7 +98,8 @@ def test_few_dependency_lines_on_code_are_needed():
 def test_a_stage_depends_on_its_own_section_and_runs_its_own_script(stage):
     key = "item" if isinstance(STAGES[stage]["foreach"], list) else "key"
     assert STAGES[stage]["do"]["cmd"] == f"python -m stages.{stage} '${{{key}}}'"
-    assert STAGES[stage]["do"]["params"] == [f"datasets.${{{key}}}.{stage}"]
+    further = ["ingest"] if stage == "export" else []  # the exported file says how pictures were read
+    assert STAGES[stage]["do"]["params"] == [f"datasets.${{{key}}}.{section}" for section in (stage, *further)]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_main_takes_the_paths_of_dvc_yaml_and_its_own_params(stage):
     signature = inspect.signature(main).parameters
     deps, outs = command.stage_paths(stage, "digits", ROOT / "dvc.yaml")
     data = {name for name, path in deps.items() if path.parts[0] in DATA_ROOTS}
-    assert set(signature) - {"params", "machine", "dataset"} == data | set(outs)
+    assert set(signature) - {"params", "machine", "ingest", "dataset"} == data | set(outs)
     assert signature["params"].annotation is params.SECTIONS[stage]
 
 

@@ -81,7 +81,7 @@ def taken(files: Sequence[str], metadata: dict[str, Any]) -> Iterator[RawCase]:
     """The cases of the files, of their own size; one that the model does not take has the reason instead of pixels."""
     contract = metadata["input"]
     wanted: Literal["images", "volumes"] = "images" if len(contract["shape"]) == 3 else "volumes"
-    for case in read_cases(files, wanted, min(contract["channels"])):
+    for case in read_cases(files, wanted, min(contract["channels"]), contract.get("transparency", "reject")):
         if case.pixels is None:
             yield case
         elif trouble := _trouble(case, case.pixels, contract):

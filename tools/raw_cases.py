@@ -32,11 +32,14 @@ class RawCase(NamedTuple):
     trouble: str = ""
 
 
-def read_cases(names: Sequence[str], kind: Literal["images", "volumes"], channels: int) -> Iterator[RawCase]:
+def read_cases(
+    names: Sequence[str], kind: Literal["images", "volumes"], channels: int, transparency: str = "reject"
+) -> Iterator[RawCase]:
     """Every case that files, folders and globs hold: one per picture file, or one per series of slices.
 
     Args:
         channels: Of the model; where it takes three, a grey picture is repeated.
+        transparency: As `ingest.transparency` was for the model's training.
 
     Yields:
         The cases in the order of their first files, then the files that make no case.
@@ -45,7 +48,8 @@ def read_cases(names: Sequence[str], kind: Literal["images", "volumes"], channel
         UserError: A name matches nothing.
     """
     # What it shows stays here, so text in the pixels is no reason to refuse a picture.
-    options = Options(check(IngestParams, {"kind": kind, "burned_in": "keep"}), OPEN)
+    given = {"kind": kind, "burned_in": "keep", "transparency": transparency}
+    options = Options(check(IngestParams, given), OPEN)
     files = _files(names)
     table = FileTable(files)
     for i, path in enumerate(files):

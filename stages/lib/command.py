@@ -33,7 +33,7 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
 
     A user's mistake, and what the operating system refuses, exit 1 with one message; a signal that ends the stage, with
     128 and its number. `main` receives the stage's paths by name, `params` (the stage's section), and, where it asks
-    for them, `machine` (the section of that name) and `dataset` (the name, for messages).
+    for them, `machine` (the section of that name), `ingest` (the dataset's), and `dataset` (the name, for messages).
 
     Args:
         pin: Called first with the section's `threads` and `portable`, by stages that compute: `core.machine.pin`.
@@ -48,7 +48,8 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
     def work() -> None:
         given = params.load(PARAMS_YAML)
         section = given.section(dataset, stage)
-        paths = arguments(main, stage, dataset, {"params": section, "machine": given.machine, "dataset": dataset})
+        others = {"params": section, "machine": given.machine, "ingest": given.section(dataset, "ingest")}
+        paths = arguments(main, stage, dataset, others | {"dataset": dataset})
         with alone(stage, dataset):
             if pin is not None:
                 pin(section.threads, section.portable)

@@ -61,6 +61,7 @@ def run(folder, dataset_h5, model_pt, **given):
         model_pt,
         **paths,
         params=params.check(params.ExportParams, given),
+        ingest=params.IngestParams(),
         dataset="stripes",
     )
     return json.loads((folder / "export.json").read_text())
@@ -339,6 +340,7 @@ def test_what_belongs_to_other_tensors_or_was_not_validated_is_refused(done, tmp
             done / "model.pt",
             **paths,
             params=params.ExportParams(),
+            ingest=params.IngestParams(),
             dataset="stripes",
         )
 

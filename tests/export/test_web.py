@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from stages.lib import tensors
 from stages.lib.export import metadata
@@ -19,6 +20,7 @@ from stages.lib.model.deployed import Deployed, Settings
 from tests import HANG_SECONDS, ROOT
 from tests.conftest import write_dataset_h5, write_model_pt
 from tools import agree
+from tools.raw_cases import read_cases
 
 WEB = ROOT / "examples" / "web"
 CHROMIUM = agree.chromium()
@@ -70,17 +72,24 @@ def test_dropped_and_chosen_pictures_get_the_networks_percentages_in_a_browser(t
     sizes = {"grey.png": (10, 10), "wide.png": (25, 61, 3), "narrow.png": (30, 4), "colour.png": (9, 9, 3)}
     for name, size in sizes.items():
         Image.fromarray(rng.integers(0, 256, size, dtype=np.uint8)).save(tmp_path / name)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).save(tmp_path / "turned.png", exif=exif)
+    Image.fromarray(rng.integers(0, 256, (9, 12, 3), dtype=np.uint8)).quantize(8).save(tmp_path / "palette.png")
+    told = PngInfo()
+    told.add_itxt("XML:com.adobe.xmp", '<x:xmpmeta tiff:Orientation="6"/>')
+    Image.fromarray(np.zeros((9, 12, 3), np.uint8)).save(tmp_path / "xmp.png", pnginfo=told)
     Image.fromarray(np.full((9, 9, 4), 100, np.uint8)).save(tmp_path / "clear.png")
     (tmp_path / "words.png").write_text("no picture")
 
-    files = [tmp_path / name for name in ("clear.png", "grey.png", "wide.png", "narrow.png", "colour.png", "words.png")]
-    answers = click(page, tmp_path / "model.onnx", files)
+    names = ("clear.png", "xmp.png", *sizes, "turned.png", "palette.png", "words.png")
+    answers = click(page, tmp_path / "model.onnx", [tmp_path / name for name in names])
     assert "transparent" in answers[0]["message"] and answers[0]["tables"] == []
+    assert "XMP" in answers[1]["message"] and answers[1]["tables"] == []
     assert answers[-1]["tables"] == []
-    for answer in answers[1:-1]:
-        with Image.open(answer["file"]) as picture:
-            pixels = np.array(picture)
-        x = torch.from_numpy(pixels[None, None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)[None])
+    for answer in answers[2:-1]:
+        (case,) = read_cases([answer["file"]], "images", 1)  # as tools.predict does, and examples/cpp through it
+        x = torch.from_numpy(np.array(case.pixels)[None])
         with torch.no_grad():
             wanted = model(x)[0].numpy()
         (table,) = answer["tables"]

@@ -3,12 +3,16 @@ import io
 import json
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
+import tifffile
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from stages import ingest, sample
 from stages.lib import params, tensors
@@ -19,6 +23,7 @@ from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
+from tests import raw_data
 from tests.conftest import write_dataset_h5, write_model_pt
 from tools import predict, raw_cases
 
@@ -206,3 +211,61 @@ def test_a_ct_slice_is_no_input_for_a_model_of_pictures_without_units(folder, ca
     code, out, err = run(capsys, folder / "model.onnx", next((tmp_path / "raw").rglob("*.dcm")))
     assert code == 1 and out == ""
     assert "it holds HU, the model takes numbers without a unit" in err
+
+
+def pictures_of_every_kind(folder):
+    """Pictures whose numbers are not simply those of their files."""
+    rng = np.random.default_rng(0)
+    colour = rng.integers(0, 256, (9, 12, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(colour).save(folder / "turned.jpg", exif=exif)
+    Image.fromarray(colour).save(folder / "turned_by_xmp.png", pnginfo=_xmp(8))
+    Image.fromarray(np.dstack([colour, colour[..., 0]])).save(folder / "transparent.png")
+    Image.fromarray(colour).quantize(8).save(folder / "palette.png", transparency=0)
+    Image.fromarray(rng.integers(0, 65536, (9, 12)).astype(np.uint16)).save(folder / "deep.png")
+    wide = rng.integers(0, 65536, (9, 12, 4)).astype(np.uint16)
+    tifffile.imwrite(folder / "deep.tif", wide, photometric="rgb", extrasamples=["assocalpha"])
+
+
+def _xmp(orientation):
+    told = PngInfo()
+    told.add_itxt("XML:com.adobe.xmp", f'<x:xmpmeta tiff:Orientation="{orientation}"/>')
+    return told
+
+
+@pytest.mark.parametrize("transparency", ["black", "white"])
+def test_training_and_prediction_read_every_kind_of_picture_alike(tmp_path, transparency):
+    raw = tmp_path / "raw" / "class"
+    raw.mkdir(parents=True)
+    pictures_of_every_kind(raw)
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(tmp_path / "raw" / "other.png")
+    (tmp_path / "raw" / "labels.csv").write_text("path,label\nclass,a\nother.png,b\n")
+    trained = raw_data.ingest(tmp_path / "raw", tmp_path / "out", transparency=transparency)
+    names = pd.read_csv(tmp_path / "out" / "files.csv").set_index("path")["case"]
+    pixels = dict(zip(trained.table["case"], trained.pixels, strict=True))
+    asked = list(raw_cases.read_cases([str(raw)], "images", 3, transparency))
+    assert len(asked) == 6
+    for case in asked:
+        assert case.pixels is not None, case
+        assert np.array_equal(case.pixels, pixels[names[f"class/{Path(case.name).name}"]]), case.name
+        assert case.pixels.shape == ((3, 12, 9) if "turned" in case.name else (3, 9, 12))
+
+
+def test_a_transparent_picture_is_laid_on_what_the_file_says_that_it_was_in_training(folder, capsys, tmp_path):
+    model = onnx.load(folder / "model.onnx")
+    (note,) = model.metadata_props
+    about = json.loads(note.value)
+    assert about["input"]["transparency"] == "reject"
+    about["input"]["transparency"] = "white"
+    note.value = json.dumps(about)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    clear = np.zeros((8, 8, 4), np.uint8)
+    Image.fromarray(clear).save(tmp_path / "clear.png")
+    Image.fromarray(clear[..., :3] + 255).save(tmp_path / "white.png")
+    told = [
+        run(capsys, tmp_path / "m.onnx", tmp_path / name, "--output", "csv", "--top", 3)[1].replace(name, "")
+        for name in ("clear.png", "white.png")
+    ]
+    assert told[0] == told[1] and "class0" in told[0]
+    assert "transparent" in run(capsys, folder / "model.onnx", tmp_path / "clear.png")[2]

@@ -67,6 +67,8 @@ def _contract(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("dtype", contract["dtype"]),
         ("units", escape(contract["units"]) or "none: the pixels' own numbers"),
     ]
+    if contract.get("transparency", "reject") != "reject":
+        rows.append(("partly transparent pictures", f"laid on {contract['transparency']}, as in training"))
     if contract["spacing_mm"]:
         steps = ", ".join(f"{a} {mm:g}" for a, mm in zip(axes[2:], contract["spacing_mm"], strict=True))
         rows.append(("`spacing_mm`", f"({len(axes) - 2},) float64: of all N, along {', '.join(axes[2:])}, in mm"))

@@ -18,19 +18,26 @@ from stages.lib.tensors import read_split
 
 
 def collect(
-    dataset: str, recipe: Recipe, settings: Settings, dataset_h5: Path, model_pt: Path, size: str = "fitted"
+    dataset: str,
+    recipe: Recipe,
+    settings: Settings,
+    dataset_h5: Path,
+    model_pt: Path,
+    size: str = "fitted",
+    transparency: str = "reject",
 ) -> dict[str, Any]:
     """The metadata, as values that JSON has.
 
     Args:
         dataset: The name in params.yaml.
         size: As `ExportParams.size`.
+        transparency: As `IngestParams.transparency`: the pictures in training were read so.
     """
     about = recipe.description
     return {
         "dataset": dataset,
         "classes": about["classes"],
-        "input": contract(about, size),
+        "input": contract(about, size, transparency),
         "geometry": about["geometry"],  # arguments of stages.lib.geometry.Geometry
         "cases": {name: _counts(dataset_h5, name, len(about["classes"])) for name in SPLITS},
         "deployed": asdict(settings),
@@ -41,15 +48,16 @@ def collect(
     }
 
 
-def contract(about: Mapping[str, Any], size: str) -> dict[str, Any]:
+def contract(about: Mapping[str, Any], size: str, transparency: str = "reject") -> dict[str, Any]:
     """What a file takes as input.
 
     Args:
         about: A `tensors.Description` as a dictionary.
-        size: As `ExportParams.size`.
+        size, transparency: As of `collect`.
     """
     geometry = Geometry(**about["geometry"])
     integer = np.issubdtype(np.dtype(about["dtype"]), np.integer)
+    pictures = {"transparency": transparency} if len(about["shape"]) == 3 else {}
     return {
         "inputs": list(INPUTS if geometry.spaced else INPUTS[:1]),  # their names, in order
         "axes": about["axes"],  # N is the number of samples, any
@@ -59,6 +67,7 @@ def contract(about: Mapping[str, Any], size: str) -> dict[str, Any]:
         "dtype": about["dtype"] if integer else "float32",  # holds all integers of 8 and 16 bits
         "units": about["units"],
         "spacing_mm": about["spacing_mm"],  # of a sample in training; the input's own is the second input
+        **pictures,  # what a partly transparent picture is laid on, if it is not rejected
     }
 
 

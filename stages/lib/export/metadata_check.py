@@ -30,6 +30,7 @@ class Input(_Strict):
     dtype: Dtype
     units: str = Field(max_length=32)
     spacing_mm: Spacing | None
+    transparency: Literal["reject", "black", "white"] = "reject"
 
     @model_validator(mode="after")
     def _agrees(self) -> "Input":
