@@ -386,8 +386,7 @@ def test_the_whole_pipeline_and_a_prediction_let_out_no_mark(tmp_path, monkeypat
     given = params.load(Path("params.yaml"))
     for stage in STAGES:
         main = importlib.import_module(f"stages.{stage}").main
-        others = {"params": given.section("secret", stage), "machine": given.machine, "dataset": "secret"}
-        main(**command.arguments(main, stage, "secret", others))
+        main(**command.arguments(main, stage, "secret", command.sections(given, stage, "secret")))
     with pytest.raises(SystemExit, match="1"):  # for the file that is cut
         predict.main(["models/secret/model.onnx", str(raw), "--output", "json", "--explain", "out/heat.png"])
     printed = capfd.readouterr()

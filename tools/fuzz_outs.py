@@ -128,6 +128,7 @@ def run(stage: str, folder: Path) -> None:
     """Runs a stage whose deps and outs all lie in one folder."""
     main = import_module(f"stages.{stage}").main
     given: dict[str, Any] = {"params": params.check(params.SECTIONS[stage], GIVEN[stage]), "dataset": "tiny"}
+    given["ingest"] = params.IngestParams()
     deps, outs = paths(stage)
     given |= {name: folder / path.name for name, path in (deps | outs).items()}
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):

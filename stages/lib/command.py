@@ -48,8 +48,7 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
     def work() -> None:
         given = params.load(PARAMS_YAML)
         section = given.section(dataset, stage)
-        others = {"params": section, "machine": given.machine, "ingest": given.section(dataset, "ingest")}
-        paths = arguments(main, stage, dataset, others | {"dataset": dataset})
+        paths = arguments(main, stage, dataset, sections(given, stage, dataset))
         with alone(stage, dataset):
             if pin is not None:
                 pin(section.threads, section.portable)
@@ -146,6 +145,16 @@ def _maker(path: Path, stages: dict[str, Any]) -> Maker | None:
             if found := re.match(f"({pattern})(/|$)", path.as_posix()):
                 return Maker(f"{stage}@{found[2]}", found[1], options.get("cache", True))
     return None
+
+
+def sections(given: params.Params, stage: str, dataset: str) -> dict[str, Any]:
+    """What a stage's `main` may ask for beside paths, by name."""
+    return {
+        "params": given.section(dataset, stage),
+        "machine": given.machine,
+        "ingest": given.section(dataset, "ingest"),
+        "dataset": dataset,
+    }
 
 
 def arguments(main: Callable[..., None], stage: str, dataset: str, others: dict[str, Any]) -> dict[str, Any]:

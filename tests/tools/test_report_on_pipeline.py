@@ -52,8 +52,7 @@ def rebuild(project, since, until="validate"):
     checked = params.load(Path("params.yaml"))
     for stage in STAGES[STAGES.index(since) : STAGES.index(until) + 1]:
         main = importlib.import_module(f"stages.{stage}").main
-        others = {"params": checked.section("digits", stage), "machine": checked.machine, "dataset": "digits"}
-        main(**command.arguments(main, stage, "digits", others))
+        main(**command.arguments(main, stage, "digits", command.sections(checked, stage, "digits")))
     return project.commit(since)
 
 

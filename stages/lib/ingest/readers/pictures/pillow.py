@@ -25,7 +25,19 @@ STARTS_PROGRAMS = ("EPS",)
 GREY = {"1": "uint8", "L": "uint8", "LA": "uint8", "La": "uint8"} | dict.fromkeys(("I;16", "I;16B", "I;16L"), "uint16")
 COLOUR = ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "CMYK", "YCbCr", "LAB", "HSV")
 ALPHA = ("RGBA", "RGBa", "PA", "LA", "La")
-MAGIC_NUMBERS = (b"\xff\xd8\xff", b"\x89PNG", *tiff.MAGIC_NUMBERS, b"BM", b"GIF8", b"RIFF", b"8BPS", b"qoif", b"DDS ")
+MAGIC_NUMBERS = (
+    b"\xff\xd8\xff",
+    b"\x89PNG",
+    b"BM",
+    b"GIF8",
+    b"8BPS",
+    b"qoif",
+    b"DDS ",
+    b"icns",
+    b"\x59\xa6\x6a\x95",
+    jpeg_2000.MAGIC_NUMBER,
+)
+BY_FOURTH_BYTE = (b"ftypavif", b"ftypavis", b"\x11\xaf", b"\x12\xaf")  # AVIF, and FLI's and FLC's animations
 
 PLAIN_PPM = (b"P1", b"P2", b"P3")  # pixels as text
 MAX_COMMENTS = 1000
@@ -103,8 +115,8 @@ def _damaged(error: OSError) -> Rejected:
 
 def _unidentified(content: bytes) -> Rejected:
     """Why Pillow can't open a file."""
-    if content.startswith(MAGIC_NUMBERS):
-        return Rejected("corrupt", "it starts as a picture, but its header is damaged or cut")
+    if content.startswith(MAGIC_NUMBERS) or content.startswith(BY_FOURTH_BYTE, 4) or content.startswith(b"WEBP", 8):
+        return Rejected("corrupt", "it starts as a picture, but its header is damaged, cut, or claims what is not read")
     Image.init()
     others = [name for name in Image.ID if name not in (*FORMATS, *STARTS_PROGRAMS)]
     try:
