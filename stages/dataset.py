@@ -3,44 +3,60 @@
 python -m stages.dataset digits
 """
 
+import functools
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from stages.lib import command, splits, tensors
+from stages.lib import command, runs, splits, tensors
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.errors import DamagedOut, UserError
-from stages.lib.core.machine import pin
 from stages.lib.core.progress import progress, say
-from stages.lib.geometry import Geometry
+from stages.lib.dataset.filling import Common, Job, fill
+from stages.lib.dataset.fitting import Fitting
 from stages.lib.moments import Moments, Statistics, read_statistics, spreads
 from stages.lib.params.dataset import DatasetParams
+from stages.lib.params.machine import MachineParams
+from stages.lib.workers import Workers, count
 
 
-def main(cases: Path, split_csv: Path, statistics_json: Path, dataset_h5: Path, params: DatasetParams) -> None:
+def main(
+    cases: Path,
+    split_csv: Path,
+    statistics_json: Path,
+    dataset_h5: Path,
+    params: DatasetParams,
+    machine: MachineParams = MachineParams(),
+) -> None:
     measured = read_statistics(statistics_json)
     with Cases(cases) as opened, outs.replacing(dataset_h5) as partial:
         split = splits.read_of(split_csv, cases, opened.ids)
         classes = sorted(split["label"].unique())
         check_measured(statistics_json, measured, split_csv, split, opened)
         arguments = geometry_arguments(params, measured, opened.dims)
-        geometry = Geometry(**arguments)
+        check_fits(opened, Fitting(arguments))
         channels = {"keep": int(opened.shapes[0, 0]), "rgb": 3}.get(params.colour, 1)
         shape, dtype = (channels, *arguments["shape"]), arguments["dtype"]
         moments = [Moments(dtype) for _ in range(channels)]
         with tensors.writing(partial, shape, dtype) as writer:
+            starts = []
             for name in splits.SPLITS:
                 rows = split[split["split"] == name]
-                samples = transformed(opened, rows["case"].tolist(), geometry, name)
-                if name == "train":
-                    samples = counted(samples, moments)
                 labels = rows["label"].map({label: i for i, label in enumerate(classes)}).to_numpy()
-                writer.write_split(name, samples, labels, rows["case"].tolist(), rows["group"].tolist())
+                starts.append(writer.reserve(name, labels, rows["case"].tolist(), rows["group"].tolist()))
+            common = Common(partial, tuple(starts), arguments, channels)
+            work = jobs(opened, split, math.prod(shape) * np.dtype(dtype).itemsize)
+            with Workers(count(machine.workers)) as workers:
+                done = workers.run(functools.partial(fill, common), work, runs.alone, runs.crashed)
+                shown = progress(done, "dataset", "case", len(opened), lambda one: len(one[0].names))
+                for counted in runs.in_order((job.run.number, filled) for job, filled in shown):
+                    for channel, more in zip(moments, counted, strict=True):
+                        channel.merge(more)
             writer.describe(describe(classes, shape, opened, arguments, moments))
     say(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
 
@@ -88,29 +104,23 @@ def geometry_arguments(params: DatasetParams, measured: Statistics, dims: int) -
     }
 
 
-def transformed(cases: Cases, ids: list[str], geometry: Geometry, name: str) -> Iterator[np.ndarray]:
-    """Each case as (C, *shape), with one in memory at a time.
-
-    Raises:
-        UserError: A case cannot be brought to the shape.
+def check_fits(cases: Cases, fitting: Fitting) -> None:
+    """Raises:
+    UserError: A case can't be brought to the shape.
     """
-    for case in progress(ids, f"dataset {name}", "case"):
-        i = cases.index(case)
-        if trouble := geometry.trouble(cases[i].shape, cases.spacings_mm[i]):
-            raise UserError(f"case {case}: {trouble}")
-        x = torch.from_numpy(cases[i].copy())[None]  # the map is read-only, which torch does not know
-        sample = geometry(x, torch.from_numpy(cases.spacings_mm[i]))[0].to(geometry.dtype)
-        if not geometry.whole and not sample.isfinite().all():
-            raise UserError(f"case {case}: a pixel is nan, or too large for {geometry.dtype}: see dataset.dtype")
-        yield sample.numpy()
+    kinds = np.concatenate([cases.shapes[:, :1], cases.spacings_mm.view(np.int64)], axis=1)  # nan is equal to itself so
+    for first in sorted(np.unique(kinds, axis=0, return_index=True)[1].tolist()):
+        if trouble := fitting.trouble(int(cases.shapes[first, 0]), cases.spacings_mm[first]):
+            raise UserError(f"case {cases.ids[first]}: {trouble}")
 
 
-def counted(samples: Iterator[np.ndarray], moments: list[Moments]) -> Iterator[np.ndarray]:
-    """Passes the samples on, and counts their pixels in one `Moments` per channel."""
-    for sample in samples:
-        for channel, count in zip(sample, moments, strict=True):
-            count.add(channel)
-        yield sample
+def jobs(cases: Cases, split: pd.DataFrame, sample_bytes: int) -> Iterator[Job]:
+    """All cases, in runs, with their places in the splits."""
+    names = np.array(cases.ids, "S16")
+    which = split["split"].map({name: i for i, name in enumerate(splits.SPLITS)}).to_numpy()
+    place = split.groupby("split", sort=False).cumcount().to_numpy()
+    for run in runs.cut(cases, np.arange(len(cases)), sample_bytes):
+        yield Job(run, names[run.rows], which[run.rows], place[run.rows])
 
 
 def describe(
@@ -130,4 +140,4 @@ def describe(
 
 
 if __name__ == "__main__":
-    command.run(main, pin)
+    command.run(main)

@@ -4,29 +4,39 @@ python -m stages.statistics digits
 """
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-from stages.lib import command, splits
+from stages.lib import command, runs, splits
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import progress
-from stages.lib.core.reading import reading
-from stages.lib.moments import Moments, Statistics, spreads
+from stages.lib.moments import Moments, Statistics, of_run, spreads
+from stages.lib.params.machine import MachineParams
 from stages.lib.params.statistics import StatisticsParams
+from stages.lib.workers import Workers, count
 
 
-def main(cases: Path, split_csv: Path, statistics_json: Path, params: StatisticsParams) -> None:
+def main(
+    cases: Path,
+    split_csv: Path,
+    statistics_json: Path,
+    params: StatisticsParams,
+    machine: MachineParams = MachineParams(),
+) -> None:
     with Cases(cases) as opened:
         split = splits.read_of(split_csv, cases, opened.ids)
         training = split[split["split"] == "train"]
         rows = training.index.to_numpy()
         dtype, channels = _dtype_and_channels(opened)
         moments = [Moments(dtype) for _ in range(channels)]
-        for row in progress(rows, "statistics", "case"):
-            with reading(cases):
-                for pixels, channel in zip(opened[int(row)], moments, strict=True):
-                    channel.add(pixels)
+        with Workers(count(machine.workers)) as workers:
+            done = workers.run(partial(of_run, dtype, channels), runs.cut(opened, rows), runs.alone, runs.crashed)
+            shown = progress(done, "statistics", "case", len(rows), lambda one: len(one[0].rows))
+            for counted in runs.in_order((run.number, result) for run, result in shown):
+                for channel, more in zip(moments, counted, strict=True):
+                    channel.merge(more)
         found = Statistics(
             cases=len(training),
             groups=training["group"].nunique(),

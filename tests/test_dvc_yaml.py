@@ -237,7 +237,7 @@ EVERY = set(STAGES)
         ("stages/lib/validate/figures.py", COMMENT, {"validate"}),
         ("stages/lib/export/card.py", COMMENT, {"export"}),
         ("stages/lib/model/classifier.py", COMMENT, {"train", "validate", "export"}),
-        ("stages/lib/geometry.py", COMMENT, {"dataset", "export"}),
+        ("stages/lib/geometry.py", COMMENT, {"export"}),
         ("stages/lib/params/train.py", COMMENT, {"train"}),
         ("stages/validate.py", COMMENT, {"validate"}),
         ("stages/lib/core/outs.py", COMMENT, EVERY),  # deliberately coarse: stages/lib/README.md

@@ -40,6 +40,7 @@ MIN_PIECE_BYTES = 1 << 20  # of raw files, on average over the pieces of a large
 MIN_PIECE_CASES = 2  # likewise
 AXES = ("CHW", "CDHW")
 UNITS = ("", "HU")
+MOST_MAPPED = 16  # pieces at once
 MOST_PIXELS = 1 << 48  # of a piece: products of sizes stay far from what int64 holds
 
 
@@ -135,10 +136,10 @@ class Cases:
             self.ids: list[str] = np.char.decode(index["case"], "ascii").tolist()
         self.shapes: np.ndarray = index["shape"]  # (N, A)
         self.spacings_mm: np.ndarray = index["spacing_mm"]  # (N, A - 1)
-        self._dtypes, self._offsets = index["dtype"], index["offset"]
-        self._pieces = np.repeat(np.arange(len(names)), [len(piece.index) for piece in self._read])
-        self._mapped: dict[tuple[int, str], np.ndarray] = {}
-        self._positions = {case: i for i, case in enumerate(self.ids)}
+        self.dtype_of, self.offsets = index["dtype"], index["offset"]
+        self.piece_of = np.repeat(np.arange(len(names)), [len(piece.index) for piece in self._read])
+        self._names = index["case"]
+        self._mapped: dict[tuple[int, str], np.ndarray] = {}  # the last few: each holds its file open
 
     @property
     def dims(self) -> int:
@@ -157,8 +158,8 @@ class Cases:
         """A case's pixels by position or identifier: a read-only view, (C, H, W) or (C, D, H, W)."""
         i = self.index(case) if isinstance(case, str) else case
         shape = tuple(self.shapes[i])
-        start = int(self._offsets[i])
-        flat = self._map(int(self._pieces[i]), self._dtypes[i].decode())[start : start + math.prod(shape)]
+        start = int(self.offsets[i])
+        flat = self._map(int(self.piece_of[i]), self.dtype_of[i].decode())[start : start + math.prod(shape)]
         return flat.reshape(shape)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -170,12 +171,21 @@ class Cases:
         Raises:
             DamagedOut: There is no such case.
         """
-        if case not in self._positions:
+        name = case.encode("ascii", "replace")
+        i = int(np.searchsorted(self._names, np.bytes_(name)))
+        if i == len(self._names) or self._names[i] != name:
             raise DamagedOut(f"it has no case {case}", self.folder)
-        return self._positions[case]
+        return i
+
+    def place(self, i: int) -> tuple[Path, hdf5.Place]:
+        """The piece that a case lies in, and the place there of all its pixels of the case's dtype."""
+        piece = self._read[int(self.piece_of[i])]
+        return piece.path, piece.pixels[self.dtype_of[i].decode()]
 
     def _map(self, piece: int, dtype: str) -> np.ndarray:
         if (mapped := self._mapped.get((piece, dtype))) is None:
+            while len(self._mapped) >= MOST_MAPPED:
+                del self._mapped[next(iter(self._mapped))]
             of = self._read[piece]
             with reading(of.path):
                 mapped = self._mapped[piece, dtype] = of.pixels[dtype].mapped(of.path)

@@ -7,15 +7,18 @@ maximum are exact, mean and deviation are float64 sums.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from pydantic import FiniteFloat
 
 from stages.lib.core.outs import significant
 from stages.lib.core.reading import read_json, reading
+from stages.lib.runs import Run
 
 BLOCK_PIXELS = 1 << 20  # counted at once: memory does not grow with the case
 VALUES = 1 << 16  # of 16 bits
@@ -76,6 +79,16 @@ class Statistics:
                 raise ValueError("channels: edges and counts are not of one histogram")
 
 
+def of_run(dtype: str, channels: int, run: Run) -> list["Moments"]:
+    """The pixels of a run of cases, counted: one `Moments` per channel."""
+    moments = [Moments(dtype) for _ in range(channels)]
+    for _, x in run.stacks():
+        with reading(run.path):
+            for channel, count in enumerate(moments):
+                count.add(x[:, channel])
+    return moments
+
+
 def spreads(axes: str, rows: np.ndarray) -> dict[str, Spread | None]:
     """The spread along each axis, as statistics.json has it; None where a number is unknown.
 
@@ -113,10 +126,8 @@ class Moments:
         self._dtype = np.dtype(dtype)
         if self._dtype.kind not in "iuf" or (self._dtype.itemsize > 2 and self._dtype != np.float32):
             raise ValueError(f"pixels of {dtype} can't be counted: expected 8- or 16-bit integers, or float32")
-        self._counts = np.zeros(VALUES, np.int64)
-        self._minimum, self._maximum = math.inf, -math.inf
-        self._sum = self._squares = 0.0  # of floats, less the origin
-        self._origin = 0.0  # near the mean, so that the squares lose no digits
+        self._counts = np.zeros(256 if self._dtype.itemsize == 1 else VALUES, np.int64)
+        self._floats: list[_Floats] = []  # one for each block, in order
 
     def add(self, pixels: np.ndarray) -> None:
         """Counts pixels of any shape.
@@ -129,19 +140,13 @@ class Moments:
             block = flat[start : start + BLOCK_PIXELS]
             if self._dtype.kind == "f":
                 block = block.astype(np.float32)
-                self._add_floats(block)
-            self._counts += np.bincount(_keys(block), minlength=VALUES)
+                self._floats.append(_Floats.of(block))
+            self._counts += _counted(block)
 
-    def _add_floats(self, block: np.ndarray) -> None:
-        if not np.isfinite(block).all():
-            raise ValueError("a pixel is nan or infinite")
-        if self._minimum > self._maximum:
-            self._origin = float(block.mean(dtype=np.float64))
-        self._minimum = min(self._minimum, float(block.min()))
-        self._maximum = max(self._maximum, float(block.max()))
-        centred = block.astype(np.float64) - self._origin
-        self._sum += float(centred.sum())
-        self._squares += float((centred**2).sum())
+    def merge(self, later: "Moments") -> None:
+        """Adds what another has counted of the pixels that come next."""
+        self._counts += later._counts
+        self._floats += later._floats
 
     def summary(self, percentiles: tuple[float, ...] = (), bins: int = 64) -> Summary:
         """The statistics of all that was added.
@@ -149,14 +154,18 @@ class Moments:
         Raises:
             ValueError: Nothing was counted.
         """
-        present = np.flatnonzero(self._counts)
+        all_counts = self._counts
+        if self._dtype.kind == "i":  # in the order of the values: negative ones have the higher bits
+            all_counts = np.roll(all_counts, len(all_counts) // 2)
+        present = np.flatnonzero(all_counts)
         if not len(present):
             raise ValueError("no pixels were counted")
-        values, counts = _values(present, self._dtype), self._counts[present]
+        values, counts = _values(present, self._dtype), all_counts[present]
+        low, high = float(values[0]), float(values[-1])
         if self._dtype.kind == "f":
-            values = np.clip(values, self._minimum, self._maximum)
+            low, high = (f(getattr(one, f.__name__) for one in self._floats) for f in (min, max))
+            values = np.clip(values, low, high)
         mean, deviation = self._moments(values, counts)
-        low, high = (self._minimum, self._maximum) if self._dtype.kind == "f" else (values[0], values[-1])
         if self._dtype.kind != "f":
             bins = min(bins, int(high - low) + 1)  # no bin narrower than an integer
         histogram, edges = np.histogram(values, bins, (low, high if high > low else low + 1), weights=counts)
@@ -164,8 +173,8 @@ class Moments:
             int(counts.sum()),
             mean,
             deviation,
-            float(low),
-            float(high),
+            low,
+            high,
             {f"{p:g}": _percentile(values, counts, p) for p in percentiles},
             edges.tolist(),
             histogram.astype(np.int64).tolist(),
@@ -174,21 +183,60 @@ class Moments:
     def _moments(self, values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
         number = int(counts.sum())
         if self._dtype.kind == "f":
-            mean = self._sum / number
-            return self._origin + mean, math.sqrt(max(self._squares / number - mean**2, 0.0))
+            return _joined(self._floats)
         pairs = [(int(v), int(n)) for v, n in zip(values, counts, strict=True)]
         total = sum(v * n for v, n in pairs)  # Python's integers do not overflow
         squares = sum(v * v * n for v, n in pairs)
         return float(Fraction(total, number)), math.sqrt(Fraction(squares * number - total**2, number**2))
 
 
-def _keys(block: np.ndarray) -> np.ndarray:
-    """A number from 0 to 65535 for each pixel, larger for a larger pixel."""
+class _Floats(NamedTuple):
+    """What is known of a block of floats."""
+
+    number: int
+    mean: float
+    squares: float  # sum of the squared distances from the mean
+    min: float
+    max: float
+
+    @staticmethod
+    def of(block: np.ndarray) -> "_Floats":
+        """Raises:
+        ValueError: One is nan or infinite.
+        """
+        if not np.isfinite(block).all():
+            raise ValueError("a pixel is nan or infinite")
+        mean = float(block.mean(dtype=np.float64))
+        squares = float(((block - np.float64(mean)) ** 2).sum())
+        return _Floats(block.size, mean, squares, float(block.min()), float(block.max()))
+
+
+def _joined(blocks: Sequence[_Floats]) -> tuple[float, float]:
+    """Mean and deviation of all (T. F. Chan, G. H. Golub, R. J. LeVeque: Updating formulae, 1979)."""
+    number, mean, squares = 0, 0.0, 0.0
+    for block in blocks:
+        both, apart = number + block.number, block.mean - mean
+        squares += block.squares + apart**2 * number * block.number / both
+        mean += apart * block.number / both
+        number = both
+    return mean, math.sqrt(squares / number)
+
+
+def _counted(block: np.ndarray) -> np.ndarray:
+    """How often each pattern of bits occurs, 256 or 65,536; of float32 the upper 16 bits, in order of the values."""
     if block.dtype == np.float32:
         bits = block.view(np.uint32)
         negative = bits >> 31 == 1
-        return np.where(negative, ~bits, bits | np.uint32(1 << 31)) >> 16
-    return block.astype(np.int32) + (VALUES // 2 if block.dtype.kind == "i" else 0)
+        return np.bincount(np.where(negative, ~bits, bits | np.uint32(1 << 31)) >> 16, minlength=VALUES)
+    if block.dtype.itemsize == 2:
+        return np.bincount(np.ascontiguousarray(block).view(np.uint16), minlength=VALUES)
+    # Two at a time, which halves the work; then those of either place are added up.
+    pairs = np.ascontiguousarray(block[: len(block) // 2 * 2]).view(np.uint16)
+    table = np.bincount(pairs, minlength=VALUES).reshape(256, 256)
+    counts = table.sum(axis=0) + table.sum(axis=1)
+    if len(block) % 2:
+        counts[int(block[-1:].view(np.uint8)[0])] += 1
+    return counts
 
 
 def _values(keys: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -199,7 +247,8 @@ def _values(keys: np.ndarray, dtype: np.dtype) -> np.ndarray:
         )  # the middle of all floats that have these upper bits
         negative = bits >> 31 == 0
         return np.where(negative, ~bits, bits & np.uint32(0x7FFFFFFF)).astype(np.uint32).view(np.float32).astype(float)
-    return keys.astype(np.float64) - (VALUES // 2 if dtype.kind == "i" else 0)
+    lowest = np.iinfo(dtype).min
+    return keys.astype(np.float64) + lowest
 
 
 def _percentile(values: np.ndarray, counts: np.ndarray, percentile: float) -> float:

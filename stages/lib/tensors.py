@@ -188,24 +188,38 @@ def check_made_for(dataset_h5: Path, description: Mapping[str, object]) -> None:
 
 
 class Writer:
-    """Writes dataset.h5 a split at a time, holding one sample in memory."""
+    """Writes dataset.h5; several processes may write the samples at once."""
 
     def __init__(self, file: h5py.File, shape: tuple[int, ...], dtype: str) -> None:
         """Args: shape: (C, H, W) or (C, D, H, W) of a sample; dtype: Of the samples."""
         self._file, self._shape, self._dtype = file, shape, dtype
 
-    def write_split(
-        self, name: str, samples: Iterable[np.ndarray], labels: np.ndarray, cases: list[str], groups: list[str]
-    ) -> None:
+    def reserve(self, name: str, labels: np.ndarray, cases: list[str], groups: list[str]) -> int:
+        """Writes all of a split but its samples, for which there is room then.
+
+        Returns:
+            The byte of the file at which they start, end to end in C order; 0 where there are none.
+        """
         group = self._file.create_group(name)
         x = group.create_dataset("x", (len(labels), *self._shape), self._dtype)
         for label, axis in zip("NCDHW" if len(self._shape) == 4 else "NCHW", x.dims, strict=True):
             axis.label = label
-        for i, sample in enumerate(samples):
-            x[i] = sample
+        if len(labels):
+            x[(0,) * x.ndim] = 0  # now HDF5 takes the room for all
         group["y"] = labels.astype(np.int64)
         group["case"] = np.array(cases, "S16")
         group["group"] = np.array(groups, "S16")
+        self._file.flush()
+        return x.id.get_offset() or 0
+
+    def write_split(
+        self, name: str, samples: Iterable[np.ndarray], labels: np.ndarray, cases: list[str], groups: list[str]
+    ) -> None:
+        """A whole split, of samples that fit into memory."""
+        self.reserve(name, labels, cases, groups)
+        x = self._file[name]["x"]
+        for i, sample in enumerate(samples):
+            x[i] = sample
 
     def describe(self, description: Description) -> None:
         """Comes last: what describes the samples may be known when all are written."""

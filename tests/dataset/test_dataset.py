@@ -1,12 +1,20 @@
+import subprocess
+import sys
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages import dataset, statistics
-from stages.lib import tensors
+from stages.lib import cases, runs, tensors
 from stages.lib.core.errors import UserError
 from stages.lib.params.dataset import DatasetParams
+from stages.lib.params.machine import MachineParams
 from stages.lib.params.statistics import StatisticsParams
+from tests import ROOT
 from tests.conftest import write_cases
+
+RNG = np.random.default_rng(0)
 
 
 def make(folder, pixels, spacing=None, **params):
@@ -83,3 +91,60 @@ def test_a_case_that_can_not_be_recoloured_is_named_and_the_former_dataset_stays
     with pytest.raises(UserError, match="case case0000: its 2 channels can't be made rgb"):
         make(tmp_path, [noise("uint8", 2, 4, 4)] * 10, colour="rgb")
     assert made.read_bytes() == before
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_number_of_workers_changes_no_byte(tmp_path, dtype, monkeypatch):
+    monkeypatch.setattr(runs, "RUN_BYTES", 3000)  # many jobs
+    pixels = [RNG.normal(100, 20, (3, 20 + i % 3, 17)).clip(0, 255).astype(dtype) for i in range(40)]
+    write_cases(tmp_path, pixels)
+    inputs = (tmp_path / "cases", tmp_path / "split.csv", tmp_path / "statistics.json")
+    made = []
+    for workers in (1, 3):
+        machine = MachineParams(workers=workers)
+        statistics.main(*inputs, StatisticsParams(), machine)
+        dataset.main(*inputs, tmp_path / "dataset.h5", DatasetParams(shape=(9, 9)), machine)
+        made.append((inputs[2].read_bytes(), (tmp_path / "dataset.h5").read_bytes()))
+    assert made[0] == made[1]
+
+
+def test_more_pieces_than_files_may_be_open_are_read(tmp_path):
+    """As of 1 GiB of raw files, at the usual `ulimit -n` of 1024."""
+    script = """
+import resource, sys
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from tests.dataset.test_dataset import make_from_pieces
+make_from_pieces(Path(sys.argv[1]), 200)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(tensors.read_split(tmp_path / "dataset.h5", "train").y) == 240
+
+
+def make_from_pieces(folder, number):
+    """statistics and dataset of two cases in each of many pieces, and a walk over all cases."""
+    pixels = [noise("uint8", 1, 4, 4) for _ in range(2 * number)]
+    write_cases(folder, pixels)
+    ids = pd.read_csv(folder / "split.csv")["case"].tolist()
+    (folder / "cases" / cases.piece_name(0, 0)).unlink()
+    for k in range(number):
+        theirs = {name: pixels[i] for i, name in enumerate(ids) if i // 2 == k}
+        cases.write_cases(folder / "one", theirs, "CHW")
+        (folder / "one" / cases.piece_name(0, 0)).rename(folder / "cases" / f"{k:04x}.h5")
+    inputs = (folder / "cases", folder / "split.csv", folder / "statistics.json")
+    statistics.main(*inputs, StatisticsParams(), MachineParams(workers=1))
+    dataset.main(*inputs, folder / "dataset.h5", DatasetParams(), MachineParams(workers=1))
+    with cases.Cases(folder / "cases") as opened:
+        assert sum(1 for _ in opened) == 2 * number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_pixel_that_half_precision_can_not_hold_names_its_case(tmp_path, workers):
+    pixels = [np.full((1, 4, 4), 70000 if i == 7 else 1, np.float32) for i in range(10)]
+    write_cases(tmp_path, pixels)
+    inputs = (tmp_path / "cases", tmp_path / "split.csv", tmp_path / "statistics.json")
+    statistics.main(*inputs, StatisticsParams())
+    with pytest.raises(UserError, match="case case0007: a pixel is nan, or too large for float16"):
+        dataset.main(*inputs, tmp_path / "d.h5", DatasetParams(dtype="float16"), MachineParams(workers=workers))
+    assert not (tmp_path / "d.h5").exists()

@@ -6,8 +6,8 @@ run of blocks (slices) each. Pixels that another piece of the store holds are co
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 
 from stages.lib.cases import allocate, index_of
-from stages.lib.core.errors import WAYS_OUT, UserError, explain
+from stages.lib.core.writing import opened, write
 from stages.lib.ingest.case_table import CaseTable, Template
 from stages.lib.ingest.decoding import decode, loader, memory_turn, reason_of, to_dtype
 from stages.lib.ingest.file_table import DIGEST
@@ -111,10 +111,10 @@ def _make_small(common: Common, job: Job) -> Done:
     piece_index, elements = index(cases)
     key = piece_key(piece_index, contents, common.units)
     starts = allocate(Path(job.target), piece_index, elements, common.axes, common.units)
-    with _opened(job.target) as file:
+    with opened(Path(job.target)) as file:
         for dtype, start in starts.items():
             theirs = [flats[i] for i in kept if templates[i].case.dtype == dtype]
-            _write(file, np.concatenate(theirs), start, job.target)
+            write(file, np.concatenate(theirs), start, Path(job.target))
     keep(Path(job.target), key, contents, offsets(piece_index, starts), _column(digests[i] for i in kept))
     return Done(refused, key)
 
@@ -169,14 +169,14 @@ def _write_run(common: Common, job: Job) -> Done:
     (template,) = job.cases
     block_bytes = int(job.cases.pixel_bytes()[0]) // template.case.blocks
     digests: list[bytes] = []
-    with _opened(job.target) as file:
+    with opened(Path(job.target)) as file:
         if job.stored and (digests := _copy(job.stored[0], file, job, block_bytes)):
             return Done({}, digests=tuple(digests))
         try:
             with _memory_turn(common, template):
                 for pixels in decode(template, job.start, job.stop, _loader(common), common.options):
                     pixels = np.ascontiguousarray(pixels)
-                    _write(file, pixels, job.offset + len(digests) * block_bytes, job.target)
+                    write(file, pixels, job.offset + len(digests) * block_bytes, Path(job.target))
                     digests.append(xxhash.xxh3_128_digest(pixels.data))
         except Exception as error:
             return Done({job.contents[0].tobytes(): reason_of(error)})
@@ -191,7 +191,7 @@ def _copy(stored: Stored, file: int, job: Job, block_bytes: int) -> list[bytes]:
         if content is None:
             return []
         digests.append(xxhash.xxh3_128_digest(content.data))
-        _write(file, content, job.offset + i * block_bytes, job.target)
+        write(file, content, job.offset + i * block_bytes, Path(job.target))
     return digests if joined(digests) == stored.digest else []
 
 
@@ -208,28 +208,3 @@ def _read(path: str, offset: int, size: int) -> np.ndarray | None:
 def _mapped(path: str) -> np.ndarray:
     """A file's bytes; the cases of a piece are asked for one after the other, and opening it takes longer than that."""
     return np.memmap(path, np.uint8, "r").view(np.ndarray)
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[int]:
-    """A file's descriptor, to write at any place."""
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _write(file: int, content: np.ndarray, offset: int, path: str) -> None:
-    """Raises:
-    UserError: The system refuses it: no fault of the case.
-    """
-    view = memoryview(content.data).cast("B")
-    try:
-        while len(view):
-            written = os.pwrite(file, view, offset)
-            view, offset = view[written:], offset + written
-    except OSError as error:
-        if error.errno not in WAYS_OUT:
-            raise
-        raise UserError(explain(OSError(error.errno, error.strerror, path))) from None

@@ -38,7 +38,11 @@ SECTIONS: dict[str, Any] = {
 
 TOP_LEVEL: dict[str, Any] = {"machine": MachineParams, "report": ReportParams}
 
-MOVED = {"ingest.workers": "machine.workers", "train.checkpoint_minutes": "machine.checkpoint_minutes"}
+MOVED = {
+    "ingest.workers": "machine.workers",
+    "dataset.threads": "machine.workers",
+    "train.checkpoint_minutes": "machine.checkpoint_minutes",
+}
 """Keys that changed no byte of an out, and so left the sections that dvc looks at."""
 
 

@@ -1,6 +1,6 @@
 from typing import Annotated, Literal
 
-from stages.lib.core.sections import Count, Positive, Threads, section, unit
+from stages.lib.core.sections import Count, Positive, section, unit
 
 
 @section
@@ -26,9 +26,3 @@ class DatasetParams:
 
     dtype: Literal["keep", "float16", "float32"] = "keep"
     """keep: the cases' own dtype; resampled values are rounded to it."""
-
-    threads: Threads = 2
-    """Threads per operation; 0 is one per core."""
-
-    portable: bool = True
-    """Pin the instruction set to AVX2, so that rounding is that of any x86-64 machine that has it."""

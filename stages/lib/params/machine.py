@@ -8,7 +8,7 @@ class MachineParams:
     """`machine`: what changes how long a stage takes and no byte of its outs, so that dvc does not look at it."""
 
     workers: Threads = 0
-    """Processes of ingest; 0 is one per core."""
+    """Processes of ingest, statistics and dataset; 0 is one per core."""
 
     checkpoint_minutes: Annotated[NotNegative, unit("minutes")] = 10.0
     """Time between checkpoints within an epoch of training; every epoch ends with one."""

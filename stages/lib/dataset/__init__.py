@@ -1,0 +1,1 @@
+"""From cases of any size to samples of one shape."""

@@ -1,0 +1,114 @@
+"""The cases in runs: what lies together in a piece of cases/, 64 MiB at most or one case, is a job for one worker.
+
+Where the runs are cut follows from the cases alone, not from the number of workers, so that sums of floats, which
+depend on their order, do not depend on the machine.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple, NoReturn, TypeVar
+
+import numpy as np
+
+from stages.lib.cases import Cases
+from stages.lib.core.errors import UserError
+from stages.lib.core.hdf5 import Place
+from stages.lib.core.reading import reading
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+RUN_BYTES = 64 << 20
+STACK_BYTES = 1 << 20  # of cases of one shape that are brought together: they stay in the processor's cache
+
+
+class Run(NamedTuple):
+    """n cases in the order of their identifiers."""
+
+    number: int  # of the run, from 0
+    path: Path  # of the piece
+    place: Place  # of its pixels of one dtype
+    rows: np.ndarray  # (n,) positions among all cases
+    starts: np.ndarray  # (n,) first element of each
+    shapes: np.ndarray  # (n, A)
+    spacings_mm: np.ndarray  # (n, A - 1)
+
+    def stacks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Cases of one shape and spacing together, each stack no larger than STACK_BYTES, or one case.
+
+        Yields:
+            (k,) which of the n, and their pixels, (k, C, H, W) or (k, C, D, H, W), read-only.
+
+        Raises:
+            DamagedOut: The piece can't be read.
+        """
+        with reading(self.path):
+            flat = self.place.mapped(self.path)
+        alike = np.concatenate([self.shapes.view(np.uint64), self.spacings_mm.view(np.uint64)], axis=1)  # nan, too
+        kinds, of = np.unique(alike, axis=0, return_inverse=True)
+        for kind in range(len(kinds)):
+            which = np.flatnonzero(of.reshape(-1) == kind)
+            shape = tuple(self.shapes[which[0]].tolist())
+            size = int(np.prod(shape))
+            step = max(1, STACK_BYTES // (size * flat.itemsize))
+            for at in range(0, len(which), step):
+                chosen = which[at : at + step]
+                yield chosen, _together(flat, self.starts[chosen], size).reshape(len(chosen), *shape)
+
+
+def _together(flat: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
+    """(k, size): without a copy where the cases follow each other, else in one gather where they are on one grid."""
+    first = int(starts[0])
+    places, rest = np.divmod(starts - first, size)
+    if len(starts) == 1 or not rest.any():
+        table = flat[first : int(starts[-1]) + size].reshape(-1, size)
+        return table if len(table) == len(starts) else table[places]
+    return np.stack([flat[start : start + size] for start in starts.tolist()])
+
+
+def cut(cases: Cases, rows: np.ndarray, sample_bytes: int = 0) -> Iterator[Run]:
+    """The runs of some cases.
+
+    Args:
+        rows: (n,) their positions, ascending.
+        sample_bytes: What each becomes; a run is no larger than RUN_BYTES in this way, either.
+    """
+    if not len(rows):
+        return
+    shapes = cases.shapes[rows]
+    together = np.stack([cases.piece_of[rows], np.unique(cases.dtype_of[rows], return_inverse=True)[1]], axis=1)
+    itemsizes = np.array([np.dtype(dtype.decode()).itemsize for dtype in np.unique(cases.dtype_of[rows])])
+    sizes = np.maximum(shapes.prod(axis=1) * itemsizes[together[:, 1]], sample_bytes)
+    number = 0
+    edges = np.flatnonzero((together[1:] != together[:-1]).any(axis=1)) + 1
+    for theirs in np.split(np.arange(len(rows)), edges):
+        filled = (sizes[theirs].cumsum() - 1) // RUN_BYTES
+        for run in np.split(theirs, np.flatnonzero(np.diff(filled)) + 1):
+            chosen = rows[run]
+            path, place = cases.place(int(chosen[0]))
+            yield Run(number, path, place, chosen, cases.offsets[chosen], shapes[run], cases.spacings_mm[chosen])
+            number += 1
+
+
+def in_order(done: Iterable[tuple[int, Result]]) -> Iterator[Result]:
+    """What came of the runs, in their order: results by the runs' numbers, in any order."""
+    early: dict[int, Result] = {}
+    following = 0
+    for number, result in done:
+        early[number] = result
+        while following in early:
+            yield early.pop(following)
+            following += 1
+
+
+def alone(job: Job) -> list[Job]:
+    """What to try again when a worker has come to its end over a job: the job."""
+    return [job]
+
+
+def crashed(job: object) -> NoReturn:
+    """Raises:
+    UserError: A worker has come to its end twice over a job, most often because the system had no memory left.
+    """
+    raise UserError(
+        "a worker process was ended, most likely for its memory: take fewer (machine.workers), or a machine with more"
+    )
