@@ -51,7 +51,8 @@ def main(
                 starts.append(writer.reserve(name, labels, rows["case"].tolist(), rows["group"].tolist()))
             common = Common(partial, tuple(starts), arguments, channels)
             work = jobs(opened, split, math.prod(shape) * np.dtype(dtype).itemsize)
-            with Workers(count(machine.workers)) as workers:
+            number, work = runs.shared_out(work, count(machine.workers))
+            with Workers(number) as workers:
                 done = workers.run(functools.partial(fill, common), work, runs.alone, runs.crashed)
                 shown = progress(done, "dataset", "case", len(opened), lambda one: len(one[0].names))
                 for counted in runs.in_order((job.run.number, filled) for job, filled in shown):

@@ -118,6 +118,14 @@ SPLIT = [
     (rows(lambda lines: lines.insert(1, lines.pop(2))), "in another order"),
     (replaced("case,group,label,split", "case,group,label,side"), "its columns are case, group, label, side, not"),
     (replaced("0000000000000000,0000000000000000", "0000000000000000,"), "row 1: no group"),
+    (
+        replaced("0000000000000000,0000000000000000", "0000000000000000,é"),
+        "row 1: the group 'é' is not of 1 to 16 ASCII",
+    ),
+    (
+        replaced("0000000000000000,0000000000000000", f"0000000000000000,{'0' * 17}"),
+        "row 1: the group '0{17}' is not of",
+    ),
     (rows(lambda lines: lines.__setitem__(5, lines[5] + ",")), "Expected 4 fields"),
     (rows(lambda lines: lines.__setitem__(slice(1, None), [line + "," for line in lines[1:]])), "more cells"),
     (rows(lambda lines: lines.__setitem__(1, lines[1].rpartition(",")[0])), "row 1: no split"),

@@ -68,6 +68,12 @@ def test_results_are_given_in_the_order_of_the_runs():
     assert list(runs.in_order(iter(done))) == ["a", "b", "c", "d", "e"]
 
 
+def test_there_are_no_more_workers_than_jobs():
+    for jobs, workers, expected in ((5, 2, 2), (1, 4, 1), (0, 4, 1), (3, 1, 1)):
+        number, work = runs.shared_out(iter(range(jobs)), workers)
+        assert (number, list(work)) == (expected, list(range(jobs)))
+
+
 def test_a_piece_that_is_gone_is_named(tmp_path):
     write(tmp_path / "cases", 4, files=1)
     with Cases(tmp_path / "cases") as opened:

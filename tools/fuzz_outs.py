@@ -96,7 +96,7 @@ class Attempt:
             return f"CODE {stage}, {target.name}, {done}: {'; '.join(strange)}"
         if outcome.startswith("refused") and contents(folder) != before:
             return f"LOST {stage}, {target.name}, {done}: outs changed, though it refused"
-        return f"{outcome}, {done}" if outcome.isupper() else f"{stage}: {outcome}"
+        return f"{outcome}, {done}" if outcome.startswith("TRACEBACK") else f"{stage}: {outcome}"
 
 
 @cache

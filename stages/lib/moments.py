@@ -20,7 +20,7 @@ from stages.lib.core.outs import significant
 from stages.lib.core.reading import read_json, reading
 from stages.lib.runs import Run
 
-BLOCK_PIXELS = 1 << 20  # counted at once: memory does not grow with the case
+BLOCK_PIXELS = 1 << 19  # counted at once: memory does not grow with the case
 VALUES = 1 << 16  # of 16 bits
 
 

@@ -5,6 +5,7 @@ depend on their order, do not depend on the machine.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -18,7 +19,7 @@ from stages.lib.core.reading import reading
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 RUN_BYTES = 64 << 20
-STACK_BYTES = 1 << 20  # of cases of one shape that are brought together: they stay in the processor's cache
+STACK_BYTES = 1 << 21  # of cases of one shape that are brought together: they stay in the processor's cache
 
 
 class Run(NamedTuple):
@@ -44,15 +45,21 @@ class Run(NamedTuple):
         with reading(self.path):
             flat = self.place.mapped(self.path)
         alike = np.concatenate([self.shapes.view(np.uint64), self.spacings_mm.view(np.uint64)], axis=1)  # nan, too
-        kinds, of = np.unique(alike, axis=0, return_inverse=True)
-        for kind in range(len(kinds)):
-            which = np.flatnonzero(of.reshape(-1) == kind)
+        for which in _groups(alike):
             shape = tuple(self.shapes[which[0]].tolist())
             size = int(np.prod(shape))
             step = max(1, STACK_BYTES // (size * flat.itemsize))
             for at in range(0, len(which), step):
                 chosen = which[at : at + step]
                 yield chosen, _together(flat, self.starts[chosen], size).reshape(len(chosen), *shape)
+
+
+def _groups(alike: np.ndarray) -> list[np.ndarray]:
+    """The positions of equal rows."""
+    if (alike == alike[0]).all():  # most often; to sort them would take longer than all the rest
+        return [np.arange(len(alike))]
+    kinds, of = np.unique(alike, axis=0, return_inverse=True)
+    return [np.flatnonzero(of.reshape(-1) == kind) for kind in range(len(kinds))]
 
 
 def _together(flat: np.ndarray, starts: np.ndarray, size: int) -> np.ndarray:
@@ -98,6 +105,12 @@ def in_order(done: Iterable[tuple[int, Result]]) -> Iterator[Result]:
         while following in early:
             yield early.pop(following)
             following += 1
+
+
+def shared_out(jobs: Iterator[Job], workers: int) -> tuple[int, Iterator[Job]]:
+    """No more workers than there are jobs, as to start one takes longer than little work; and the jobs."""
+    first = list(islice(jobs, workers))
+    return max(1, len(first)), chain(first, jobs)
 
 
 def alone(job: Job) -> list[Job]:

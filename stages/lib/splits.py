@@ -14,6 +14,7 @@ from stages.lib.core.tables import refuse
 SPLITS = ("train", "validation", "test")
 CASE_COLUMNS = ("case", "group", "label")  # the first of cases.csv
 COLUMNS = (*CASE_COLUMNS, "split")
+MOST_CHARACTERS = 16  # of a name: 64 bits in hexadecimal digits
 BLOCK = 1 << 16  # names looked up at once
 
 
@@ -41,9 +42,14 @@ def read(split_csv: Path) -> pd.DataFrame:
     table = tables.read_text(split_csv, COLUMNS)
     with reading(split_csv):
         refuse(table, table["case"].duplicated(), "case {case} is there twice")
+        for name in ("case", "group"):
+            good = [text.isascii() and 0 < len(text) <= MOST_CHARACTERS for text in table[name].tolist()]
+            refuse(
+                table, ~pd.Series(good), f"the {name} '{{{name}}}' is not of 1 to {MOST_CHARACTERS} ASCII characters"
+            )
         refuse(table, ~table["split"].isin(SPLITS), f"the split is '{{split}}': expected one of {', '.join(SPLITS)}")
         refuse(table, table["group"].isin(leaking_groups(table)), "group {group} is in two splits")
-        untrained = set(table["label"]) - set(table.loc[table["split"] == "train", "label"])
+        untrained = set(table["label"].unique()) - set(table.loc[table["split"] == "train", "label"].unique())
         refuse(table, table["label"].isin(untrained), "class '{label}' has no case in the training split")
     return table
 

@@ -4,6 +4,7 @@ import sys
 import pytest
 
 from stages.lib.workers import Workers
+from tools import fuzz_outs
 from tools.fuzz_outs import Attempt
 from tools.mutations import Watch, fuzz, measured
 
@@ -16,6 +17,16 @@ def test_stages_say_what_is_wrong_with_damaged_outs_and_do_nothing_else(tmp_path
     assert len(results) == 100
     assert [result.outcome for result in results.values() if result.wrong] == []
     assert sum(": refused" in result.outcome for result in results.values()) > 60
+
+
+def test_a_stage_that_ends_in_a_traceback_counts_as_wrong(tmp_path, monkeypatch):
+    def fail(stage, folder):
+        raise KeyError("not a message")
+
+    attempt = Attempt(tmp_path, ["split"])
+    attempt.prepared()
+    monkeypatch.setattr(fuzz_outs, "run", fail)
+    assert attempt(0, 0).wrong
 
 
 def test_a_watch_hears_code_that_it_has_not_learnt():

@@ -30,4 +30,4 @@ def bare(value: str) -> str:
 
 def changed(change: Callable[[Any], Any], column: "pd.Series") -> "pd.Series":
     """A column with `guarded` or `bare` made of its cells, if any needs it: of a million identifiers, none does."""
-    return column if all(str(cell)[:1].isalnum() for cell in column) else column.map(change)
+    return column if all(str(cell)[:1].isalnum() for cell in column.tolist()) else column.map(change)

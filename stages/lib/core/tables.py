@@ -12,7 +12,10 @@ from stages.lib.core.reading import reading
 
 def parse_text(source: Path | io.BytesIO) -> pd.DataFrame:
     """A table of text, as it was before `outs.write_csv`: a label may look like a number, a formula, or nothing."""
-    table = pd.read_csv(source, dtype=str, keep_default_na=False)
+    content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    if b"'" not in content:  # nothing was guarded
+        return table
     return table.apply(lambda column: changed(bare, column)).rename(columns=bare)
 
 

@@ -18,7 +18,8 @@ from scipy import sparse
 EXACT_FLOAT32 = 1 << 24  # whole numbers up to here
 RGB_OF = ((0, 0, 0), (9, 9, 9), (0, 1, 2))  # as of geometry
 BT_709 = (2126, 7152, 722)  # of 10,000
-PLANE_BYTES = 1 << 21  # of float planes that are resampled at once: they stay in the processor's cache
+SPARE = 16  # columns
+PLANE_BYTES = 1 << 22  # of float planes that are resampled at once: they stay in the processor's cache
 
 
 class Fitting:
@@ -156,6 +157,17 @@ class Band:
             for a, b in zip(columns.indptr[:-1], columns.indptr[1:], strict=True)
         ]
 
+    def apply(self, x: np.ndarray, kind: type[np.floating]) -> np.ndarray:
+        """(pixels, n, k) -> (wanted, n, k), summed up in floats of this kind."""
+        size, number, length = x.shape
+        # Some more columns than are needed: with rows of 2^n bytes, whoever reads it along the other axis would find
+        # all of a column in a few lines of the processor's cache.
+        table = np.empty((size, number * length + SPARE), kind)
+        table[:, number * length :] = 0
+        table[:, : number * length].reshape(size, number, length)[:] = x
+        summed = self.matrices[np.dtype(kind)] @ table
+        return summed[:, : number * length].reshape(-1, number, length)
+
 
 @lru_cache(maxsize=256)
 def band(size: int, target: int, wanted: int) -> Band:
@@ -184,11 +196,9 @@ def _resampled(planes: np.ndarray, rows: Band, columns: Band) -> np.ndarray:
     number, height, width = planes.shape
     most = _most(planes)
     kind = np.float32 if most * rows.most < EXACT_FLOAT32 else np.float64
-    x = planes.transpose(1, 0, 2).astype(kind, order="C").reshape(height, number * width)
-    x = rows.matrices[np.dtype(kind)] @ x  # (H', n W)
+    x = rows.apply(planes.transpose(1, 0, 2), kind)  # (H', n, W)
     kind = np.float32 if most * rows.most * columns.most < EXACT_FLOAT32 else np.float64
-    x = x.reshape(-1, number, width).transpose(2, 1, 0).astype(kind, order="C").reshape(width, -1)
-    return (columns.matrices[np.dtype(kind)] @ x).reshape(-1, number, len(rows.totals))
+    return columns.apply(x.transpose(2, 1, 0), kind)
 
 
 def _most(planes: np.ndarray) -> float:

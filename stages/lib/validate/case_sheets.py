@@ -26,7 +26,7 @@ class CaseSheets:
     def cases(self, split: Split, probabilities: np.ndarray, chosen: np.ndarray, title: str) -> Figure:
         """The chosen cases, captioned with their label and prediction."""
         told = [figures.caption(split.y[i], probabilities[i], self._classes) for i in chosen]
-        captions = [f"{_short_id(split, i)} {text}" for i, text in zip(chosen, told, strict=True)]
+        captions = [f"{_short_id(split, i)} · {text}" for i, text in zip(chosen, told, strict=True)]
         return figures.sheet([self._image(split.x[i]) for i in chosen], captions, title)
 
     def explained(self, split: Split, probabilities: np.ndarray) -> Figure:
@@ -37,7 +37,7 @@ class CaseSheets:
                 i = int(probabilities[:, k].argmax())
                 sample, heat = np.array(split.x[i]), gradcam.explain(self._classifier, split.x[i], k)
                 images.append(self.explanation(sample, heat))
-                captions.append(f"{_short_id(split, i)} {figures.short(name, 18)}: {probabilities[i, k]:.0%}")
+                captions.append(f"{_short_id(split, i)} · {figures.short(name, 18)}: {probabilities[i, k]:.0%}")
         return figures.sheet(images, captions, self._title("What the network looked at"))
 
     def explanation(self, sample: np.ndarray, heat: np.ndarray) -> np.ndarray:
@@ -53,7 +53,7 @@ class CaseSheets:
         for k, name in enumerate(self._classes[:MAX_CLASSES]):
             chosen = np.flatnonzero(split.y == k)[:SAMPLES_PER_CLASS]
             images += [self._image(split.x[i]) for i in chosen]
-            captions += [f"{_short_id(split, i)} {figures.short(name, 20)}" for i in chosen]
+            captions += [f"{_short_id(split, i)} · {figures.short(name, 20)}" for i in chosen]
         return figures.sheet(images, captions, self._title("Training samples"))
 
     def _title(self, title: str) -> str:
