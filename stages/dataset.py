@@ -50,9 +50,10 @@ def main(
                 labels = rows["label"].map({label: i for i, label in enumerate(classes)}).to_numpy()
                 starts.append(writer.reserve(name, labels, rows["case"].tolist(), rows["group"].tolist()))
             common = Common(partial, tuple(starts), arguments, channels)
-            work = jobs(opened, split, math.prod(shape) * np.dtype(dtype).itemsize)
-            number, work = runs.shared_out(work, count(machine.workers))
-            with Workers(number) as workers:
+            sample_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+            work = jobs(opened, split, sample_bytes)
+            every = np.arange(len(opened))
+            with Workers(runs.useful_workers(opened, every, count(machine.workers), sample_bytes)) as workers:
                 done = workers.run(functools.partial(fill, common), work, runs.alone, runs.crashed)
                 shown = progress(done, "dataset", "case", len(opened), lambda one: len(one[0].names))
                 for counted in runs.in_order((job.run.number, filled) for job, filled in shown):

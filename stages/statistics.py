@@ -31,8 +31,8 @@ def main(
         rows = training.index.to_numpy()
         dtype, channels = _dtype_and_channels(opened)
         moments = [Moments(dtype) for _ in range(channels)]
-        number, work = runs.shared_out(runs.cut(opened, rows), count(machine.workers))
-        with Workers(number) as workers:
+        work = runs.cut(opened, rows)
+        with Workers(runs.useful_workers(opened, rows, count(machine.workers))) as workers:
             done = workers.run(partial(of_run, dtype, channels), work, runs.alone, runs.crashed)
             shown = progress(done, "statistics", "case", len(rows), lambda one: len(one[0].rows))
             for counted in runs.in_order((run.number, result) for run, result in shown):

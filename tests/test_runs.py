@@ -68,10 +68,15 @@ def test_results_are_given_in_the_order_of_the_runs():
     assert list(runs.in_order(iter(done))) == ["a", "b", "c", "d", "e"]
 
 
-def test_there_are_no_more_workers_than_jobs():
-    for jobs, workers, expected in ((5, 2, 2), (1, 4, 1), (0, 4, 1), (3, 1, 1)):
-        number, work = runs.shared_out(iter(range(jobs)), workers)
-        assert (number, list(work)) == (expected, list(range(jobs)))
+def test_little_work_starts_no_process(tmp_path, monkeypatch):
+    write(tmp_path / "cases", 12, shapes=((1, 4, 5),), dtypes=("uint8",), files=3)
+    with Cases(tmp_path / "cases") as opened:
+        every = np.arange(12)
+        assert runs.useful_workers(opened, every, 8) == 1
+        monkeypatch.setattr(runs, "WORKER_BYTES", 100)
+        assert runs.useful_workers(opened, every, 8) == 4
+        assert runs.useful_workers(opened, every, 3) == 3
+        assert runs.useful_workers(opened, every, 64, sample_bytes=100) == 12
 
 
 def test_a_piece_that_is_gone_is_named(tmp_path):

@@ -5,7 +5,6 @@ depend on their order, do not depend on the machine.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -19,6 +18,7 @@ from stages.lib.core.reading import reading
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 RUN_BYTES = 64 << 20
+WORKER_BYTES = 16 << 20  # of pixels that make up for the start of a process
 STACK_BYTES = 1 << 21  # of cases of one shape that are brought together: they stay in the processor's cache
 
 
@@ -107,10 +107,16 @@ def in_order(done: Iterable[tuple[int, Result]]) -> Iterator[Result]:
             following += 1
 
 
-def shared_out(jobs: Iterator[Job], workers: int) -> tuple[int, Iterator[Job]]:
-    """No more workers than there are jobs, as to start one takes longer than little work; and the jobs."""
-    first = list(islice(jobs, workers))
-    return max(1, len(first)), chain(first, jobs)
+def useful_workers(cases: Cases, rows: np.ndarray, wanted: int, sample_bytes: int = 0) -> int:
+    """No more workers than have WORKER_BYTES to bring each: to start one takes longer than little work.
+
+    Args:
+        wanted: How many there may be.
+        rows, sample_bytes: As of `cut`.
+    """
+    numbers = int(cases.shapes[rows].prod(axis=1).sum())
+    most = max(2 * numbers, sample_bytes * len(rows))  # of 16 bits
+    return max(1, min(wanted, most // WORKER_BYTES))
 
 
 def alone(job: Job) -> list[Job]:

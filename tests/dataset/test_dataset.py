@@ -96,6 +96,7 @@ def test_a_case_that_can_not_be_recoloured_is_named_and_the_former_dataset_stays
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_the_number_of_workers_changes_no_byte(tmp_path, dtype, monkeypatch):
     monkeypatch.setattr(runs, "RUN_BYTES", 3000)  # many jobs
+    monkeypatch.setattr(runs, "WORKER_BYTES", 3000)
     pixels = [RNG.normal(100, 20, (3, 20 + i % 3, 17)).clip(0, 255).astype(dtype) for i in range(40)]
     write_cases(tmp_path, pixels)
     inputs = (tmp_path / "cases", tmp_path / "split.csv", tmp_path / "statistics.json")
