@@ -14,6 +14,7 @@ import torch
 
 from stages.lib import command, splits, tensors
 from stages.lib.core.errors import DamagedOut
+from stages.lib.export import validation
 from tests import ROOT
 from tools.fuzz_outs import STRANGE, contents, make, run
 
@@ -400,3 +401,18 @@ def test_a_damaged_out_says_how_to_get_it_back():
 def test_a_damaged_out_is_known_to_the_other_processes_of_a_training():
     sent = pickle.loads(pickle.dumps(DamagedOut("no rows", Path("data/mine/split.csv"))))
     assert (str(sent), sent.paths) == ("data/mine/split.csv: no rows", (Path("data/mine/split.csv"),))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"uncalibrated": {}}, "uncalibrated.test.calibration_error is missing"),
+        ({"uncalibrated": {"test": {}}}, "uncalibrated.test.calibration_error is missing"),
+        ({"uncalibrated": {"test": {"calibration_error": 0.1}}, "test": {"accuracy": 0.5}}, "test.calibration_error is"),
+    ],
+)
+def test_calibration_that_the_card_would_miss_is_named(tmp_path, changed, said):
+    path = tmp_path / "validate.json"
+    path.write_text(json.dumps(VALIDATION | changed))
+    with pytest.raises(DamagedOut, match=said):
+        validation.read(path)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Validation:
     test_interval: dict[str, tuple[FiniteFloat | None, FiniteFloat | None]]
     deployed: Settings
     unlike: dict[str, dict[str, FiniteFloat]]
-    uncalibrated: dict[str, Scores] = field(default_factory=dict)
+    uncalibrated: dict[str, Scores] | None = None
     operating_point: OperatingPoint | None = None
 
 
@@ -49,8 +49,10 @@ def read(validate_json: Path) -> dict[str, Any]:
             "flagged" not in rates for rates in found.unlike.values()
         ):
             raise ValueError("unlike: a fraction flagged is missing")
-        if found.uncalibrated and "calibration_error" not in found.uncalibrated.get("test", {}):
-            raise ValueError("uncalibrated.test.calibration_error is missing")
+        if found.uncalibrated is not None:
+            for name, on_test in (("uncalibrated.test", found.uncalibrated.get("test", {})), ("test", found.test)):
+                if "calibration_error" not in on_test:
+                    raise ValueError(f"{name}.calibration_error is missing")
         return json.loads(content)
 
 
