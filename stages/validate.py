@@ -13,9 +13,9 @@ from stages.lib.core import outs
 from stages.lib.core.machine import pin
 from stages.lib.core.progress import say
 from stages.lib.model import checkpoint
-from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.validate import ValidateParams
 from stages.lib.validate import curves, evaluation, out_of_distribution, predictions, scores
+from stages.lib.validate.answers import ask
 from stages.lib.validate.case_sheets import CaseSheets
 from stages.lib.validate.figures import evidence, history, read_history, save
 
@@ -37,24 +37,25 @@ def main(
     training = read_history(history_csv)
     classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
     splits = {name: tensors.read_split(dataset_h5, name) for name in ("validation", "test")}
-    settings = evaluation.choose_settings(classifier, splits["validation"], params)
-    model = Deployed(classifier, settings).eval()
-    probabilities = {
-        name: evaluation.predict_finite(model, split, params.batch_size, name) for name, split in splits.items()
-    }
+    evaluation.check_flips(params, splits["validation"])
+    flips = "".join(params.flips)
+    answers = {name: ask(classifier, split, flips, params.batch_size, name) for name, split in splits.items()}
+    settings = evaluation.choose_settings(answers["validation"], splits["validation"], params)
+    probabilities = {name: found.probabilities(settings.temperature) for name, found in answers.items()}
     test, p = splits["test"], probabilities["test"]
 
     table = evaluation.score_table(splits, probabilities, about.classes, params)
     outs.write_csv(scores_csv, table)
     report = evaluation.summary(table) | {"deployed": asdict(settings)}
     if params.calibrate:
-        plain = Deployed(classifier, Settings(flips=settings.flips)).eval()
-        uncalibrated = evaluation.predict_finite(plain, test, params.batch_size, "uncalibrated")
-        report["uncalibrated"] = {"test": scores.overall(test.y, uncalibrated)}
+        report["uncalibrated"] = {"test": scores.overall(test.y, answers["test"].probabilities(1.0))}
     if params.operating_point:
         report["operating_point"] = evaluation.operate(params.operating_point, splits, probabilities, about.classes)
     intensities = evaluation.intensity_range(about)
-    report["unlike"] = out_of_distribution.detection(classifier, test.x, intensities, settings, params.batch_size)
+    measured = answers["test"].measures
+    report["unlike"] = out_of_distribution.detection(
+        classifier, test.x, measured, intensities, settings, params.batch_size
+    )
     outs.write_json(validate_json, report)
 
     tables = [predictions.table(name, splits[name], probabilities[name], about.classes) for name in splits]

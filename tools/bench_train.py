@@ -38,11 +38,10 @@ from stages.lib import params, tensors
 from stages.lib.core import outs, terminal
 from stages.lib.core.progress import progress
 from stages.lib.model import checkpoint
-from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.split import SplitParams
 from stages.lib.params.train import TrainParams
 from stages.lib.params.validate import ValidateParams
-from stages.lib.validate import evaluation
+from stages.lib.validate.answers import ask
 from tools import birds
 
 RECIPE = Path("recipes/birds.yaml")
@@ -211,8 +210,7 @@ def deployed_accuracy(dataset_h5: Path, model_pt: Path, section: ValidateParams)
     """As the validate stage has it, with its test-time augmentation."""
     classifier, _, _ = checkpoint.load_for(dataset_h5, model_pt)
     split = tensors.read_split(dataset_h5, "validation")
-    model = Deployed(classifier, Settings(flips="".join(section.flips))).eval()
-    said = evaluation.predict_finite(model, split, section.batch_size, "deployed")
+    said = ask(classifier, split, "".join(section.flips), section.batch_size, "deployed").probabilities(1.0)
     return float((said.argmax(1) == split.y).mean())
 
 

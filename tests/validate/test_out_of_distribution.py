@@ -8,6 +8,7 @@ from stages.lib.inference import predict_all
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings, roughness
 from stages.lib.validate import evaluation, out_of_distribution
+from stages.lib.validate.answers import measure
 from tests.conftest import write_dataset_h5, write_model_pt
 
 
@@ -31,10 +32,11 @@ def test_the_threshold_leaves_95_percent_of_cases_like_those_of_validation_below
     classifier, _ = checkpoint.load(tmp_path / "model.pt")
     about = tensors.read_description(tmp_path / "dataset.h5")
     test, known = (tensors.read_split(tmp_path / "dataset.h5", name).x for name in ("test", "validation"))
-    settings = out_of_distribution.with_threshold(classifier, known, Settings(), 8)
+    settings = out_of_distribution.with_threshold(measure(classifier, known, 8, ""), Settings())
     second = predict_all(Deployed(classifier, settings, unlike=True).eval(), known, 8)[1]
     assert (second > 0).mean() == pytest.approx(0.05, abs=0.02)
-    report = out_of_distribution.detection(classifier, test, evaluation.intensity_range(about), settings, 8)
+    measured = measure(classifier, test, 8, "")
+    report = out_of_distribution.detection(classifier, test, measured, evaluation.intensity_range(about), settings, 8)
     assert list(report) == ["none", *out_of_distribution.CORRUPTIONS]
     assert report["none"]["flagged"] < 0.12
     for name in out_of_distribution.CORRUPTIONS:
@@ -45,10 +47,10 @@ def test_a_few_validation_cases_give_a_threshold_that_none_of_them_is_beyond(tmp
     write_model_pt(tmp_path / "model.pt", images_h5, trained=True)
     classifier, _ = checkpoint.load(tmp_path / "model.pt")
     known = tensors.read_split(images_h5, "validation").x[:10]
-    settings = out_of_distribution.with_threshold(classifier, known, Settings(), 8)
-    report = out_of_distribution.detection(
-        classifier, known, evaluation.intensity_range(tensors.read_description(images_h5)), settings, 8
-    )
+    measured = measure(classifier, known, 8, "")
+    settings = out_of_distribution.with_threshold(measured, Settings())
+    limits = evaluation.intensity_range(tensors.read_description(images_h5))
+    report = out_of_distribution.detection(classifier, known, measured, limits, settings, 8)
     assert report["none"]["flagged"] == pytest.approx(0, abs=0.1)  # the farthest's own last digit
 
 
@@ -64,7 +66,8 @@ def test_roughness_tells_a_picture_from_noise_and_from_a_blank():
 def test_an_empty_validation_split_settles_nothing(tmp_path, images_h5):
     write_model_pt(tmp_path / "model.pt", images_h5)
     classifier, _ = checkpoint.load(tmp_path / "model.pt")
-    assert out_of_distribution.with_threshold(classifier, np.empty((0, 1, 8, 8), np.uint8), Settings(), 8) == Settings()
-    assert out_of_distribution.detection(classifier, np.zeros((3, 1, 8, 8), np.uint8), (0, 255), Settings(), 8) == {}
+    assert out_of_distribution.with_threshold(np.empty((0, 4)), Settings()) == Settings()
+    x = np.zeros((3, 1, 8, 8), np.uint8)
+    assert out_of_distribution.detection(classifier, x, np.zeros((3, 4)), (0, 255), Settings(), 8) == {}
     with pytest.raises(UserError, match=r"export\.unlike needs"):
         Deployed(classifier, Settings(), unlike=True)

@@ -45,8 +45,7 @@ class Deployed(nn.Module):
         self.classifier = classifier
         self.temperature = settings.temperature
         self.settings = settings
-        # Axes are counted from the end, so that they are the same for images and volumes. [] is the sample itself.
-        self.views: list[list[int]] = [[], *([-("WHD".index(axis) + 1)] for axis in settings.flips)]
+        self.views = views_of(settings.flips)
         self.unlike = unlike
         if unlike and settings.unlike_threshold is None:
             raise UserError(
@@ -58,11 +57,24 @@ class Deployed(nn.Module):
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, classes)[, (N,)]
         x = self.classifier.normalise(x)
         logits = [self.classifier.network(torch.flip(x, view) if view else x) for view in self.views]
-        probabilities = torch.stack([torch.softmax(one / self.temperature, dim=1) for one in logits]).mean(0)
+        probabilities = averaged(logits, self.temperature)
         if not self.unlike:
             return probabilities
         away = strangeness(measures(logits[0], x), self.settings)
         return probabilities, away - self.threshold
+
+
+def views_of(flips: str) -> list[list[int]]:
+    """The axes that each view is mirrored along, counted from the end, so that they are those of images and volumes.
+
+    [], which comes first, is the sample itself.
+    """
+    return [[], *([-("WHD".index(axis) + 1)] for axis in flips)]
+
+
+def averaged(logits: Sequence[Tensor], temperature: float) -> Tensor:  # (N, K) of each view -> (N, K)
+    """The probabilities, averaged over the views."""
+    return torch.stack([torch.softmax(one / temperature, dim=1) for one in logits]).mean(0)
 
 
 def measures(logits: Tensor, x: Tensor) -> Tensor:  # (N, K), (N, C, *size) -> (N, 4)

@@ -5,15 +5,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from stages.lib.core.errors import UserError
-from stages.lib.inference import predict
-from stages.lib.model.classifier import Classifier
 from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import OperatingPoint, ValidateParams
 from stages.lib.tensors import Description, Split
 from stages.lib.validate import bootstrap, calibration, operating_point, out_of_distribution, scores
+from stages.lib.validate.answers import Answers
 
 MAIN_SCORES = ("accuracy", "balanced_accuracy", "auroc")
 WIDEST_INTERVAL = 0.2
@@ -21,34 +19,27 @@ WIDEST_INTERVAL = 0.2
 Probabilities = Mapping[str, np.ndarray]  # by split, (N, K)
 
 
-def choose_settings(classifier: Classifier, validation: Split, params: ValidateParams) -> Settings:
-    """Fits the temperature and the threshold of unlike samples, both on the validation split alone."""
-    if "D" in params.flips and validation.x.ndim == 4:
-        raise UserError("validate.flips has D, the axis of slices, but the dataset is one of images: take H or W")
-    logits = predict_finite(classifier, validation, params.batch_size, "calibrate")
+def choose_settings(answers: Answers, validation: Split, params: ValidateParams) -> Settings:
+    """Fits the temperature and the threshold of unlike samples, both on the validation split alone.
+
+    Args:
+        answers: To the validation split.
+    """
     settings = Settings(
-        temperature=calibration.temperature(logits, validation.y, validation.groups, params.seed)
+        temperature=calibration.temperature(answers.logits[0], validation.y, validation.groups, params.seed)
         if params.calibrate
         else 1.0,
         flips="".join(params.flips),
     )
-    return out_of_distribution.with_threshold(classifier, validation.x, settings, params.batch_size)
+    return out_of_distribution.with_threshold(answers.measures, settings)
 
 
-def predict_finite(model: nn.Module, split: Split, batch_size: int, doing: str) -> np.ndarray:
-    """A model's output for each case of a split, (N, K) float64.
-
-    Raises:
-        UserError: An output is no finite number.
+def check_flips(params: ValidateParams, validation: Split) -> None:
+    """Raises:
+    UserError: The samples have not the axis along which they are to be mirrored.
     """
-    output = predict(model, split.x, batch_size, doing)
-    failed = np.flatnonzero(~np.isfinite(output).all(1))
-    if len(failed):
-        raise UserError(
-            f"the model's answer to case {split.cases[failed[0]]} is no finite number, and so are {len(failed)} of "
-            f"{len(output)}: the training diverged (try a smaller train.lr), or the case's own pixels are no numbers"
-        )
-    return output
+    if "D" in params.flips and validation.x.ndim == 4:
+        raise UserError("validate.flips has D, the axis of slices, but the dataset is one of images: take H or W")
 
 
 def score_table(

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from sklearn import metrics
-from torch import Tensor, nn
 
-from stages.lib.inference import predict
 from stages.lib.model.classifier import Classifier
-from stages.lib.model.deployed import Settings, measures, strangeness
+from stages.lib.model.deployed import Settings, strangeness
+from stages.lib.validate.answers import measure
 
 BELOW_THRESHOLD = 0.95  # fraction of the cases like those of the validation split
 MAX_CORRUPTED_CASES = 500  # of the test split, by each corruption
@@ -55,24 +54,17 @@ CORRUPTIONS: dict[str, Callable[[np.ndarray, IntensityRange, Rng], np.ndarray]] 
 }
 
 
-class _Measures(nn.Module):
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.classifier = classifier
-
-    def forward(self, x: Tensor) -> Tensor:  # -> (N, 4)
-        return measures(self.classifier(x), self.classifier.normalise(x))
-
-
-def with_threshold(classifier: Classifier, x: np.ndarray, settings: Settings, batch_size: int) -> Settings:
+def with_threshold(measured: np.ndarray, settings: Settings) -> Settings:
     """The settings with the validation split's measures, and a threshold with `BELOW_THRESHOLD` of such cases below it.
+
+    Args:
+        measured: (N, 4) of the validation split.
 
     Of n cases, the threshold is the one of rank (n + 1) * BELOW_THRESHOLD, as in conformal prediction: of a few cases,
     their own quantile would be too low for new ones.
     """
-    if not len(x):
+    if not len(measured):
         return settings
-    measured = predict(_Measures(classifier), x, batch_size, "unlike: validation")  # (N, 4)
     settings = replace(
         settings,
         unlike_means=[_rounded(mean) for mean in measured.mean(0)],
@@ -93,9 +85,17 @@ def _rounded(value: float) -> float:
 
 
 def detection(
-    classifier: Classifier, x: np.ndarray, limits: IntensityRange, settings: Settings, batch_size: int
+    classifier: Classifier,
+    x: np.ndarray,
+    measured: np.ndarray,
+    limits: IntensityRange,
+    settings: Settings,
+    batch_size: int,
 ) -> dict[str, dict[str, float]]:
     """How much of the test split the threshold flags, as it is and corrupted in each way.
+
+    Args:
+        measured: (N, 4) of the test split as it is.
 
     Returns:
         By name of the corruption ("none" is the test split itself): `flagged`, the fraction beyond the threshold, and
@@ -104,14 +104,13 @@ def detection(
     if not len(x) or settings.unlike_threshold is None:
         return {}
     original = np.array(x[:MAX_CORRUPTED_CASES])
-    model = _Measures(classifier)
-    uncorrupted = _strangeness(predict(model, original, batch_size, "unlike: none"), settings)
+    uncorrupted = _strangeness(measured[:MAX_CORRUPTED_CASES], settings)
     report = {"none": {"flagged": float((uncorrupted > settings.unlike_threshold).mean())}}
     for name, corrupt in CORRUPTIONS.items():
         corrupted = corrupt(original.astype(np.float64), limits, np.random.default_rng(0))
         corrupted = corrupted if original.dtype.kind == "f" else corrupted.round()
-        measured = predict(model, corrupted.astype(original.dtype), batch_size, f"unlike: {name}")
-        found = _strangeness(measured, settings)
+        changed = corrupted.astype(original.dtype)
+        found = _strangeness(measure(classifier, changed, batch_size, f"unlike: {name}"), settings)
         is_corrupted = np.repeat([False, True], [len(uncorrupted), len(found)])
         area = metrics.roc_auc_score(is_corrupted, np.concatenate([uncorrupted, found]))
         report[name] = {"flagged": float((found > settings.unlike_threshold).mean()), "auroc": float(area)}
