@@ -93,6 +93,7 @@ def test_a_case_that_can_not_be_recoloured_is_named_and_the_former_dataset_stays
     assert made.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 def test_the_number_of_workers_changes_no_byte(tmp_path, dtype, monkeypatch):
     monkeypatch.setattr(runs, "RUN_BYTES", 3000)  # many jobs
@@ -109,6 +110,7 @@ def test_the_number_of_workers_changes_no_byte(tmp_path, dtype, monkeypatch):
     assert made[0] == made[1]
 
 
+@pytest.mark.slow
 def test_more_pieces_than_files_may_be_open_are_read(tmp_path):
     """As of 1 GiB of raw files, at the usual `ulimit -n` of 1024."""
     script = """
