@@ -48,7 +48,7 @@ def main(
     module = end_to_end.behind(Geometry(**about.geometry), deployed, params.size, about.shape[0])
     test = tensors.read_split(dataset_h5, "test")
     expected = inference.predict_all(deployed, test.x, params.batch_size, "predict")
-    facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt, params.size, ingest.transparency)
+    facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt, params.size, ingest)
     dtype = facts["input"]["dtype"]
     program = Program(module, tuple(about.shape), dtype, facts, params.opset, 1 + params.unlike)
 

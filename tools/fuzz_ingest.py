@@ -113,7 +113,7 @@ def originals() -> list[bytes]:
             for format in ("GIF", "WEBP", "PNG", "TIFF")
         ),
         b"P5 50 40 4095\n" + (deep % 4096).astype(">u2").tobytes(),
-        b"P3 50 40 4095\n" + " ".join(map(str, (np.dstack([deep] * 3) % 4096).ravel())).encode(),
+        b"P3 50 40 4095\n" + " ".join(map(str, (np.dstack([deep] * 3) % 4096).ravel())).encode() + b"\n",
         _photoshop(colour),
         bytes(imagecodecs.jpeg2k_encode(deep % 4096, bitspersample=12, reversible=True)),
         bytes(imagecodecs.avif_encode(np.dstack([deep] * 3) % 1024, level=90, bitspersample=10)),

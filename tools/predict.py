@@ -81,13 +81,18 @@ def taken(files: Sequence[str], metadata: dict[str, Any]) -> Iterator[RawCase]:
     """The cases of the files, of their own size; one that the model does not take has the reason instead of pixels."""
     contract = metadata["input"]
     wanted: Literal["images", "volumes"] = "images" if len(contract["shape"]) == 3 else "volumes"
-    for case in read_cases(files, wanted, min(contract["channels"]), contract.get("transparency", "reject")):
+    for case in read_cases(files, wanted, min(contract["channels"]), _as_in_training(contract)):
         if case.pixels is None:
             yield case
         elif trouble := _trouble(case, case.pixels, contract):
             yield case._replace(pixels=None, trouble=trouble)
         else:
             yield case._replace(pixels=case.pixels.astype(contract["dtype"]))
+
+
+def _as_in_training(contract: dict[str, Any]) -> dict[str, str]:
+    """The params of ingest that say how pictures are read."""
+    return {name: contract[name] for name in ("transparency", "colour") if name in contract}
 
 
 def _trouble(case: RawCase, pixels: np.ndarray, contract: dict[str, Any]) -> str:

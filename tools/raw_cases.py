@@ -2,9 +2,10 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from stages.lib.ingest.decoding import decode, loader, reason_of
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
+from stages.lib.ingest.readers.colour import GREY, RGB, WEIGHTS
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
@@ -33,13 +35,16 @@ class RawCase(NamedTuple):
 
 
 def read_cases(
-    names: Sequence[str], kind: Literal["images", "volumes"], channels: int, transparency: str = "reject"
+    names: Sequence[str],
+    kind: Literal["images", "volumes"],
+    channels: int,
+    as_in_training: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[RawCase]:
     """Every case that files, folders and globs hold: one per picture file, or one per series of slices.
 
     Args:
         channels: Of the model; where it takes three, a grey picture is repeated.
-        transparency: As `ingest.transparency` was for the model's training.
+        as_in_training: `transparency` and `colour` of ingest, as they were for the model's training.
 
     Yields:
         The cases in the order of their first files, then the files that make no case.
@@ -48,7 +53,7 @@ def read_cases(
         UserError: A name matches nothing.
     """
     # What it shows stays here, so text in the pixels is no reason to refuse a picture.
-    given = {"kind": kind, "burned_in": "keep", "transparency": transparency}
+    given = {"kind": kind, "burned_in": "keep", **as_in_training}
     options = Options(check(IngestParams, given), OPEN)
     files = _files(names)
     table = FileTable(files)
@@ -86,8 +91,12 @@ def _files(names: Sequence[str]) -> list[str]:
 def _read(template: Template, channels: int, options: Options) -> RawCase:
     case = template.case
     name = _named([file.path for file in case.files])
-    if len(case.shape) == 3 and channels == 3:
-        template = template._replace(case=case._replace(shape=(3, *case.shape[1:])))
+    becomes_grey = options.params.colour in WEIGHTS and channels == GREY
+    if len(case.shape) == 3 and (case.shape[0], channels) in {
+        (GREY, RGB),
+        (RGB, GREY) if becomes_grey else (GREY, RGB),
+    }:
+        template = template._replace(case=case._replace(shape=(channels, *case.shape[1:])))
     try:
         blocks = quietly(lambda: list(decode(template, 0, case.blocks, loader("", options), options)))
     except Exception as error:

@@ -244,12 +244,31 @@ def test_training_and_prediction_read_every_kind_of_picture_alike(tmp_path, tran
     trained = raw_data.ingest(tmp_path / "raw", tmp_path / "out", transparency=transparency)
     names = pd.read_csv(tmp_path / "out" / "files.csv").set_index("path")["case"]
     pixels = dict(zip(trained.table["case"], trained.pixels, strict=True))
-    asked = list(raw_cases.read_cases([str(raw)], "images", 3, transparency))
+    asked = list(raw_cases.read_cases([str(raw)], "images", 3, {"transparency": transparency}))
     assert len(asked) == 6
     for case in asked:
         assert case.pixels is not None, case
         assert np.array_equal(case.pixels, pixels[names[f"class/{Path(case.name).name}"]]), case.name
         assert case.pixels.shape == ((3, 12, 9) if "turned" in case.name else (3, 9, 12))
+
+
+@pytest.mark.parametrize("colour", ["grey_mean", "grey_luminance"])
+def test_pictures_that_ingest_made_grey_are_made_grey_for_prediction(tmp_path, colour):
+    for label in ("a", "b"):
+        (tmp_path / "raw" / label).mkdir(parents=True)
+        x = np.random.default_rng(ord(label)).integers(0, 256, (9, 8, 3), np.uint8)
+        Image.fromarray(x).save(tmp_path / "raw" / label / "0.png")
+    trained = raw_data.ingest(tmp_path / "raw", tmp_path / "out", colour=colour)
+    asked = list(raw_cases.read_cases([str(tmp_path / "raw")], "images", 1, {"colour": colour}))
+    assert sorted(x.tobytes() for x in trained.pixels) == sorted(case.pixels.tobytes() for case in asked)
+    (refused,) = raw_cases.read_cases([str(tmp_path / "raw" / "a")], "images", 1)
+    assert refused.pixels.shape == (3, 9, 8)  # in colour, which a model of grey ones says
+
+
+def test_a_picture_of_four_bands_is_not_called_damaged(tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((8, 8, 4), np.uint8), photometric="rgb", extrasamples=["unspecified"])
+    (case,) = raw_cases.read_cases([str(tmp_path / "x.tif")], "images", 3)
+    assert case.pixels.shape == (4, 8, 8)
 
 
 def test_a_transparent_picture_is_laid_on_what_the_file_says_that_it_was_in_training(folder, capsys, tmp_path):

@@ -13,8 +13,11 @@ from stages.lib.export.formats.program import INPUTS
 from stages.lib.geometry import Geometry
 from stages.lib.model.checkpoint import Recipe
 from stages.lib.model.deployed import Settings
+from stages.lib.params.ingest import IngestParams
 from stages.lib.splits import SPLITS
 from stages.lib.tensors import read_split
+
+NO_CHOICE = IngestParams()
 
 
 def collect(
@@ -24,20 +27,20 @@ def collect(
     dataset_h5: Path,
     model_pt: Path,
     size: str = "fitted",
-    transparency: str = "reject",
+    ingest: IngestParams = NO_CHOICE,
 ) -> dict[str, Any]:
     """The metadata, as values that JSON has.
 
     Args:
         dataset: The name in params.yaml.
         size: As `ExportParams.size`.
-        transparency: As `IngestParams.transparency`: the pictures in training were read so.
+        ingest: How the pictures in training were read.
     """
     about = recipe.description
     return {
         "dataset": dataset,
         "classes": about["classes"],
-        "input": contract(about, size, transparency),
+        "input": contract(about, size, ingest),
         "geometry": about["geometry"],  # arguments of stages.lib.geometry.Geometry
         "cases": {name: _counts(dataset_h5, name, len(about["classes"])) for name in SPLITS},
         "deployed": asdict(settings),
@@ -48,16 +51,16 @@ def collect(
     }
 
 
-def contract(about: Mapping[str, Any], size: str, transparency: str = "reject") -> dict[str, Any]:
+def contract(about: Mapping[str, Any], size: str, ingest: IngestParams = NO_CHOICE) -> dict[str, Any]:
     """What a file takes as input.
 
     Args:
         about: A `tensors.Description` as a dictionary.
-        size, transparency: As of `collect`.
+        size, ingest: As of `collect`.
     """
     geometry = Geometry(**about["geometry"])
     integer = np.issubdtype(np.dtype(about["dtype"]), np.integer)
-    pictures = {"transparency": transparency} if len(about["shape"]) == 3 else {}
+    pictures = {"transparency": ingest.transparency, "colour": ingest.colour} if len(about["shape"]) == 3 else {}
     return {
         "inputs": list(INPUTS if geometry.spaced else INPUTS[:1]),  # their names, in order
         "axes": about["axes"],  # N is the number of samples, any
@@ -67,7 +70,7 @@ def contract(about: Mapping[str, Any], size: str, transparency: str = "reject") 
         "dtype": about["dtype"] if integer else "float32",  # holds all integers of 8 and 16 bits
         "units": about["units"],
         "spacing_mm": about["spacing_mm"],  # of a sample in training; the input's own is the second input
-        **pictures,  # what a partly transparent picture is laid on, if it is not rejected
+        **pictures,  # as of ingest: what a partly transparent picture is laid on, and how a coloured one becomes grey
     }
 
 

@@ -31,6 +31,7 @@ class Input(_Strict):
     units: str = Field(max_length=32)
     spacing_mm: Spacing | None
     transparency: Literal["reject", "black", "white"] = "reject"
+    colour: Literal["auto", "grey_mean", "grey_luminance", "rgb"] = "auto"
 
     @model_validator(mode="after")
     def _agrees(self) -> "Input":

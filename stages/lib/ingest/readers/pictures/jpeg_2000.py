@@ -4,6 +4,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from stages.lib.ingest.readers.codestream import JPEG_2000
 from stages.lib.ingest.readers.contract import Rejected
 from stages.lib.ingest.readers.pictures.picture import Decoded, Picture
@@ -11,6 +13,9 @@ from stages.lib.ingest.readers.pictures.picture import Decoded, Picture
 MAGIC_NUMBER = b"\0\0\0\x0cjP  \r\n\x87\n"
 OPACITY, PREMULTIPLIED = 1, 2  # what a channel is for, in the box cdef
 GREY, SRGB = 17, 16  # colours, in the box colr
+
+
+STRETCHED = 255  # white of pictures of fewer than 8 bits
 
 
 class Header(NamedTuple):
@@ -29,9 +34,11 @@ class Header(NamedTuple):
     @property
     def left_to_pillow(self) -> bool:
         """Whether Pillow decodes all of it: 8 bits, and a number of channels that it does not take for alpha."""
-        if max(self.bits) > 8 or self.alpha is not None:
+        if self.palette and max(self.bits) <= 8:
+            return True
+        if set(self.bits) != {8} or self.alpha is not None:
             return False
-        return self.palette or len(self.bits) in (1, 3) or self.colours not in (GREY, SRGB, None)
+        return len(self.bits) in (1, 3) or self.colours not in (GREY, SRGB, None)
 
 
 def header(content: bytes) -> Header | None:
@@ -122,4 +129,7 @@ def decode(content: bytes) -> Decoded:
     found = header(content)
     assert found is not None
     pixels = imagecodecs.jpeg2k_decode(content)
-    return Decoded(pixels, found.alpha if pixels.ndim == 3 else None, found.premultiplied, (1 << max(found.bits)) - 1)
+    white = (1 << max(found.bits)) - 1
+    if white < STRETCHED:  # as Pillow does with such pictures of other formats
+        pixels, white = np.rint(pixels * (STRETCHED / white)).astype(np.uint8), STRETCHED
+    return Decoded(pixels, found.alpha if pixels.ndim == 3 else None, found.premultiplied, white)

@@ -41,6 +41,7 @@ BY_FOURTH_BYTE = (b"ftypavif", b"ftypavis", b"\x11\xaf", b"\x12\xaf")  # AVIF, a
 
 PLAIN_PPM = (b"P1", b"P2", b"P3")  # pixels as text
 MAX_COMMENTS = 1000
+UNKNOWN = 0  # number of frames
 MIN_FRAME_BYTES = 8  # no format describes a frame in fewer: a header that claims more frames lies
 BAND_PIXELS = 1 << 22  # that are converted at once: Pillow's own conversion makes two copies of the picture
 CHANGING = ("GIF", "FLI", "DCX")  # formats whose frames must be decoded to know of what colours and size they are
@@ -92,6 +93,8 @@ def inspect(content: bytes, frames: Frames, max_voxels: int) -> list[Picture | R
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             picture = _with_png(image, chunks) if chunks else _by_mode(image, content)
             number = _frames(image, content, frames)
+            if number == UNKNOWN:
+                return _each_frame(image, picture, len(content) // MIN_FRAME_BYTES)
             if number == 1 or frames == "reject":
                 return [picture] * number
             if picture.decoder != "pillow":
@@ -137,6 +140,20 @@ def _check_psd(content: bytes) -> None:
         raise Rejected("unsupported_depth", f"a Photoshop file of {bits} bits: convert it to PNG or TIFF")
     if mode not in PSD_MODES or channels != PSD_MODES[mode] and (mode, channels) != (3, 4):
         raise Rejected("unsupported_colours", f"a Photoshop file of {channels} channels in its colour mode {mode}")
+    if (mode, channels) == (3, 4) and not _psd_is_transparent(content):
+        raise Rejected("unsupported_colours", "a Photoshop file with a fourth channel that is no transparency")
+
+
+def _psd_is_transparent(content: bytes) -> bool:
+    """Whether the fourth channel is transparency: the file says so by a negative number of layers."""
+    at = 26
+    try:
+        for _ in range(2):  # of colour modes, and of resources
+            at += 4 + struct.unpack_from(">I", content, at)[0]
+        layers, info, number = struct.unpack_from(">IIh", content, at)
+    except struct.error:
+        return False
+    return bool(layers and info and number < 0)
 
 
 def _with_png(image: Image.Image, chunks: png.Chunks) -> Picture:
@@ -184,7 +201,10 @@ def _frames(image: Image.Image, content: bytes, wanted: Frames) -> int:
         return 1
     if wanted == "reject":
         return 2
-    number = int(getattr(image, "n_frames", 1))
+    try:
+        number = int(getattr(image, "n_frames", 1))
+    except Exception:  # a damaged frame: those before it are found one by one
+        return UNKNOWN
     if number * MIN_FRAME_BYTES > len(content):
         raise Rejected("corrupt", f"{number} frames in {len(content)} bytes")
     return number
@@ -205,7 +225,7 @@ def _each_frame(image: Image.Image, first: Picture, number: int) -> list[Picture
     except Image.DecompressionBombError:
         raise
     except Exception as error:  # decoders raise many types
-        found += [Rejected("corrupt", where_raised(error)) for _ in range(len(found), number)]
+        found.append(Rejected("corrupt", f"and so are those behind it: {where_raised(error)}"))
     return found
 
 
@@ -228,7 +248,7 @@ def decode(content: bytes, picture: Picture) -> Decoded:
             return _by_imagecodecs(content)
     try:
         with _at_frame(content, picture) as image:
-            return _by_pillow(image)
+            return _by_pillow(image, content)
     except Image.UnidentifiedImageError:
         raise Rejected("corrupt", "its header is damaged, or in a way written that is not read") from None
     except OSError as error:
@@ -239,12 +259,20 @@ def _by_imagecodecs(content: bytes) -> Decoded:
     import imagecodecs
 
     pixels = imagecodecs.avif_decode(content)
+    pixels = pixels[0] if pixels.ndim == 4 else pixels  # the first of several frames
     alpha = pixels.ndim == 3 and pixels.shape[2] in (2, 4)
     return Decoded(pixels, pixels.shape[2] - 1 if alpha else None, white=(1 << _avif_bits(content)) - 1)
 
 
-def _by_pillow(image: Image.Image) -> Decoded:
-    alpha = image.mode in ALPHA or "transparency" in image.info
+def _is_alpha(image: Image.Image, content: bytes) -> bool:
+    """Whether the fourth channel that Pillow gives is alpha: in a TGA without attribute bits it is not used."""
+    if image.format == "TGA" and image.mode == "RGBA" and content[17] & 0x0F == 0:
+        return False
+    return image.mode in ALPHA or "transparency" in image.info
+
+
+def _by_pillow(image: Image.Image, content: bytes) -> Decoded:
+    alpha = _is_alpha(image, content)
     grey = image.mode in GREY
     if grey and GREY[image.mode] == "uint16":
         return Decoded(np.asarray(image))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.contract import Rejected, where_raised
 from stages.lib.ingest.readers.pictures import orientation
 from stages.lib.ingest.readers.pictures.picture import Decoded, Frames, Picture
 
@@ -28,6 +28,12 @@ SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, FILL_ORDER, DESCRIPTION = 25
 ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH, TILE_HEIGHT = 274, 277, 284, 322, 323
 EXTRA_SAMPLES, SAMPLE_FORMAT, XMP, DEPTH, TILE_DEPTH = 338, 339, 700, 32997, 32998
 READ = {SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, DESCRIPTION, ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH}
+STRIP_OFFSETS, ROWS, STRIP_SIZES, TILE_OFFSETS, TILE_SIZES = 273, 278, 279, 324, 325
+SUB_IFDS, DNG_VERSION = 330, 50706
+SEPARATE = 2  # a value of PLANAR
+MANY = {STRIP_OFFSETS, STRIP_SIZES, TILE_OFFSETS, TILE_SIZES}  # tags that may have very many values
+MAX_STRIPS = 1 << 20
+READ |= {STRIP_OFFSETS, ROWS, STRIP_SIZES, TILE_OFFSETS, TILE_SIZES, SUB_IFDS, DNG_VERSION}
 READ |= {TILE_HEIGHT, EXTRA_SAMPLES, SAMPLE_FORMAT, DEPTH, TILE_DEPTH, FILL_ORDER}
 WAY = (BITS, COMPRESSION, COLOURS, FILL_ORDER, SAMPLES, PLANAR, EXTRA_SAMPLES, SAMPLE_FORMAT)  # in which it is written
 REDUCED, MASK = 1, 4  # bits of SUBFILE
@@ -35,6 +41,10 @@ UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4  # values of SAMPLE_FORMAT; the 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # values of COLOURS
 PALETTE, SEPARATED, YCBCR, LAB = 3, 5, 6, 8
 SAMPLES_OF = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED: 4, YCBCR: 3, LAB: 3}
+# What Pillow's libtiff unpacks: nothing, CCITT's, LZW, JPEG, Deflate, PackBits, LZMA and Zstandard.
+LIBTIFF = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000}
+NOT_PACKED = 1
+JPEG_XR = {22610, 34934}  # whose decoder takes a file that is cut for a whole one
 ASSOCIATED, UNASSOCIATED = 1, 2  # values of EXTRA_SAMPLES: alpha
 IMAGEJ_STACK = re.compile(rb"\AImageJ=.*?^images=(\d{1,9})$", re.DOTALL | re.MULTILINE)
 
@@ -103,7 +113,7 @@ def _tags(content: bytes, at: int) -> Tags:
                 (place,) = struct.unpack_from(layout.offset, content, place)
             if tag == DESCRIPTION:
                 values = min(values, MAX_TAG_VALUES)
-            elif values > MAX_TAG_VALUES:
+            elif values > (MAX_STRIPS if tag in MANY else MAX_TAG_VALUES):
                 raise Rejected("corrupt", f"{values} values of the TIFF's tag {tag}")
             found[tag] = struct.unpack_from(f"{layout.order}{values}{CODES[kind]}", content, place)
     except (struct.error, OverflowError):
@@ -149,7 +159,15 @@ def inspect(content: bytes, frames: Frames) -> list[Picture | Rejected]:
     if frames == "first":
         places = places[: 1 + next((i for i, at in enumerate(places) if not _aside(_tags(content, at))), 0)]
     tags = [_tags(content, at) for at in places]
-    pictures = [page for page, of in enumerate(tags) if not _aside(of)] or [0]
+    pictures = [page for page, of in enumerate(tags) if not _aside(of)]
+    if any(DNG_VERSION in of for of in tags):
+        raise Rejected("unsupported_format", "raw data of a camera (DNG): convert it to PNG or TIFF")
+    if not pictures:
+        if any(SUB_IFDS in of for of in tags):
+            raise Rejected(
+                "unsupported_format", "a TIFF whose pages are smaller copies of pictures that lie in SubIFDs"
+            )
+        pictures = [0]
     if frames == "first":
         pictures = pictures[:1]
     _check_stack(tags[0] if tags else {}, len(places), frames)
@@ -196,7 +214,9 @@ def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...],
         raise Rejected("unsupported_depth", f"{max(bits)} bits, {'signed' if SIGNED in kinds else 'unsigned'}")
     if tags.get(DEPTH, (1,))[0] * tags.get(TILE_DEPTH, (1,))[0] > 1:
         raise Rejected("unsupported_depth", f"a TIFF of {tags.get(DEPTH, (1,))[0]} planes a page")
+    _check_compression(tags.get(COMPRESSION, (NOT_PACKED,))[0])
     _check_tiles(tags)
+    _check_whole(content, tags)
     colours = tags.get(COLOURS, (WHITE_IS_ZERO,))[0]
     extra = _extra(tags)
     turning = _turning(content, page, tags)
@@ -204,12 +224,60 @@ def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...],
     if max(bits) <= 8 and not extra and colours in SAMPLES_OF and _known_to_pillow(content, page, tags, known):
         channels = 1 if colours in (WHITE_IS_ZERO, BLACK_IS_ZERO) or len(bits) == 1 and colours == YCBCR else 3
         return Picture(height, width, channels, "uint8", page, turning.orientation, "turned", turning.noted)
+    if max(bits) < 8:
+        raise Rejected("unsupported_depth", f"a TIFF of {max(bits)} bits with {len(extra)} extra channels")
     if colours not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) or len(set(bits)) > 1:
         name = {PALETTE: "a palette", SEPARATED: "CMYK", YCBCR: "YCbCr", LAB: "CIELAB"}.get(colours, str(colours))
         raise Rejected("unsupported_colours", f"a TIFF of {name} with {max(bits)} bits and {len(extra)} extra channels")
     dtype = "uint8" if max(bits) <= 8 else "uint16"
     channels = tags.get(SAMPLES, (1,))[0] - sum(kind in (ASSOCIATED, UNASSOCIATED) for kind in extra)
     return Picture(height, width, channels, dtype, page, turning.orientation, "tiff", turning.noted)
+
+
+def _check_compression(compression: int) -> None:
+    """Raises:
+    Rejected: It can't be unpacked, or not so that damage is seen.
+    """
+    if compression in LIBTIFF:
+        return
+    import tifffile
+
+    if compression in JPEG_XR or compression not in tifffile.TIFF.DECOMPRESSORS:
+        names = {int(one): one.name for one in tifffile.COMPRESSION}
+        name = names.get(compression, str(compression))
+        raise Rejected("unsupported_format", f"a TIFF compressed as {name}: write it with another compression")
+
+
+def _check_whole(content: bytes, tags: Tags) -> None:
+    """Checks that all strips or tiles are there: readers fill in zeros for those that are not.
+
+    Raises:
+        Rejected: One is missing, or lies outside of the file.
+    """
+    tiled = TILE_OFFSETS in tags
+    starts, sizes = (tags.get(tag) for tag in ((TILE_OFFSETS, TILE_SIZES) if tiled else (STRIP_OFFSETS, STRIP_SIZES)))
+    if starts is None or sizes is None:  # old files may lack the sizes; who reads it says what is wrong
+        return
+    height, width = tags[HEIGHT][0], tags[WIDTH][0]
+    if tiled:
+        tile_height, tile_width = (max(1, tags.get(tag, (1,))[0]) for tag in (TILE_HEIGHT, TILE_WIDTH))
+        expected = -(-height // tile_height) * -(-width // tile_width)
+    else:
+        expected = -(-height // max(1, min(tags.get(ROWS, (height,))[0], height)))
+    if tags.get(PLANAR, (1,))[0] == SEPARATE:
+        expected *= tags.get(SAMPLES, (1,))[0]
+    if min(len(starts), len(sizes)) < expected or 0 in starts[:expected] or 0 in sizes[:expected]:
+        raise Rejected("truncated", f"the TIFF lacks strips or tiles of the {expected} that its size needs")
+    if tags.get(COMPRESSION, (NOT_PACKED,))[0] != NOT_PACKED:
+        if max(start + size for start, size in zip(starts[:expected], sizes[:expected], strict=True)) > len(content):
+            raise Rejected("truncated", "a strip or tile of the TIFF lies outside of the file")
+        return
+    bits, samples = tags.get(BITS, (1,)), tags.get(SAMPLES, (1,))[0]
+    if not tiled and max(bits) == min(bits) and samples == len(bits):
+        needed = height * (-(-width * max(bits) * samples // 8))
+        there = sum(min(size, len(content) - start) for start, size in zip(starts, sizes, strict=False))
+        if there < needed:
+            raise Rejected("truncated", f"{there} bytes of pixels, where {needed} are needed")
 
 
 def _extra(tags: Tags) -> tuple[int, ...]:
@@ -238,6 +306,8 @@ def _turning(content: bytes, page: int, tags: Tags) -> orientation.Turning:
 
 def _known_to_pillow(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...], bool]) -> bool:
     """Whether Pillow knows the way in which a page is written."""
+    if tags.get(COMPRESSION, (NOT_PACKED,))[0] not in LIBTIFF:
+        return False
     way = tuple(tags.get(tag) for tag in WAY)
     if way not in known:
         try:
@@ -253,9 +323,12 @@ def _known_to_pillow(content: bytes, page: int, tags: Tags, known: dict[tuple[An
 
 def _check_tiles(tags: Tags) -> None:
     """Raises:
-    Rejected: One tile takes more memory than any picture may.
+    Rejected: The page, or one tile of it, takes more memory than any picture may.
     """
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    pixels = tags[HEIGHT][0] * tags[WIDTH][0]
+    if limit and pixels > limit:
+        raise Rejected("too_large", f"{pixels} pixels; ingest.max_pixels is {limit}")
     height, width = (tags.get(tag, (0,))[0] for tag in (TILE_HEIGHT, TILE_WIDTH))
     if limit and height * width > limit:
         raise Rejected("too_large", f"tiles of {width}x{height} pixels; ingest.max_pixels is {limit}")
@@ -272,7 +345,10 @@ def decode(content: bytes, page: int) -> Decoded:
     tags = _tags(content, pages(content)[page])
     with tifffile.TiffFile(FromPage(content, page) if page else io.BytesIO(content)) as file:
         first: Any = file.pages[0]
-        pixels = first.asarray()
+        try:
+            pixels = first.asarray()
+        except Exception as error:  # tifffile and its decoders raise many types
+            raise Rejected("corrupt", where_raised(error)) from None
         if pixels.ndim == 3 and first.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
             pixels = pixels.transpose(1, 2, 0)
     bits = max(tags.get(BITS, (1,)))
