@@ -96,14 +96,27 @@ def geometry_arguments(params: DatasetParams, measured: Statistics, dims: int) -
         spacing = tuple(measured_mm)
     if spacing is not None and known:
         size = [n * mm / step for n, mm, step in zip(size, measured_mm, spacing, strict=True)]
+    dtype = measured.dtype if params.dtype == "keep" else params.dtype
+    check_fill(params.fill, dtype)
     return {
         "colour": params.colour,
         "resize": params.resize,
         "spacing_mm": None if spacing is None else list(spacing),
         "shape": list(params.shape or (max(1, round(n)) for n in size)),
         "fill": min(channel.minimum for channel in measured.channels) if params.fill is None else params.fill,
-        "dtype": measured.dtype if params.dtype == "keep" else params.dtype,
+        "dtype": dtype,
     }
+
+
+def check_fill(fill: float | None, dtype: str) -> None:
+    """Raises:
+    UserError: The padding's value is none that the pixels can have.
+    """
+    if fill is None or np.dtype(dtype).kind not in "iu":
+        return
+    limits = np.iinfo(dtype)
+    if not limits.min <= fill <= limits.max or fill != round(fill):
+        raise UserError(f"dataset.fill is {fill:g}, but pixels are whole numbers from {limits.min} to {limits.max}")
 
 
 def check_fits(cases: Cases, fitting: Fitting) -> None:

@@ -80,6 +80,12 @@ def test_half_precision_by_choice(tmp_path):
     assert tensors.read_split(made, "train").x.dtype == np.float16
 
 
+@pytest.mark.parametrize("fill", [300, -5, 7.5])
+def test_padding_that_pixels_can_not_have_is_refused(tmp_path, fill):
+    with pytest.raises(UserError, match=f"dataset.fill is {fill:g}, but pixels are whole numbers from 0 to 255"):
+        make(tmp_path, [noise("uint8", 1, 4, 4)] * 10, fill=fill)
+
+
 def test_a_shape_of_the_wrong_number_of_axes_is_refused(tmp_path):
     with pytest.raises(UserError, match="dataset.shape has 3 numbers, but the cases have 2 axes"):
         make(tmp_path, [noise("uint8", 1, 4, 4)] * 10, shape=(4, 4, 4))
