@@ -5,7 +5,7 @@
 The files take any number of pictures or volumes as they were read, of any size, and give probabilities.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,9 @@ def main(
     params: ExportParams,
     ingest: IngestParams,
     dataset: str,
+    network: Mapping[str, Any] = checkpoint.NO_NETWORK,
 ) -> None:
-    classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
+    classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt, network)
     measured = validation.read(validate_json)
     settings = Settings(**measured["deployed"])
     deployed = Deployed(classifier, settings, params.unlike).eval()

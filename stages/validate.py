@@ -3,8 +3,10 @@
 python -m stages.validate digits
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -33,9 +35,10 @@ def main(
     reliability_csv: Path,
     figures: Path,
     params: ValidateParams,
+    network: Mapping[str, Any] = checkpoint.NO_NETWORK,
 ) -> None:
     training = read_history(history_csv)
-    classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt)
+    classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt, network)
     splits = {name: tensors.read_split(dataset_h5, name) for name in ("validation", "test")}
     evaluation.check_flips(params, splits["validation"])
     flips = "".join(params.flips)

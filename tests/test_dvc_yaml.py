@@ -120,7 +120,7 @@ def test_main_takes_the_paths_of_dvc_yaml_and_its_own_params(stage):
     signature = inspect.signature(main).parameters
     deps, outs = command.stage_paths(stage, "digits", ROOT / "dvc.yaml")
     data = {name for name, path in deps.items() if path.parts[0] in DATA_ROOTS}
-    assert set(signature) - {"params", "machine", "ingest", "dataset"} == data | set(outs)
+    assert set(signature) - {"params", "machine", "ingest", "network", "dataset"} == data | set(outs)
     assert signature["params"].annotation is params.SECTIONS[stage]
 
 

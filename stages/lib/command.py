@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,8 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
 
     A user's mistake, and what the operating system refuses, exit 1 with one message; a signal that ends the stage, with
     128 and its number. `main` receives the stage's paths by name, `params` (the stage's section), and, where it asks
-    for them, `machine` (the section of that name), `ingest` (the dataset's), and `dataset` (the name, for messages).
+    for them, `machine` (the section of that name), `ingest` (the dataset's), `network` (that of its section train), and
+    `dataset` (the name, for messages).
 
     Args:
         pin: Called first with the section's `threads` and `portable`, by stages that compute: `core.machine.pin`.
@@ -153,6 +155,7 @@ def sections(given: params.Params, stage: str, dataset: str) -> dict[str, Any]:
         "params": given.section(dataset, stage),
         "machine": given.machine,
         "ingest": given.section(dataset, "ingest"),
+        "network": asdict(given.section(dataset, "train").network),
         "dataset": dataset,
     }
 

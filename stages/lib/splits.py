@@ -43,15 +43,18 @@ def read(split_csv: Path) -> pd.DataFrame:
     with reading(split_csv):
         refuse(table, table["case"].duplicated(), "case {case} is there twice")
         for name in ("case", "group"):
-            good = [text.isascii() and 0 < len(text) <= MOST_CHARACTERS for text in table[name].tolist()]
-            refuse(
-                table, ~pd.Series(good), f"the {name} '{{{name}}}' is not of 1 to {MOST_CHARACTERS} ASCII characters"
-            )
+            good = [_is_name(text) for text in table[name].tolist()]
+            fault = f"the {name} '{{{name}}}' is not of 1 to {MOST_CHARACTERS} ASCII characters"
+            refuse(table, ~pd.Series(good), fault)
         refuse(table, ~table["split"].isin(SPLITS), f"the split is '{{split}}': expected one of {', '.join(SPLITS)}")
         refuse(table, table["group"].isin(leaking_groups(table)), "group {group} is in two splits")
         untrained = set(table["label"].unique()) - set(table.loc[table["split"] == "train", "label"].unique())
         refuse(table, table["label"].isin(untrained), "class '{label}' has no case in the training split")
     return table
+
+
+def _is_name(text: str) -> bool:
+    return text.isascii() and text.isprintable() and 0 < len(text) <= MOST_CHARACTERS
 
 
 def read_of(split_csv: Path, cases: Path, ids: Sequence[str]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ import torch
 from stages.lib import tensors
 from stages.lib.core.errors import UserError
 from stages.lib.model import checkpoint
+from tests.conftest import write_model_pt
 
 
 @pytest.fixture
@@ -82,3 +83,18 @@ def test_weights_that_are_one_number_repeated_are_refused(tmp_path, recipe):
     torch.save({"recipe": vars(recipe), "weights": weights}, tmp_path / "model.pt")
     with pytest.raises(UserError, match="not contiguous"):
         checkpoint.load(tmp_path / "model.pt")
+
+
+def test_code_of_torch_hub_runs_only_if_params_yaml_names_its_repository(tmp_path, images_h5):
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "hubconf.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\nimport torch\ndef net(): return torch.nn.Linear(64, 3)\n"
+    )
+    write_model_pt(tmp_path / "model.pt", images_h5)
+    content = torch.load(tmp_path / "model.pt", weights_only=True)
+    content["recipe"] |= {"network": "hub", "arguments": {"repo": str(tmp_path / "hub"), "model": "net"}}
+    torch.save(content, tmp_path / "model.pt")
+    for chosen in ({"name": "compact", "arguments": {}}, {"name": "hub", "arguments": {"repo": "another/one"}}):
+        with pytest.raises(UserError, match="would run the code of others"):
+            checkpoint.load_for(images_h5, tmp_path / "model.pt", chosen)
+    assert not (tmp_path / "ran").exists()

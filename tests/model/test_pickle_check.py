@@ -93,6 +93,25 @@ def test_a_pickle_that_names_more_than_tensors_or_is_broken_is_refused(pickled):
         check({"data.pkl": pickled})
 
 
-def test_a_pickle_whose_values_hold_each_other_many_times_takes_no_time():
-    doubled = b"\x80\x02N" + b"".join(b"q\x00h\x00\x86" for _ in range(200)) + b"."
-    check({"data.pkl": doubled})
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x02)" + b"\x85" * 100_000 + b".",  # too deep
+        b"\x80\x02]q\x00h\x00a.",  # a list in itself
+        b"\x80\x02}(K\x01\x85K\x02u.",  # a tuple as a key
+        b"\x80\x02(X\x07\0\0\0storageK\x01X\x01\0\0\x000X\x03\0\0\0cpuK\0tQ.",  # a number for a class
+    ],
+)
+def test_a_pickle_that_readers_would_not_come_to_an_end_with_is_refused(pickled):
+    with pytest.raises(ValueError):
+        check({"data.pkl": pickled})
+
+
+def test_values_that_hold_each_other_twice_are_refused_once_they_are_too_many():
+    def doubled(times: int) -> bytes:
+        each = (b"q" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(times))
+        return b"\x80\x02N" + b"".join(each) + b"."
+
+    check({"data.pkl": doubled(10)})
+    with pytest.raises(ValueError, match="too often"):
+        check({"data.pkl": doubled(60)})

@@ -74,6 +74,8 @@ def text(parent: h5py.Group, name: str) -> bytes:
     array = _member(parent, name, h5py.Dataset)
     if array.shape != () or h5py.check_string_dtype(array.dtype) is None:
         raise ValueError(f"{array.name} is no text")
+    if array.dtype.itemsize > array.file.id.get_filesize():
+        raise ValueError(f"{array.name} is larger than the file")
     return array[()]
 
 

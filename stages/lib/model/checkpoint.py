@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from stages.lib.model.classifier import Classifier, Normalise
 from stages.lib.tensors import Description
 
 KNOWN = r"data\.pkl|version|byteorder|\.data/version|\.format_version|\.storage_alignment|data/[0-9]+"
+NO_NETWORK: Mapping[str, Any] = MappingProxyType({"name": "", "arguments": {}})
 VALUES = 100_000  # of a recipe, at most
 MODULES_OF_A_WEIGHT = 20  # at most: most layers have weights
 ALLOCATING = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.eye, torch.arange}
@@ -52,12 +54,15 @@ def save(path: Path, recipe: Recipe, model: Classifier) -> None:
     outs.write_bytes(path, content.getvalue())
 
 
-def load(path: Path, device: str = "cpu", code_of_others: bool = False) -> tuple[Classifier, Recipe]:
+def load(
+    path: Path, device: str = "cpu", code_of_others: bool = False, hub_repository: str | None = None
+) -> tuple[Classifier, Recipe]:
     """The model in eval mode, and the recipe that it was built from.
 
     Args:
         code_of_others: Whether a network of Torch Hub is built, which runs the code of the repository that the file
             names.
+        hub_repository: The only one whose network is built without that.
 
     Raises:
         DamagedOut: The file is missing, or is not a checkpoint of this project.
@@ -66,7 +71,8 @@ def load(path: Path, device: str = "cpu", code_of_others: bool = False) -> tuple
         path.stat()
         content = archive.read_file(path) if path.is_file() else path.read_bytes()  # of a folder: an error
         recipe, weights = _unpacked(content, device)
-        if recipe.network == "hub" and not code_of_others:
+        known = hub_repository is not None and recipe.arguments.get("repo") == hub_repository
+        if recipe.network == "hub" and not code_of_others and not known:
             raise ValueError("its network is of Torch Hub, and building it would run the code of others; give --trust")
         with _Bounded(_count(weights, len(content)), len(weights)):
             model = build(recipe)
@@ -162,12 +168,19 @@ def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[object, ...]]:
     return {name: (weight.shape, weight.dtype, weight.layout) for name, weight in weights.items()}
 
 
-def load_for(dataset_h5: Path, path: Path) -> tuple[Classifier, Recipe, Description]:
+def load_for(
+    dataset_h5: Path, path: Path, network: Mapping[str, Any] = NO_NETWORK
+) -> tuple[Classifier, Recipe, Description]:
     """The model in eval mode, its recipe, and the description of the tensors that it was trained on.
+
+    Args:
+        network: As params.yaml asks for it, `name` and `arguments`: code of Torch Hub runs only if it is of the
+            repository that the user chose.
 
     Raises:
         UserError: As in `load`, or the model was not trained on these tensors.
     """
-    classifier, recipe = load(path, code_of_others=True)  # the train stage ran it before
+    chosen = network["arguments"].get("repo") if network["name"] == "hub" else None
+    classifier, recipe = load(path, hub_repository=chosen)
     tensors.check_made_for(dataset_h5, recipe.description)
     return classifier, recipe, Description(**recipe.description)

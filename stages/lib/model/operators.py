@@ -24,7 +24,7 @@ _LAYERS = """
     channel_shuffle col2im constant_pad_nd conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
     convolution dropout embedding feature_dropout grid_sampler grid_sampler_2d grid_sampler_3d group_norm gru im2col
     instance_norm layer_norm linear log_softmax lstm max_pool1d max_pool2d max_pool2d_with_indices max_pool3d
-    max_pool3d_with_indices native_batch_norm native_dropout native_group_norm native_layer_norm pad pixel_shuffle
+    max_pool3d_with_indices pad pixel_shuffle
     pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
     replication_pad3d rms_norm scaled_dot_product_attention softmax upsample_bicubic2d upsample_bilinear2d
     upsample_linear1d upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d"""
@@ -41,9 +41,18 @@ _SHAPES = """
     zeros_like"""
 _INTERNAL = """
     _adaptive_avg_pool2d _adaptive_avg_pool3d _assert_scalar _assert_tensor_metadata _convolution _convolution_mode
-    _log_softmax _native_batch_norm_legit _native_batch_norm_legit_no_training _set_item _softmax _to_copy
-    _unsafe_view _unwrap_optional _upsample_bicubic2d_aa _upsample_bilinear2d_aa _weight_norm"""
+    _log_softmax _set_item _softmax _to_copy
+    _unsafe_view _unwrap_optional _weight_norm"""
 _PYTHON = "__and__ __contains__ __getitem__ __iand__ __ior__ __is__ __isnot__ __ixor__ __not__ __or__ __xor__"
+UNCHECKED = frozenset(
+    """
+    native_batch_norm native_dropout native_group_norm native_layer_norm _native_batch_norm_legit
+    _native_batch_norm_legit_no_training _upsample_bicubic2d_aa _upsample_bilinear2d_aa""".split()
+)
+"""What torch.export makes of layers: they trust the sizes that they are given, and some reach beyond a tensor's memory.
+
+Only a .pt2 may call them, which somebody has to vouch for.
+"""
 HARMLESS = frozenset(f"{_ELEMENTWISE} {_REDUCTIONS} {_LAYERS} {_PRODUCTS} {_SHAPES} {_INTERNAL} {_PYTHON}".split())
 
 

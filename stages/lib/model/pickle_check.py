@@ -40,6 +40,8 @@ class Made(NamedTuple):
     what: object
 
 
+DEEPEST = 64
+MOST_VALUES = 10_000_000
 _MARK = object()
 
 
@@ -55,13 +57,15 @@ def check(content: bytes, known: str, records: Mapping[str, int]) -> None:
     """
     try:
         _follow(content, known, records)
-    except (IndexError, KeyError, TypeError, UnicodeError, OverflowError) as error:
+    except (IndexError, KeyError, TypeError, AttributeError, UnicodeError, OverflowError) as error:
         raise ValueError(f"it holds a broken pickle ({error})") from None
 
 
 def _follow(content: bytes, known: str, records: Mapping[str, int]) -> None:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
+    held: dict[int, list[Any]] = {}  # what lists, dictionaries and objects hold, by the identity of each
+    made: list[Any] = []  # keeps identities from being given twice
     argument: Any
     for opcode, argument, _ in pickletools.genops(content):
         match opcode.name:
@@ -75,6 +79,7 @@ def _follow(content: bytes, known: str, records: Mapping[str, int]) -> None:
                 stack.append(argument)
             case name if name in EMPTY:
                 stack.append(EMPTY[name]())
+                made.append(stack[-1])
             case "TUPLE":
                 stack.append(tuple(_marked(stack)))
             case name if name in TUPLES:
@@ -94,15 +99,48 @@ def _follow(content: bytes, known: str, records: Mapping[str, int]) -> None:
                 if function == REBUILD:
                     _check_tensor(*arguments)
                 stack.append(Made(function))
+                held[id(stack[-1])] = [arguments]
+                made.append(stack[-1])
             case name if name in FILLED:
                 number = FILLED[name]
-                _marked(stack) if number is None else _last(stack, number)
+                values = _marked(stack) if number is None else _last(stack, number)
                 if not isinstance(stack[-1], (list, dict, Made)):
                     raise TypeError("nothing to fill")
+                if name.startswith("SETITEM") and not all(isinstance(key, (str, int)) for key in values[::2]):
+                    raise TypeError("a key that is no text")  # to hash tuples of tuples may take for ever
+                held.setdefault(id(stack[-1]), []).extend(values)
             case name:
                 raise ValueError(f"it holds a pickle as torch writes none ({name})")
     if len(stack) != 1:
         raise ValueError("it holds a broken pickle")
+    _check_nesting(stack[0], held)
+
+
+def _check_nesting(root: Any, held: Mapping[int, list[Any]]) -> None:
+    """Checks that readers which follow every value, and know none again, come to an end soon.
+
+    Raises:
+        ValueError: Values hold each other too deep, in a circle, or so often that there are too many.
+    """
+    sizes: dict[int, int] = {}
+    kept: list[Any] = []
+    waiting: list[tuple[Any, int, bool]] = [(root, 0, False)]
+    under_way: set[int] = set()
+    while waiting:
+        value, depth, seen = waiting.pop()
+        inner = held.get(id(value), []) if type(value) is not tuple else value
+        if seen:
+            sizes[id(value)] = 1 + sum(sizes.get(id(one), 1) for one in inner)
+            under_way.discard(id(value))
+            if sizes[id(value)] > MOST_VALUES:
+                raise ValueError("it holds a pickle whose values hold each other too often")
+        elif id(value) in under_way or depth > DEEPEST:
+            raise ValueError("it holds a pickle whose values hold each other too deep")
+        elif inner and id(value) not in sizes:
+            under_way.add(id(value))
+            kept.append(value)
+            waiting.append((value, depth, True))
+            waiting += [(one, depth + 1, False) for one in inner]
 
 
 def _place(argument: int, content: bytes) -> int:

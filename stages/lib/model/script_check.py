@@ -26,7 +26,8 @@ GRAMMAR = (
     *(ast.UnaryOp, ast.BinOp, ast.BoolOp, ast.Compare),
     *(ast.expr_context, ast.unaryop, ast.operator, ast.boolop, ast.cmpop),
 )
-PICKLED = rf"{archive.TENSORS}|torch\.jit\._pickle \w+|__torch__(?!\.torch\.classes)(\.\w+)* \w+"
+LISTS = r"torch\.jit\._pickle build_(int|double|bool|tensor)list"
+PICKLED = rf"{archive.TENSORS}|{LISTS}|__torch__(?!\.torch\.classes)(\.\w+)* \w+"
 
 
 def read(path: Path, content: bytes, any_operator: bool = False) -> dict[str, bytes]:

@@ -273,15 +273,49 @@ def test_a_picture_as_text_that_may_end_within_its_last_number_is_refused():
     assert read(b"P2 2 2 1000\n17 234 5 6\n")[..., 0].tolist() == [[17, 234], [5, 6]]
 
 
-@pytest.mark.parametrize("compression", ["webp", "zstd", "lzma", "jpegxl", "jpeg2000", "lerc", "png"])
-def test_compressions_of_tiff_that_pillow_does_not_unpack_are_read(compression):
+@pytest.mark.parametrize("compression", ["zstd", "lzma", "jpeg2000"])
+def test_rarer_compressions_of_tiff_are_read(compression):
     pixels = np.kron(COLOUR, np.ones((4, 4, 1), np.uint8))
     content = tiff(pixels, photometric="rgb", compression=compression)
     assert np.array_equal(read(content), tifffile.imread(io.BytesIO(content)))
 
 
-def test_a_tiff_compressed_as_jpeg_xr_is_refused_by_its_name():
-    assert reason(tiff(COLOUR_16, photometric="rgb", compression="jpegxr")) == "unsupported_format"
+@pytest.mark.parametrize("compression", ["jpegxr", "webp", "jpegxl", "lerc", "png"])
+def test_a_tiff_around_pictures_of_other_formats_is_refused_by_its_name(compression):
+    pixels = np.kron(COLOUR, np.ones((4, 4, 1), np.uint8))
+    assert reason(tiff(pixels, photometric="rgb", compression=compression)) == "unsupported_format"
+
+
+def test_a_tiff_around_a_larger_jpeg_2000_is_refused_before_it_is_unpacked():
+    inner = imagecodecs.jpeg2k_encode(np.zeros((3000, 3000), np.uint16), codecformat="j2k", reversible=True)
+    tags = [(256, 10), (257, 10), (258, 16), (259, 33003), (262, 1), (273, 8), (277, 1), (278, 10), (279, len(inner))]
+    entries = b"".join(struct.pack("<HHII", tag, 4 if tag in (273, 279) else 3, 1, value) for tag, value in tags)
+    content = b"II*\0" + struct.pack("<I", 8 + len(inner)) + inner + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+    assert reason(content) == "corrupt"
+
+
+def test_a_jpeg_2000_whose_boxes_hold_another_header_is_told_by_its_own():
+    pixels = RNG.integers(0, 4096, (32, 40)).astype(np.uint16)
+    content = imagecodecs.jpeg2k_encode(pixels, bitspersample=12, reversible=True, codecformat="jp2")
+    small = imagecodecs.jpeg2k_encode(pixels[:8, :8], bitspersample=12, reversible=True, codecformat="j2k")
+    at = content.index(b"jp2h") - 4
+    decoy = struct.pack(">I4s", 8 + 16 + len(small), b"uuid") + b"\0" * 16 + small
+    assert np.array_equal(read(content[:at] + decoy + content[at:])[..., 0], pixels)
+
+
+def test_a_png_with_two_headers_is_refused():
+    rows = [row.tobytes() for row in COLOUR]
+    second = chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 5, 16, 0, 0, 0, 0))
+    assert reason(png(8, 2, rows, COLOUR.shape[1], early=[second])) == "corrupt"
+
+
+@pytest.mark.parametrize("tag", [32997, 322])
+def test_sizes_with_a_sign_are_sizes_too(tag):
+    tags = [(256, 4, 4), (257, 4, 4), (258, 3, 16), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 4, 4)]
+    tags += [(279, 4, 32), (tag, 9, 10**7), (323, 9, 10**7)]
+    entries = b"".join(struct.pack("<HHII", number, kind, 1, value) for number, kind, value in sorted(tags))
+    content = b"II*\0" + struct.pack("<I", 40) + b"\1" * 32 + struct.pack("<H", len(tags)) + entries + b"\0" * 4
+    assert reason(content) in ("unsupported_depth", "too_large")
 
 
 def test_a_number_above_a_netpbms_highest_is_refused():

@@ -54,6 +54,8 @@ def load(path: Path, content: bytes | None = None, any_operator: bool = False) -
     metadata = _metadata(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # Never its own format, which it would tell by some of the bytes: what was checked is ONNX.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 4  # fatal errors: others are raised, too
     cpu = {"providers": ["CPUExecutionProvider"], "enable_fallback": False}  # which prints, and tries the same again
     try:

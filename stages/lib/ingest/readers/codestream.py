@@ -14,6 +14,7 @@ FILLING = 0xFF
 ADOBE = 0xEE
 METADATA = frozenset((*range(0xE1, 0xF0), 0xFE))  # applications' segments but JFIF's, and comments
 MIN_ADOBE = 12  # bytes of its segment
+JPEG_2000_BOX = b"\0\0\0\x0cjP  "
 JPEG_2000 = b"\xff\x4f\xff\x51"
 
 
@@ -65,11 +66,31 @@ def size(content: bytes) -> tuple[int, int] | None:
     if content[:2] == b"\xff\xd8":
         frame = next((one for one in segments(content) if one.marker in FRAMES and one.length >= 5), None)
         return frame and struct.unpack_from(">HH", content, frame.start + 1)
-    at = content.find(JPEG_2000)
+    at = jpeg_2000_start(content)
     if at < 0 or len(content) < at + 24:
         return None
     right, bottom, left, top = struct.unpack_from(">IIII", content, at + 8)
     return bottom - top, right - left
+
+
+def jpeg_2000_start(content: bytes) -> int:
+    """The byte at which JPEG 2000's codestream starts, by the boxes before it; -1 where there is none."""
+    if content.startswith(JPEG_2000):
+        return 0
+    at = 0
+    while content.startswith(JPEG_2000_BOX, 0) and at + 8 <= len(content):
+        length, name = struct.unpack_from(">I4s", content, at)
+        if length == 1 and at + 16 <= len(content):
+            (length,) = struct.unpack_from(">Q", content, at + 8)
+            start = at + 16
+        else:
+            start = at + 8
+        if name == b"jp2c":
+            return start if content.startswith(JPEG_2000, start) else -1
+        if length < 8:
+            return -1
+        at += length
+    return -1
 
 
 def segments(content: bytes) -> Iterator[Segment]:

@@ -15,6 +15,7 @@ from stages.lib.ingest.readers.pictures.picture import Decoded, Picture
 # With any other warning, pixels were made up.
 HARMLESS_WARNING = "Invalid SOS parameters"
 LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")  # the end's
+MOST_METADATA = 1000  # segments
 METADATA = (b"Exif\0", b"http://ns.adobe.com/xap/")  # what may hold an orientation
 
 
@@ -35,6 +36,8 @@ def inspect(content: bytes) -> Picture | None:
 
 
 def _turning(content: bytes) -> orientation.Turning:
+    if sum(content.count(name) for name in METADATA) > MOST_METADATA:  # Pillow takes a copy of all for each
+        return orientation.Turning(noted=(orientation.DAMAGED,))
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
             return orientation.of(image)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.lib.ingest.readers.codestream import JPEG_2000
+from stages.lib.ingest.readers.codestream import JPEG_2000, jpeg_2000_start
 from stages.lib.ingest.readers.contract import Rejected
 from stages.lib.ingest.readers.pictures.picture import Decoded, Picture
 
@@ -50,7 +50,7 @@ def header(content: bytes) -> Header | None:
     if not content.startswith((MAGIC_NUMBER, JPEG_2000)):
         return None
     boxes = dict(_boxes(content))
-    at = content.find(JPEG_2000)
+    at = jpeg_2000_start(content)
     if at < 0:
         raise Rejected("truncated", "a JPEG 2000 file without a codestream")
     try:

@@ -35,6 +35,8 @@ def _check_8_bits(content: bytes) -> None:
         ):
             raise Rejected("several_frames", SEVERAL)
     if (header := HEADER.match(content)) is None:
+        if content[:2] in (b"P2", b"P3", b"P5", b"P6"):
+            raise Rejected("corrupt", "a header with too many comments, or with numbers of too many figures")
         return
     samples = int(header[2]) * int(header[3]) * (1 if header[1] in (b"2", b"5") else 3)
     if header[1] in PLAIN:

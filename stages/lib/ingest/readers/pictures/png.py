@@ -47,6 +47,8 @@ def check(content: bytes) -> Chunks:
         if zlib.crc32(content[at + 4 : end]) != struct.unpack_from(">I", content, end)[0]:
             raise Rejected("corrupt", f"the checksum of the PNG chunk at byte {at} is wrong")
         late = late or (name in METADATA and b"IDAT" in names)
+        if (name == b"IHDR") == bool(names):
+            raise Rejected("corrupt", "the PNG file does not start with its only header")
         names.add(name)
         if name == b"IEND":
             return Chunks(content[24], content[25], b"tRNS" in names, late)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from stages.lib.ingest.readers.codestream import check_jpeg, size
 from stages.lib.ingest.readers.contract import Rejected, where_raised
 from stages.lib.ingest.readers.pictures import orientation
 from stages.lib.ingest.readers.pictures.picture import Decoded, Frames, Picture
@@ -22,8 +23,8 @@ from stages.lib.ingest.readers.pictures.picture import Decoded, Frames, Picture
 BIG = 43  # version of a TIFF whose offsets have 64 bits
 MAGIC_NUMBERS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_TAG_VALUES = 1 << 12  # that are read of one tag: none of those below has more in a file that can be decoded
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 7: 1, 13: 4, 16: 8, 18: 8}  # bytes of a tag's value, by its type
-CODES = {1: "B", 2: "B", 3: "H", 4: "I", 7: "B", 13: "I", 16: "Q", 18: "Q"}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 13: 4, 16: 8, 17: 8, 18: 8}  # bytes, by the type
+CODES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, FILL_ORDER, DESCRIPTION = 254, 256, 257, 258, 259, 262, 266, 270
 ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH, TILE_HEIGHT = 274, 277, 284, 322, 323
 EXTRA_SAMPLES, SAMPLE_FORMAT, XMP, DEPTH, TILE_DEPTH = 338, 339, 700, 32997, 32998
@@ -44,7 +45,10 @@ SAMPLES_OF = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED:
 # What Pillow's libtiff unpacks: nothing, CCITT's, LZW, JPEG, Deflate, PackBits, LZMA and Zstandard.
 LIBTIFF = {1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946, 34925, 50000}
 NOT_PACKED = 1
-JPEG_XR = {22610, 34934}  # whose decoder takes a file that is cut for a whole one
+# What tifffile's decoders unpack to any size, whatever the TIFF says of its own; and JPEG XR, where a file that is cut
+# is taken for a whole one.
+OTHER_PICTURES = {22610, 34887, 34892, 34927, 34933, 34934, 50001, 50002, 52546, 48124}
+JPEG_2000 = {33003, 33004, 33005, 34712}
 ASSOCIATED, UNASSOCIATED = 1, 2  # values of EXTRA_SAMPLES: alpha
 IMAGEJ_STACK = re.compile(rb"\AImageJ=.*?^images=(\d{1,9})$", re.DOTALL | re.MULTILINE)
 
@@ -60,14 +64,17 @@ def pages(content: bytes) -> list[int]:
     """
     layout = _Layout.of(content)
     found: dict[int, None] = {}  # a set that keeps its order
+    total = 0
     try:
         (at,) = struct.unpack_from(layout.offset, content, layout.first)
         while at and at not in found:
             found[at] = None
             (tags,) = struct.unpack_from(layout.tag_count, content, at)
-            (at,) = struct.unpack_from(
-                layout.offset, content, at + struct.calcsize(layout.tag_count) + layout.entry_bytes * tags
-            )
+            size = struct.calcsize(layout.tag_count) + layout.entry_bytes * tags
+            (at,) = struct.unpack_from(layout.offset, content, at + size)
+            total += size
+            if total > len(content):  # else few bytes could stand for very many tags
+                raise Rejected("corrupt", "directories of the TIFF lie over each other")
     except (struct.error, OverflowError):
         raise Rejected("truncated", f"page {len(found)} of the TIFF lies outside of the file") from None
     return list(found)
@@ -105,8 +112,10 @@ def _tags(content: bytes, at: int) -> Tags:
         at += struct.calcsize(layout.tag_count)
         for entry in range(at, at + number * layout.entry_bytes, layout.entry_bytes):
             tag, kind = struct.unpack_from(layout.order + "HH", content, entry)
-            if tag not in READ or kind not in SIZES or tag in found:  # of two, libtiff takes the first
+            if tag not in READ or tag in found:  # of two, libtiff takes the first
                 continue
+            if kind not in SIZES:
+                raise Rejected("corrupt", f"the TIFF's tag {tag} is of a type that it can't have")
             (values,) = struct.unpack_from(layout.value_count, content, entry + 4)
             place = entry + 4 + struct.calcsize(layout.value_count)
             if values * SIZES[kind] > width:
@@ -116,6 +125,8 @@ def _tags(content: bytes, at: int) -> Tags:
             elif values > (MAX_STRIPS if tag in MANY else MAX_TAG_VALUES):
                 raise Rejected("corrupt", f"{values} values of the TIFF's tag {tag}")
             found[tag] = struct.unpack_from(f"{layout.order}{values}{CODES[kind]}", content, place)
+            if min(found[tag], default=0) < 0:
+                raise Rejected("corrupt", f"a negative value of the TIFF's tag {tag}")
     except (struct.error, OverflowError):
         raise Rejected("truncated", "a directory of the TIFF lies outside of the file") from None
     return found
@@ -242,7 +253,7 @@ def _check_compression(compression: int) -> None:
         return
     import tifffile
 
-    if compression in JPEG_XR or compression not in tifffile.TIFF.DECOMPRESSORS:
+    if compression in OTHER_PICTURES or compression not in tifffile.TIFF.DECOMPRESSORS:
         names = {int(one): one.name for one in tifffile.COMPRESSION}
         name = names.get(compression, str(compression))
         raise Rejected("unsupported_format", f"a TIFF compressed as {name}: write it with another compression")
@@ -269,6 +280,10 @@ def _check_whole(content: bytes, tags: Tags) -> None:
     if min(len(starts), len(sizes)) < expected or 0 in starts[:expected] or 0 in sizes[:expected]:
         raise Rejected("truncated", f"the TIFF lacks strips or tiles of the {expected} that its size needs")
     if tags.get(COMPRESSION, (NOT_PACKED,))[0] != NOT_PACKED:
+        if tags[COMPRESSION][0] in (7, *JPEG_2000):
+            most = (tile_height, tile_width) if tiled else (min(tags.get(ROWS, (height,))[0], height), width)
+            for start, size in zip(starts[:expected], sizes[:expected], strict=True):
+                _check_codestream(content[start : start + size], most)
         if max(start + size for start, size in zip(starts[:expected], sizes[:expected], strict=True)) > len(content):
             raise Rejected("truncated", "a strip or tile of the TIFF lies outside of the file")
         return
@@ -278,6 +293,16 @@ def _check_whole(content: bytes, tags: Tags) -> None:
         there = sum(min(size, len(content) - start) for start, size in zip(starts, sizes, strict=False))
         if there < needed:
             raise Rejected("truncated", f"{there} bytes of pixels, where {needed} are needed")
+
+
+def _check_codestream(codestream: bytes, most: tuple[int, int]) -> None:
+    """Raises:
+    Rejected: A strip or tile is a picture of its own that is larger than it may be.
+    """
+    check_jpeg(codestream)
+    found = size(codestream)
+    if found is not None and found[0] * found[1] > most[0] * most[1]:
+        raise Rejected("corrupt", f"a strip of {found[1]}x{found[0]} pixels, expected {most[1]}x{most[0]} at most")
 
 
 def _extra(tags: Tags) -> tuple[int, ...]:
@@ -294,11 +319,17 @@ def _extra(tags: Tags) -> tuple[int, ...]:
     return extra
 
 
+@lru_cache(maxsize=1)
+def _has_xmp(content: bytes) -> bool:
+    """Whether anything in the file may be an orientation in XMP; of many pages, the file is searched once."""
+    return content.find(b"tiff:Orientation") >= 0
+
+
 def _turning(content: bytes, page: int, tags: Tags) -> orientation.Turning:
     if ORIENTATION in tags:
         given = tags[ORIENTATION][0] if tags[ORIENTATION] else 1
         return orientation.Turning(given if given in range(1, 9) else 1)
-    if content.find(b"tiff:Orientation") < 0:
+    if not _has_xmp(content):
         return orientation.Turning()
     with opened(content, page) as image:  # XMP
         return orientation.of(image)
