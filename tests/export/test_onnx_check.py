@@ -75,3 +75,13 @@ def test_what_is_no_onnx_gives_one_message(tmp_path, content):
     (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(UserError, match=r"m\.onnx is no ONNX"):
         onnx_format.load(tmp_path / "m.onnx")
+
+
+def test_a_file_whose_first_bytes_are_those_of_onnx_runtimes_own_format_is_read_as_what_was_checked(tmp_path):
+    made = model()
+    made.ir_version, made.producer_name = 8, "ORTM"
+    content = made.SerializeToString(deterministic=True)
+    assert content[4:8] == b"ORTM"
+    (tmp_path / "m.onnx").write_bytes(content)
+    loaded = onnx_format.load(tmp_path / "m.onnx")  # which ONNX Runtime would take for a flatbuffer otherwise
+    assert loaded.metadata == {}

@@ -100,3 +100,11 @@ def test_a_file_whose_code_writes_files_is_refused_before_it_runs(tmp_path, monk
     with pytest.raises(UserError, match=r"calls torch\.save"):
         torchscript.load(tmp_path / "m.torchscript")
     assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("operator", ["native_batch_norm", "_native_batch_norm_legit", "_upsample_bilinear2d_aa"])
+def test_operators_that_trust_the_sizes_they_are_given_are_called_only_if_somebody_vouches(operator):
+    code = CODE.replace("LINE", f"z = torch.{operator}(x)")
+    with pytest.raises(UserError, match="not known to be harmless"):
+        checked(code)
+    assert operator in checked(code, any_operator=True)
