@@ -29,7 +29,9 @@ def run_chain(root):
     for stage in stages:
         name = stage.__name__.removeprefix("stages.")
         section = params.check(params.SECTIONS[name], SECTIONS[name])
-        others = {"params": section, "machine": params.MachineParams(workers=1), "dataset": "small"}
+        given = params.check(params.IngestParams, SECTIONS["ingest"])
+        others = {"params": section, "machine": params.MachineParams(workers=1), "ingest": given, "dataset": "small"}
+        others["network"] = {"name": "fully_connected", "arguments": {}}
         arguments = command.arguments(stage.main, name, "small", others)
         for path in arguments.keys() - others.keys():
             paths[path] = arguments[path] = root / arguments[path]
