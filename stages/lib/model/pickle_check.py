@@ -19,7 +19,6 @@ REBUILD = "torch._utils _rebuild_tensor_v2"
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 NUMBERS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
 TEXTS = {"BINUNICODE", "SHORT_BINSTRING", "SHORT_BINUNICODE"}
-EMPTY = {"EMPTY_LIST": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
 TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 FILLED = {"APPEND": 1, "APPENDS": None, "SETITEM": 2, "SETITEMS": None, "BUILD": 1}  # how many values go into the last
 
@@ -34,10 +33,8 @@ class Storage(NamedTuple):
     numel: int
 
 
-class Made(NamedTuple):
-    """An object that torch would make."""
-
-    what: object
+class Holder(list[Any]):
+    """A list, a dictionary or an object that torch would make: what it holds, keys and arguments too."""
 
 
 DEEPEST = 64
@@ -64,8 +61,6 @@ def check(content: bytes, known: str, records: Mapping[str, int]) -> None:
 def _follow(content: bytes, known: str, records: Mapping[str, int]) -> None:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
-    held: dict[int, list[Any]] = {}  # what lists, dictionaries and objects hold, by the identity of each
-    made: list[Any] = []  # keeps identities from being given twice
     argument: Any
     for opcode, argument, _ in pickletools.genops(content):
         match opcode.name:
@@ -77,9 +72,10 @@ def _follow(content: bytes, known: str, records: Mapping[str, int]) -> None:
                 stack.append(CONSTANTS[name])
             case name if name in NUMBERS | TEXTS:
                 stack.append(argument)
-            case name if name in EMPTY:
-                stack.append(EMPTY[name]())
-                made.append(stack[-1])
+            case "EMPTY_LIST" | "EMPTY_DICT":
+                stack.append(Holder())
+            case "EMPTY_TUPLE":
+                stack.append(())
             case "TUPLE":
                 stack.append(tuple(_marked(stack)))
             case name if name in TUPLES:
@@ -98,37 +94,34 @@ def _follow(content: bytes, known: str, records: Mapping[str, int]) -> None:
                 function, arguments = _last(stack, 2)
                 if function == REBUILD:
                     _check_tensor(*arguments)
-                stack.append(Made(function))
-                held[id(stack[-1])] = [arguments]
-                made.append(stack[-1])
+                stack.append(Holder([arguments]))
             case name if name in FILLED:
                 number = FILLED[name]
                 values = _marked(stack) if number is None else _last(stack, number)
-                if not isinstance(stack[-1], (list, dict, Made)):
+                if not isinstance(stack[-1], Holder):
                     raise TypeError("nothing to fill")
                 if name.startswith("SETITEM") and not all(isinstance(key, (str, int)) for key in values[::2]):
                     raise TypeError("a key that is no text")  # to hash tuples of tuples may take for ever
-                held.setdefault(id(stack[-1]), []).extend(values)
+                stack[-1].extend(values)
             case name:
                 raise ValueError(f"it holds a pickle as torch writes none ({name})")
     if len(stack) != 1:
         raise ValueError("it holds a broken pickle")
-    _check_nesting(stack[0], held)
+    _check_nesting(stack[0])
 
 
-def _check_nesting(root: Any, held: Mapping[int, list[Any]]) -> None:
+def _check_nesting(root: Any) -> None:
     """Checks that readers which follow every value, and know none again, come to an end soon.
 
     Raises:
         ValueError: Values hold each other too deep, in a circle, or so often that there are too many.
     """
-    sizes: dict[int, int] = {}
-    kept: list[Any] = []
+    sizes: dict[int, int] = {}  # by identity: the root holds all, so none is given twice
     waiting: list[tuple[Any, int, bool]] = [(root, 0, False)]
     under_way: set[int] = set()
     while waiting:
         value, depth, seen = waiting.pop()
-        inner = held.get(id(value), []) if type(value) is not tuple else value
+        inner = value if type(value) in (tuple, Holder) else ()
         if seen:
             sizes[id(value)] = 1 + sum(sizes.get(id(one), 1) for one in inner)
             under_way.discard(id(value))
@@ -138,7 +131,6 @@ def _check_nesting(root: Any, held: Mapping[int, list[Any]]) -> None:
             raise ValueError("it holds a pickle whose values hold each other too deep")
         elif inner and id(value) not in sizes:
             under_way.add(id(value))
-            kept.append(value)
             waiting.append((value, depth, True))
             waiting += [(one, depth + 1, False) for one in inner]
 
