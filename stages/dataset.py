@@ -16,13 +16,13 @@ from stages.lib import command, runs, splits, tensors
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.errors import DamagedOut, UserError
-from stages.lib.core.progress import progress, say
+from stages.lib.core.progress import say
 from stages.lib.dataset.filling import Common, Job, fill
 from stages.lib.dataset.fitting import Fitting
-from stages.lib.moments import Moments, Statistics, read_statistics, spreads
+from stages.lib.moments import Moments, Statistics, merge_all, read_statistics, spreads
 from stages.lib.params.dataset import DatasetParams
 from stages.lib.params.machine import MachineParams
-from stages.lib.workers import Workers, count
+from stages.lib.workers import count
 
 
 def main(
@@ -52,13 +52,10 @@ def main(
             common = Common(partial, tuple(starts), arguments, channels)
             sample_bytes = math.prod(shape) * np.dtype(dtype).itemsize
             work = jobs(opened, split, sample_bytes)
-            every = np.arange(len(opened))
-            with Workers(runs.useful_workers(opened, every, count(machine.workers), sample_bytes)) as workers:
-                done = workers.run(functools.partial(fill, common), work, runs.alone, runs.crashed)
-                shown = progress(done, "dataset", "case", len(opened), lambda one: len(one[0].names))
-                for counted in runs.in_order((job.run.number, filled) for job, filled in shown):
-                    for channel, more in zip(moments, counted, strict=True):
-                        channel.merge(more)
+            workers = runs.useful_workers(opened, np.arange(len(opened)), count(machine.workers), sample_bytes)
+            filling = functools.partial(fill, common)
+            for counted in runs.bring(filling, work, workers, "dataset", lambda job: job.run, len(opened)):
+                merge_all(moments, counted)
             writer.describe(describe(classes, shape, opened, arguments, moments))
     say(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
 

@@ -11,11 +11,10 @@ from stages.lib import command, runs, splits
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.errors import UserError
-from stages.lib.core.progress import progress
-from stages.lib.moments import Moments, Statistics, of_run, spreads
+from stages.lib.moments import Moments, Statistics, merge_all, of_run, spreads
 from stages.lib.params.machine import MachineParams
 from stages.lib.params.statistics import StatisticsParams
-from stages.lib.workers import Workers, count
+from stages.lib.workers import count
 
 
 def main(
@@ -32,12 +31,10 @@ def main(
         dtype, channels = _dtype_and_channels(opened)
         moments = [Moments(dtype) for _ in range(channels)]
         work = runs.cut(opened, rows)
-        with Workers(runs.useful_workers(opened, rows, count(machine.workers))) as workers:
-            done = workers.run(partial(of_run, dtype, channels), work, runs.alone, runs.crashed)
-            shown = progress(done, "statistics", "case", len(rows), lambda one: len(one[0].rows))
-            for counted in runs.in_order((run.number, result) for run, result in shown):
-                for channel, more in zip(moments, counted, strict=True):
-                    channel.merge(more)
+        workers = runs.useful_workers(opened, rows, count(machine.workers))
+        counting = partial(of_run, dtype, channels)
+        for counted in runs.bring(counting, work, workers, "statistics", lambda run: run, len(rows)):
+            merge_all(moments, counted)
         found = Statistics(
             cases=len(training),
             groups=training["group"].nunique(),

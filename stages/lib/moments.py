@@ -89,6 +89,12 @@ def of_run(dtype: str, channels: int, run: Run) -> list["Moments"]:
     return moments
 
 
+def merge_all(moments: Sequence["Moments"], later: Sequence["Moments"]) -> None:
+    """Adds what was counted of later pixels, channel by channel."""
+    for channel, more in zip(moments, later, strict=True):
+        channel.merge(more)
+
+
 def spreads(axes: str, rows: np.ndarray) -> dict[str, Spread | None]:
     """The spread along each axis, as statistics.json has it; None where a number is unknown.
 
@@ -163,7 +169,7 @@ class Moments:
         values, counts = _values(present, self._dtype), all_counts[present]
         low, high = float(values[0]), float(values[-1])
         if self._dtype.kind == "f":
-            low, high = (f(getattr(one, f.__name__) for one in self._floats) for f in (min, max))
+            low, high = min(one.min for one in self._floats), max(one.max for one in self._floats)
             values = np.clip(values, low, high)
         mean, deviation = self._moments(values, counts)
         if self._dtype.kind != "f":

@@ -4,7 +4,7 @@ Where the runs are cut follows from the cases alone, not from the number of work
 depend on their order, do not depend on the machine.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -13,7 +13,9 @@ import numpy as np
 from stages.lib.cases import Cases
 from stages.lib.core.errors import UserError
 from stages.lib.core.hdf5 import Place
+from stages.lib.core.progress import progress
 from stages.lib.core.reading import reading
+from stages.lib.workers import Workers
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -94,6 +96,27 @@ def cut(cases: Cases, rows: np.ndarray, sample_bytes: int = 0) -> Iterator[Run]:
             path, place = cases.place(int(chosen[0]))
             yield Run(number, path, place, chosen, cases.offsets[chosen], shapes[run], cases.spacings_mm[chosen])
             number += 1
+
+
+def bring(
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    workers: int,
+    doing: str,
+    run_of: Callable[[Job], Run],
+    cases: int,
+) -> Iterator[Result]:
+    """What a function makes of jobs, in the order of their runs, by so many workers.
+
+    Args:
+        doing: The work, for the progress.
+        run_of: The run that a job is about.
+        cases: Of all runs.
+    """
+    with Workers(workers) as crew:
+        done = crew.run(function, jobs, alone, crashed)
+        shown = progress(done, doing, "case", cases, lambda one: len(run_of(one[0]).rows))
+        yield from in_order((run_of(job).number, result) for job, result in shown)
 
 
 def in_order(done: Iterable[tuple[int, Result]]) -> Iterator[Result]:
