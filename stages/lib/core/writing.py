@@ -11,7 +11,7 @@ from stages.lib.core.errors import WAYS_OUT, UserError, explain
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[int]:
+def opened(path: Path | str) -> Iterator[int]:
     """A file's descriptor."""
     descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
@@ -20,7 +20,7 @@ def opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def write(file: int, content: np.ndarray, offset: int, path: Path) -> None:
+def write(file: int, content: np.ndarray, offset: int, path: Path | str) -> None:
     """Writes an array's bytes.
 
     Args:

@@ -111,10 +111,10 @@ def _make_small(common: Common, job: Job) -> Done:
     piece_index, elements = index(cases)
     key = piece_key(piece_index, contents, common.units)
     starts = allocate(Path(job.target), piece_index, elements, common.axes, common.units)
-    with opened(Path(job.target)) as file:
+    with opened(job.target) as file:
         for dtype, start in starts.items():
             theirs = [flats[i] for i in kept if templates[i].case.dtype == dtype]
-            write(file, np.concatenate(theirs), start, Path(job.target))
+            write(file, np.concatenate(theirs), start, job.target)
     keep(Path(job.target), key, contents, offsets(piece_index, starts), _column(digests[i] for i in kept))
     return Done(refused, key)
 
@@ -169,14 +169,14 @@ def _write_run(common: Common, job: Job) -> Done:
     (template,) = job.cases
     block_bytes = int(job.cases.pixel_bytes()[0]) // template.case.blocks
     digests: list[bytes] = []
-    with opened(Path(job.target)) as file:
+    with opened(job.target) as file:
         if job.stored and (digests := _copy(job.stored[0], file, job, block_bytes)):
             return Done({}, digests=tuple(digests))
         try:
             with _memory_turn(common, template):
                 for pixels in decode(template, job.start, job.stop, _loader(common), common.options):
                     pixels = np.ascontiguousarray(pixels)
-                    write(file, pixels, job.offset + len(digests) * block_bytes, Path(job.target))
+                    write(file, pixels, job.offset + len(digests) * block_bytes, job.target)
                     digests.append(xxhash.xxh3_128_digest(pixels.data))
         except Exception as error:
             return Done({job.contents[0].tobytes(): reason_of(error)})
@@ -191,7 +191,7 @@ def _copy(stored: Stored, file: int, job: Job, block_bytes: int) -> list[bytes]:
         if content is None:
             return []
         digests.append(xxhash.xxh3_128_digest(content.data))
-        write(file, content, job.offset + i * block_bytes, Path(job.target))
+        write(file, content, job.offset + i * block_bytes, job.target)
     return digests if joined(digests) == stored.digest else []
 
 
