@@ -17,7 +17,7 @@ from stages.lib.ingest.decoding import decode, loader, reason_of
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
-from stages.lib.ingest.readers.colour import GREY, RGB, WEIGHTS
+from stages.lib.ingest.readers.colour import can_be_made
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
@@ -91,11 +91,7 @@ def _files(names: Sequence[str]) -> list[str]:
 def _read(template: Template, channels: int, options: Options) -> RawCase:
     case = template.case
     name = _named([file.path for file in case.files])
-    becomes_grey = options.params.colour in WEIGHTS and channels == GREY
-    if len(case.shape) == 3 and (case.shape[0], channels) in {
-        (GREY, RGB),
-        (RGB, GREY) if becomes_grey else (GREY, RGB),
-    }:
+    if len(case.shape) == 3 and can_be_made(case.shape[0], channels, options.params.colour):
         template = template._replace(case=case._replace(shape=(channels, *case.shape[1:])))
     try:
         blocks = quietly(lambda: list(decode(template, 0, case.blocks, loader("", options), options)))

@@ -72,7 +72,9 @@ def _of_one_colour(
     channels = channels_of(options.params.colour, numbers)
 
     def fits(template: Template) -> bool:
-        return len(template.case.shape) == VOLUME_AXES or can_be_made(template.case.shape[0], channels)
+        return len(template.case.shape) == VOLUME_AXES or can_be_made(
+            template.case.shape[0], channels, options.params.colour
+        )
 
     refused = []
     lost = [(template, tuple(file.path for file in template.case.files)) for template in whole if not fits(template)]

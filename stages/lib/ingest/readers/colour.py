@@ -5,8 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 
 WEIGHTS = {"grey_mean": (1 / 3, 1 / 3, 1 / 3), "grey_luminance": (0.2126, 0.7152, 0.0722)}  # R, G, B
-
-
 GREY, RGB = 1, 3  # channels, either of which can be made of the other
 
 
@@ -23,9 +21,11 @@ def channels_of(colour: str, numbers: Mapping[int, int]) -> int:
     return max(counts, key=lambda channels: (counts[channels], -channels))
 
 
-def can_be_made(channels: int, wanted: int) -> bool:
-    """Whether a picture of some number of channels can get the wanted one."""
-    return channels == wanted or {channels, wanted} == {GREY, RGB}
+def can_be_made(channels: int, wanted: int, colour: str) -> bool:
+    """Whether a picture of some number of channels can get the wanted one under `ingest.colour`."""
+    if channels == wanted:
+        return True
+    return (channels, wanted) == (GREY, RGB) or ((channels, wanted) == (RGB, GREY) and colour in WEIGHTS)
 
 
 def converted(pixels: np.ndarray, channels: int, colour: str) -> np.ndarray:
@@ -33,9 +33,9 @@ def converted(pixels: np.ndarray, channels: int, colour: str) -> np.ndarray:
 
     What can't be made so, because a file's pixels are of more channels than its header says, is returned as it is.
     """
-    if len(pixels) == GREY and channels == RGB:
-        return np.repeat(pixels, RGB, axis=0)
-    if not (len(pixels) == RGB and channels == GREY and colour in WEIGHTS):
+    if len(pixels) == channels or not can_be_made(len(pixels), channels, colour):
         return pixels
+    if channels == RGB:
+        return np.repeat(pixels, RGB, axis=0)
     grey = np.tensordot(np.array(WEIGHTS[colour]), pixels.astype(np.float64), 1)[None]
     return grey.astype(pixels.dtype) if pixels.dtype.kind == "f" else np.rint(grey).astype(pixels.dtype)
