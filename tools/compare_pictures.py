@@ -24,7 +24,8 @@ from stages.lib.core import terminal
 from stages.lib.core.opening import read
 from stages.lib.core.terminal import shown
 from stages.lib.ingest import readers
-from stages.lib.ingest.decoding import reason_of
+from stages.lib.ingest.case_table import Template
+from stages.lib.ingest.decoding import decode, reason_of
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
 from stages.lib.params import check
@@ -115,9 +116,7 @@ def by_ingest(content: bytes) -> np.ndarray:
     reader = readers.reader(name)
     common, own = reader.inspect(content, options)
     (case,) = reader.assemble([Inspected("file", b"", common, own)], [], options).cases
-    (pixels,) = reader.read(case.files, case.recipe, 0, 1, lambda file: content, options)
-    if (pixels.shape, pixels.dtype) != (case.shape, np.dtype(case.dtype)):
-        raise Rejected("corrupt", f"decoded to {pixels.shape} {pixels.dtype}, expected {case.shape} {case.dtype}")
+    (pixels,) = decode(Template(name, case), 0, 1, lambda file: content, options)
     return pixels.transpose(1, 2, 0)
 
 

@@ -30,10 +30,12 @@ from pydicom.uid import (
 
 from stages.lib.core import terminal
 from stages.lib.ingest import readers
+from stages.lib.ingest.case_table import Template
+from stages.lib.ingest.decoding import decode, reason_of
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
-from stages.lib.ingest.readers.contract import Options, Rejected
+from stages.lib.ingest.readers.contract import Options
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from tools.mutations import Result, command, measured, spoilt
@@ -68,16 +70,10 @@ def read(content: bytes) -> str:
         return assembly.refused[0].reason
     try:
         for case in assembly.cases[:MAX_CASES]:
-            for block in readers.reader(name).read(case.files, case.recipe, 0, 1, lambda file: content, options):
-                # As ingest does, which refuses a block of another shape.
-                if block.size != np.prod(case.shape):
-                    return "corrupt"
-    except Rejected as error:
-        return error.reason
-    except MemoryError:
-        return "too_large"
-    except Exception:  # as in stages.lib.ingest.decoding.reason_of
-        return "unreadable"
+            for _ in decode(Template(name, case), 0, 1, lambda file: content, options):
+                pass
+    except Exception as error:
+        return reason_of(error)[0]
     return "read"
 
 
