@@ -24,6 +24,14 @@ class Segment(NamedTuple):
     length: int  # of its content
 
 
+class Box(NamedTuple):
+    """Of a JPEG 2000 file."""
+
+    name: bytes
+    start: int  # byte of its content
+    end: int
+
+
 def check_jpeg(content: bytes) -> None:
     """Raises:
     Rejected: It has so many scans that decoding them would take for ever.
@@ -77,20 +85,27 @@ def jpeg_2000_start(content: bytes) -> int:
     """The byte at which JPEG 2000's codestream starts, by the boxes before it; -1 where there is none."""
     if content.startswith(JPEG_2000):
         return 0
-    at = 0
-    while content.startswith(JPEG_2000_BOX, 0) and at + 8 <= len(content):
+    start = next((box.start for box in jpeg_2000_boxes(content) if box.name == b"jp2c"), -1)
+    return start if start >= 0 and content.startswith(JPEG_2000, start) else -1
+
+
+def jpeg_2000_boxes(content: bytes, within: Box | None = None) -> Iterator[Box]:
+    """The boxes of a file, or of a box, up to the codestream's or to the first that is damaged."""
+    if not content.startswith(JPEG_2000_BOX):  # a bare codestream has none
+        return
+    at, end = (within.start, within.end) if within else (0, len(content))
+    while at + 8 <= end:
         length, name = struct.unpack_from(">I4s", content, at)
-        if length == 1 and at + 16 <= len(content):
-            (length,) = struct.unpack_from(">Q", content, at + 8)
+        start = at + 8
+        if length == 1 and at + 16 <= end:
+            (length,) = struct.unpack_from(">Q", content, start)
             start = at + 16
-        else:
-            start = at + 8
+        if name != b"jp2c" and length < 8:
+            return
+        yield Box(name, start, min(at + length, end))
         if name == b"jp2c":
-            return start if content.startswith(JPEG_2000, start) else -1
-        if length < 8:
-            return -1
+            return
         at += length
-    return -1
 
 
 def segments(content: bytes) -> Iterator[Segment]:

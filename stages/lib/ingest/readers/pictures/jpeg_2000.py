@@ -1,20 +1,17 @@
 """JPEG 2000: which of its channels are alpha, and numbers of more than 8 bits, which Pillow would stretch to 16."""
 
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from stages.lib.ingest.readers.codestream import JPEG_2000, jpeg_2000_start
+from stages.lib.ingest.readers.codestream import JPEG_2000, jpeg_2000_boxes, jpeg_2000_start
 from stages.lib.ingest.readers.contract import Rejected
 from stages.lib.ingest.readers.pictures.picture import Decoded, Picture
 
 MAGIC_NUMBER = b"\0\0\0\x0cjP  \r\n\x87\n"
 OPACITY, PREMULTIPLIED = 1, 2  # what a channel is for, in the box cdef
 GREY, SRGB = 17, 16  # colours, in the box colr
-
-
 STRETCHED = 255  # white of pictures of fewer than 8 bits
 
 
@@ -49,7 +46,8 @@ def header(content: bytes) -> Header | None:
     """
     if not content.startswith((MAGIC_NUMBER, JPEG_2000)):
         return None
-    boxes = dict(_boxes(content))
+    headers = [box for box in jpeg_2000_boxes(content) if box.name == b"jp2h"]
+    boxes = {box.name: content[box.start : box.end] for of in headers for box in jpeg_2000_boxes(content, of)}
     at = jpeg_2000_start(content)
     if at < 0:
         raise Rejected("truncated", "a JPEG 2000 file without a codestream")
@@ -79,20 +77,6 @@ def header(content: bytes) -> Header | None:
     )
 
 
-def _boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Those of the file's header, without the codestream's."""
-    at, end = 0, len(content)
-    while at + 8 <= end:
-        length, name = struct.unpack_from(">I4s", content, at)
-        if name == b"jp2c" or length < 8:
-            return
-        if name == b"jp2h":
-            at += 8  # what it holds is read as if it lay beside it
-            continue
-        yield name, content[at + 8 : at + length]
-        at += length
-
-
 def _roles(cdef: bytes) -> dict[int, int]:
     """What each channel is for: 0 a colour."""
     number = struct.unpack_from(">H", cdef)[0] if len(cdef) >= 2 else 0
@@ -107,14 +91,14 @@ def inspect(content: bytes) -> Picture | None:
         Rejected: It is damaged, or of a kind that is not read.
     """
     found = header(content)
-    if found is None or found.left_to_pillow:
-        if found is not None and found.signed:
-            raise Rejected("unsupported_depth", "JPEG 2000 data with a sign")
+    if found is None:
         return None
-    if found.signed or max(found.bits) > 16 or len(set(found.bits)) > 1:
-        raise Rejected(
-            "unsupported_depth", f"JPEG 2000 data of {found.bits} bits, {'' if found.signed else 'un'}signed"
-        )
+    if found.signed:
+        raise Rejected("unsupported_depth", "JPEG 2000 data with a sign")
+    if found.left_to_pillow:
+        return None
+    if max(found.bits) > 16 or len(set(found.bits)) > 1:
+        raise Rejected("unsupported_depth", f"JPEG 2000 data of {found.bits} bits")
     if found.palette or found.subsampled or found.colours not in (GREY, SRGB, None):
         raise Rejected("unsupported_colours", f"JPEG 2000 data of {max(found.bits)} bits in colours that are not read")
     channels = len(found.bits) - (found.alpha is not None)
