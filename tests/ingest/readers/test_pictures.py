@@ -15,7 +15,17 @@ from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers import image
 from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
 from stages.lib.params.ingest import IngestParams
-from tests.ingest.readers.test_image import COLOUR, COLOUR_16, GREY, GREY_16, encoded, read, reason, tiff
+from tests.ingest.readers.test_image import (
+    COLOUR,
+    COLOUR_16,
+    GREY,
+    GREY_16,
+    encoded,
+    read,
+    reason,
+    reason_or_unreadable,
+    tiff,
+)
 
 RNG = np.random.default_rng(1)
 ALPHA = RNG.integers(0, 256, GREY.shape, np.uint8)
@@ -462,15 +472,7 @@ def test_a_format_that_pillow_reads_is_read(format):
     with Image.open(io.BytesIO(content)) as opened:
         expected = np.asarray(opened.convert("L" if opened.mode == "1" else "RGB"))
     assert np.array_equal(read(content).squeeze(), expected)
-    assert reason_of_cut(content[: len(content) // 2])
-
-
-def reason_of_cut(content: bytes) -> bool:
-    try:
-        read(content)
-    except Exception:
-        return True
-    return False
+    assert reason_or_unreadable(content[: len(content) // 2])
 
 
 def psd(channels: int, bits: int, mode: int, pixels: bytes) -> bytes:
@@ -580,6 +582,17 @@ def test_a_smaller_copy_of_a_page_is_no_page():
         writer.write(GREY[::4, ::4], subfiletype=1, metadata=None)
     assert np.array_equal(read(stream.getvalue())[..., 0], GREY)
     assert len(split(stream.getvalue())[0]) == 1
+
+
+def test_two_pages_behind_a_smaller_copy_are_not_taken_for_one():
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(GREY[::2, ::2], subfiletype=1, metadata=None)
+        writer.write(GREY, metadata=None)
+        writer.write(255 - GREY, metadata=None)
+    assert reason(stream.getvalue()) == "several_frames"
+    assert np.array_equal(read(stream.getvalue(), frames="first")[..., 0], GREY)
+    assert len(split(stream.getvalue())[0]) == 2
 
 
 def test_a_stack_that_imagej_wrote_as_one_page_is_not_cut_to_its_first_picture():

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from stages.lib.ingest.readers.codestream import check_jpeg, size
+from stages.lib.ingest.readers import codestream
 from stages.lib.ingest.readers.contract import Rejected, where_raised
 from stages.lib.ingest.readers.pictures import orientation
 from stages.lib.ingest.readers.pictures.picture import Decoded, Frames, Picture
@@ -53,6 +53,15 @@ ASSOCIATED, UNASSOCIATED = 1, 2  # values of EXTRA_SAMPLES: alpha
 IMAGEJ_STACK = re.compile(rb"\AImageJ=.*?^images=(\d{1,9})$", re.DOTALL | re.MULTILINE)
 
 Tags = Mapping[int, tuple[int, ...]]
+# What a page without the tag has. 0 of a size: none.
+DEFAULTS = dict.fromkeys((SUBFILE, HEIGHT, WIDTH, TILE_HEIGHT, TILE_WIDTH), 0)
+DEFAULTS |= dict.fromkeys((SAMPLES, PLANAR, DEPTH, TILE_DEPTH), 1)
+DEFAULTS |= {COMPRESSION: NOT_PACKED, COLOURS: WHITE_IS_ZERO}
+
+
+def _first(tags: Tags, tag: int) -> int:
+    """The only value of a tag."""
+    return tags.get(tag, (DEFAULTS[tag],))[0]
 
 
 @lru_cache(maxsize=1)
@@ -164,13 +173,15 @@ def inspect(content: bytes, frames: Frames) -> list[Picture | Rejected]:
     Raises:
         Rejected: The file can't be read as pages.
     """
-    places = pages(content)
-    if frames == "reject" and len(places) > 2:  # enough to know whether there are two pictures
-        places = places[: 1 + next((i for i, at in enumerate(places) if i and not _aside(_tags(content, at))), 0)]
-    if frames == "first":
-        places = places[: 1 + next((i for i, at in enumerate(places) if not _aside(_tags(content, at))), 0)]
-    tags = [_tags(content, at) for at in places]
-    pictures = [page for page, of in enumerate(tags) if not _aside(of)]
+    enough = {"first": 1, "reject": 2}.get(frames)
+    tags: list[Tags] = []
+    pictures: list[int] = []
+    for page, at in enumerate(pages(content)):
+        tags.append(_tags(content, at))
+        if not _aside(tags[-1]):
+            pictures.append(page)
+        if len(pictures) == enough:
+            break
     if any(DNG_VERSION in of for of in tags):
         raise Rejected("unsupported_format", "raw data of a camera (DNG): convert it to PNG or TIFF")
     if not pictures:
@@ -179,9 +190,7 @@ def inspect(content: bytes, frames: Frames) -> list[Picture | Rejected]:
                 "unsupported_format", "a TIFF whose pages are smaller copies of pictures that lie in SubIFDs"
             )
         pictures = [0]
-    if frames == "first":
-        pictures = pictures[:1]
-    _check_stack(tags[0] if tags else {}, len(places), frames)
+    _check_stack(tags[0] if tags else {}, len(pictures), frames)
     found: list[Picture | Rejected] = []
     known: dict[tuple[Any, ...], bool] = {}
     for page in pictures:
@@ -194,7 +203,7 @@ def inspect(content: bytes, frames: Frames) -> list[Picture | Rejected]:
 
 def _aside(tags: Tags) -> bool:
     """Whether a page is a smaller copy of another, or a mask."""
-    return bool(tags.get(SUBFILE, (0,))[0] & (REDUCED | MASK))
+    return bool(_first(tags, SUBFILE) & (REDUCED | MASK))
 
 
 def _check_stack(tags: Tags, number: int, frames: Frames) -> None:
@@ -215,7 +224,7 @@ def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...],
     Raises:
         Rejected: It is no page of 8 or 16 bits, in colours that are read.
     """
-    height, width = tags.get(HEIGHT, (0,))[0], tags.get(WIDTH, (0,))[0]
+    height, width = _first(tags, HEIGHT), _first(tags, WIDTH)
     if not (height and width):
         raise Rejected("corrupt", "a page of the TIFF without height and width")
     bits, kinds = tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (UNSIGNED,))
@@ -223,12 +232,12 @@ def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...],
         raise Rejected("float_pixels", "floating point: write it as 8- or 16-bit integers")
     if max(bits) > 16 or set(kinds) - {UNSIGNED, UNDEFINED}:
         raise Rejected("unsupported_depth", f"{max(bits)} bits, {'signed' if SIGNED in kinds else 'unsigned'}")
-    if tags.get(DEPTH, (1,))[0] * tags.get(TILE_DEPTH, (1,))[0] > 1:
-        raise Rejected("unsupported_depth", f"a TIFF of {tags.get(DEPTH, (1,))[0]} planes a page")
-    _check_compression(tags.get(COMPRESSION, (NOT_PACKED,))[0])
+    if _first(tags, DEPTH) * _first(tags, TILE_DEPTH) > 1:
+        raise Rejected("unsupported_depth", f"a TIFF of {_first(tags, DEPTH)} planes a page")
+    _check_compression(_first(tags, COMPRESSION))
     _check_tiles(tags)
     _check_whole(content, tags)
-    colours = tags.get(COLOURS, (WHITE_IS_ZERO,))[0]
+    colours = _first(tags, COLOURS)
     extra = _extra(tags)
     turning = _turning(content, page, tags)
     height, width = orientation.size(height, width, turning.orientation)
@@ -241,7 +250,7 @@ def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...],
         name = {PALETTE: "a palette", SEPARATED: "CMYK", YCBCR: "YCbCr", LAB: "CIELAB"}.get(colours, str(colours))
         raise Rejected("unsupported_colours", f"a TIFF of {name} with {max(bits)} bits and {len(extra)} extra channels")
     dtype = "uint8" if max(bits) <= 8 else "uint16"
-    channels = tags.get(SAMPLES, (1,))[0] - sum(kind in (ASSOCIATED, UNASSOCIATED) for kind in extra)
+    channels = _first(tags, SAMPLES) - sum(kind in (ASSOCIATED, UNASSOCIATED) for kind in extra)
     return Picture(height, width, channels, dtype, page, turning.orientation, "tiff", turning.noted)
 
 
@@ -269,25 +278,25 @@ def _check_whole(content: bytes, tags: Tags) -> None:
     starts, sizes = (tags.get(tag) for tag in ((TILE_OFFSETS, TILE_SIZES) if tiled else (STRIP_OFFSETS, STRIP_SIZES)))
     if starts is None or sizes is None:  # old files may lack the sizes; who reads it says what is wrong
         return
-    height, width = tags[HEIGHT][0], tags[WIDTH][0]
+    height, width = _first(tags, HEIGHT), _first(tags, WIDTH)
     if tiled:
         tile_height, tile_width = (max(1, tags.get(tag, (1,))[0]) for tag in (TILE_HEIGHT, TILE_WIDTH))
         expected = -(-height // tile_height) * -(-width // tile_width)
     else:
         expected = -(-height // max(1, min(tags.get(ROWS, (height,))[0], height)))
-    if tags.get(PLANAR, (1,))[0] == SEPARATE:
-        expected *= tags.get(SAMPLES, (1,))[0]
+    if _first(tags, PLANAR) == SEPARATE:
+        expected *= _first(tags, SAMPLES)
     if min(len(starts), len(sizes)) < expected or 0 in starts[:expected] or 0 in sizes[:expected]:
         raise Rejected("truncated", f"the TIFF lacks strips or tiles of the {expected} that its size needs")
-    if tags.get(COMPRESSION, (NOT_PACKED,))[0] != NOT_PACKED:
-        if tags[COMPRESSION][0] in (7, *JPEG_2000):
+    if _first(tags, COMPRESSION) != NOT_PACKED:
+        if _first(tags, COMPRESSION) in (7, *JPEG_2000):
             most = (tile_height, tile_width) if tiled else (min(tags.get(ROWS, (height,))[0], height), width)
             for start, size in zip(starts[:expected], sizes[:expected], strict=True):
-                _check_codestream(content[start : start + size], most)
+                _check_segment(content[start : start + size], most)
         if max(start + size for start, size in zip(starts[:expected], sizes[:expected], strict=True)) > len(content):
             raise Rejected("truncated", "a strip or tile of the TIFF lies outside of the file")
         return
-    bits, samples = tags.get(BITS, (1,)), tags.get(SAMPLES, (1,))[0]
+    bits, samples = tags.get(BITS, (1,)), _first(tags, SAMPLES)
     if not tiled and max(bits) == min(bits) and samples == len(bits):
         needed = height * (-(-width * max(bits) * samples // 8))
         there = sum(min(size, len(content) - start) for start, size in zip(starts, sizes, strict=False))
@@ -295,12 +304,12 @@ def _check_whole(content: bytes, tags: Tags) -> None:
             raise Rejected("truncated", f"{there} bytes of pixels, where {needed} are needed")
 
 
-def _check_codestream(codestream: bytes, most: tuple[int, int]) -> None:
+def _check_segment(segment: bytes, most: tuple[int, int]) -> None:
     """Raises:
     Rejected: A strip or tile is a picture of its own that is larger than it may be.
     """
-    check_jpeg(codestream)
-    found = size(codestream)
+    codestream.check_jpeg(segment)
+    found = codestream.size(segment)
     if found is not None and found[0] * found[1] > most[0] * most[1]:
         raise Rejected("corrupt", f"a strip of {found[1]}x{found[0]} pixels, expected {most[1]}x{most[0]} at most")
 
@@ -311,7 +320,7 @@ def _extra(tags: Tags) -> tuple[int, ...]:
     Raises:
         Rejected: Two of them are alpha.
     """
-    number = tags.get(SAMPLES, (1,))[0] - SAMPLES_OF.get(tags.get(COLOURS, (WHITE_IS_ZERO,))[0], 1)
+    number = _first(tags, SAMPLES) - SAMPLES_OF.get(_first(tags, COLOURS), 1)
     told = tags.get(EXTRA_SAMPLES, ())
     extra = (told + (0,) * number)[: max(number, 0)]
     if sum(kind in (ASSOCIATED, UNASSOCIATED) for kind in extra) > 1:
@@ -337,13 +346,13 @@ def _turning(content: bytes, page: int, tags: Tags) -> orientation.Turning:
 
 def _known_to_pillow(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...], bool]) -> bool:
     """Whether Pillow knows the way in which a page is written."""
-    if tags.get(COMPRESSION, (NOT_PACKED,))[0] not in LIBTIFF:
+    if _first(tags, COMPRESSION) not in LIBTIFF:
         return False
     way = tuple(tags.get(tag) for tag in WAY)
     if way not in known:
         try:
             opened(content, page).close()
-        except (Rejected, Image.DecompressionBombError):
+        except Image.DecompressionBombError:
             raise
         except Exception:  # a KeyError for a compression that it has no name for, and more
             known[way] = False
@@ -357,7 +366,7 @@ def _check_tiles(tags: Tags) -> None:
     Rejected: The page, or one tile of it, takes more memory than any picture may.
     """
     limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-    pixels = tags[HEIGHT][0] * tags[WIDTH][0]
+    pixels = _first(tags, HEIGHT) * _first(tags, WIDTH)
     if limit and pixels > limit:
         raise Rejected("too_large", f"{pixels} pixels; ingest.max_pixels is {limit}")
     height, width = (tags.get(tag, (0,))[0] for tag in (TILE_HEIGHT, TILE_WIDTH))
@@ -387,7 +396,7 @@ def decode(content: bytes, page: int) -> Decoded:
     extra = _extra(tags)
     alpha = next((i for i, kind in enumerate(extra) if kind in (ASSOCIATED, UNASSOCIATED)), None)
     base = (pixels.shape[2] if pixels.ndim == 3 else 1) - len(extra)
-    if tags.get(COLOURS, (WHITE_IS_ZERO,))[0] == WHITE_IS_ZERO:
+    if _first(tags, COLOURS) == WHITE_IS_ZERO:
         pixels = _inverted(pixels, base, white)
     return Decoded(
         pixels.astype(np.uint8 if bits <= 8 else np.uint16, copy=False),
