@@ -277,7 +277,9 @@ def test_tensors_whose_splits_share_a_case_or_a_group_are_refused(sound, tmp_pat
 def described(**changed: object) -> Edit:
     def edit(path: Path) -> None:
         with h5py.File(path, "r+") as file:
-            file["description"][()] = json.dumps(json.loads(file["description"][()]) | changed)
+            about = json.dumps(json.loads(file["description"][()]) | changed)
+            del file["description"]
+            file["description"] = np.bytes_(about)
 
     return edit
 
@@ -316,8 +318,22 @@ def test_an_array_that_is_elsewhere_or_packed_or_of_another_kind_or_huge_is_refu
             del opened[array]
             STRANGE[way](place, array.rpartition("/")[2], value)
 
-    if (array, way) != ("description", "a string of any length"):
-        assert fault(sound, tmp_path, stage, file, edit)
+    assert fault(sound, tmp_path, stage, file, edit)
+
+
+@pytest.mark.parametrize("value", ["CHW", np.bytes_("CWH"), np.bytes_(b"\xff"), np.bytes_(b"C" * 60_000), 3])
+def test_an_attribute_that_is_no_known_word_of_a_fixed_length_is_refused(sound, tmp_path, value):
+    """A string of any length lies in the file's heap; one damaged byte there, and HDF5 reads it without an end."""
+
+    def edit(path: Path) -> None:
+        with h5py.File(path, "r+", libver="v110") as opened:
+            opened.attrs["axes"] = value
+
+    assert "attribute axes" in fault(sound, tmp_path, "statistics", "cases/0.h5", edit)
+
+
+def test_nothing_of_the_cases_lies_in_hdf5s_heap(sound):
+    assert b"GCOL" not in (sound / "pictures" / "cases" / "0.h5").read_bytes()
 
 
 def recipe(change: Callable[[dict], object]) -> Edit:

@@ -12,7 +12,7 @@ A axes: "CHW" for images, "CDHW" for volumes):
             shape        (A,) int64
             spacing_mm   (A - 1,) float64: along D, H, W (or H, W); nan where unknown
         /pixels/<dtype>  (elements,) contiguous: the cases of that dtype end to end, each in C order
-        attributes       axes ("CHW" or "CDHW"), units ("HU" or "")
+        attributes       axes ("CHW" or "CDHW"), units ("HU" or ""), of a fixed length
 
 One flat array per dtype, not one array per case: cases differ in shape, and 50,000 small pictures would be 50,000 HDF5
 objects, slow to write and to open. A case is read without a copy, as a view of the mapped file:
@@ -237,7 +237,7 @@ def allocate(path: Path, index: np.ndarray, elements: Mapping[str, int], axes: s
     places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
     places.set_obj_track_times(False)  # HDF5 would store the time of writing
     with new_hdf5.creating(path) as file:
-        file.attrs["axes"], file.attrs["units"] = axes, units
+        file.attrs["axes"], file.attrs["units"] = np.bytes_(axes), np.bytes_(units)  # as `hdf5.attribute` wants them
         file["index"] = index
         pixels = file.create_group("pixels")
         starts = {}

@@ -6,7 +6,7 @@ Layout, with <split> one of train, validation, test:
     /<split>/y      (N,) int64: index into the classes
     /<split>/case   (N,) S16: the cases' identifiers, ascending
     /<split>/group  (N,) S16
-    /description    JSON, see `Description`
+    /description    JSON, see `Description`, as a string of a fixed length
 """
 
 import json
@@ -223,7 +223,7 @@ class Writer:
 
     def describe(self, description: Description) -> None:
         """Comes last: what describes the samples may be known when all are written."""
-        self._file["description"] = json.dumps(asdict(description))
+        self._file["description"] = np.bytes_(json.dumps(asdict(description)))  # as `hdf5.text` wants it
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Reads HDF5 files that may be damaged or hostile: nothing of another file, nothing larger than the file itself.
 
 HDF5 can do more than the outs need: links and data sets that lie in other files, filters that unpack, shapes of any
-size without a byte behind them. All of that is refused. What is left is a place in this file, to be memory-mapped.
+size without a byte behind them, strings that lie in a heap of whose damage its parser may never end. All of that is
+refused. What is left is a place in this file, to be memory-mapped, and strings of a fixed length.
 """
 
 import math
@@ -17,6 +18,7 @@ from stages.lib.core.reading import reading
 
 PIXELS = ("uint8", "int8", "uint16", "int16", "float16", "float32")
 """The types that pixels may have."""
+MOST_LETTERS = 64  # of an attribute
 
 
 class Place(NamedTuple):
@@ -72,21 +74,27 @@ def place(parent: h5py.Group, name: str, dtype: np.dtype | str, shape: Sequence[
 def text(parent: h5py.Group, name: str) -> bytes:
     """The content of a data set that is one string."""
     array = _member(parent, name, h5py.Dataset)
-    if array.shape != () or h5py.check_string_dtype(array.dtype) is None:
-        raise ValueError(f"{array.name} is no text")
+    if array.shape != () or not _is_text(array.dtype):
+        raise ValueError(f"{array.name} is no text of a fixed length")
     if array.dtype.itemsize > array.file.id.get_filesize():
         raise ValueError(f"{array.name} is larger than the file")
-    return array[()]
+    return bytes(array[()])
 
 
 def attribute(parent: h5py.Group, name: str, known: Sequence[str]) -> str:
     """An attribute that is one of the known words."""
     stored = parent.attrs.get_id(name) if name in parent.attrs else None
-    if stored is None or stored.shape != () or h5py.check_string_dtype(stored.dtype) is None:
-        raise ValueError(f"it has no attribute {name} that is a text")
-    if (word := parent.attrs[name]) not in known:
+    if stored is None or stored.shape != () or not _is_text(stored.dtype) or stored.dtype.itemsize > MOST_LETTERS:
+        raise ValueError(f"it has no attribute {name} that is a short text of a fixed length")
+    if (word := parent.attrs[name].decode(errors="replace")) not in known:
         raise ValueError(f"its attribute {name} is {word!r}: expected {' or '.join(map(repr, known))}")
     return word
+
+
+def _is_text(dtype: np.dtype) -> bool:
+    """Whether it is a string of a fixed length; those of any length lie in the file's heap."""
+    kind = h5py.check_string_dtype(dtype)
+    return kind is not None and kind.length is not None
 
 
 def _member(parent: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:

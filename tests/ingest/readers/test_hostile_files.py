@@ -190,6 +190,14 @@ def test_a_jpeg_of_ten_thousand_scans_is_refused_and_one_of_a_few_is_read():
     assert len(read(hostile.jpeg(64, progressive=True))) == 1
 
 
+def test_scans_behind_a_reserved_marker_between_pixels_are_counted():
+    """libjpeg looks for the next marker behind it, whatever length seems to follow."""
+    content = hostile.jpeg_of_scans(200)
+    second = content.index(b"\xff\xda", content.index(b"\xff\xda") + 2)
+    with pytest.raises(Rejected, match="a JPEG of 2.. scans"):
+        read(content[:second] + b"\xff\x02\xff\xff" + content[second:])
+
+
 def test_what_looks_like_scans_in_a_jpegs_comments_is_none():
     content = hostile.jpeg()
     comment = b"\xff\xda" * 1000

@@ -313,6 +313,26 @@ def test_a_jpeg_2000_whose_boxes_hold_another_header_is_told_by_its_own():
     assert np.array_equal(read(content[:at] + decoy + content[at:])[..., 0], pixels)
 
 
+def test_a_png_whose_pixels_end_with_a_row_too_early_is_refused():
+    """Its stream and its checksums are sound; Pillow fills up with black."""
+    whole = png(8, 0, [b"\1\2\3"] * 3, 3)
+    start, end = whole.index(b"IDAT") - 4, whole.index(b"IEND") - 4
+    cut = whole[:start] + chunk(b"IDAT", zlib.compress(b"\0\1\2\3" * 2)) + whole[end:]
+    assert read(whole).shape == (3, 3, 1)
+    assert reason(cut) == "corrupt"
+
+
+@pytest.mark.parametrize(("kind", "side"), [("ICO", 256), ("ICNS", 1024)])
+def test_a_flipped_bit_in_a_png_inside_an_icon_is_noticed(kind, side):
+    stream = io.BytesIO()
+    Image.fromarray(np.kron(COLOUR, np.ones((16, 16, 1), np.uint8))).resize((256, 256)).save(stream, kind)
+    content = bytearray(stream.getvalue())
+    assert read(bytes(content)).shape == (side, side, 3)
+    at = content.rindex(b"IDAT") + 100
+    content[at] ^= 1
+    assert reason(bytes(content)) == "corrupt"
+
+
 def test_a_png_with_two_headers_is_refused():
     rows = [row.tobytes() for row in COLOUR]
     second = chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 5, 16, 0, 0, 0, 0))

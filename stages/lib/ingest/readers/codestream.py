@@ -9,7 +9,8 @@ from stages.lib.ingest.readers.contract import Rejected
 MAX_SCANS = 100  # as libtiff; each visits all pixels, and takes no more than some ten bytes of the file
 START, END, SCAN = 0xD8, 0xD9, 0xDA  # JPEG's markers, the second of their bytes
 FRAMES = frozenset((*range(0xC0, 0xD0), 0xF7)) - {0xC4, 0xC8, 0xCC}  # those that give the size; 0xF7 is of JPEG-LS
-WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9)))
+# The reserved ones (0x02 to 0xBF) are in no sound file. Between the pixels, libjpeg looks for the next one behind them.
+WITHOUT_LENGTH = frozenset((*range(0xC0), *range(0xD0, 0xD9)))
 FILLING = 0xFF
 ADOBE = 0xEE
 METADATA = frozenset((*range(0xE1, 0xF0), 0xFE))  # applications' segments but JFIF's, and comments

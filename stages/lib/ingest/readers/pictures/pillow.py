@@ -37,6 +37,7 @@ MAGIC_NUMBERS = (
     b"\x59\xa6\x6a\x95",
     jpeg_2000.MAGIC_NUMBER,
 )
+ICONS = (b"\0\0\1\0", b"\0\0\2\0", b"icns")  # ICO, CUR, ICNS
 BY_FOURTH_BYTE = (b"ftypavif", b"ftypavis", b"\x11\xaf", b"\x12\xaf")  # AVIF, and FLI's and FLC's animations
 
 PLAIN_PPM = (b"P1", b"P2", b"P3")  # pixels as text
@@ -89,6 +90,8 @@ def inspect(content: bytes, frames: Frames, max_voxels: int) -> list[Picture | R
     if content.startswith(b"8BPS"):
         _check_psd(content)
     chunks = png.check(content) if content.startswith(png.MAGIC_NUMBER) else None
+    if chunks and (picture := chunks.picture):
+        return [picture]
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             picture = _with_png(image, chunks) if chunks else _by_mode(image, content)
@@ -160,10 +163,8 @@ def _with_png(image: Image.Image, chunks: png.Chunks) -> Picture:
     if chunks.late_metadata:
         image.load()  # only then Pillow reads what lies behind the pixels
     turning = orientation.of(image) if image.info.keys() & orientation.SOURCES else orientation.Turning()
-    channels = 1 if chunks.colours in (png.GREY, png.GREY_ALPHA) else 3
-    dtype = "uint16" if chunks.bits == 16 else "uint8"
     decoder: Decoder = "pillow" if chunks.left_to_pillow else "png"
-    return _picture(image, channels, dtype, turning, decoder)
+    return _picture(image, chunks.channels, chunks.dtype, turning, decoder)
 
 
 def _by_mode(image: Image.Image, content: bytes) -> Picture:
@@ -246,6 +247,8 @@ def decode(content: bytes, picture: Picture) -> Decoded:
             return jpeg_2000.decode(content)
         case "avif":
             return _by_imagecodecs(content)
+    if content.startswith(ICONS):
+        _check_pngs(content, picture)
     try:
         with _at_frame(content, picture) as image:
             return _by_pillow(image, content)
@@ -253,6 +256,16 @@ def decode(content: bytes, picture: Picture) -> Decoded:
         raise Rejected("corrupt", "its header is damaged, or in a way written that is not read") from None
     except OSError as error:
         raise _damaged(error) from None
+
+
+def _check_pngs(content: bytes, icon: Picture) -> None:
+    """Checks the PNGs that an icon holds in several sizes, as Pillow decodes damaged ones without an error."""
+    at = -1
+    while (at := content.find(png.MAGIC_NUMBER, at + 1)) >= 0:
+        chunks = png.check(content[at:])
+        if chunks.height * chunks.width > icon.height * icon.width:
+            raise Rejected("corrupt", f"an icon of {icon.width}x{icon.height} pixels with a larger PNG inside")
+        png.decode(content[at:])
 
 
 def _by_imagecodecs(content: bytes) -> Decoded:
