@@ -7,6 +7,8 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from stages.lib import command, runs, splits
 from stages.lib.cases import Cases
 from stages.lib.core import outs
@@ -50,15 +52,28 @@ def main(
 
 
 def _dtype_and_channels(cases: Cases) -> tuple[str, int]:
-    """The dtype and the number of channels that all cases share."""
-    channels = sorted(set(cases.shapes[:, 0].tolist()))
-    if len(cases.dtypes) > 1 or len(channels) > 1:
+    """The dtype and the number of channels that all cases share.
+
+    Raises:
+        UserError: They share none.
+    """
+    kinds, first, kind_of = np.unique(
+        np.column_stack([np.unique(cases.dtype_of, return_inverse=True)[1], cases.shapes[:, 0]]),
+        axis=0, return_index=True, return_inverse=True,
+    )  # fmt: skip
+    if len(kinds) > 1:
+        numbers = np.bincount(kind_of.reshape(-1))
         raise UserError(
-            f"the cases are of {' and '.join(cases.dtypes)} with {' and '.join(map(str, channels))} channels: a "
-            "dataset has one dtype and one number of channels; convert the files, split the dataset, or set ingest's "
-            "colour mode"
+            "the cases differ: "
+            + ", ".join(
+                f"{numbers[i]} of {cases.dtype_of[first[i]].decode()} with {kinds[i, 1]} channel(s) "
+                f"({cases.ids[first[i]]}{', ...' if numbers[i] > 1 else ''})"
+                for i in (-numbers).argsort(kind="stable")
+            )
+            + "; a dataset has one dtype and one number of channels: `python -m tools.which CASE` names a case's file; "
+            "convert files, leave them out (ingest.exclude), split the dataset, or set ingest.colour"
         )
-    return cases.dtypes[0], channels[0]
+    return cases.dtypes[0], int(kinds[0, 1])
 
 
 if __name__ == "__main__":

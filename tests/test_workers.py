@@ -6,8 +6,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from stages.lib import workers
-from stages.lib.workers import Workers, singles
+from stages.lib.workers import Workers, quietly, singles
 from tests import HANG_SECONDS, ROOT
 
 
@@ -107,3 +109,15 @@ def test_workers_that_there_are_no_handles_for_are_one_error_and_none_of_them_is
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=HANG_SECONDS)
     assert "ulimit -n" in done.stdout
     assert done.stderr == ""
+
+
+def test_what_a_library_in_c_says_of_a_file_is_dropped_and_nothing_after_it(capfd):
+    def speak() -> int:
+        os.write(2, b"a name in a tag\n")
+        return 1
+
+    assert quietly(speak) == 1
+    with pytest.raises(ZeroDivisionError):
+        quietly(lambda: 1 // 0)
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n"

@@ -36,6 +36,7 @@ PARAMS = {"kind": "images", "frames": "first", "transparency": "black", "min_sid
 EQUAL, DIFFERENT, ALONE = "equal", "different", "read, by nothing to compare with"
 UNTRUE = ("corrupt", "truncated", "not_an_image", "unreadable")  # where Pillow reads the file
 MAX_BYTES = 1 << 28
+MOST_CHANNELS = 4  # of Pillow; of more, it takes some for others
 STEPS = 2.01 / 255  # as a fraction of white: Pillow cuts to 8 bits, divides by alpha, and rounds
 
 
@@ -93,7 +94,7 @@ def compare(content: bytes) -> Verdict:
         return Verdict(reason, detail, reason in UNTRUE and by_pillow(content, mixed=True) is not None)
     # Pillow takes a fourth channel of JPEG 2000 and TIFF for alpha, also where the file says nothing.
     expected = by_pillow(content, mixed=pixels.shape[2] in (1, 3))
-    if expected is None:
+    if expected is None or pixels.shape[2] > MOST_CHANNELS:
         return Verdict(ALONE)
     if pixels.shape[:2] != expected.shape[:2]:
         return Verdict(DIFFERENT, f"{pixels.shape} pixels, expected {expected.shape}", wrong=True)
@@ -135,9 +136,9 @@ def by_pillow(content: bytes, mixed: bool) -> np.ndarray | None:
             warnings.simplefilter("ignore")
             image.load()
             turned = ImageOps.exif_transpose(image)
-            if mixed and turned.mode.startswith("I;16") and "transparency" in turned.info:
-                grey = np.array(turned)
-                return np.where(grey == turned.info["transparency"], 0, grey)
+            if mixed and (image.mode in ("1", "L") or image.mode.startswith("I;16")) and image.format == "PNG":
+                grey = np.array(turned.convert("L") if image.mode == "1" else turned)
+                return np.where(grey == _transparent_grey(image, content), 0, grey)
             if mixed and (turned.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in turned.info):
                 pixels = np.asarray(turned.convert("RGBA")).astype(np.float64)
                 return np.rint(pixels[..., :3] * pixels[..., 3:] / 255).astype(np.uint8)
@@ -148,6 +149,12 @@ def by_pillow(content: bytes, mixed: bool) -> np.ndarray | None:
             return np.asarray(turned.convert("RGB"))
     except Exception:  # each plugin has errors of its own
         return None
+
+
+def _transparent_grey(image: Image.Image, content: bytes) -> int:
+    """The grey of a PNG that stands for nothing, among its pixels as Pillow stretches them; -1 if there is none."""
+    found, bits = image.info.get("transparency", -1), content[24]
+    return found * 255 // ((1 << bits) - 1) if bits in (2, 4) and found >= 0 else found  # of 1 bit, it is stretched
 
 
 def distance(pixels: np.ndarray, expected: np.ndarray) -> float:

@@ -27,6 +27,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 MAX_JOB_SECONDS = 600.0  # of processor time, which neither a busy machine nor a slow disk stretches
 QUIET_SECONDS = 300.0  # without a result, after which people are told
+STDERR = 2  # the number by which the system knows it
 JOBS_PER_WORKER = 4  # submitted at once, running and waiting: bounds memory
 
 
@@ -259,8 +260,27 @@ def quietly(function: Callable[[], Result]) -> Result:
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _unheard():
             warnings.simplefilter("ignore")
             return function()
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Drops what libraries in C write to the standard error; all that is written in its place is a Python error."""
+    descriptors = []
+    try:
+        for open_one in (lambda: os.dup(STDERR), lambda: os.open(os.devnull, os.O_WRONLY)):
+            descriptors.append(open_one())
+        os.dup2(descriptors[1], STDERR)
+    except OSError:  # it is closed, or the process may open no more files: then it stays as it is
+        pass
+    try:
+        yield
+    finally:
+        if len(descriptors) == 2:
+            os.dup2(descriptors[0], STDERR)
+        for descriptor in descriptors:
+            os.close(descriptor)

@@ -44,7 +44,11 @@ def test_volumes_report_their_spacing(tmp_path):
     assert list(found["shape"]) == ["C", "D", "H", "W"]
 
 
-def test_a_mixture_of_depths_is_refused(tmp_path):
-    pixels = [np.zeros((1, 4, 4), np.uint8 if i else np.uint16) for i in range(10)]
-    with pytest.raises(UserError, match="uint16 and uint8"):
+def test_a_mixture_of_depths_or_channels_is_refused_with_counts_and_cases(tmp_path):
+    pixels = [np.zeros((1, 4, 4), np.uint8 if i else np.uint16) for i in range(9)] + [np.zeros((3, 4, 4), np.uint8)]
+    said = (
+        r"8 of uint8 with 1 channel\(s\) \(case0001, \.\.\.\), 1 of uint16 with 1 channel\(s\) \(case0000\), "
+        r"1 of uint8 with 3 channel\(s\) \(case0009\); .*tools.which"
+    )
+    with pytest.raises(UserError, match=said):
         measure(tmp_path, pixels)

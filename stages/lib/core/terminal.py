@@ -16,12 +16,18 @@ from stages.lib.core.errors import UserError
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories: control, format, surrogate; ends of lines, paragraphs
 JOINERS = "\u200c\u200d"  # of Persian and Indic words, and of emoji
+SHORT = 200  # characters of a list, in a message
 _SUSPECT = re.compile(r"[^\x20-\x7e]")
 
 
 def shown(text: object) -> str:
     """A name on one line, with what cannot be seen spelt as JSON spells it: `\\u001b`, `\\n`."""
     return _SUSPECT.sub(lambda found: _visible(found[0]), str(text))
+
+
+def shortened(text: str) -> str:
+    """The beginning of a list that may be long."""
+    return text if len(text) <= SHORT else f"{text[:SHORT]}..."
 
 
 @contextmanager

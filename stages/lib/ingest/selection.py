@@ -1,5 +1,6 @@
 """Which files are meant as cases: `ingest.include` and `ingest.exclude`, and a stop where masks lie beside pictures."""
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,8 @@ from stages.lib.params.ingest import IngestParams
 
 PICTURES = {"png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm"}
 ROLE = "mask|masks|seg|segmentation|groundtruth|gt|annotation|annotated|overlay|heatmap|thumb|thumbnail|preview"
-AFTER = re.compile(rf"^(?P<base>.+?)[ ._-](?P<role>{ROLE})(?:[ ._-]?\d+)?$", re.IGNORECASE)  # x_mask, x_mask_1
-BEFORE = re.compile(rf"^(?P<role>{ROLE})[ ._-](?P<base>.+)$", re.IGNORECASE)  # thumb_x
+AFTER = re.compile(rf"^(?P<base>.+?)(?P<role>[ ._-](?:{ROLE}))(?P<number>[ ._-]?\d+)?$", re.IGNORECASE)  # x_mask_1
+BEFORE = re.compile(rf"^(?P<role>(?:{ROLE})[ ._-])(?P<base>.+)$", re.IGNORECASE)  # thumb_x
 FOLDERS = re.compile(rf"^(?:{ROLE})s?$", re.IGNORECASE)
 
 
@@ -24,8 +25,7 @@ class Companions(NamedTuple):
 
     files: list[str]
     partners: list[str]  # the picture beside each
-    exclude: str  # a pattern that leaves them out
-    include: str  # one that takes the others alone
+    patterns: list[str]  # that fit them
 
 
 def select(paths: Sequence[str], params: IngestParams) -> tuple[list[str], list[str]]:
@@ -70,26 +70,27 @@ def check_companions(paths: Sequence[str]) -> None:
     raise UserError(
         f"{len(found.files)} of {len(paths)} files look like masks, thumbnails or copies of others: "
         f"{found.files[0]} beside {found.partners[0]}; say which are cases: "
-        f'ingest.exclude: ["{found.exclude}"] leaves them out, ingest.include: ["{found.include}"] takes the others '
-        'alone, and ingest.include: ["*"] takes all as they are'
+        f"ingest.exclude: {json.dumps(found.patterns)} leaves them out, ingest.include: "
+        f"{json.dumps(['*', *('!' + pattern for pattern in found.patterns)])} takes the others alone, and "
+        'ingest.include: ["*"] takes all as they are'
     )
 
 
 def _by_name(paths: list[str]) -> Companions | None:
     """x_mask.png beside x.png."""
     places = {_place(path): path for path in paths}
-    files, partners, roles = [], [], Counter[str]()
+    files, partners, patterns = [], [], Counter[str]()
     for path in paths:
         folder, stem = _split(path)
         match = AFTER.match(stem) or BEFORE.match(stem)
         if match and (partner := places.get((folder, match["base"].lower()))):
             files.append(path)
             partners.append(partner)
-            roles[match["role"] + "*" if match.re is BEFORE else "*" + match["role"] + "*"] += 1
-    if len(files) < 2:
-        return None
-    pattern = f"**/{roles.most_common(1)[0][0]}"
-    return Companions(files, partners, pattern, f'*", "!{pattern}')
+            if match.re is BEFORE:
+                patterns[f"{match['role']}*"] += 1
+            else:
+                patterns[f"*{match['role']}{'*' if match['number'] else '.*'}"] += 1
+    return Companions(files, partners, [pattern for pattern, _ in patterns.most_common()]) if files else None
 
 
 def _by_folder(paths: list[str]) -> Companions | None:
@@ -109,8 +110,7 @@ def _by_folder(paths: list[str]) -> Companions | None:
             rest = _stem(path[len(folder) :])
             partners += [other for other in beside[above, rest] if not other.startswith(folder)][:1]
         if len(files) > 1 and len(partners) == len(files):
-            pattern = f"{folder.rstrip('/').rpartition('/')[2]}/"
-            return Companions(files, partners, pattern, f'*", "!{pattern}')
+            return Companions(files, partners, [f"{folder.rstrip('/').rpartition('/')[2]}/"])
     return None
 
 
@@ -132,8 +132,7 @@ def _by_ending(paths: list[str]) -> Companions | None:
         if number > 1 and len(pairs) == number:
             files = [places[ending] for places in pairs]
             partners = [next(path for other, path in places.items() if other != ending) for places in pairs]
-            others = sorted({_ending(path) for path in partners})
-            return Companions(files, partners, f"*.{ending}", '", "'.join(f"*.{other}" for other in others))
+            return Companions(files, partners, [f"*.{ending}"])
     return None
 
 

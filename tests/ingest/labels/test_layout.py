@@ -39,6 +39,32 @@ def test_folders_called_train_val_and_test_are_the_split_and_not_classes(tmp_pat
     assert "split as the raw data have it: 6 train, 6 validation, 6 test" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("around", ["archive/", "archive/data v2/"])
+def test_one_folder_around_all_is_no_class_and_what_lies_in_it_is_said(tmp_path, capsys, around):
+    paths = ["train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/4.png"]
+    write(tmp_path / "raw", *(around + path for path in paths))
+    (tmp_path / "raw/README.txt").write_text("of an archive")
+    table = ingest(tmp_path / "raw", tmp_path / "out").table
+    assert sorted(table["label"]) == ["cat", "cat", "dog", "dog"]
+    assert sorted(table["split"]) == ["test", "test", "train", "train"]
+    assert f"holds the folder {around} alone: what lies in it (test, train) is taken" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("paths", [["cat/1.png", "cat/2019/2.png"], ["cat/2019/1.png", "cat/2019/2.png"]])
+def test_a_folder_with_files_or_a_single_folder_in_it_is_a_class(tmp_path, paths):
+    write(tmp_path / "raw", *paths)
+    assert set(ingest(tmp_path / "raw", tmp_path / "out").table["label"]) == {"cat"}
+
+
+@pytest.mark.parametrize("name", ["Labels.csv", "labels.CSV", "labels.tsv", "labels.xlsx", "label.csv"])
+def test_a_table_that_is_called_nearly_as_labels_csv_is_not_passed_over(tmp_path, name):
+    write(tmp_path / "raw", "a/1.png", "b/2.png")
+    (tmp_path / "raw" / name).write_text("path,label\na/1.png,x\n")
+    with pytest.raises(UserError, match=f"{name} is not read: call it labels.csv"):
+        ingest(tmp_path / "raw", tmp_path / "out")
+    assert ingest(tmp_path / "raw", tmp_path / "out", exclude=(f"/{name}",)).counts["cases"] == 2
+
+
 def test_they_are_classes_where_that_is_asked_for(tmp_path):
     write(tmp_path / "raw", *SPLIT_FOLDERS)
     done = ingest(tmp_path / "raw", tmp_path / "out", split_folders="classes")
@@ -106,24 +132,28 @@ def test_a_patient_or_picture_on_two_sides_is_refused_or_goes_into_training(tmp_
 
 
 COMPANIONS = {
-    "name": (["a/1.png", "a/1_mask.png", "b/2.png", "b/2_mask_1.png"], "**/*mask*"),
-    "prefix": (["a/1.jpg", "a/thumb_1.jpg", "b/2.jpg", "b/thumb_2.jpg"], "**/thumb*"),
-    "ending": (["a/1.jpg", "a/1.png", "b/2.jpg", "b/2.png", "b/3.jpg"], "*.png"),
-    "folder": (["images/1.jpg", "images/2.jpg", "masks/1.png", "masks/2.png"], "masks/"),
-    "folder in a class": (["a/img/1.jpg", "a/GT/1.png", "a/img/2.jpg", "a/GT/2.png"], "GT/"),
+    "name": (["a/1.png", "a/1_mask.png", "b/2.png", "b/2_mask.png", "b/damask_5.png"], ["*_mask.*"]),
+    "several names": (["a/1.png", "a/1_mask.png", "b/2.png", "b/2-seg_1.png"], ["*_mask.*", "*-seg*"]),
+    "one alone": (["a/1.png", "a/1_mask.png", "b/2.png"], ["*_mask.*"]),
+    "prefix": (["a/1.jpg", "a/thumb_1.jpg", "b/2.jpg", "b/thumb_2.jpg"], ["thumb_*"]),
+    "ending": (["a/1.jpg", "a/1.png", "b/2.jpg", "b/2.png", "b/3.jpg", "b/4.bmp"], ["*.png"]),
+    "folder": (["images/1.jpg", "images/2.jpg", "masks/1.png", "masks/2.png"], ["masks/"]),
+    "folder in a class": (["a/img/1.jpg", "a/GT/1.png", "a/img/2.jpg", "a/GT/2.png"], ["GT/"]),
 }
 
 
 @pytest.mark.parametrize("kind", COMPANIONS)
 def test_masks_and_thumbnails_beside_pictures_stop_the_ingest_and_both_ways_out_lead_on(tmp_path, kind):
-    paths, pattern = COMPANIONS[kind]
+    paths, patterns = COMPANIONS[kind]
     write(tmp_path / "raw", *paths, "z/z.png" if kind != "ending" else "z/z.jpg")
     with pytest.raises(UserError, match="look like masks") as stopped:
         ingest(tmp_path / "raw", tmp_path / "out")
     exclude, include = ways_out(str(stopped.value))
-    assert exclude == (pattern,)
+    assert exclude == tuple(patterns)
     without = ingest(tmp_path / "raw", tmp_path / "out", exclude=exclude)
-    assert without.counts["ignored"] == {"excluded": 2} and without.counts["cases"] == len(paths) - 1
+    left_out = 1 if kind == "one alone" else 2
+    assert without.counts["ignored"] == {"excluded": left_out}
+    assert without.counts["cases"] == len(paths) + 1 - left_out
     assert without.bytes() == ingest(tmp_path / "raw", tmp_path / "out", include=include).bytes()
     assert ingest(tmp_path / "raw", tmp_path / "out", include=("*",)).counts["cases"] == len(paths) + 1
 

@@ -1,12 +1,14 @@
-"""Folders as other tools lay them out: train/, val/ and test/ above or below the class folders."""
+"""Folders as other tools lay them out: train/, val/ and test/ above or below the classes, or one folder around all."""
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.progress import say
+from stages.lib.core.terminal import shortened
 
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {
@@ -31,7 +33,7 @@ def split_named(name: str) -> str:
     return SPLIT_NAMES.get(plain) or SPLIT_NAMES.get(SURROUNDING.sub("", plain), "")
 
 
-def class_folders(raw: Path, paths: Iterable[str], folders: Sequence[str], as_classes: bool) -> list[ClassFolder]:
+def class_folders(raw: Path, paths: Sequence[str], folders: Sequence[str], as_classes: bool) -> list[ClassFolder]:
     """The folders that are classes, and the split that each is of.
 
     Args:
@@ -42,6 +44,12 @@ def class_folders(raw: Path, paths: Iterable[str], folders: Sequence[str], as_cl
     Raises:
         UserError: Only some of the folders name a split, or files lie in a split's folder and in no class.
     """
+    if around := _around(paths, folders):
+        inside = [path.removeprefix(around) for path in paths if path.startswith(around)]
+        folders = sorted({path.partition("/")[0] for path in inside})
+        say(f"{raw} holds the folder {around} alone: what lies in it ({shortened(', '.join(folders))}) is taken")
+        found = class_folders(raw / around, inside, folders, as_classes)
+        return [one._replace(folder=around + one.folder) for one in found]
     below: dict[str, set[str]] = defaultdict(set)  # what lies in a folder of the first level; "" for a file
     for path in paths:
         first, *middle = path.split("/")[:-1] or [""]
@@ -54,6 +62,21 @@ def class_folders(raw: Path, paths: Iterable[str], folders: Sequence[str], as_cl
         if any(_are_splits(inner) for inner in below.values()):
             return _splits_below(raw, folders, below)
     return [ClassFolder(folder, folder, "") for folder in folders]
+
+
+def _around(paths: Sequence[str], folders: Sequence[str]) -> str:
+    """The folders, one in the other and with / at the end, that hold nothing but several folders: as archives unpack.
+
+    "" where there are none: the only folder holds files, too, or a single folder of files.
+    """
+    around = ""
+    while len(folders) == 1:
+        around += f"{folders[0]}/"
+        inside = [path.removeprefix(around) for path in paths if path.startswith(around)]
+        if not all("/" in path for path in inside):
+            return ""
+        folders = sorted({path.partition("/")[0] for path in inside})
+    return around
 
 
 def _are_splits(inner: set[str]) -> bool:

@@ -6,6 +6,7 @@ mark.
 """
 
 import csv
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,16 +16,16 @@ from stages.lib.core.errors import UserError
 from stages.lib.core.nearest import closest, hint
 from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
-from stages.lib.core.terminal import shown
+from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.labels import class_names, layout
 from stages.lib.ingest.readers.contract import Options
 
 LABELS_CSV = "labels.csv"
+SIMILAR = re.compile(r"(?:labels?|classes)\.(?:csv|tsv|tab|txt|xlsx?|ods|parquet)", re.IGNORECASE)
 COLUMNS = ("path", "series", "label", "group", "split")
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
 MAX_CHARACTERS = 4096  # of a value: no path is longer
-SHOWN = 200  # characters of a header, in a message
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,23 @@ def read_labels(raw: Path, files: Sequence[str], folders: list[str], options: Op
         labels = _Table(table, set(files), options.key, aliases).labels
         _note_split_folders(labels, folders)
     else:
+        _check_name(raw, files)
         labels = _class_folders(raw, files, folders, params.split_folders == "classes", aliases)
     class_names.check_aliases(aliases, labels.spellings)
     for note in class_names.notes(labels.spellings, aliases):
         say(f"{labels.source}: {note}")
     return labels
+
+
+def _check_name(raw: Path, files: Sequence[str]) -> None:
+    """Raises:
+    UserError: There is a table that is called nearly as labels.csv, and that nobody would read.
+    """
+    if similar := [path for path in files if SIMILAR.fullmatch(path)]:
+        raise UserError(
+            f"{raw / similar[0]} is not read: call it {LABELS_CSV} (text with commas, semicolons or tabs), or leave it "
+            f"out (ingest.exclude: ['/{similar[0]}'])"
+        )
 
 
 def _class_folders(
@@ -154,15 +167,15 @@ class _Table:
         names = set(reader.fieldnames)
         if "label" not in names or not names & {"path", "series"}:
             missing = "label" if "label" not in names else "path (or series)"
-            found = _shortened(", ".join(reader.fieldnames) or "nothing")
+            found = shortened(", ".join(reader.fieldnames) or "nothing")
             raise UserError(f"{self._table} has no column {missing}: expected path,label[,group], found {found}")
         if len(names) < len(reader.fieldnames):
-            raise UserError(f"{self._table} has a column twice: {_shortened(', '.join(reader.fieldnames))}")
+            raise UserError(f"{self._table} has a column twice: {shortened(', '.join(reader.fieldnames))}")
         self._name_column = "path" if "path" in names else "series"
         self.labels.grouped = "group" in names
         self.labels.split = "split" in names
         if unused := [name for name in reader.fieldnames if name not in COLUMNS]:
-            say(f"{self._table}: not used: {_shortened(', '.join(unused))}")
+            say(f"{self._table}: not used: {shortened(', '.join(unused))}")
         return reader
 
     def _header(self, reader: "csv.DictReader[str]") -> list[str]:
@@ -229,7 +242,3 @@ class _Table:
             meant = f" (did you mean {close}?)" if close else ""
             raise UserError(f"{where}: path '{name}' is no file or folder in {self._table.parent}{meant}")
         return found
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -19,6 +19,8 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (4, b"n+2\0", "NIfTI", EXPORT),
     (0, b"NRRD0", "NRRD", EXPORT),
     (0, b"ObjectType = Image", "MetaImage", EXPORT),
+    (0, b"ObjectType=Image", "MetaImage", EXPORT),
+    (0, b"NDims =", "MetaImage", EXPORT),
     (0, b"SIMPLE  =", "FITS", CONVERT),
     (0, b"v/1\x01", "OpenEXR, whose numbers are floating point", CONVERT),
     (0, b"#?RGBE", "Radiance HDR, whose numbers are floating point", CONVERT),
@@ -70,6 +72,7 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"BLP1", "BLP", CONVERT),
     (0, b"BLP2", "BLP", CONVERT),
 )
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 AVIF_BRANDS = (b"avif", b"avis")
 # Most files begin in none of these ways, which is asked of each file: all at once, by place.
 BEGINNINGS = {place: tuple(row[1] for row in NAMED if row[0] == place) for place, *_ in NAMED}
@@ -81,10 +84,11 @@ def check(content: bytes) -> None:
     """
     if content[4:8] == b"ftyp" and any(content[8:64].find(brand) >= 0 for brand in AVIF_BRANDS):
         return
-    start = content[:64].lstrip()
-    if start[:4].lower() == b"<svg" or (start[:5] == b"<?xml" and b"<svg" in content[:1024]):
-        raise Rejected("unsupported_format", f"SVG: {CONVERT}")
+    start = content[:64].removeprefix(BYTE_ORDER_MARK).lstrip()
     if start[:1] == b"<":
+        head = content[:4096].lower()
+        if b"<svg" in head and b"<html" not in head:
+            raise Rejected("unsupported_format", f"SVG: {CONVERT}")
         raise Rejected("not_an_image", "HTML or XML, whatever its name says")
     if any(content.startswith(beginnings, place) for place, beginnings in BEGINNINGS.items()):
         name, way_out = next(row[2:] for row in NAMED if content.startswith(row[1], row[0]))
