@@ -2,13 +2,18 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+from stages.lib.ingest import decoding, inspection
+from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.colour import channels_of
+from stages.lib.ingest.readers.contract import Inspected, Options
+from stages.lib.params.ingest import IngestParams
 from tests import ROOT
 from tests.ingest.readers.test_pictures import chunk, png
 from tests.raw_data import ingest
@@ -151,12 +156,25 @@ def test_of_those_that_take_much_memory_one_works_at_a_time(tmp_path):
 
 
 def test_a_large_picture_waits_for_its_turn_and_a_small_one_does_not(tmp_path, monkeypatch):
-    from stages.lib.ingest import decoding
-
     taken = []
-    monkeypatch.setattr(decoding, "in_turn", lambda file: taken.append(file) or decoding.nullcontext())
-    (tmp_path / "file").write_bytes(b"0123456789")
-    with decoding.memory_turn(tmp_path / "lock", decoding.LARGE_BYTES - 10, str(tmp_path / "file")):
+    monkeypatch.setattr(decoding, "in_turn", lambda file: taken.append(file) or nullcontext())
+    turn = decoding.MemoryTurn(tmp_path / "lock")
+    with turn.beside(decoding.LARGE_BYTES - 10):
+        turn.take(10)
+        turn.take(10)
         assert taken == []
-    with decoding.memory_turn(tmp_path / "lock", decoding.LARGE_BYTES - 9, str(tmp_path / "file")):
+    with turn.beside(decoding.LARGE_BYTES - 10):
+        turn.take(11)
+        turn.take(11)
         assert taken == [tmp_path / "lock"]
+
+
+def test_what_a_file_takes_is_told_before_it_is_read(tmp_path):
+    path = tmp_path / "1.png"
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(path)
+    options, told = Options(IngestParams(), OPEN), []
+    seen = inspection.inspect_file(str(path), options, told.append)
+    file = Inspected(str(path), seen.digest, seen.shared.common, seen.own)
+    load = decoding.loader("", options, told.append)
+    assert load(file) == load(file) == path.read_bytes()
+    assert told == [path.stat().st_size] * 3

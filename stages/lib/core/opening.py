@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from stages.lib.core.errors import UserError
@@ -26,13 +27,14 @@ def kind_of(mode: int) -> str:
     return KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
-def read(path: str | Path, most: int) -> tuple[bytes, os.stat_result]:
+def read(path: str | Path, most: int, take: Callable[[int], object] = int) -> tuple[bytes, os.stat_result]:
     """A regular file's bytes, and its status from before they were read, so that a change meanwhile shows.
 
     Bytes that are added while it is read are left out: a file that somebody writes into for ever has an end here.
 
     Args:
         most: Bytes that it may hold.
+        take: Is told how many bytes it holds before they are read.
 
     Raises:
         OSError: It can't be opened or read, is no regular file (errno EINVAL), or holds more than `most` (EFBIG).
@@ -44,6 +46,7 @@ def read(path: str | Path, most: int) -> tuple[bytes, os.stat_result]:
             raise OSError(errno.EINVAL, f"{kind_of(status.st_mode)}, expected a file", str(path))
         if status.st_size > most:
             raise OSError(errno.EFBIG, f"{status.st_size} bytes, expected {most} at most", str(path))
+        take(status.st_size)
         return _read(descriptor, status.st_size), status
     finally:
         os.close(descriptor)

@@ -3,9 +3,10 @@
 import errno
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import xxhash
@@ -24,17 +25,37 @@ LARGE_BYTES = 256 << 20  # of memory, above which a worker waits for the others 
 to_dtype = lru_cache(np.dtype)
 
 
-def memory_turn(turn: Path, taken: int, path: str) -> AbstractContextManager[None]:
+class MemoryTurn:
     """Bounds the memory of n workers to n times LARGE_BYTES and what one file takes.
 
-    Args:
-        turn: The lock of those that take more, one after the other.
-        taken: Bytes that decoding takes beside the file's own.
-        path: Of the file, which is read as a whole.
+    with turn.beside(decoded):  # for each case
+        turn.take(size)  # for each of its files: where that is much, it waits until no other worker is at such a file
     """
-    with suppress(OSError):  # whoever reads it says what is wrong
-        taken += os.stat(path).st_size
-    return in_turn(turn) if taken > LARGE_BYTES else nullcontext()
+
+    def __init__(self, lock: Path) -> None:
+        """Args: lock: Of those that take much, one after the other."""
+        self._lock, self._beside = lock, 0
+        self._waited: AbstractContextManager[None] | None = None
+
+    def beside(self, number: int) -> "MemoryTurn":
+        """Takes into account the bytes that decoding takes beside the file's own."""
+        self._beside = number
+        return self
+
+    def take(self, size: int) -> None:
+        """Is told, before a file is read, how many bytes it holds."""
+        if self._beside + size > LARGE_BYTES and self._waited is None:
+            turn = in_turn(self._lock)
+            turn.__enter__()
+            self._waited = turn
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._waited is not None:
+            turn, self._waited = self._waited, None
+            turn.__exit__(None, None, None)
 
 
 def decode(
@@ -65,8 +86,11 @@ def decode(
         raise Rejected("corrupt", f"decoded to {count} slices, expected {stop - start}")
 
 
-def loader(raw: str, options: Options) -> Callable[[Inspected], bytes]:
+def loader(raw: str, options: Options, take: Callable[[int], object] = int) -> Callable[[Inspected], bytes]:
     """Gives the content of files below a folder ("": of any files), as long as it is what was inspected.
+
+    Args:
+        take: Is told how many bytes it takes, before it does.
 
     Raises, when it is called:
         Rejected: The file has changed.
@@ -76,7 +100,10 @@ def loader(raw: str, options: Options) -> Callable[[Inspected], bytes]:
     def load(file: Inspected) -> bytes:
         path = os.path.join(raw, file.path)
         content = _loaded.unchanged(path, file.digest)
-        return content if content is not None else _loaded.load(path, file, options.max_file_bytes)
+        if content is None:
+            return _loaded.load(path, file, options.max_file_bytes, take)
+        take(len(content))
+        return content
 
     return load
 
@@ -94,9 +121,9 @@ class _Loaded:
             return None
         return self._content
 
-    def load(self, path: str, file: Inspected, most: int) -> bytes:
+    def load(self, path: str, file: Inspected, most: int, take: Callable[[int], object]) -> bytes:
         self._key, self._content = None, b""  # not both in memory at once
-        content, status = read(path, most)
+        content, status = read(path, most, take)
         if xxhash.xxh3_128_digest(content) != file.digest:
             raise Rejected("changed", f"{file.path} changed while it was read")
         self._key, self._content = (path, file.digest, stamp(status)), content

@@ -1,5 +1,6 @@
 """The first pass of ingest: every new or changed file is read once, for what its header says."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import xxhash
 from stages.lib.core.opening import read
 from stages.lib.core.progress import progress
 from stages.lib.ingest import readers
-from stages.lib.ingest.decoding import memory_turn, reason_of
+from stages.lib.ingest.decoding import MemoryTurn, reason_of
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason, Shared
 from stages.lib.ingest.raw_files import is_recent, stamp, stamps
 from stages.lib.ingest.readers.contract import Ignored, Options, Rejected
@@ -50,17 +51,21 @@ def _crashed(job: list[tuple[int, str]]) -> FileTable:
 def _inspect_some(raw: str, options: Options, turn: Path, job: list[tuple[int, str]]) -> FileTable:
     def inspect() -> FileTable:
         table = FileTable([""] * len(job))
+        memory = MemoryTurn(turn)
         for i, (_, path) in enumerate(job):
-            with memory_turn(turn, 0, f"{raw}/{path}"):
-                table.put(i, options.identify("path", path), inspect_file(f"{raw}/{path}", options))
+            with memory:
+                table.put(i, options.identify("path", path), inspect_file(f"{raw}/{path}", options, memory.take))
         table.stamps[is_recent(table.stamps), 1:] = 0  # a change could still go unnoticed
         return table
 
     return quietly(inspect)
 
 
-def inspect_file(path: str, options: Options) -> Inspection:
+def inspect_file(path: str, options: Options, take: Callable[[int], object] = int) -> Inspection:
     """What a reader says of a file, or why it refuses it: whatever is wrong with the file, nothing is raised.
+
+    Args:
+        take: Is told how many bytes the file holds before they are read.
 
     Raises:
         UserError, ImportError: There are too few file handles, or the installation is at fault, and no file.
@@ -68,7 +73,7 @@ def inspect_file(path: str, options: Options) -> Inspection:
     digest = b""
     status: tuple[int, ...] = ()
     try:
-        content, status = read_stamped(path, options)
+        content, status = read_stamped(path, options, take)
         digest = xxhash.xxh3_128_digest(content)
         name = readers.recognise(content)
         common, own = readers.reader(name).inspect(content, options)
@@ -86,7 +91,9 @@ def _refused(reason: str, detail: str, status: tuple[int, ...] = (), digest: byt
     return Inspection(status, digest, refused=Reason(reason, detail, ignored=False, series=""))
 
 
-def read_stamped(path: str, options: Options) -> tuple[bytes, tuple[int, ...]]:
+def read_stamped(
+    path: str, options: Options, take: Callable[[int], object] = int
+) -> tuple[bytes, tuple[int, ...]]:
     """A file's bytes and its stamp, taken before reading, so that a change meanwhile shows."""
-    content, status = read(path, options.max_file_bytes)
+    content, status = read(path, options.max_file_bytes, take)
     return content, stamp(status)

@@ -5,9 +5,7 @@ run of blocks (slices) each. Pixels that another piece of the store holds are co
 """
 
 import math
-import os
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +16,7 @@ import xxhash
 from stages.lib.cases import allocate, index_of
 from stages.lib.core.writing import opened, write
 from stages.lib.ingest.case_table import CaseTable, Template
-from stages.lib.ingest.decoding import decode, loader, memory_turn, reason_of, to_dtype
+from stages.lib.ingest.decoding import MemoryTurn, decode, loader, reason_of, to_dtype
 from stages.lib.ingest.file_table import DIGEST
 from stages.lib.ingest.readers.contract import Inspected, Options
 from stages.lib.ingest.store import Stored, keep
@@ -98,10 +96,13 @@ def _make_small(common: Common, job: Job) -> Done:
     refused: dict[bytes, tuple[str, str]] = {}
     digests: dict[int, bytes] = {}
     templates = list(job.cases)
+    memory = MemoryTurn(common.turn)
+    load = loader(common.raw, common.options, memory.take)
     # The frames of a file one after the other, as otherwise each would take a walk from the first one.
     for i in sorted(range(len(templates)), key=lambda i: _order(templates[i])):
         try:
-            digests[i] = _bring(common, templates[i], job.stored.get(i), flats[i])
+            with memory.beside(_decoded(templates[i])):
+                digests[i] = _bring(common.options, templates[i], job.stored.get(i), flats[i], load)
         except Exception as error:
             refused[job.contents[i].tobytes()] = reason_of(error)
     kept = sorted(digests)  # in the order of the identifiers again
@@ -133,7 +134,13 @@ def _order(template: Template) -> tuple[str, tuple[Any, ...]]:
     return template.case.files[0].path, template.case.recipe
 
 
-def _bring(common: Common, template: Template, stored: Stored | None, flat: np.ndarray) -> bytes:
+def _bring(
+    options: Options,
+    template: Template,
+    stored: Stored | None,
+    flat: np.ndarray,
+    load: Callable[[Inspected], bytes],
+) -> bytes:
     """A case's pixels into memory, from the store if they are there and sound, else from the files; their digest."""
     case = template.case
     if stored is not None and (content := _read(stored.path, stored.offset, flat.nbytes)) is not None:
@@ -142,21 +149,15 @@ def _bring(common: Common, template: Template, stored: Stored | None, flat: np.n
             return stored.digest
     shape = (1, *case.shape) if len(case.shape) == 3 else case.shape[1:]  # (1, C, H, W) or (D, H, W)
     blocks = flat.view(to_dtype(case.dtype)).reshape(shape)
-    with _memory_turn(common, template):
-        for i, pixels in enumerate(decode(template, 0, len(blocks), _loader(common), common.options)):
-            blocks[i] = pixels
+    for i, pixels in enumerate(decode(template, 0, len(blocks), load, options)):
+        blocks[i] = pixels
     return _digest(flat, len(blocks))
 
 
-def _loader(common: Common) -> Callable[[Inspected], bytes]:
-    return loader(common.raw, common.options)
-
-
-def _memory_turn(common: Common, template: Template) -> AbstractContextManager[None]:
-    """What it takes to decode a case: of a volume, a slice at a time and, if all lie in one file, that."""
+def _decoded(template: Template) -> int:
+    """Bytes that decoding takes beside the file's own: of a volume, those of a slice at a time."""
     case = template.case
-    decoded = math.prod(case.shape) // case.blocks * to_dtype(case.dtype).itemsize
-    return memory_turn(common.turn, DECODING_COPIES * decoded, os.path.join(common.raw, case.files[0].path))
+    return DECODING_COPIES * (math.prod(case.shape) // case.blocks) * to_dtype(case.dtype).itemsize
 
 
 def _digest(flat: np.ndarray, blocks: int) -> bytes:
@@ -173,8 +174,10 @@ def _write_run(common: Common, job: Job) -> Done:
         if job.stored and (digests := _copy(job.stored[0], file, job, block_bytes)):
             return Done({}, digests=tuple(digests))
         try:
-            with _memory_turn(common, template):
-                for pixels in decode(template, job.start, job.stop, _loader(common), common.options):
+            memory = MemoryTurn(common.turn)
+            load = loader(common.raw, common.options, memory.take)
+            with memory.beside(_decoded(template)):
+                for pixels in decode(template, job.start, job.stop, load, common.options):
                     pixels = np.ascontiguousarray(pixels)
                     write(file, pixels, job.offset + len(digests) * block_bytes, job.target)
                     digests.append(xxhash.xxh3_128_digest(pixels.data))

@@ -73,6 +73,8 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"BLP2", "BLP", CONVERT),
 )
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# What most files begin with, and no row above does.
+READ = (b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1", b"\xff\xd8\xff\xdb", b"\x89PNG\r\n\x1a\n")
 AVIF_BRANDS = (b"avif", b"avis")
 # Most files begin in none of these ways, which is asked of each file: all at once, by place.
 BEGINNINGS = {place: tuple(row[1] for row in NAMED if row[0] == place) for place, *_ in NAMED}
@@ -82,6 +84,8 @@ def check(content: bytes) -> None:
     """Raises:
     Rejected: It is a page of text, or of a format that is not read.
     """
+    if content.startswith(READ):
+        return
     if content[4:8] == b"ftyp" and any(content[8:64].find(brand) >= 0 for brand in AVIF_BRANDS):
         return
     start = content[:64].removeprefix(BYTE_ORDER_MARK).lstrip()

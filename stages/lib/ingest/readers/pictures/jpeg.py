@@ -16,7 +16,7 @@ from stages.lib.ingest.readers.pictures.picture import Decoded, Picture
 HARMLESS_WARNING = "Invalid SOS parameters"
 LEFT_OVER = re.compile(r"(\d+) extraneous bytes before marker 0xd9")  # the end's
 MOST_METADATA = 1000  # segments
-METADATA = (b"Exif\0", b"http://ns.adobe.com/xap/")  # what may hold an orientation
+EXIF, XMP = b"Exif\0", b"http://ns.adobe.com/xap/"  # what may hold an orientation
 
 
 def inspect(content: bytes) -> Picture | None:
@@ -29,14 +29,17 @@ def inspect(content: bytes) -> Picture | None:
         return None
     if colours not in ("Gray", "YCbCr"):
         return None
+    channels = 1 if colours == "Gray" else 3
     # Anywhere in the file, as a search is quick where there is none, and other segments may lie before it.
-    turning = _turning(content) if any(content.find(name) >= 0 for name in METADATA) else orientation.Turning()
+    if EXIF not in content and XMP not in content:
+        return Picture(height, width, channels, "uint8", 0, 1, "jpeg")
+    turning = _turning(content)
     height, width = orientation.size(height, width, turning.orientation)
-    return Picture(height, width, 1 if colours == "Gray" else 3, "uint8", 0, turning.orientation, "jpeg", turning.noted)
+    return Picture(height, width, channels, "uint8", 0, turning.orientation, "jpeg", turning.noted)
 
 
 def _turning(content: bytes) -> orientation.Turning:
-    if sum(content.count(name) for name in METADATA) > MOST_METADATA:  # Pillow takes a copy of all for each
+    if content.count(EXIF) + content.count(XMP) > MOST_METADATA:  # Pillow takes a copy of all for each
         return orientation.Turning(noted=(orientation.DAMAGED,))
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
