@@ -29,9 +29,12 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
     if content[:2] == b"\xff\xd8":
         codestream.check_jpeg(content)
     params = options.params
-    with pillow.bounded(params.max_pixels):
-        plain = jpeg.inspect(content)
-        pages = [plain] if plain else pillow.inspect(content, params.frames, params.max_voxels)
+    pages: list[Picture | Rejected]
+    if plain := jpeg.inspect(content, params.max_pixels):
+        pages = [plain]
+    else:
+        with pillow.bounded(params.max_pixels):
+            pages = pillow.inspect(content, params.frames, params.max_voxels)
     checked = [_checked(page, options) for page in pages]
     if len(checked) > 1 and params.frames == "reject":
         raise Rejected("several_frames", "several frames or pages; ingest.frames can be first or split")

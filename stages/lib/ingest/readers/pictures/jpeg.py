@@ -10,6 +10,7 @@ from PIL import Image
 from stages.lib.ingest.readers import codestream
 from stages.lib.ingest.readers.contract import Rejected
 from stages.lib.ingest.readers.pictures import orientation
+from stages.lib.ingest.readers.pictures.pillow import bounded
 from stages.lib.ingest.readers.pictures.picture import Decoded, Picture
 
 # With any other warning, pixels were made up.
@@ -19,8 +20,8 @@ MOST_METADATA = 1000  # segments
 EXIF, XMP = b"Exif\0", b"http://ns.adobe.com/xap/"  # what may hold an orientation
 
 
-def inspect(content: bytes) -> Picture | None:
-    """None where Pillow has to read the file: it is no JPEG, or one of CMYK or RGB colours."""
+def inspect(content: bytes, max_pixels: int) -> Picture | None:
+    """Its size and orientation; None where Pillow has to read the file: it is no JPEG, or one of CMYK or RGB colours."""
     if content[:3] != b"\xff\xd8\xff":
         return None
     try:
@@ -33,7 +34,8 @@ def inspect(content: bytes) -> Picture | None:
     # Anywhere in the file, as a search is quick where there is none, and other segments may lie before it.
     if EXIF not in content and XMP not in content:
         return Picture(height, width, channels, "uint8", 0, 1, "jpeg")
-    turning = _turning(content)
+    with bounded(max_pixels):
+        turning = _turning(content)
     height, width = orientation.size(height, width, turning.orientation)
     return Picture(height, width, channels, "uint8", 0, turning.orientation, "jpeg", turning.noted)
 
