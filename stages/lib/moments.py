@@ -229,20 +229,20 @@ def _joined(blocks: Sequence[_Floats]) -> tuple[float, float]:
 
 
 def _counted(block: np.ndarray) -> np.ndarray:
-    """How often each pattern of bits occurs, 256 or 65,536; of float32 the upper 16 bits, in order of the values."""
+    """How often each pattern of bits occurs, 256 or 65,536; of float32 the upper 16 bits, in order of the values.
+
+    Bytes are counted by Pillow, which takes half of NumPy's time for them.
+    """
     if block.dtype == np.float32:
         bits = block.view(np.uint32)
         negative = bits >> 31 == 1
         return np.bincount(np.where(negative, ~bits, bits | np.uint32(1 << 31)) >> 16, minlength=VALUES)
     if block.dtype.itemsize == 2:
         return np.bincount(np.ascontiguousarray(block).view(np.uint16), minlength=VALUES)
-    # Two at a time, which halves the work; then those of either place are added up.
-    pairs = np.ascontiguousarray(block[: len(block) // 2 * 2]).view(np.uint16)
-    table = np.bincount(pairs, minlength=VALUES).reshape(256, 256)
-    counts = table.sum(axis=0) + table.sum(axis=1)
-    if len(block) % 2:
-        counts[int(block[-1:].view(np.uint8)[0])] += 1
-    return counts
+    from PIL import Image  # not at the top: other dtypes need it not
+
+    bytes_of = np.ascontiguousarray(block).view(np.uint8)
+    return np.array(Image.frombuffer("L", (len(bytes_of), 1), bytes_of, "raw", "L", 0, 1).histogram())
 
 
 def _values(keys: np.ndarray, dtype: np.dtype) -> np.ndarray:
