@@ -2,6 +2,7 @@
 .PHONY: help setup repro verify test quick lint licences report plots sbom audit requirements upgrade docs clean
 SHELL := /bin/sh
 BASE ?= main
+JOBS ?= 1
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
@@ -13,10 +14,10 @@ COMPILE := $(VENV)/bin/uv pip compile --universal --python-version 3.11 --quiet 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of date
+repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of date; JOBS=2: two datasets at once
 	python -m stages.check  # before dvc, which puts the names into commands
 	python -m tools.mend_lock
-	dvc repro
+	python -m tools.repro --jobs $(JOBS)
 
 verify: .venv/run.stamp  ## read raw data, outs and cache, and name what is not as dvc.lock says
 	python -m tools.verify

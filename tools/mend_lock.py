@@ -45,18 +45,18 @@ def mend() -> str:
         raise UserError(
             f"{LOCK} has conflicts of a git merge: take one side (git checkout --ours {LOCK}), then dvc repro"
         )
-    if text == (head := _committed()):
+    if text == (head := committed()):
         return ""
-    own, committed, wanted = entries(text), entries(head), _wanted_stages()
-    lacks = [name for name in committed if name not in own and _is_wanted(name, wanted)]
+    own, known, wanted = entries(text), entries(head), wanted_stages()
+    lacks = [name for name in known if name not in own and _is_wanted(name, wanted)]
     last = next(reversed(own), "")
-    is_cut_off = committed.get(last, "").startswith(own.get(last, "")) and own.get(last) != committed.get(last)
+    is_cut_off = known.get(last, "").startswith(own.get(last, "")) and own.get(last) != known.get(last)
     if is_readable(text) and not lacks and not is_cut_off:
         return ""
     own.pop(last, None)  # nothing tells whether it is whole
-    lost = {name: committed[name] for name in committed if name not in own and _is_wanted(name, wanted)}
-    order = [name for name in committed if name in own or name in lost]
-    order += [name for name in own if name not in committed]
+    lost = {name: known[name] for name in known if name not in own and _is_wanted(name, wanted)}
+    order = [name for name in known if name in own or name in lost]
+    order += [name for name in own if name not in known]
     outs.write_bytes(BROKEN, LOCK.read_bytes())
     outs.write_bytes(LOCK, (HEADER + "".join((own | lost)[name] for name in order)).encode())
     return (
@@ -84,19 +84,21 @@ def is_readable(text: str) -> bool:
     return text.endswith("\n")
 
 
-def _committed() -> str:
+def committed() -> str:
     """The text of dvc.lock in git's HEAD; "" where there is none."""
     done = subprocess.run(["git", "show", f"HEAD:./{LOCK}"], capture_output=True, text=True)
     return done.stdout if done.returncode == 0 else ""
 
 
-def _wanted_stages() -> dict[str, list[str]]:
-    """The stages of dvc.yaml, and for which datasets they are."""
+def wanted_stages() -> dict[str, list[str]]:
+    """The stages of dvc.yaml that are made for datasets, and those datasets."""
     yaml = YAML(typ="safe", pure=True)
     stages = yaml.load(Path("dvc.yaml"))["stages"]
     datasets = list(yaml.load(Path("params.yaml"))["datasets"])
     return {
-        name: each["foreach"] if isinstance(each.get("foreach"), list) else datasets for name, each in stages.items()
+        name: each["foreach"] if isinstance(each["foreach"], list) else datasets
+        for name, each in stages.items()
+        if "foreach" in each
     }
 
 

@@ -91,9 +91,7 @@ def _refused(reason: str, detail: str, status: tuple[int, ...] = (), digest: byt
     return Inspection(status, digest, refused=Reason(reason, detail, ignored=False, series=""))
 
 
-def read_stamped(
-    path: str, options: Options, take: Callable[[int], object] = int
-) -> tuple[bytes, tuple[int, ...]]:
+def read_stamped(path: str, options: Options, take: Callable[[int], object] = int) -> tuple[bytes, tuple[int, ...]]:
     """A file's bytes and its stamp, taken before reading, so that a change meanwhile shows."""
     content, status = read(path, options.max_file_bytes, take)
     return content, stamp(status)
