@@ -47,6 +47,7 @@ def main(
         assembled, raw_bytes = assembly.assemble(files, options), files.total_bytes
         del files  # what matters of them is in the cases now, and they would take as much memory again
         labelled = labelling.label_cases(assembled.cases, labels)  # before the long work
+        labelling.check_copies(assembled.refused, labels)
         filled = pieces.fill(raw, assembled.cases, raw_bytes, store, options, workers)
 
         refused = sorted(assembled.refused + filled.refused + selection.refusals(excluded))

@@ -169,7 +169,7 @@ def test_names_that_are_no_utf_8_are_read_and_a_class_of_such_a_name_is_refused(
     ("content", "said"),
     [
         (b"path,label\n" + b"a" * 200_000 + b",b\n", "row 2: field larger than field limit"),
-        (b"path," + b"a" * 200_000 + b",label\n", "header: field larger than field limit"),
+        (b"path," + b"a" * 200_000 + b",label\n", "row 1: field larger than field limit"),
         (b"path,label\n" + b"a" * 5000 + b",b\n", "row 2: path has 5000 characters, expected 4096 at most"),
         (b"path,label\ncat," + b"b" * 5000 + b"\n", "row 2: label has 5000 characters"),
         (b"," * 1_000_000 + b"\n", "has no column label"),

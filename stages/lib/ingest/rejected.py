@@ -38,7 +38,10 @@ def check_rejected(cases: int, refused: list[Refusal], limit: float, rejected_cs
     reasons = Counter(refusal.reason for refusal in refused if not refusal.ignored)
     summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "no file is a picture"
     what = f"{len(lost)} of {cases + len(lost)} cases were rejected ({summary})"
-    wayout = f"{rejected_csv} names them; mend or remove them, or raise ingest.max_rejected ({limit:g})"
+    wayout = (
+        f'{rejected_csv} names them; mend them, leave out what are no cases (ingest.exclude: ["*.xml"]), or raise '
+        f"ingest.max_rejected ({limit:g})"
+    )
     raise UserError(f"{what}: {wayout}" if cases else f"no case could be read: {what}: {rejected_csv} names the files")
 
 

@@ -3,29 +3,39 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import pathspec
 
 from stages.lib.core.errors import UserError
+from stages.lib.ingest import patterns
 from stages.lib.ingest.labels.table import LABELS_CSV
 from stages.lib.ingest.readers.contract import Refusal
 from stages.lib.params.ingest import IngestParams
 
 PICTURES = {"png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm"}
-ROLE = "mask|masks|seg|segmentation|groundtruth|gt|annotation|annotated|overlay|heatmap|thumb|thumbnail|preview"
+ROLE = (
+    "masks?|seg|segmentations?|groundtruth|gt|annotations?|annotated|labels?|overlays?|heatmaps?|thumbs?|thumbnails?|"
+    "previews?|small"
+)
 AFTER = re.compile(rf"^(?P<base>.+?)(?P<role>[ ._-](?:{ROLE}))(?P<number>[ ._-]?\d+)?$", re.IGNORECASE)  # x_mask_1
 BEFORE = re.compile(rf"^(?P<role>(?:{ROLE})[ ._-])(?P<base>.+)$", re.IGNORECASE)  # thumb_x
-FOLDERS = re.compile(rf"^(?:{ROLE})s?$", re.IGNORECASE)
+NUMBERED = re.compile(r"^(?P<word>.*?)(?P<number>\d+)$")
+FOLDERS = re.compile(rf"^(?:{ROLE})$", re.IGNORECASE)
+NAMES_ROLE = re.compile(rf"(?:^|[ ._-])(?:{ROLE})(?:$|[ ._-])", re.IGNORECASE)  # no_mask: a class beside mask
+MOST_NAMED = 3  # files or folders that are named one by one, where no pattern fits them alone
+FEWEST_PARTNERS = 0.5  # of the files in a folder of masks
 
 
 class Companions(NamedTuple):
-    """Files that seem to belong to others."""
+    """Files that seem to belong to others, and one of those."""
 
     files: list[str]
-    partners: list[str]  # the picture beside each
-    patterns: list[str]  # that fit them
+    partner: str  # of the first
+    patterns: list[str]  # that may fit them
+    exact: list[str]  # that do, one by one
 
 
 def select(paths: Sequence[str], params: IngestParams) -> tuple[list[str], list[str]]:
@@ -38,8 +48,8 @@ def select(paths: Sequence[str], params: IngestParams) -> tuple[list[str], list[
         UserError: A pattern fits no file; or there is no `include`, and files look like masks of others.
     """
     paths = [path for path in paths if path != LABELS_CSV]
-    for key, patterns in (("include", params.include), ("exclude", params.exclude)):
-        for pattern in patterns:
+    for key, given in (("include", params.include), ("exclude", params.exclude)):
+        for pattern in given:
             spec = pathspec.PathSpec.from_lines("gitignore", [pattern.removeprefix("!")])
             if not any(spec.match_file(path) for path in paths):
                 raise UserError(f"ingest.{key}: no file fits the pattern '{pattern}': mend or remove it")
@@ -50,7 +60,7 @@ def select(paths: Sequence[str], params: IngestParams) -> tuple[list[str], list[
     for path in paths:
         (taken if wanted.match_file(path) and not unwanted.match_file(path) else excluded).append(path)
     if not params.include:
-        check_companions(taken)
+        check_companions(taken, params.exclude)
     return taken, excluded
 
 
@@ -59,59 +69,128 @@ def refusals(excluded: Sequence[str]) -> list[Refusal]:
     return [Refusal((path,), "excluded", "by ingest.include or ingest.exclude", ignored=True) for path in excluded]
 
 
-def check_companions(paths: Sequence[str]) -> None:
+def check_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> None:
     """Raises:
-    UserError: Files look like masks or thumbnails of others; as cases they would be trained on.
+    UserError: Files look like masks or thumbnails of others; as cases they would be trained on. What the message says
+        of `ingest.exclude` leaves out those files alone, and what was left out before.
     """
-    pictures = [path for path in paths if _ending(path) in PICTURES]
-    found = _by_name(pictures) or _by_folder(pictures) or _by_ending(pictures)
-    if found is None:
+    pictures = [path for path in paths if _ending(path).lower() in PICTURES]
+    found: list[Companions] = []
+    for search in (_by_name, _by_number, _by_folder, _by_ending):
+        while pictures and (one := search(pictures)):
+            found.append(one)
+            pictures = sorted(set(pictures) - set(one.files))
+    if not found:
         return
+    offered = [*excluded, *(pattern for one in found for pattern in _exact(one, paths))]
+    number = sum(len(one.files) for one in found)
+    seen = ", ".join(f"{one.files[0]} beside {one.partner}" for one in found[:MOST_NAMED])
+    others = sorted(patterns.fitting(offered, paths) - {path for one in found for path in one.files})
+    more = f" (and {len(others)} others, such as {others[0]})" if others else ""
     raise UserError(
-        f"{len(found.files)} of {len(paths)} files look like masks, thumbnails or copies of others: "
-        f"{found.files[0]} beside {found.partners[0]}; say which are cases: "
-        f"ingest.exclude: {json.dumps(found.patterns)} leaves them out, ingest.include: "
-        f"{json.dumps(['*', *('!' + pattern for pattern in found.patterns)])} takes the others alone, and "
+        f"{number} of {len(paths)} files look like masks, thumbnails or copies of others: {seen}; say which are cases: "
+        f"{patterns.excluding(offered)} leaves them out{more}, ingest.include: "
+        f"{json.dumps(['*', *('!' + pattern for pattern in offered)], ensure_ascii=False)} takes the others alone, and "
         'ingest.include: ["*"] takes all as they are'
     )
+
+
+def _exact(found: Companions, paths: Sequence[str]) -> list[str]:
+    """The patterns that fit them and no other file; if there are none, and they are many, those that fit them."""
+    if patterns.fitting(found.patterns, paths) == set(found.files) or len(found.exact) > MOST_NAMED:
+        return found.patterns
+    return found.exact
+
+
+def _companions(pairs: dict[str, str], fitting: Iterable[str]) -> Companions | None:
+    """Files with the partner of each, and patterns for them, the most frequent first; None if there are no files."""
+    if not pairs:
+        return None
+    files = list(pairs)
+    chosen = [pattern for pattern, _ in Counter(fitting).most_common()]
+    return Companions(files, pairs[files[0]], chosen, [patterns.of_path(path) for path in files])
 
 
 def _by_name(paths: list[str]) -> Companions | None:
     """x_mask.png beside x.png."""
     places = {_place(path): path for path in paths}
-    files, partners, patterns = [], [], Counter[str]()
+    pairs: dict[str, str] = {}
+    fitting = []
     for path in paths:
         folder, stem = _split(path)
-        match = AFTER.match(stem) or BEFORE.match(stem)
-        if match and (partner := places.get((folder, match["base"].lower()))):
-            files.append(path)
-            partners.append(partner)
-            if match.re is BEFORE:
-                patterns[f"{match['role']}*"] += 1
-            else:
-                patterns[f"*{match['role']}{'*' if match['number'] else '.*'}"] += 1
-    return Companions(files, partners, [pattern for pattern, _ in patterns.most_common()]) if files else None
+        for match in (AFTER.match(stem), BEFORE.match(stem)):
+            if match and (partner := places.get((folder, match["base"].lower()))) and partner != path:
+                pairs[path] = partner
+                fitting.append(_pattern(match, path))
+                break
+    return _companions(pairs, fitting)
+
+
+def _pattern(match: re.Match[str], path: str) -> str:
+    """What fits a file, and others that are called in the same way; its ending keeps it from fitting a folder."""
+    role, ending = patterns.literal(match["role"]), patterns.literal(_ending(path))
+    if match.re is AFTER:
+        return f"*{role}*[0-9].{ending}" if match["number"] else f"*{role}.{ending}"
+    return f"{role}*.{ending}"
+
+
+def _by_number(paths: list[str]) -> Companions | None:
+    """mask_1.png beside image_1.png."""
+    words: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)  # by folder and number
+    for path in paths:
+        folder, stem = _split(path)
+        if match := NUMBERED.match(stem):
+            words[folder, match["number"]].append((match["word"].rstrip(" ._-"), path))
+    pairs: dict[str, str] = {}
+    fitting = []
+    for together in words.values():
+        roles = [(word, path) for word, path in together if FOLDERS.match(word)]
+        rest = [path for word, path in together if not FOLDERS.match(word)]
+        for word, path in roles if rest else ():
+            pairs[path] = rest[0]
+            fitting.append(f"{patterns.literal(word)}*[0-9].{patterns.literal(_ending(path))}")
+    return _companions(pairs, fitting) if len(pairs) > 1 else None
 
 
 def _by_folder(paths: list[str]) -> Companions | None:
-    """masks/x.png where a folder beside it holds x.jpg."""
+    """masks/x.png, or masks/x_mask.png, where a folder beside it holds x.jpg."""
     beside: dict[tuple[str, str], list[str]] = defaultdict(list)  # by the folder above and what follows the next one
     suspects: dict[str, list[str]] = defaultdict(list)  # files by a folder that is called masks or the like
+    is_role, names_role = cache(FOLDERS.match), cache(NAMES_ROLE.search)
     for path in paths:
         for above, name, rest in _steps(path):
-            beside[above, rest].append(path)
-            if FOLDERS.match(name):
+            if is_role(name):
                 suspects[f"{above}{name}/"].append(path)
+            elif not names_role(name):
+                beside[above, rest].append(path)
+    pairs: dict[str, str] = {}
+    found = []
     for folder, files in suspects.items():
-        above = folder.rstrip("/").rpartition("/")[0]
-        above = above and above + "/"
-        partners = []
-        for path in files:
-            rest = _stem(path[len(folder) :])
-            partners += [other for other in beside[above, rest] if not other.startswith(folder)][:1]
-        if len(files) > 1 and len(partners) == len(files):
-            return Companions(files, partners, [f"{folder.rstrip('/').rpartition('/')[2]}/"])
-    return None
+        above = folder[: folder.rstrip("/").rfind("/") + 1]
+        partners = {path: _partner(beside, above, path[len(folder) :]) for path in files}
+        known = [partner for partner in partners.values() if partner]
+        if len(known) > 1 and len(known) >= FEWEST_PARTNERS * len(files):
+            found.append(folder)
+            pairs |= {path: partner or known[0] for path, partner in partners.items()}
+    if not pairs:
+        return None
+    files = sorted(pairs, key=lambda path: pairs[path] == "")
+    names = [patterns.literal(folder.rstrip("/").rpartition("/")[2]) + "/" for folder in found]
+    chosen = [pattern for pattern, _ in Counter(names).most_common()]
+    exact = [patterns.of_path(folder) for folder in found]
+    alone = patterns.fitting(chosen, paths) == set(files)
+    return Companions(files, pairs[files[0]], chosen if alone else exact, exact)
+
+
+def _partner(beside: dict[tuple[str, str], list[str]], above: str, path: str) -> str:
+    """The file in a folder beside that is called like this one, with or without a word for masks; "" if none is."""
+    rest = _stem(path)
+    folder, _, stem = rest.rpartition("/")
+    plain = [match["base"] for match in (AFTER.match(stem), BEFORE.match(stem)) if match]
+    for one in (rest, *(f"{folder}/{base}" for base in plain)):
+        if found := beside.get((above, one)):
+            return found[0]
+    return ""
 
 
 def _steps(path: str) -> Iterator[tuple[str, str, str]]:
@@ -130,9 +209,10 @@ def _by_ending(paths: list[str]) -> Companions | None:
     for ending, number in sorted(Counter(_ending(path) for path in paths).items(), key=lambda item: item[1]):
         pairs = [places for places in endings.values() if ending in places and len(places) > 1]
         if number > 1 and len(pairs) == number:
-            files = [places[ending] for places in pairs]
-            partners = [next(path for other, path in places.items() if other != ending) for places in pairs]
-            return Companions(files, partners, [f"*.{ending}"])
+            partner_of = {
+                places[ending]: next(path for other, path in places.items() if other != ending) for places in pairs
+            }
+            return _companions(partner_of, [f"*.{patterns.literal(ending)}"])
     return None
 
 
@@ -154,4 +234,4 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _ending(path: str) -> str:
-    return path.rpartition("/")[2].rpartition(".")[2].lower()
+    return path.rpartition("/")[2].rpartition(".")[2]

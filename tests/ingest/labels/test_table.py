@@ -40,6 +40,25 @@ def test_byte_order_mark_semicolons_tabs_and_windows_line_ends_are_read(raw, tex
     assert run(raw, text).counts["classes"] == {"cat": 2, "dog": 2}
 
 
+@pytest.mark.parametrize("note", ["\x85 and so on", "\x0b", "\u2028", '"two\nlines"', '"a ""quoted"" word"'])
+def test_a_note_may_hold_what_other_programs_take_for_the_end_of_a_line(raw, note):
+    lines = rows().splitlines()
+    text = "\n".join([lines[0] + ",note", *(f"{line},{note}" for line in lines[1:])])
+    assert run(raw, text).counts["classes"] == {"cat": 2, "dog": 2}
+
+
+def test_excels_line_of_the_separator_is_read(raw):
+    assert run(raw, "sep=;\n" + rows().replace(",", ";")).counts["classes"] == {"cat": 2, "dog": 2}
+    with pytest.raises(UserError, match="row 7: label is empty"):
+        run(raw, "sep=;\n" + rows("cat/0.png,").replace(",", ";"))
+
+
+def test_a_row_for_a_file_that_is_left_out_says_so(raw, tmp_path):
+    (raw / "labels.csv").write_text(rows())
+    with pytest.raises(UserError, match="row 3: path 'cat/1.jpg' is left out by ingest.include or ingest.exclude"):
+        ingest(raw, tmp_path / "out", exclude=("cat/1.jpg",))
+
+
 def test_backslashes_are_folders_too(raw):
     assert run(raw, rows().replace("/", "\\")).counts["cases"] == 4
 
@@ -53,9 +72,15 @@ def test_backslashes_are_folders_too(raw):
         (rows("cat/0.png,cat"), "row 6: 'cat/0.png' was in row 2 already"),
         (rows("cat/0.png,dog"), "row 6: 'cat/0.png' has the label 'dog', but 'cat' in row 2"),
         (rows("cat/2.png,cat"), "row 6: path 'cat/2.png' is no file or folder .*did you mean cat/"),
-        (rows("../x.png,cat"), r"row 6: path '../x.png' leaves .*raw"),
-        (rows("/etc/passwd,cat"), "row 6: path '/etc/passwd' leaves"),
+        (
+            rows("../x.png,cat"),
+            r"row 6: path '../x.png' is absolute or leads elsewhere: expected one relative to .*raw",
+        ),
+        (rows("/etc/passwd,cat"), "row 6: path '/etc/passwd' is absolute"),
         (rows("cat/0.png,"), "row 6: label is empty"),
+        ('path,label,note\ncat/0.png,cat,"5 mm\ncat/1.jpg,cat,\n', "row 2: a quotation mark is opened and not closed"),
+        ('path,label\ncat/0.png,"no\ncrack"\n', r"row 2: the label 'no\\ncrack' is no line of text"),
+        ('path,label\ncat/0.png,"x"y\n', "row 2: a quotation mark is opened and not closed, or text follows it"),
         (rows("cat/0.png"), "row 6: expected as many values"),
         ("\n".join(rows().splitlines()[:-1]), r"1 case\(s\) without a label: dog/1.jpg"),
         ("path,label\nünlesbar,x\n".encode("latin-1"), "not UTF-8"),

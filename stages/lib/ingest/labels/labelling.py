@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.labels.table import Labels, Row
-from stages.lib.ingest.readers.contract import Case
+from stages.lib.ingest.readers.contract import Case, Refusal
 
 NAMED = 5  # how many examples a message gives
 
@@ -44,6 +44,22 @@ def _row_of_several_files(case: Case, labels: Labels) -> Row | None:
     return next(iter(found.values()), None)
 
 
+def check_copies(refused: Sequence[Refusal], labels: Labels) -> None:
+    """Checks that a file which is left out as a copy has the label and the split of the one that is taken.
+
+    Raises:
+        UserError: It has others.
+    """
+    for path, of in ((refusal.paths[0], refusal.copy_of) for refusal in refused if refusal.copy_of):
+        rows = [labels.of(one, None) for one in (of, path)]
+        for what in ("label", "split"):
+            taken, copied = (getattr(row, what) if row else "" for row in rows)
+            if taken and copied and taken != copied:
+                raise UserError(
+                    f"{path} is a copy of {of}, but its {what} is '{copied}', not '{taken}': leave one of them out"
+                )
+
+
 def _check_series(cases: CaseTable, labels: Labels) -> None:
     read = {template.case.series for template in cases.templates}
     if unread := [row for series, row in labels.by_series.items() if series not in read]:
@@ -57,4 +73,7 @@ def check_classes(rows: Sequence[Row], labels: Labels, rejected_csv: str) -> Non
     """
     wanted = {row.label for row in (*labels.by_path.values(), *labels.by_series.values())}
     if lost := sorted(wanted - {row.label for row in rows}):
-        raise UserError(f"no case of class '{lost[0]}' could be read: {rejected_csv} says why, file by file")
+        raise UserError(
+            f"no case of class '{lost[0]}' could be read: {rejected_csv} says why, file by file; mend them, or leave "
+            "out what is no class (ingest.exclude)"
+        )

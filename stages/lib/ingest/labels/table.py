@@ -6,6 +6,7 @@ mark.
 """
 
 import csv
+import io
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,14 @@ from stages.lib.core.nearest import closest, hint
 from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shortened, shown
+from stages.lib.ingest import patterns
 from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.labels import class_names, layout
 from stages.lib.ingest.readers.contract import Options
 
 LABELS_CSV = "labels.csv"
 SIMILAR = re.compile(r"(?:labels?|classes)\.(?:csv|tsv|tab|txt|xlsx?|ods|parquet)", re.IGNORECASE)
+EXCEL_SEPARATOR = re.compile(r"\"?sep=([,;\t])\"?", re.IGNORECASE)  # the line that tells Excel how columns are parted
 COLUMNS = ("path", "series", "label", "group", "split")
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
 MAX_CHARACTERS = 4096  # of a value: no path is longer
@@ -85,7 +88,7 @@ def read_labels(raw: Path, files: Sequence[str], folders: list[str], options: Op
         labels = _Table(table, set(files), options.key, aliases).labels
         _note_split_folders(labels, folders)
     else:
-        _check_name(raw, files)
+        _check_name(raw, files, layout.around(files, folders))
         labels = _class_folders(raw, files, folders, params.split_folders == "classes", aliases)
     class_names.check_aliases(aliases, labels.spellings)
     for note in class_names.notes(labels.spellings, aliases):
@@ -93,14 +96,17 @@ def read_labels(raw: Path, files: Sequence[str], folders: list[str], options: Op
     return labels
 
 
-def _check_name(raw: Path, files: Sequence[str]) -> None:
-    """Raises:
-    UserError: There is a table that is called nearly as labels.csv, and that nobody would read.
+def _check_name(raw: Path, files: Sequence[str], top: str) -> None:
+    """Args: top: The folders around all others.
+
+    Raises:
+        UserError: There is a table that is called or lies nearly as labels.csv should, and that nobody would read.
     """
-    if similar := [path for path in files if SIMILAR.fullmatch(path)]:
+    similar = [path for path in files if SIMILAR.fullmatch(path) or top and SIMILAR.fullmatch(path.removeprefix(top))]
+    if similar:
         raise UserError(
-            f"{raw / similar[0]} is not read: call it {LABELS_CSV} (text with commas, semicolons or tabs), or leave it "
-            f"out (ingest.exclude: ['/{similar[0]}'])"
+            f"{raw / similar[0]} is not read: expected {raw / LABELS_CSV} (text with commas, semicolons or tabs; move "
+            f"what lies beside it, too), or leave it out ({patterns.excluding([patterns.of_path(similar[0])])})"
         )
 
 
@@ -151,52 +157,67 @@ class _Table:
         self._folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
         self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
         self.labels = Labels(str(table))
-        reader = self._open()
-        for values in self._rows(reader):
-            if any(isinstance(value, str) and value.strip() for value in values.values()):
-                self._add(reader.line_num, values)
+        for number, values in self._rows():
+            self._add(number, values)
         if not self.labels.by_path and not self.labels.by_series:
             raise UserError(f"{table} has no rows below its header")
 
-    def _open(self) -> "csv.DictReader[str]":
+    def _rows(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """Each row that is not empty: the line where it starts, and its values by column.
+
+        Raises:
+            UserError: The header or a row can't be read.
+        """
         text = read_text(self._table)
-        header = text.partition("\n")[0]
-        delimiter = max(",;\t", key=header.count)
-        reader = csv.DictReader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
-        reader.fieldnames = self._header(reader)
-        names = set(reader.fieldnames)
+        first, _, rest = text.partition("\n")
+        skipped = 0
+        if separator := EXCEL_SEPARATOR.fullmatch(first.strip()):
+            text, skipped = rest, 1
+        delimiter = separator[1] if separator else max(",;\t", key=first.count)
+        # Strict: a quote that is opened and never closed would swallow all rows behind it.
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+        header = self._checked([name.strip().lower() for name in self._next(reader, skipped) or []])
+        while True:
+            number = skipped + reader.line_num + 1
+            if (values := self._next(reader, skipped)) is None:
+                return
+            if not any(value.strip() for value in values):
+                continue
+            if len(values) != len(header):
+                raise UserError(f"{self._table}, row {number}: expected as many values as the header has columns")
+            yield number, dict(zip(header, values, strict=True))
+
+    def _next(self, reader: "Iterator[list[str]]", skipped: int) -> list[str] | None:
+        """The next row; None behind the last.
+
+        Raises:
+            UserError: It can't be read, as one with a cell of a hundred thousand characters.
+        """
+        number = skipped + reader.line_num + 1  # type: ignore[attr-defined]
+        try:
+            return next(reader, None)
+        except csv.Error as error:
+            is_quote = "unexpected end" in str(error) or "expected after" in str(error)
+            what = "a quotation mark is opened and not closed, or text follows it" if is_quote else str(error)
+            raise UserError(f"{self._table}, row {number}: {what}: mend or remove it") from None
+
+    def _checked(self, header: list[str]) -> list[str]:
+        names = set(header)
         if "label" not in names or not names & {"path", "series"}:
             missing = "label" if "label" not in names else "path (or series)"
-            found = shortened(", ".join(reader.fieldnames) or "nothing")
+            found = shortened(", ".join(header) or "nothing")
             raise UserError(f"{self._table} has no column {missing}: expected path,label[,group], found {found}")
-        if len(names) < len(reader.fieldnames):
-            raise UserError(f"{self._table} has a column twice: {shortened(', '.join(reader.fieldnames))}")
+        if len(names - {""}) < len([name for name in header if name]):
+            raise UserError(f"{self._table} has a column twice: {shortened(', '.join(header))}")
         self._name_column = "path" if "path" in names else "series"
         self.labels.grouped = "group" in names
         self.labels.split = "split" in names
-        if unused := [name for name in reader.fieldnames if name not in COLUMNS]:
+        if unused := [name for name in header if name and name not in COLUMNS]:
             say(f"{self._table}: not used: {shortened(', '.join(unused))}")
-        return reader
-
-    def _header(self, reader: "csv.DictReader[str]") -> list[str]:
-        try:
-            return [name.strip().lower() for name in reader.fieldnames or []]
-        except csv.Error as error:
-            raise UserError(f"{self._table}, header: {error}") from None
-
-    def _rows(self, reader: "csv.DictReader[str]") -> Iterator[dict[str, str]]:
-        """Raises:
-        UserError: A row can't be read, as one with a cell of a hundred thousand characters.
-        """
-        try:
-            yield from reader
-        except csv.Error as error:
-            raise UserError(f"{self._table}, row {reader.line_num + 1}: {error}: mend or remove it") from None
+        return header
 
     def _add(self, number: int, values: dict[str, str]) -> None:
         where = f"{self._table}, row {number}"
-        if None in values or None in values.values():
-            raise UserError(f"{where}: expected as many values as the header has columns")
         name, label = values[self._name_column].strip(), values["label"].strip()
         group = values["group"].strip() if self.labels.grouped else None
         for column, value in (
@@ -235,8 +256,11 @@ class _Table:
         """The path as the file system spells it."""
         path = PurePosixPath(name if name in self._paths else name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or (len(name) > 1 and name[1] == ":"):
-            raise UserError(f"{where}: path '{name}' leaves {self._table.parent}: paths are relative to it, without ..")
+            wanted = f"expected one relative to {self._table.parent}, without .."
+            raise UserError(f"{where}: path '{name}' is absolute or leads elsewhere: {wanted}")
         found = self._normal.get(unicodedata.normalize("NFC", str(path)))
+        if found is None and (self._table.parent / path).exists():
+            raise UserError(f"{where}: path '{name}' is left out by ingest.include or ingest.exclude: remove the row")
         if found is None or found == ".":
             close = closest(path, list(self._normal)[:MOST_COMPARED])
             meant = f" (did you mean {close}?)" if close else ""

@@ -213,6 +213,7 @@ class Refusal(NamedTuple):
     detail: str
     ignored: bool = False
     series: str = ""  # identifier of the series that lacks the files, if their headers still hold it
+    copy_of: str = ""  # path of the file that is taken instead
 
 
 @dataclass

@@ -82,7 +82,7 @@ def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -
         assembly.refused.append(Refusal(tuple(f.path for f in files), error.reason, error.detail))
         return
     for copy in copies:
-        assembly.refused.append(Refusal((copy.path,), "same_instance", f"a copy of {file.path}", ignored=True))
+        assembly.refused.append(dicom_series.copy_refused(copy.path, file.path))
     assembly.cases.append(
         Case(
             case=options.identify("instance", instance.sop),

@@ -114,8 +114,12 @@ def _without_copies(files: list[Inspected]) -> tuple[list[Inspected], list[Refus
         other = Instance.from_plain(before.own)
         if (instance.pixels, instance.slices) != (other.pixels, other.slices):
             raise Rejected("instance_twice", f"{file.path} has the SOPInstanceUID of {before.path}, but differs")
-        copies.append(Refusal((file.path,), "same_instance", f"a copy of {before.path}", ignored=True))
+        copies.append(copy_refused(file.path, before.path))
     return list(first.values()), copies
+
+
+def copy_refused(path: str, of: str) -> Refusal:
+    return Refusal((path,), "same_instance", f"a copy of {of}", ignored=True, copy_of=of)
 
 
 def _without_captures(files: list[Inspected], options: Options) -> tuple[list[Inspected], list[Refusal]]:

@@ -10,8 +10,8 @@ from PIL import Image
 from stages.lib.ingest.readers import codestream
 from stages.lib.ingest.readers.contract import Rejected
 from stages.lib.ingest.readers.pictures import orientation
-from stages.lib.ingest.readers.pictures.pillow import bounded
 from stages.lib.ingest.readers.pictures.picture import Decoded, Picture
+from stages.lib.ingest.readers.pictures.pillow import bounded
 
 # With any other warning, pixels were made up.
 HARMLESS_WARNING = "Invalid SOS parameters"
@@ -21,7 +21,7 @@ EXIF, XMP = b"Exif\0", b"http://ns.adobe.com/xap/"  # what may hold an orientati
 
 
 def inspect(content: bytes, max_pixels: int) -> Picture | None:
-    """Its size and orientation; None where Pillow has to read the file: it is no JPEG, or one of CMYK or RGB colours."""
+    """Size and orientation; None where Pillow has to read the file: it is no JPEG, or one of CMYK or RGB colours."""
     if content[:3] != b"\xff\xd8\xff":
         return None
     try:

@@ -109,4 +109,5 @@ def decode(content: bytes) -> Decoded:
         pixels = imagecodecs.png_decode(content)
     except imagecodecs.PngError as error:
         raise Rejected("corrupt", where_raised(error)) from None
-    return Decoded(pixels, pixels.shape[2] - 1 if alpha and pixels.ndim == 3 else None)
+    # libpng leaves out a tRNS that does not fit the colours, as Pillow does.
+    return Decoded(pixels, pixels.shape[2] - 1 if alpha and pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None)

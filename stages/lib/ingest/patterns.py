@@ -1,0 +1,30 @@
+"""Patterns of `ingest.include` and `ingest.exclude`, as a message offers them: they fit the files that it counts."""
+
+import json
+import re
+from collections.abc import Sequence
+
+import pathspec
+
+SPECIAL = re.compile(r"([\\*?\[\]#!])")
+
+
+def fitting(patterns: Sequence[str], paths: Sequence[str]) -> set[str]:
+    """The paths that some of the patterns fit."""
+    spec = pathspec.PathSpec.from_lines("gitignore", patterns)
+    return {path for path in paths if spec.match_file(path)}
+
+
+def literal(text: str) -> str:
+    """A part of a path in a pattern, where it fits nothing but itself."""
+    return SPECIAL.sub(r"\\\1", text)
+
+
+def of_path(path: str) -> str:
+    """The pattern of one file, or with / at its end of one folder, below data/raw/<dataset>."""
+    return "/" + literal(path)
+
+
+def excluding(patterns: Sequence[str]) -> str:
+    """As a line of params.yaml."""
+    return f"ingest.exclude: {json.dumps(list(patterns), ensure_ascii=False)}"
