@@ -196,9 +196,7 @@ def write_copied(folder, copy):
 @pytest.mark.parametrize("kind", ["volumes", "images"])
 def test_a_copy_of_a_series_under_another_label_is_refused(tmp_path, kind):
     write_copied(tmp_path / "raw", "well/again")
-    with pytest.raises(
-        UserError, match=r"again/\S+ is a copy of sick/P0/\S+, but its label is 'well', not 'sick'"
-    ):
+    with pytest.raises(UserError, match=r"again/\S+ is a copy of sick/P0/\S+, but its label is 'well', not 'sick'"):
         ingest(tmp_path / "raw", tmp_path / "out", kind=kind)
 
 
