@@ -13,24 +13,25 @@ def random_case(seed=0, n=120, k=4, ties=False):
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("absent", [False, True])
-def test_every_case_once_gives_the_scores_themselves(ties, absent):
+def test_a_weight_is_how_often_a_case_is_there(ties, absent):
     y, p = random_case(ties=ties)
     y[y == 3] = 0 if absent else 3
-    overall, per_class = bootstrap.replicates(y, p, np.ones((1, len(y))))
-    expected = scores.overall(y, p)
-    assert set(overall) == set(expected)
-    for name, value in expected.items():
-        assert overall[name][0] == pytest.approx(value), name
-    for name, values in scores.per_class(y, p).items():
-        if name != "cases":
-            assert per_class[name][0] == pytest.approx(values, nan_ok=True), name
+    weight = np.random.default_rng(1).integers(0, 3, (2, len(y)))
+    overall, per_class = scores.weighted(y, p, weight.astype(float))
+    for row, times in enumerate(weight):
+        labels, probabilities = np.repeat(y, times), np.repeat(p, times, axis=0)
+        for name, value in scores.overall(labels, probabilities).items():
+            assert overall[name][row] == pytest.approx(value), name
+        for name in ("recall", "auroc", "average_precision"):
+            expected = scores.per_class(labels, probabilities)[name]
+            assert per_class[name][row] == pytest.approx(expected, nan_ok=True), name
 
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_a_resample_has_the_scores_that_scikit_learn_gives_its_weights(ties):
     y, p = random_case(1, ties=ties)
     w = np.random.default_rng(2).integers(0, 3, (3, len(y))).astype(float)
-    overall, per_class = bootstrap.replicates(y, p, w)
+    overall, per_class = scores.weighted(y, p, w)
     for row, weight in enumerate(w):
         assert overall["accuracy"][row] == pytest.approx(metrics.accuracy_score(y, p.argmax(1), sample_weight=weight))
         f1 = metrics.f1_score(y, p.argmax(1), average="macro", sample_weight=weight)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.params.validate import LOWER_IS_BETTER
-from stages.lib.validate import bootstrap
+from stages.lib.validate import bootstrap, scores
 from tools.report.snapshot import KEYS, PROBABILITY_OF
 
 LEVEL = 0.95  # of an interval; equal models get a wrong verdict with probability 1 - LEVEL
@@ -49,11 +49,11 @@ def compare(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Change]:
     drawn: dict[str, list[np.ndarray]] = {}
     tables = [_arrays(old), _arrays(new)]
     for block in weights:
-        scores = [bootstrap.replicates(*tables[0], block[:, : len(old)])[0]]
-        scores += [bootstrap.replicates(*tables[1], block[:, len(old) :])[0]]
-        for name in scores[0]:
-            drawn.setdefault(name, []).append(scores[1][name] - scores[0][name])
-    whole = [bootstrap.replicates(*table, np.ones((1, len(table[0]))))[0] for table in tables]
+        found = [scores.weighted(*tables[0], block[:, : len(old)])[0]]
+        found += [scores.weighted(*tables[1], block[:, len(old) :])[0]]
+        for name in found[0]:
+            drawn.setdefault(name, []).append(found[1][name] - found[0][name])
+    whole = [scores.weighted(*table, np.ones((1, len(table[0]))))[0] for table in tables]
     changes = {
         name: _change(name, float(whole[0][name][0]), float(whole[1][name][0]), np.concatenate(blocks))
         for name, blocks in drawn.items()

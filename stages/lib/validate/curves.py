@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn import metrics
 
 from stages.lib.validate import scores
 
@@ -22,8 +21,9 @@ def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -
     """class, false_positive_rate, true_positive_rate, threshold; a class that is absent, or alone, has no curve."""
     parts = [pd.DataFrame(columns=["class", "false_positive_rate", "true_positive_rate", "threshold"])]
     for name, positive, chance in _one_against_the_rest(labels, probabilities, classes):
-        false, true, threshold = metrics.roc_curve(positive, chance)
-        columns = {"false_positive_rate": false, "true_positive_rate": true, "threshold": threshold}
+        true, false, threshold = _corners(positive, chance, order=2)
+        true, false = np.append(0, true) / true[-1], np.append(0, false) / false[-1]
+        columns = {"false_positive_rate": false, "true_positive_rate": true, "threshold": np.append(np.inf, threshold)}
         kept = thinned(false, true, _points(classes))
         parts.append(pd.DataFrame({"class": name} | columns).iloc[kept])
     return pd.concat(parts[1:] or parts, ignore_index=True)
@@ -33,11 +33,29 @@ def precision_recall(labels: np.ndarray, probabilities: np.ndarray, classes: Seq
     """class, recall, precision, threshold; a class that is absent, or alone, has no curve."""
     parts = [pd.DataFrame(columns=["class", "recall", "precision", "threshold"])]
     for name, positive, chance in _one_against_the_rest(labels, probabilities, classes):
-        precision, recall, threshold = metrics.precision_recall_curve(positive, chance, drop_intermediate=True)
-        columns = {"recall": recall, "precision": precision, "threshold": np.append(threshold, np.nan)}
+        true, false, threshold = _corners(positive, chance, order=1)
+        recall, precision = np.append(true[::-1] / true[-1], 0), np.append((true / (true + false))[::-1], 1)
+        columns = {"recall": recall, "precision": precision, "threshold": np.append(threshold[::-1], np.nan)}
         kept = thinned(recall, precision, _points(classes))
         parts.append(pd.DataFrame({"class": name} | columns).iloc[kept])
     return pd.concat(parts[1:] or parts, ignore_index=True)
+
+
+def _corners(positive: np.ndarray, chance: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True and false positives at each threshold, the highest first, and the thresholds, (T,) each.
+
+    Args:
+        order: 2 leaves out those between others on one line of the ROC curve, 1 those between others of one recall.
+    """
+    true, false, threshold = scores.ranked(positive, chance, np.ones((1, len(chance))))
+    true, false = true[0], false[0]
+    if len(true) > 2:
+        bends = np.diff(true, 2) != 0 if order == 2 else (np.diff(true)[:-1] != 0) | (np.diff(true)[1:] != 0)
+        if order == 2:
+            bends |= np.diff(false, 2) != 0
+        kept = np.concatenate([[True], bends, [True]])
+        true, false, threshold = true[kept], false[kept], threshold[kept]
+    return true, false, threshold
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:

@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
-from sklearn import metrics
 
 from stages.lib.model.classifier import Classifier
 from stages.lib.model.deployed import Settings, strangeness
+from stages.lib.validate import scores
 from stages.lib.validate.answers import measure
 
 BELOW_THRESHOLD = 0.95  # fraction of the cases like those of the validation split
@@ -112,6 +112,7 @@ def detection(
         changed = corrupted.astype(original.dtype)
         found = _strangeness(measure(classifier, changed, batch_size, f"unlike: {name}"), settings)
         is_corrupted = np.repeat([False, True], [len(uncorrupted), len(found)])
-        area = metrics.roc_auc_score(is_corrupted, np.concatenate([uncorrupted, found]))
-        report[name] = {"flagged": float((found > settings.unlike_threshold).mean()), "auroc": float(area)}
+        counts = scores.ranked(is_corrupted, np.concatenate([uncorrupted, found]), np.ones((1, len(is_corrupted))))
+        area = float(scores.auroc(*counts[:2])[0])
+        report[name] = {"flagged": float((found > settings.unlike_threshold).mean()), "auroc": area}
     return report
