@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ AFTER = re.compile(rf"^(?P<base>.+?)(?P<role>[ ._-](?:{ROLE}))(?P<number>[ ._-]?
 BEFORE = re.compile(rf"^(?P<role>(?:{ROLE})[ ._-])(?P<base>.+)$", re.IGNORECASE)  # thumb_x
 NUMBERED = re.compile(r"^(?P<word>.*?)(?P<number>\d+)$")
 FOLDERS = re.compile(rf"^(?:{ROLE})$", re.IGNORECASE)
+ANY_ROLE = re.compile(rf"(?:^|[/ ._-])(?:{ROLE})(?:[/ ._-]|\d|$)", re.IGNORECASE | re.MULTILINE)
 NAMES_ROLE = re.compile(rf"(?:^|[ ._-])(?:{ROLE})(?:$|[ ._-])", re.IGNORECASE)  # no_mask: a class beside mask
 MOST_NAMED = 3  # files or folders that are named one by one, where no pattern fits them alone
 FEWEST_PARTNERS = 0.5  # of the files in a folder of masks
@@ -53,12 +54,10 @@ def select(paths: Sequence[str], params: IngestParams) -> tuple[list[str], list[
             spec = pathspec.PathSpec.from_lines("gitignore", [pattern.removeprefix("!")])
             if not any(spec.match_file(path) for path in paths):
                 raise UserError(f"ingest.{key}: no file fits the pattern '{pattern}': mend or remove it")
-    wanted = pathspec.PathSpec.from_lines("gitignore", params.include or ["*"])
-    unwanted = pathspec.PathSpec.from_lines("gitignore", params.exclude)
-    taken: list[str] = []
-    excluded: list[str] = []
-    for path in paths:
-        (taken if wanted.match_file(path) and not unwanted.match_file(path) else excluded).append(path)
+    taken, excluded = paths, []
+    if params.include or params.exclude:  # to ask takes microseconds for each path
+        kept = patterns.fitting(params.include or ["*"], paths) - patterns.fitting(params.exclude, paths)
+        taken, excluded = ([path for path in paths if (path in kept) == wanted] for wanted in (True, False))
     if not params.include:
         check_companions(taken, params.exclude)
     return taken, excluded
@@ -76,7 +75,7 @@ def check_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> None
     """
     pictures = [path for path in paths if _ending(path).lower() in PICTURES]
     found: list[Companions] = []
-    for search in (_by_name, _by_number, _by_folder, _by_ending):
+    for search in _searches(pictures):
         while pictures and (one := search(pictures)):
             found.append(one)
             pictures = sorted(set(pictures) - set(one.files))
@@ -93,6 +92,12 @@ def check_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> None
         f"{json.dumps(['*', *('!' + pattern for pattern in offered)], ensure_ascii=False)} takes the others alone, and "
         'ingest.include: ["*"] takes all as they are'
     )
+
+
+def _searches(pictures: Sequence[str]) -> list[Callable[[list[str]], Companions | None]]:
+    """Those that may find any: most often none can, which is seen in a moment."""
+    by_role = [_by_name, _by_number, _by_folder] if ANY_ROLE.search("\n".join(pictures)) else []
+    return [*by_role, *([_by_ending] if len({_ending(path) for path in pictures}) > 1 else [])]
 
 
 def _exact(found: Companions, paths: Sequence[str]) -> list[str]:
