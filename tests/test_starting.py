@@ -7,7 +7,18 @@ import pytest
 
 from tests import ROOT
 
-COSTLY = ("torch", "torchvision", "sklearn", "matplotlib", "scipy.stats", "pandas", "h5py", "onnx", "onnxruntime", "PIL")
+COSTLY = (
+    "torch",
+    "torchvision",
+    "sklearn",
+    "matplotlib",
+    "scipy.stats",
+    "pandas",
+    "h5py",
+    "onnx",
+    "onnxruntime",
+    "PIL",
+)
 IMPORTED = {
     "check": set(),
     "sample": {"sklearn", "scipy.stats", "pandas", "PIL"},  # scikit-learn's digits

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 import pathspec
 
+PICTURES = {"png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm"}
 SPECIAL = re.compile(r"([\\*?\[\]#!])")
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file is called as pictures are; DICOM files are called in any way."""
+    return path.rpartition(".")[2].lower() in PICTURES
 
 
 def fitting(patterns: Sequence[str], paths: Sequence[str]) -> set[str]:

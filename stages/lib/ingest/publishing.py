@@ -1,6 +1,7 @@
 """Puts the outs into their places: cases/, cases.csv and ingest.json."""
 
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,7 @@ COLUMNS = (
     *("spacing_z_mm", "spacing_y_mm", "spacing_x_mm", "copy_of", *ATTRIBUTES),
 )
 FILE_COLUMNS = ("case", "path")
+PLAIN = re.compile(r"[a-zA-Z_/][\w./ -]*", re.ASCII)  # what stands in CSV as it is: most paths
 
 
 def publish(
@@ -54,13 +56,14 @@ def publish(
 
 def write_files(files_csv: Path, cases: CaseTable) -> None:
     """Lists the files of every case, a row each; it names files, and so stays on this machine."""
-    write_lines(files_csv, (csv_line(row) + "\n" for row in (FILE_COLUMNS, *_files(cases))), 0o600)
+    write_lines(files_csv, _file_lines(cases), 0o600)
 
 
-def _files(cases: CaseTable) -> Iterator[tuple[str, str]]:
-    for template in cases:
-        for file in template.case.files:
-            yield template.case.case, file.path
+def _file_lines(cases: CaseTable) -> Iterator[str]:
+    yield csv_line(FILE_COLUMNS) + "\n"
+    for i, (case, path) in enumerate(zip(_numbers(cases.ids), cases.paths, strict=True)):
+        for name in [path] if path else [file.path for file in cases.template(i).case.files]:
+            yield f"{case:016x},{name if PLAIN.fullmatch(name) else csv_line([name])}\n"
 
 
 def _link(finished: Path, place: Path) -> None:

@@ -15,7 +15,6 @@ from stages.lib.ingest.labels.table import LABELS_CSV
 from stages.lib.ingest.readers.contract import Refusal
 from stages.lib.params.ingest import IngestParams
 
-PICTURES = {"png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm"}
 ROLE = (
     "masks?|seg|segmentations?|groundtruth|gt|annotations?|annotated|labels?|overlays?|heatmaps?|thumbs?|thumbnails?|"
     "previews?|small"
@@ -73,7 +72,7 @@ def check_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> None
     UserError: Files look like masks or thumbnails of others; as cases they would be trained on. What the message says
         of `ingest.exclude` leaves out those files alone, and what was left out before.
     """
-    pictures = [path for path in paths if _ending(path).lower() in PICTURES]
+    pictures = [path for path in paths if patterns.is_picture(path)]
     found: list[Companions] = []
     for search in _searches(pictures):
         while pictures and (one := search(pictures)):

@@ -111,6 +111,12 @@ def test_a_folder_with_files_or_a_single_folder_in_it_is_a_class(tmp_path, paths
     assert set(ingest(tmp_path / "raw", tmp_path / "out").table["label"]) == {"cat"}
 
 
+def test_a_folder_around_patients_is_no_folder_around_classes(tmp_path):
+    for i in range(2):
+        write_series(tmp_path / f"raw/ct/P{i}", scan(4, seed=i), patient=f"P{i}", series=f"{i}")
+    assert set(ingest(tmp_path / "raw", tmp_path / "out").table["label"]) == {"ct"}
+
+
 @pytest.mark.parametrize("name", ["Labels.csv", "labels.CSV", "labels.tsv", "labels.xlsx", "label.csv"])
 def test_a_table_that_is_called_nearly_as_labels_csv_is_not_passed_over(tmp_path, name):
     write(tmp_path / "raw", "a/1.png", "b/2.png")

@@ -80,8 +80,8 @@ class _Place(NamedTuple):
 
 
 def around(paths: Sequence[str], folders: Sequence[str]) -> str:
-    """The folders, one in the other and with / at the end, in which several lie, and none beside them: as archives
-    unpack. "" where there are none.
+    """The folders, one in the other and with / at the end, in which several lie, and none beside them: as archives of
+    pictures unpack. "" where there are none: folders of DICOM files may as well be patients as classes.
     """
     top = ""
     while len(folders) == 1:
@@ -89,7 +89,8 @@ def around(paths: Sequence[str], folders: Sequence[str]) -> str:
         inside, folders = _inside(paths, top)
         if not folders or len(folders) == 1 and not all("/" in path for path in inside):
             return ""
-    return top
+    is_of_pictures = 2 * sum(map(patterns.is_picture, paths)) > len(paths)
+    return top if is_of_pictures else ""
 
 
 def _inside(paths: Sequence[str], top: str) -> tuple[list[str], list[str]]:
