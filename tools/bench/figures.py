@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
+from matplotlib.ticker import LogFormatter  # noqa: E402
 
 from tools.bench.results import Group, Growth  # noqa: E402
 from tools.bench.timing import Comparison  # noqa: E402
@@ -42,6 +43,8 @@ def bars(comparisons: Sequence[Comparison]) -> Figure:
     axes.set_yticks(range(len(rows)), names, fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    for formatted in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        formatted(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.4)))
     axes.axvline(1, color="black", linewidth=0.8)
     axes.set_xlabel("theirs / ours (above 1 ours is ahead)")
     return figure

@@ -1,8 +1,8 @@
 """Growth with the number of cases
 
 Time, peak memory and bytes on disk of each data stage for pictures of 8x8 pixels in PNG, each stage in a fresh process,
-whose imports are not timed. Peak memory is that of the largest of its processes. Above 100,000 pictures cases/ is
-written without ingest.
+whose imports are not timed. Peak memory is that of the largest of its processes, with all that is imported. Above
+100,000 pictures cases/ is written without ingest.
 """
 
 import tempfile

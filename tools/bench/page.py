@@ -20,7 +20,8 @@ Works that do the same take turns, after a check that their results agree. A tab
 the lowest and the highest. The last column is what the other side takes divided by what ours takes: above 1 ours is
 ahead. Beneath a table stands every row in which ours is not.
 """
-SMALLEST = 0.995  # a ratio that is written as 1.0 is no loss
+SMALLEST = 0.995  # a ratio that is written as 1.00 is no loss
+SHORT_SECONDS = 0.1  # below it, milliseconds are written
 
 
 def write(path: Path, groups: Sequence[Group]) -> None:
@@ -72,10 +73,17 @@ def _row(of: Comparison) -> str:
 
 def amounts(values: Sequence[float], of: Comparison) -> str:
     """The median with its unit, the range if there are several rounds, and the rate if there is one."""
-    said = f"{median(values):.3g} {of.unit}"
+    middle = median(values)
+    factor, unit = (1000, f"m{of.unit}") if of.unit.startswith("s") and middle < SHORT_SECONDS else (1, of.unit)
+    said = f"{number(factor * middle)} {unit}"
     if len(values) > 1:
-        said += f" ({min(values):.3g} to {max(values):.3g})"
-    return said + (f", {of.amount / median(values):,.0f} {of.things}/{of.unit}" if of.things else "")
+        said += f" ({number(factor * min(values))} to {number(factor * max(values))})"
+    return said + (f", {of.amount / middle:,.0f} {of.things}/{of.unit}" if of.things else "")
+
+
+def number(value: float) -> str:
+    """With three digits, or as a whole number where that has more."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
 def losses(comparisons: Sequence[Comparison]) -> list[str]:

@@ -6,6 +6,7 @@ Each is run once before that, so that all are warm, and their results are compar
 import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.util import find_spec
 from statistics import median
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from stages.lib.core.errors import UserError
 
 Clock = Callable[[], float]
+WARM_CALLS = 3  # TorchScript optimises in its second call
 
 
 class Work(NamedTuple):
@@ -91,19 +93,9 @@ def race(
     running = [ours, *(peer for peer in peers if peer.run)]
     check_agreement(running, agree)
     taken = in_turn(running, rounds, clocks)
+    row = partial(Comparison, group, work, amount=amount, things=things, note=note)
     return [
-        Comparison(
-            group,
-            work,
-            taken[ours.name][unit],
-            peer.name,
-            taken.get(peer.name, {}).get(unit, []),
-            unit,
-            amount,
-            things,
-            peer.why,
-            note,
-        )  # fmt: skip
+        row(taken[ours.name][unit], peer.name, taken.get(peer.name, {}).get(unit, []), unit, why=peer.why)
         for unit in clocks
         for peer in peers
     ]
@@ -152,7 +144,8 @@ def _runs(work: Work) -> Callable[[], Any]:
 def for_a_turn(work: Work, seconds: float) -> Work:
     """The work with as many calls as fill a turn, one at least, by what one call takes once it is warm."""
     run = _runs(work)
-    run()
+    for _ in range(WARM_CALLS):
+        run()
     began = time.perf_counter()
     run()
     return work._replace(repeats=max(1, int(seconds / max(time.perf_counter() - began, 1e-6))))

@@ -26,6 +26,12 @@ def test_a_row_has_medians_with_their_range_a_rate_and_the_ratio():
     assert row in rendered(Measured([WINNING]))
 
 
+def test_short_times_are_milliseconds_and_large_numbers_whole():
+    short = WINNING._replace(ours=[0.0123456], theirs=[0.5], things="")
+    large = WINNING._replace(unit="bytes", ours=[123456.0], theirs=[999.5], things="")
+    assert [page.amounts(of.ours, of) for of in (short, large)] == ["12.3 ms", "123,456 bytes"]
+
+
 def test_a_row_in_which_ours_is_not_ahead_has_a_sentence_that_says_why():
     lines = rendered(Measured([WINNING, LOSING, ABSENT]))
     assert [line for line in lines if line.startswith("- ")] == [
