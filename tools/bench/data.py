@@ -114,9 +114,17 @@ def agree(ours: np.ndarray, theirs: np.ndarray | None) -> bool:
     """Whether the middles of two samples (C, ...) are the same on average; copying gives none to compare."""
     if theirs is None:
         return True
-    middle = tuple(slice(n // 4, 3 * n // 4) for n in ours.shape[1:])  # away from crops and padding
-    means = [float(np.mean(one[(slice(None), *middle)])) for one in (ours, theirs)]
-    return abs(means[0] - means[1]) < LARGEST_DIFFERENCE
+    return abs(middle_mean(ours, ours.shape) - middle_mean(theirs, ours.shape)) < LARGEST_DIFFERENCE
+
+
+def middle_mean(sample: np.ndarray, shape: tuple[int, ...]) -> float:
+    """The mean of the middle half along each axis of a shape, which lies in the middle of the sample.
+
+    So crops and padding do not count.
+    """
+    sides = zip(sample.shape[1:], shape[1:], strict=True)
+    middle = tuple(slice((of - n) // 2 + n // 4, (of - n) // 2 + 3 * n // 4) for of, n in sides)
+    return float(np.mean(sample[(slice(None), *middle)]))
 
 
 def copy(folder: Path) -> None:

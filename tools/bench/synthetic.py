@@ -1,5 +1,6 @@
 """Pictures and series that the groups make on the spot."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def write_series(folder: Path) -> None:
     rng = np.random.default_rng(0)
     _, parts = phantoms.draw_body(rng, "solid")
     scan = phantoms.scan_body(rng, parts, (SLICES, SIDE, SIDE), (STEP_MM, IN_PLANE_MM, IN_PLANE_MM))
-    image = _phantom_header(folder.parent / "phantom")
+    image = _phantom_slice()
     image.Rows = image.Columns = SIDE
     image.PixelSpacing, image.SliceThickness = [IN_PLANE_MM, IN_PLANE_MM], STEP_MM
     folder.mkdir(parents=True)
@@ -44,7 +45,7 @@ def write_series(folder: Path) -> None:
         image.save_as(folder / f"{name:06d}.dcm", enforce_file_format=True)
 
 
-def _phantom_header(folder: Path) -> pydicom.Dataset:
-    folder.mkdir(parents=True)
-    phantoms.write(folder, 1, 0)
-    return pydicom.dcmread(min(folder.rglob("*.dcm")))
+def _phantom_slice() -> pydicom.Dataset:
+    with tempfile.TemporaryDirectory() as folder:
+        phantoms.write(Path(folder), 1, 0)
+        return pydicom.dcmread(min(Path(folder).rglob("*.dcm")))
