@@ -78,7 +78,7 @@ def amounts(values: Sequence[float], of: Comparison) -> str:
     said = f"{number(factor * middle)} {unit}"
     if len(values) > 1:
         said += f" ({number(factor * min(values))} to {number(factor * max(values))})"
-    return said + (f", {of.amount / middle:,.0f} {of.things}/{of.unit}" if of.things else "")
+    return said + (f", {of.amount / middle:,.0f} {of.things}/{of.unit}" if of.things and of.unit == "s" else "")
 
 
 def number(value: float) -> str:
