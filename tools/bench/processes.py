@@ -2,15 +2,17 @@
 
 import io
 import multiprocessing
-import os
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+from stages.lib.core.errors import UserError
 
 Result = TypeVar("Result")
 
@@ -64,15 +66,39 @@ def quiet() -> Iterator[None]:
 def in_parts(parts: int) -> Iterator[Callable[[Callable[..., Any], Any], list[Any]]]:
     """Yields what calls a function with (argument, part, parts) for each part, each in a process of its own.
 
-    The processes have started, and stay until the end of the block.
+    The processes stay until the end of the block. No Pool: with its threads about, stages spawn their workers instead
+    of forking them, and would be slower than they are.
+
+    Raises, when it is called:
+        UserError: One of the processes failed.
     """
-    with multiprocessing.get_context("spawn").Pool(parts) as pool:
-        pool.map(os.getenv, ["PATH"] * parts)
+    context = multiprocessing.get_context("spawn")
+    pipes = [context.Pipe() for _ in range(parts)]
+    processes = [context.Process(target=_serve, args=(theirs,), daemon=True) for _, theirs in pipes]
+    for process, (_, theirs) in zip(processes, pipes, strict=True):
+        process.start()
+        theirs.close()  # so that the end of the process ends what is read from it
 
-        def call(function: Callable[..., Any], argument: Any) -> list[Any]:
-            return pool.starmap(function, [(argument, part, parts) for part in range(parts)], chunksize=1)
+    def call(function: Callable[..., Any], argument: Any) -> list[Any]:
+        for part, (ours, _) in enumerate(pipes):
+            ours.send((function, argument, part, parts))
+        try:
+            return [ours.recv() for ours, _ in pipes]
+        except EOFError:
+            raise UserError("a process of a peer failed; what it said is above") from None
 
+    try:
         yield call
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _serve(connection: Connection) -> None:
+    """Calls what it is sent, and sends the results back."""
+    while True:
+        function, *arguments = connection.recv()
+        connection.send(function(*arguments))
 
 
 def disk_bytes(folder: Path) -> int:
