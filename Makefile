@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro verify test quick lint licences report plots sbom audit requirements upgrade docs clean
+.PHONY: help setup repro verify test quick lint licences report plots sbom audit bench requirements upgrade docs clean
 SHELL := /bin/sh
 BASE ?= main
 JOBS ?= 1
@@ -8,7 +8,7 @@ VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 # Bytecode is compiled once here: it halves the start of dvc and torch where PYTHONDONTWRITEBYTECODE is set, as containers do.
 # Nothing is installed, or builds what is installed from source, but the files whose hashes are pinned.
-UV := $(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes
+UV := $(VENV)/bin/uv pip install --quiet --compile-bytecode --require-hashes --python
 COMPILE := $(VENV)/bin/uv pip compile --universal --python-version 3.11 --quiet --no-header --no-annotate --generate-hashes
 
 help:  ## this list
@@ -52,10 +52,14 @@ sbom: .venv/dev.stamp  ## sbom.cdx.json: the packages that the pipeline is made 
 audit: .venv/dev.stamp  ## ask the package index for known vulnerabilities of all pins: 3 if any, 1 if it can't be asked
 	python -m tools.audit
 
+bench: .venv-bench/bench.stamp  ## docs/performance.md: this pipeline timed against other libraries (BENCH="--groups data")
+	.venv-bench/bin/python -m tools.bench $(BENCH)
+
 requirements: .venv/run.stamp  ## pin what is new in pyproject.toml and leave all other pins; then requirements/<stage>.txt
 	echo uv | $(COMPILE) $(UPGRADE) - -o requirements-uv.txt
 	$(COMPILE) $(UPGRADE) pyproject.toml -o requirements.txt
 	$(COMPILE) $(UPGRADE) pyproject.toml --extra dev -c requirements.txt -o requirements-dev.txt
+	$(COMPILE) $(UPGRADE) pyproject.toml --extra dev --extra bench -c requirements-dev.txt -o requirements-bench.txt
 	python -m tools.requirements
 
 upgrade:  ## pin the newest versions of everything: stages rerun whose packages change
@@ -64,8 +68,8 @@ upgrade:  ## pin the newest versions of everything: stages rerun whose packages 
 docs: .venv/run.stamp  ## docs/params.md and params.schema.json anew, after a change of stages/lib/params
 	python -m tools.params
 
-clean:  ## remove .venv; data, models and metrics stay
-	rm -rf .venv
+clean:  ## remove .venv and .venv-bench; data, models and metrics stay
+	rm -rf .venv .venv-bench
 
 # A stamp is newer than what it was made from, so that nothing is set up twice.
 .venv/uv.stamp: requirements-uv.txt
@@ -75,9 +79,15 @@ clean:  ## remove .venv; data, models and metrics stay
 	touch $@
 
 .venv/run.stamp: requirements.txt .venv/uv.stamp
-	$(UV) -b requirements.txt -r $<
+	$(UV) $(VENV)/bin/python -b requirements.txt -r $<
 	touch $@
 
 .venv/dev.stamp: requirements-dev.txt .venv/run.stamp
-	$(UV) -b requirements.txt -r $<
+	$(UV) $(VENV)/bin/python -b requirements.txt -r $<
+	touch $@
+
+# In a venv of its own, so that what the pipeline is compared with never changes what it runs on.
+.venv-bench/bench.stamp: requirements-bench.txt .venv/uv.stamp
+	$(PYTHON) -m venv .venv-bench
+	$(UV) .venv-bench/bin/python -b requirements.txt -r $<
 	touch $@

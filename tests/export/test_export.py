@@ -24,7 +24,7 @@ from stages.lib.geometry import Geometry
 from stages.lib.model import archive, checkpoint
 from stages.lib.model.deployed import Deployed, Settings
 from tests.conftest import write_cases_of, write_dataset_h5, write_model_pt
-from tools import bench_export
+from tools.bench import export as bench_export
 
 MODELS = [f"model{suffix}" for suffix in formats.FORMATS]
 FILES = (*MODELS, "card.md", "export.json", "variants/accuracy.csv")
@@ -370,14 +370,16 @@ def test_a_network_that_cannot_be_exported_gives_one_line():
 def test_the_benchmark_has_a_row_for_the_network_and_every_file_at_both_batch_sizes(done, monkeypatch):
     monkeypatch.setattr(bench_export, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(bench_export, "TURN_SECONDS", 0)
-    table = bench_export.compare(done)
-    names = ["network", *sorted(MODELS)]
-    assert table[["file", "batch"]].values.tolist() == [[name, batch] for batch in (1, 64) for name in names]
-    assert table["bytes"].tolist() == 2 * [(done / name).stat().st_size for name in ("model.pt", *sorted(MODELS))]
-    assert (table["ms"] > 0).all() and set(table[table["file"] == "network"]["of network"]) == {"1.00x"}
+    rows = bench_export.compare(done, rounds=1)
+    names = sorted(MODELS)
+    sizes = {row.work: row.ours[0] for row in rows if row.unit == "bytes"}
+    assert sizes == {f"{done.name}, size of {name}": (done / name).stat().st_size for name in names}
+    timed = [row for row in rows if row.unit == "s"]
+    assert [row.work for row in timed] == [f"{done.name}, {n}, batch of {b}" for b in (1, 64) for n in names]
+    assert all(row.peer == bench_export.NETWORK and row.ours[0] > 0 and row.theirs[0] > 0 for row in timed)
 
 
 def test_the_benchmark_refuses_a_folder_without_exported_files(done, tmp_path):
     shutil.copy(done / "model.pt", tmp_path)
     with pytest.raises(UserError, match="run the export stage first"):
-        bench_export.compare(tmp_path)
+        bench_export.compare(tmp_path, rounds=1)

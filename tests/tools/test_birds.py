@@ -7,7 +7,7 @@ from PIL import Image
 from stages.lib import params
 from stages.lib.core.errors import UserError
 from tools import birds
-from tools.bench_train import RECIPE
+from tools.bench.training import RECIPE
 
 
 def test_the_recipe_is_made_of_valid_params_with_the_notes_own_choices():

@@ -24,7 +24,8 @@ class ExportParams:
 
     variants: tuple[Literal["half", "int8"], ...] = ()
     """Smaller ONNX files besides, with their accuracy: half precision, 8-bit integers calibrated on training cases.
-    Smaller need not be faster: ONNX Runtime takes longer for volumes in int8 (`python -m tools.bench_export`)."""
+    Smaller need not be faster: ONNX Runtime takes longer for volumes in int8
+    (`python -m tools.bench --groups export`)."""
 
     batch_size: Count = 64
     """Samples per batch while the files are checked; they take batches of any size."""

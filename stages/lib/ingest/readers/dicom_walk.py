@@ -4,7 +4,7 @@ pydicom builds objects for every sequence that it passes. The walk skips them by
 time: 0.35 ms instead of 0.73 per header of a chest CT with 99 slices, and 0.24 s of processor time instead of 0.31 for
 a whole ingest of two such series. To compare the two again:
 
-    python -m tools.bench_ingest --series chest/
+    python -m tools.bench --groups ingest --series chest/
 
 It reads little endian files with preamble and meta header, which nearly all are. In any doubt it gives up, and pydicom
 parses the whole header.

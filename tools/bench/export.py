@@ -1,0 +1,110 @@
+"""Exported files
+
+The files of a model folder against the network that they came from, on the CPU: size, latency and throughput. All have
+the same number of threads. They take turns of a fraction of a second, at batches of 1 and of 64. Before each turn is a
+pause: ONNX Runtime's and OpenMP's threads wait actively for a while, and would slow down the next one.
+"""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.lib.core.errors import UserError
+from stages.lib.export.formats import FORMATS, Runner
+from stages.lib.model import checkpoint
+from stages.lib.model.deployed import Deployed, Settings, outputs
+from tools.bench.groups import Missing, Options
+from tools.bench.results import Measured
+from tools.bench.timing import WARM_CALLS, Comparison, Work, for_a_turn, in_turn
+
+NAME = "export"
+BATCHES = (1, 64)
+TURN_SECONDS = 0.2
+PAUSE_SECONDS = 0.1
+TOLERANCE = 0.2  # of outputs: smaller variants are other models, near the original
+NETWORK = "the network in torch"
+WHY = {
+    ".onnx": "ONNX Runtime starts threads of its own, and a variant converts between precisions around its operators.",
+    ".pt2": "Python runs the exported graph operator by operator, after a check of its input.",
+    ".torchscript": "TorchScript specialises its code by the shapes of former batches.",
+}
+"""Why the network may take less than a file of a format."""
+
+
+def run(options: Options) -> Measured:
+    if not (options.models / "model.pt").exists():
+        raise Missing(f"{options.models} has no model.pt: make repro, or name another folder by --models")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return Measured(compare(options.models, options.rounds))
+
+
+def compare(models: Path, rounds: int) -> list[Comparison]:
+    """A row per file: bytes, then the seconds of a batch at each size.
+
+    Raises:
+        UserError: There is no exported file.
+    """
+    classifier, recipe = checkpoint.load(models / "model.pt")
+    files = sorted(path for path in (*models.iterdir(), *models.glob("variants/*")) if path.suffix in FORMATS)
+    if not files:
+        raise UserError(f"{models} has no exported file: run the export stage first")
+    metadata = FORMATS[files[0].suffix].read_metadata(files[0])
+    network = eager(Deployed(classifier, Settings(**metadata["deployed"])).eval())
+    runners = {NETWORK: network} | {path.name: FORMATS[path.suffix].load(path) for path in files}
+    shape, dtype = recipe.description["shape"], recipe.description["dtype"]
+    rows = [size(models, path) for path in files]
+    for batch in BATCHES:
+        x = np.random.default_rng(0).integers(0, 100, (batch, *shape)).astype(dtype)
+        rows += at(batch, models.name, runners, x, rounds)
+    return rows
+
+
+def size(models: Path, path: Path) -> Comparison:
+    """The bytes of a file against model.pt's."""
+    ours, theirs = (float(one.stat().st_size) for one in (path, models / "model.pt"))
+    why = "A file holds the program beside the weights."
+    return Comparison(NAME, f"{models.name}, size of {path.name}", [ours], "model.pt", [theirs], "bytes", why=why)
+
+
+def at(batch: int, dataset: str, runners: dict[str, Runner], x: np.ndarray, rounds: int) -> list[Comparison]:
+    """A row per file at one size of batch.
+
+    Raises:
+        UserError: A file gives other outputs than the network.
+    """
+    check(runners, x)
+    calls = {name: partial(runner, x) for name, runner in runners.items()}
+    works = [for_a_turn(Work(name, call, prepare=partial(warm, call)), TURN_SECONDS) for name, call in calls.items()]
+    taken = {name: of["s"] for name, of in in_turn(works, rounds, {"s": time.perf_counter}).items()}
+    theirs = taken.pop(NETWORK)
+    row = partial(Comparison, NAME, peer=NETWORK, theirs=theirs, amount=batch, things="samples")
+    return [
+        row(work=f"{dataset}, {name}, batch of {batch}", ours=ours, why=WHY[Path(name).suffix])
+        for name, ours in taken.items()
+    ]
+
+
+def check(runners: dict[str, Runner], x: np.ndarray) -> None:
+    expected = runners[NETWORK](x)[0]
+    for name, runner in runners.items():
+        if not np.allclose(runner(x)[0], expected, atol=TOLERANCE):
+            raise UserError(f"{name} gives another result than {NETWORK}")
+
+
+def warm(call: Callable[[], object]) -> None:
+    time.sleep(PAUSE_SECONDS)
+    for _ in range(WARM_CALLS):
+        call()
+
+
+def eager(model: torch.nn.Module) -> Runner:
+    @torch.inference_mode()
+    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
+        return tuple(output.numpy() for output in outputs(model(torch.from_numpy(x))))
+
+    return run
