@@ -45,7 +45,8 @@ def mend() -> str:
         raise UserError(
             f"{LOCK} has conflicts of a git merge: take one side (git checkout --ours {LOCK}), then dvc repro"
         )
-    if text == (head := committed()):
+    head = committed()
+    if text and text == head:
         return ""
     own, known, wanted = entries(text), entries(head), wanted_stages()
     lacks = [name for name in known if name not in own and _is_wanted(name, wanted)]
@@ -58,7 +59,10 @@ def mend() -> str:
     order = [name for name in known if name in own or name in lost]
     order += [name for name in own if name not in known]
     outs.write_bytes(BROKEN, LOCK.read_bytes())
-    outs.write_bytes(LOCK, (HEADER + "".join((own | lost)[name] for name in order)).encode())
+    if order:
+        outs.write_bytes(LOCK, (HEADER + "".join((own | lost)[name] for name in order)).encode())
+    else:  # dvc takes a lock without a stage for a damaged one
+        LOCK.unlink()
     return (
         f"{LOCK} was incomplete, as after a kill while dvc wrote it: {len(own)} stages are as it had them, {len(lost)} "
         f"as of git's HEAD; what ran since comes from dvc's run cache, or runs again ({BROKEN} is what it was)"

@@ -42,6 +42,16 @@ def test_a_whole_lock_is_left_as_it_is_without_a_word(project, made):
     assert not (project.root / "dvc.lock.broken").exists()
 
 
+@pytest.mark.parametrize("end", [0, 5, 30, 200])
+def test_a_first_lock_cut_off_that_git_does_not_know_is_made_anew(project, made, monkeypatch, end):
+    monkeypatch.setattr(mend_lock, "committed", lambda: "")
+    lock = project.root / "dvc.lock"
+    lock.write_text(made[1][:end])
+    assert "dvc.lock was incomplete" in mend_lock.mend()
+    assert not lock.exists()
+    assert status()
+
+
 def test_a_lock_cut_off_anywhere_is_that_of_git_again(project, made):
     lock = project.root / "dvc.lock"
     text = made[1]
