@@ -228,7 +228,9 @@ def finish(project: Project, orphans: list[int]) -> None:
     run(project.folder, sys.executable, "-m", "tools.mend_lock")
     while project.wait(project.start("dvc", "repro", *TARGETS)) != 0:
         if not any(psutil.pid_exists(pid) for pid in orphans):
-            orphans = []
+            if not orphans:
+                raise SystemExit("dvc repro fails after a kill, though nothing of it is left running")
+            orphans = []  # the last of them may have ended while dvc ran: once more
         time.sleep(0.5)
 
 
