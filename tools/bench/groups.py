@@ -10,7 +10,7 @@ from stages.lib.core.errors import UserError
 from tools.bench import machine
 from tools.bench.results import Group, Measured
 
-GROUPS = ("ingest", "data", "training", "export", "loading", "decoding", "growth")
+GROUPS = ("ingest", "data", "training", "export", "loading", "decoding", "starting", "store", "growth")
 """Modules of this package, in the order of the page."""
 
 
