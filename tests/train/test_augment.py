@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from stages.lib.params.train import AugmentParams
+from stages.lib.train import augment as augment_module
 from stages.lib.train import random_by_case
 from stages.lib.train.augment import augment, mixing
 
@@ -65,6 +68,14 @@ def test_flips_mirror_about_half_of_the_samples():
     x = torch.arange(6.0).expand(N, 1, 1, 6)
     mirrored = augment(x, KEYS, AugmentParams(flip="W"))[:, 0, 0, 0] == 5
     assert N / 4 < mirrored.sum() < 3 * N / 4
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_flip_without_a_shift_is_the_flip_of_a_shift_by_nothing(dims, monkeypatch):
+    x, params = samples(dims), AugmentParams(flip="DHW"[-dims:])
+    alone = augment(x, KEYS, params)
+    monkeypatch.setattr(augment_module, "_shifts", lambda keys, params, dims: torch.zeros(N, dims, dtype=torch.int64))
+    assert torch.equal(alone, augment(x, KEYS, replace(params, shift=(1,))))
 
 
 @pytest.mark.parametrize("dims", [2, 3])

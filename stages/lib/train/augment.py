@@ -63,7 +63,10 @@ def _flips(keys: Tensor, params: AugmentParams, dims: int) -> Tensor:
 def shift_and_flip(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
     """Shifts by whole pixels, and flips: values move and are never interpolated."""
     dims = x.ndim - 2
-    shifts, flips = _shifts(keys, params, dims), _flips(keys, params, dims)
+    flips = _flips(keys, params, dims)
+    if not any(params.shift):
+        return _flipped(x, flips, params.flip)
+    shifts = _shifts(keys, params, dims)
     for i in range(dims):
         axis, length = i + 2, x.shape[i + 2]
         place = torch.arange(length, device=x.device)
@@ -73,6 +76,14 @@ def shift_and_flip(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
         x = x.gather(axis, inside.view(shape).expand(x.shape))
         if params.fill == "zero":
             x = x * (inside == place).view(shape)
+    return x
+
+
+def _flipped(x: Tensor, flips: Tensor, axes: str) -> Tensor:
+    """Samples mirrored along some axes, without an index for each pixel."""
+    for i, axis in enumerate("DHW"[-flips.shape[1] :]):
+        if axis in axes:
+            x = torch.where(flips[:, i].view(-1, *[1] * (x.ndim - 1)), x.flip(i + 2), x)
     return x
 
 

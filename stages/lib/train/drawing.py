@@ -40,7 +40,7 @@ def draw(run: Run, task: Task, rows: np.ndarray) -> Drawn:
 
 def keys_of(run: Run, task: Task, rows: np.ndarray) -> Tensor:
     """The keys (n,) from which the random numbers of these samples are drawn in the current epoch."""
-    return random_by_case.epoch_keys(random_by_case.case_keys(task.train.case[rows]), task.params.seed, run.epoch)
+    return random_by_case.epoch_keys(task.case_keys[torch.from_numpy(rows)], task.params.seed, run.epoch)
 
 
 def samples(run: Run, task: Task, drawn: Drawn, rows: np.ndarray) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch.nn import functional
 
 from stages.lib.params.train import TrainParams
 from stages.lib.tensors import Split
-from stages.lib.train import devices
+from stages.lib.train import devices, random_by_case
 from stages.lib.train.parallel.distributed import World
 from stages.lib.train.parallel.synchronised_layers import Place
 
@@ -27,6 +28,11 @@ class Task:
     device: torch.device
     world: World
     place: Place  # of this process's samples in the batch; the step sets it
+
+    @cached_property
+    def case_keys(self) -> Tensor:
+        """One number per training sample (N,), to draw its random numbers from: hashed once, not in every epoch."""
+        return random_by_case.case_keys(self.train.case)
 
     def network_input(self, x: Tensor, epoch: int) -> Tensor:
         """Normalised samples (n, C, ...) as the network takes them in an epoch.

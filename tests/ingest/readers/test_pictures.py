@@ -333,6 +333,16 @@ def test_a_flipped_bit_in_a_png_inside_an_icon_is_noticed(kind, side):
     assert reason(bytes(content)) == "corrupt"
 
 
+@pytest.mark.parametrize("entries", [5, 1])
+def test_a_palettes_transparency_that_does_not_fit_it_changes_no_colour(entries):
+    """libpng leaves out one of more entries than colours, and one before the palette."""
+    palette = chunk(b"PLTE", bytes(range(9)))
+    transparency = chunk(b"tRNS", b"\xff" * entries)
+    early = [palette, transparency] if entries > 3 else [transparency, palette]
+    pixels = read(png(8, 3, [b"\0\1\2", b"\2\1\0"], 3, early))
+    assert pixels.tolist() == [[[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[6, 7, 8], [3, 4, 5], [0, 1, 2]]]
+
+
 def test_a_png_with_two_headers_is_refused():
     rows = [row.tobytes() for row in COLOUR]
     second = chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 5, 16, 0, 0, 0, 0))
