@@ -57,23 +57,28 @@ def _dtype_and_channels(cases: Cases) -> tuple[str, int]:
     Raises:
         UserError: They share none.
     """
+    channels = np.unique(cases.shapes[:, 0]).tolist()
+    if len(cases.dtypes) > 1 or len(channels) > 1:
+        raise UserError(_difference(cases))
+    return cases.dtypes[0], channels[0]
+
+
+def _difference(cases: Cases) -> str:
+    """How many cases are of each dtype and number of channels, with one of each, and what to do about it."""
     kinds, first, kind_of = np.unique(
         np.column_stack([np.unique(cases.dtype_of, return_inverse=True)[1], cases.shapes[:, 0]]),
         axis=0, return_index=True, return_inverse=True,
     )  # fmt: skip
-    if len(kinds) > 1:
-        numbers = np.bincount(kind_of.reshape(-1))
-        raise UserError(
-            "the cases differ: "
-            + ", ".join(
-                f"{numbers[i]} of {cases.dtype_of[first[i]].decode()} with {kinds[i, 1]} channel(s) "
-                f"({cases.ids[first[i]]}{', ...' if numbers[i] > 1 else ''})"
-                for i in (-numbers).argsort(kind="stable")
-            )
-            + "; a dataset has one dtype and one number of channels: `python -m tools.which CASE` names a case's file; "
-            "convert files, leave them out (ingest.exclude), split the dataset, or set ingest.colour"
-        )
-    return cases.dtypes[0], int(kinds[0, 1])
+    numbers = np.bincount(kind_of.reshape(-1))
+    listed = ", ".join(
+        f"{numbers[i]} of {cases.dtype_of[first[i]].decode()} with {kinds[i, 1]} channel(s) "
+        f"({cases.ids[first[i]]}{', ...' if numbers[i] > 1 else ''})"
+        for i in (-numbers).argsort(kind="stable")
+    )
+    return (
+        f"the cases differ: {listed}; a dataset has one dtype and one number of channels: `python -m tools.which CASE` "
+        "names a case's file; convert files, leave them out (ingest.exclude), split the dataset, or set ingest.colour"
+    )
 
 
 if __name__ == "__main__":

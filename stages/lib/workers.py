@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing.connection import wait as wait_for_end
 from types import TracebackType
 from typing import Any, TypeVar
@@ -270,17 +270,12 @@ def quietly(function: Callable[[], Result]) -> Result:
 @contextmanager
 def _unheard() -> Iterator[None]:
     """Drops what libraries in C write to the standard error; all that is written in its place is a Python error."""
-    descriptors = []
-    try:
-        for open_one in (lambda: os.dup(STDERR), lambda: os.open(os.devnull, os.O_WRONLY)):
-            descriptors.append(open_one())
-        os.dup2(descriptors[1], STDERR)
-    except OSError:  # it is closed, or the process may open no more files: then it stays as it is
-        pass
-    try:
+    with ExitStack() as restored:
+        with suppress(OSError):  # it is closed, or the process may open no more files: then it stays as it is
+            kept = os.dup(STDERR)
+            restored.callback(os.close, kept)
+            nothing = os.open(os.devnull, os.O_WRONLY)
+            restored.callback(os.close, nothing)
+            os.dup2(nothing, STDERR)
+            restored.callback(os.dup2, kept, STDERR)
         yield
-    finally:
-        if len(descriptors) == 2:
-            os.dup2(descriptors[0], STDERR)
-        for descriptor in descriptors:
-            os.close(descriptor)

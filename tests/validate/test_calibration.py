@@ -36,7 +36,8 @@ def test_a_hundred_cases_are_enough_to_mend_a_badly_calibrated_model_for_other_c
     found = calibration.temperature(logits[known], labels[known], range(100))
     assert found != 1
     errors = [
-        scores.calibration_error(labels[other], softmax(logits[other] / divisor, axis=1)) for divisor in (1, found)
+        scores.overall(labels[other], softmax(logits[other] / divisor, axis=1))["calibration_error"]
+        for divisor in (1, found)
     ]
     assert errors[1] < errors[0] / 2
 

@@ -97,5 +97,5 @@ def test_a_model_that_is_right_and_sure_beats_one_that_is_wrong_and_sure_in_ever
 
 def test_the_calibration_error_is_the_distance_of_confidence_from_accuracy():
     p = np.tile([0.8, 0.2], (10, 1))
-    assert scores.calibration_error(np.array([0] * 8 + [1] * 2), p) == pytest.approx(0, abs=1e-12)
-    assert scores.calibration_error(np.array([0] * 5 + [1] * 5), p) == pytest.approx(0.3)
+    assert scores.overall(np.array([0] * 8 + [1] * 2), p)["calibration_error"] == pytest.approx(0, abs=1e-12)
+    assert scores.overall(np.array([0] * 5 + [1] * 5), p)["calibration_error"] == pytest.approx(0.3)

@@ -43,13 +43,14 @@ def run(options: Options) -> Measured:
 def records(files: int) -> list[dict[str, Any]]:
     """What is noted of all files, in columns, so many to a record."""
     rng = np.random.default_rng(0)
+    numbers = [min(files, FILES - at) for at in range(0, FILES, files)]
     return [
         {
-            "names": rng.integers(0, 1 << 62, len(range(at, min(at + files, FILES)))).tolist(),
-            "stamps": rng.integers(0, 1 << 40, (len(range(at, min(at + files, FILES))), 5)).tolist(),
-            "digests": rng.bytes(16 * len(range(at, min(at + files, FILES)))).hex(),
+            "names": rng.integers(0, 1 << 62, number).tolist(),
+            "stamps": rng.integers(0, 1 << 40, (number, 5)).tolist(),
+            "digests": rng.bytes(16 * number).hex(),
         }
-        for at in range(0, FILES, files)
+        for number in numbers
     ]
 
 

@@ -158,7 +158,7 @@ def _by_number(paths: list[str]) -> Companions | None:
 
 def _by_folder(paths: list[str]) -> Companions | None:
     """masks/x.png, or masks/x_mask.png, where a folder beside it holds x.jpg."""
-    beside: dict[tuple[str, str], list[str]] = defaultdict(list)  # by the folder above and what follows the next one
+    beside: dict[tuple[str, str], str] = {}  # the first, by the folder above and what follows the next one
     suspects: dict[str, list[str]] = defaultdict(list)  # files by a folder that is called masks or the like
     is_role, names_role = cache(FOLDERS.match), cache(NAMES_ROLE.search)
     for path in paths:
@@ -166,7 +166,7 @@ def _by_folder(paths: list[str]) -> Companions | None:
             if is_role(name):
                 suspects[f"{above}{name}/"].append(path)
             elif not names_role(name):
-                beside[above, rest].append(path)
+                beside.setdefault((above, rest), path)
     pairs: dict[str, str] = {}
     found = []
     for folder, files in suspects.items():
@@ -178,7 +178,7 @@ def _by_folder(paths: list[str]) -> Companions | None:
             pairs |= {path: partner or known[0] for path, partner in partners.items()}
     if not pairs:
         return None
-    files = sorted(pairs, key=lambda path: pairs[path] == "")
+    files = list(pairs)
     names = [patterns.literal(folder.rstrip("/").rpartition("/")[2]) + "/" for folder in found]
     chosen = [pattern for pattern, _ in Counter(names).most_common()]
     exact = [patterns.of_path(folder) for folder in found]
@@ -186,14 +186,14 @@ def _by_folder(paths: list[str]) -> Companions | None:
     return Companions(files, pairs[files[0]], chosen if alone else exact, exact)
 
 
-def _partner(beside: dict[tuple[str, str], list[str]], above: str, path: str) -> str:
+def _partner(beside: dict[tuple[str, str], str], above: str, path: str) -> str:
     """The file in a folder beside that is called like this one, with or without a word for masks; "" if none is."""
     rest = _stem(path)
     folder, _, stem = rest.rpartition("/")
     plain = [match["base"] for match in (AFTER.match(stem), BEFORE.match(stem)) if match]
     for one in (rest, *(f"{folder}/{base}" for base in plain)):
         if found := beside.get((above, one)):
-            return found[0]
+            return found
     return ""
 
 

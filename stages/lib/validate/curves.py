@@ -50,9 +50,8 @@ def _corners(positive: np.ndarray, chance: np.ndarray, order: int) -> tuple[np.n
     true, false, threshold = scores.ranked(positive, chance, np.ones((1, len(chance))))
     true, false = true[0], false[0]
     if len(true) > 2:
-        bends = np.diff(true, 2) != 0 if order == 2 else (np.diff(true)[:-1] != 0) | (np.diff(true)[1:] != 0)
-        if order == 2:
-            bends |= np.diff(false, 2) != 0
+        steps = np.diff(true) != 0
+        bends = steps[:-1] | steps[1:] if order == 1 else (np.diff(true, 2) != 0) | (np.diff(false, 2) != 0)
         kept = np.concatenate([[True], bends, [True]])
         true, false, threshold = true[kept], false[kept], threshold[kept]
     return true, false, threshold

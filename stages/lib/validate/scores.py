@@ -97,7 +97,7 @@ def _overall(labels: np.ndarray, probabilities: np.ndarray, weight: np.ndarray, 
         "average_precision": _mean_of_classes(table["average_precision"] * present),
         "log_loss": weight @ -np.log(of_truth.clip(np.finfo(np.float64).eps)) / total,
         "brier": weight @ squares / total,
-        "calibration_error": _weighted_calibration_error(probabilities, correct, weight) / total,
+        "calibration_error": _calibration_error(probabilities, correct, weight) / total,
     }
 
 
@@ -124,7 +124,8 @@ def _areas(truth: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np
     return auroc(true, false), np.where(false[:, -1] > 0, average_precision, np.nan)
 
 
-def _weighted_calibration_error(probabilities: np.ndarray, correct: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def _calibration_error(probabilities: np.ndarray, correct: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """How far confidence is from accuracy, summed over bins of confidence, (R,): the expected error times the cases."""
     confidence = probabilities.max(1)
     bins = np.eye(BINS)[np.minimum((confidence * BINS).astype(int), BINS - 1)]  # (N, BINS)
     return np.abs(weight @ (bins * (confidence - correct)[:, None])).sum(1)
@@ -133,12 +134,6 @@ def _weighted_calibration_error(probabilities: np.ndarray, correct: np.ndarray, 
 def _mean_of_classes(values: np.ndarray) -> np.ndarray:  # (R, K) -> (R,), over the classes that have a value
     finite = np.isfinite(values)
     return np.where(finite, values, 0).sum(1) / finite.sum(1)
-
-
-def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Expected calibration error: how far confidence is from accuracy, averaged over bins of confidence, 0 to 1."""
-    table = reliability(labels, probabilities)
-    return float((table["cases"] * np.abs(table["accuracy"] - table["confidence"])).sum() / len(labels))
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:

@@ -34,18 +34,20 @@ def split_named(name: str) -> str:
     return SPLIT_NAMES.get(plain) or SPLIT_NAMES.get(SURROUNDING.sub("", plain), "")
 
 
-def class_folders(raw: Path, paths: Sequence[str], folders: Sequence[str], as_classes: bool) -> list[ClassFolder]:
+def class_folders(
+    raw: Path, paths: Sequence[str], folders: Sequence[str], top: str, as_classes: bool
+) -> list[ClassFolder]:
     """The folders that are classes, and the split that each is of. Says where folders around them are passed over.
 
     Args:
         paths: Of all files, below `raw`.
         folders: Those of the first level.
+        top: As `around` gives it.
         as_classes: Take folders called train, val and test for classes like any other.
 
     Raises:
         UserError: Only some of the folders name a split, or files lie in a split's folder and in no class.
     """
-    top = around(paths, folders)
     if top:
         paths, folders = _inside(paths, top)
         say(f"{raw} holds the folder {top} alone: what lies in it ({shortened(', '.join(folders))}) is taken")
@@ -89,8 +91,9 @@ def around(paths: Sequence[str], folders: Sequence[str]) -> str:
         inside, folders = _inside(paths, top)
         if not folders or len(folders) == 1 and not all("/" in path for path in inside):
             return ""
-    is_of_pictures = 2 * sum(map(patterns.is_picture, paths)) > len(paths)
-    return top if is_of_pictures else ""
+    if top and 2 * sum(map(patterns.is_picture, paths)) > len(paths):
+        return top
+    return ""
 
 
 def _inside(paths: Sequence[str], top: str) -> tuple[list[str], list[str]]:

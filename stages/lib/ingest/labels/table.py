@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.nearest import closest, hint
@@ -88,8 +89,9 @@ def read_labels(raw: Path, files: Sequence[str], folders: list[str], options: Op
         labels = _Table(table, set(files), options.key, aliases).labels
         _note_split_folders(labels, folders)
     else:
-        _check_name(raw, files, layout.around(files, folders))
-        labels = _class_folders(raw, files, folders, params.split_folders == "classes", aliases)
+        top = layout.around(files, folders)
+        _check_name(raw, files, top)
+        labels = _class_folders(raw, files, folders, top, params.split_folders == "classes", aliases)
     class_names.check_aliases(aliases, labels.spellings)
     for note in class_names.notes(labels.spellings, aliases):
         say(f"{labels.source}: {note}")
@@ -111,7 +113,7 @@ def _check_name(raw: Path, files: Sequence[str], top: str) -> None:
 
 
 def _class_folders(
-    raw: Path, paths: Sequence[str], folders: list[str], as_classes: bool, aliases: dict[str, str]
+    raw: Path, paths: Sequence[str], folders: list[str], top: str, as_classes: bool, aliases: dict[str, str]
 ) -> Labels:
     if not folders:
         raise UserError(
@@ -123,7 +125,7 @@ def _class_folders(
         if folder not in filled:
             raise UserError(f"class folder {raw / folder} holds no files: fill it or remove it")
     labels = Labels(f"{raw}'s class folders")
-    for folder, name, split in layout.class_folders(raw, paths, folders, as_classes):
+    for folder, name, split in layout.class_folders(raw, paths, folders, top, as_classes):
         _check_label(name, labels.source)
         labels.spellings.add(name)
         label = class_names.spelling(name)
@@ -176,26 +178,27 @@ class _Table:
         delimiter = separator[1] if separator else max(",;\t", key=first.count)
         # Strict: a quote that is opened and never closed would swallow all rows behind it.
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
-        header = self._checked([name.strip().lower() for name in self._next(reader, skipped) or []])
-        while True:
-            number = skipped + reader.line_num + 1
-            if (values := self._next(reader, skipped)) is None:
-                return
+        lines = self._lines(reader, skipped)
+        _, names = next(lines, (1, []))
+        header = self._checked([name.strip().lower() for name in names])
+        for number, values in lines:
             if not any(value.strip() for value in values):
                 continue
             if len(values) != len(header):
                 raise UserError(f"{self._table}, row {number}: expected as many values as the header has columns")
             yield number, dict(zip(header, values, strict=True))
 
-    def _next(self, reader: "Iterator[list[str]]", skipped: int) -> list[str] | None:
-        """The next row; None behind the last.
+    def _lines(self, reader: Any, skipped: int) -> Iterator[tuple[int, list[str]]]:
+        """What a csv.reader gives, and the line where each begins.
 
         Raises:
-            UserError: It can't be read, as one with a cell of a hundred thousand characters.
+            UserError: One can't be read, as one with a cell of a hundred thousand characters.
         """
-        number = skipped + reader.line_num + 1  # type: ignore[attr-defined]
+        number = skipped + 1
         try:
-            return next(reader, None)
+            for values in reader:
+                yield number, values
+                number = skipped + reader.line_num + 1
         except csv.Error as error:
             is_quote = "unexpected end" in str(error) or "expected after" in str(error)
             what = "a quotation mark is opened and not closed, or text follows it" if is_quote else str(error)

@@ -262,10 +262,11 @@ def _check_pngs(content: bytes, icon: Picture) -> None:
     """Checks the PNGs that an icon holds in several sizes, as Pillow decodes damaged ones without an error."""
     at = -1
     while (at := content.find(png.MAGIC_NUMBER, at + 1)) >= 0:
-        chunks = png.check(content[at:])
+        inside = memoryview(content)[at:]  # no copy: there may be many
+        chunks = png.check(inside)
         if chunks.height * chunks.width > icon.height * icon.width:
             raise Rejected("corrupt", f"an icon of {icon.width}x{icon.height} pixels with a larger PNG inside")
-        png.decode(content[at:])
+        png.decode(inside)
 
 
 def _by_imagecodecs(content: bytes) -> Decoded:

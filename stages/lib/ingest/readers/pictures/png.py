@@ -38,11 +38,6 @@ class Chunks(NamedTuple):
         return "uint16" if self.bits == 16 else "uint8"
 
     @property
-    def alpha(self) -> bool:
-        """Whether there is transparency: a channel, one colour, or entries of the palette."""
-        return b"tRNS" in self.names or self.colours in (GREY_ALPHA, COLOUR_ALPHA)
-
-    @property
     def animated(self) -> bool:
         return ANIMATION in self.names
 
@@ -59,7 +54,7 @@ class Chunks(NamedTuple):
         return self.animated and self.bits < 16 and not (b"tRNS" in self.names and self.colours == GREY)
 
 
-def check(content: bytes) -> Chunks:
+def check(content: bytes | memoryview) -> Chunks:
     """Checks the header and every chunk's checksum.
 
     Raises:
@@ -85,7 +80,7 @@ def check(content: bytes) -> Chunks:
     raise Rejected("truncated", "the PNG file has no end")
 
 
-def _chunks(content: bytes, names: set[bytes], late_metadata: bool) -> Chunks:
+def _chunks(content: bytes | memoryview, names: set[bytes], late_metadata: bool) -> Chunks:
     if len(content) < len(MAGIC_NUMBER) + 8 + HEADER.size:
         raise Rejected("corrupt", "the header of the PNG file is cut")
     width, height, bits, colours, *_ = HEADER.unpack_from(content, len(MAGIC_NUMBER) + 8)
@@ -96,7 +91,7 @@ def _chunks(content: bytes, names: set[bytes], late_metadata: bool) -> Chunks:
     return Chunks(width, height, bits, colours, frozenset(names), late_metadata)
 
 
-def decode(content: bytes) -> Decoded:
+def decode(content: bytes | memoryview) -> Decoded:
     """By libpng, with transparent colours as alpha: (H, W) or (H, W, 2..4) uint8 or uint16.
 
     Raises:
@@ -104,10 +99,9 @@ def decode(content: bytes) -> Decoded:
     """
     import imagecodecs
 
-    alpha = check(content).alpha
     try:
-        pixels = imagecodecs.png_decode(content)
+        pixels = imagecodecs.png_decode(content)  # type: ignore[arg-type]  # it takes any buffer
     except imagecodecs.PngError as error:
         raise Rejected("corrupt", where_raised(error)) from None
-    # libpng leaves out a tRNS that does not fit the colours, as Pillow does.
-    return Decoded(pixels, pixels.shape[2] - 1 if alpha and pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None)
+    # Of an even number of channels the last is alpha. libpng leaves out a tRNS that does not fit, as Pillow does.
+    return Decoded(pixels, pixels.shape[2] - 1 if pixels.ndim == 3 and pixels.shape[2] in (2, 4) else None)
