@@ -1,6 +1,7 @@
 """How tests are distributed over the cores, and small inputs that they share."""
 
 import os
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,12 @@ import torch
 
 from stages.lib import cases, splits, tensors, workers
 from stages.lib.model import checkpoint
+
+# A shell's background job inherits that SIGINT is ignored, and one of nohup SIGHUP: programs under test would, too, and
+# rightly not end at either.
+for ignored in {signal.SIGINT, signal.SIGHUP}:
+    if signal.getsignal(ignored) == signal.SIG_IGN:
+        signal.signal(ignored, signal.default_int_handler if ignored == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)
