@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from stages.lib import command, runs, splits, tensors
 from stages.lib.cases import Cases
@@ -35,8 +34,7 @@ def main(
 ) -> None:
     measured = read_statistics(statistics_json)
     with Cases(cases) as opened, outs.replacing(dataset_h5) as partial:
-        split = splits.read_of(split_csv, cases, opened.ids)
-        classes = sorted(split["label"].unique())
+        split = splits.read_of(split_csv, cases, opened.names)
         check_measured(statistics_json, measured, split_csv, split, opened)
         arguments = geometry_arguments(params, measured, opened.dims)
         check_fits(opened, Fitting(arguments))
@@ -46,9 +44,8 @@ def main(
         with tensors.writing(partial, shape, dtype) as writer:
             starts = []
             for name in splits.SPLITS:
-                rows = split[split["split"] == name]
-                labels = rows["label"].map({label: i for i, label in enumerate(classes)}).to_numpy()
-                starts.append(writer.reserve(name, labels, rows["case"].tolist(), rows["group"].tolist()))
+                rows = split.rows(name)
+                starts.append(writer.reserve(name, split.label_of[rows], split.case[rows], split.group[rows]))
             common = Common(partial, tuple(starts), arguments, channels)
             sample_bytes = math.prod(shape) * np.dtype(dtype).itemsize
             work = jobs(opened, split, sample_bytes)
@@ -56,11 +53,11 @@ def main(
             filling = functools.partial(fill, common)
             for counted in runs.bring(filling, work, workers, "dataset", lambda job: job.run, len(opened)):
                 merge_all(moments, counted)
-            writer.describe(describe(classes, shape, opened, arguments, moments))
+            writer.describe(describe(split.classes, shape, opened, arguments, moments))
     say(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
 
 
-def check_measured(path: Path, measured: Statistics, split_csv: Path, split: pd.DataFrame, cases: Cases) -> None:
+def check_measured(path: Path, measured: Statistics, split_csv: Path, split: splits.Table, cases: Cases) -> None:
     """Refuses statistics of other cases, or of another split.
 
     Args:
@@ -69,10 +66,10 @@ def check_measured(path: Path, measured: Statistics, split_csv: Path, split: pd.
     Raises:
         DamagedOut: They are of others.
     """
-    if measured.splits != splits.counts(split):
+    if measured.splits != split.counts():
         raise DamagedOut("they are of different splits", path, split_csv)
-    rows = split.index[split["split"] == "train"]
-    sizes, steps = spreads(cases.axes, cases.shapes[rows]), spreads(cases.axes[1:], cases.spacings_mm[rows])
+    rows = split.rows("train")
+    sizes, steps = spreads(cases.axes, cases.shapes, rows), spreads(cases.axes[1:], cases.spacings_mm, rows)
     found = [measured.dtype], measured.units, measured.shape, measured.spacing_mm
     if found != (cases.dtypes, cases.units, sizes, steps):
         raise DamagedOut("they are of different cases", path, cases.folder)
@@ -120,19 +117,22 @@ def check_fits(cases: Cases, fitting: Fitting) -> None:
     """Raises:
     UserError: A case can't be brought to the shape.
     """
-    kinds = np.concatenate([cases.shapes[:, :1], cases.spacings_mm.view(np.int64)], axis=1)  # nan is equal to itself so
-    for first in sorted(np.unique(kinds, axis=0, return_index=True)[1].tolist()):
+    for first in cases.firsts():
         if trouble := fitting.trouble(int(cases.shapes[first, 0]), cases.spacings_mm[first]):
-            raise UserError(f"case {cases.ids[first]}: {trouble}")
+            raise UserError(f"case {cases.names[first].decode()}: {trouble}")
 
 
-def jobs(cases: Cases, split: pd.DataFrame, sample_bytes: int) -> Iterator[Job]:
+def jobs(cases: Cases, split: splits.Table, sample_bytes: int) -> Iterator[Job]:
     """All cases, in runs, with their places in the splits."""
-    names = np.array(cases.ids, "S16")
-    which = split["split"].map({name: i for i, name in enumerate(splits.SPLITS)}).to_numpy()
-    place = split.groupby("split", sort=False).cumcount().to_numpy()
+    reached = np.zeros(len(splits.SPLITS), np.int64)  # cases of each split before the run
     for run in runs.cut(cases, np.arange(len(cases)), sample_bytes):
-        yield Job(run, names[run.rows], which[run.rows], place[run.rows])
+        split_of = split.split_of[run.rows]
+        place = np.empty(len(split_of), np.int64)
+        for i in range(len(reached)):
+            of = np.flatnonzero(split_of == i)
+            place[of] = reached[i] + np.arange(len(of))
+            reached[i] += len(of)
+        yield Job(run, cases.names[run.rows], split_of, place)
 
 
 def describe(

@@ -11,21 +11,19 @@ from stages.lib import command, splits
 from stages.lib.core import outs
 from stages.lib.core.progress import say
 from stages.lib.params.split import SplitParams
-from stages.lib.split import amounts, dealing, given
+from stages.lib.split import amounts, given
 
 
 def main(cases_csv: Path, split_csv: Path, params: SplitParams) -> None:
     cases = splits.read_cases(cases_csv)
     train = 1 - params.validation - params.test
     fractions = {"train": train, "validation": params.validation, "test": params.test}
-    if "split" in cases:
-        cases["split"] = given.complete(cases, fractions, params.seed)
-    else:
-        cases["split"] = dealing.assign(cases, fractions, params.seed)
+    cases = cases.with_splits(given.complete(cases, fractions, params.seed))
     splits.assert_no_leakage(cases)
-    outs.write_csv(split_csv, cases[list(splits.COLUMNS)])
-    table = pd.crosstab(cases["label"], cases["split"])
-    say(table[[split for split in splits.SPLITS if split in table]].to_string())
+    outs.write_csv(split_csv, cases.blocks())
+    classes, names = pd.Index(cases.classes, name="label"), pd.Index(splits.SPLITS, name="split")
+    table = pd.DataFrame(cases.numbers(), classes, names)
+    say(table.loc[:, table.any()].to_string())
     for warning in amounts.warnings(cases):
         say(warning)
 

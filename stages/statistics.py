@@ -27,9 +27,8 @@ def main(
     machine: MachineParams = MachineParams(),
 ) -> None:
     with Cases(cases) as opened:
-        split = splits.read_of(split_csv, cases, opened.ids)
-        training = split[split["split"] == "train"]
-        rows = training.index.to_numpy()
+        split = splits.read_of(split_csv, cases, opened.names)
+        rows = split.rows("train")
         dtype, channels = _dtype_and_channels(opened)
         moments = [Moments(dtype) for _ in range(channels)]
         work = runs.cut(opened, rows)
@@ -38,14 +37,14 @@ def main(
         for counted in runs.bring(counting, work, workers, "statistics", lambda run: run, len(rows)):
             merge_all(moments, counted)
         found = Statistics(
-            cases=len(training),
-            groups=training["group"].nunique(),
-            classes=splits.counts(split)["train"],
-            splits=splits.counts(split),
+            cases=len(rows),
+            groups=len(rows) if split.is_ungrouped() else len(np.unique(split.group[rows])),
+            classes=split.counts()["train"],
+            splits=split.counts(),
             dtype=dtype,
             units=opened.units,
-            shape=spreads(opened.axes, opened.shapes[rows]),
-            spacing_mm=spreads(opened.axes[1:], opened.spacings_mm[rows]),
+            shape=spreads(opened.axes, opened.shapes, rows),
+            spacing_mm=spreads(opened.axes[1:], opened.spacings_mm, rows),
             channels=[channel.summary(params.percentiles, params.bins) for channel in moments],
         )
     outs.write_json(statistics_json, asdict(found))
@@ -72,7 +71,7 @@ def _difference(cases: Cases) -> str:
     numbers = np.bincount(kind_of.reshape(-1))
     listed = ", ".join(
         f"{numbers[i]} of {cases.dtype_of[first[i]].decode()} with {kinds[i, 1]} channel(s) "
-        f"({cases.ids[first[i]]}{', ...' if numbers[i] > 1 else ''})"
+        f"({cases.names[first[i]].decode()}{', ...' if numbers[i] > 1 else ''})"
         for i in (-numbers).argsort(kind="stable")
     )
     return (

@@ -65,7 +65,7 @@ def _of(folder: Path) -> pd.DataFrame:
 
 def _read(table_csv: Path) -> pd.DataFrame:
     try:
-        return tables.parse_text(table_csv)
+        return tables.parse_text(table_csv.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{table_csv} not found: run `dvc repro --force ingest@{table_csv.parent.name}`") from None
 

@@ -41,6 +41,7 @@ MIN_PIECE_CASES = 2  # likewise
 AXES = ("CHW", "CDHW")
 UNITS = ("", "HU")
 MOST_MAPPED = 16  # pieces at once
+BLOCK_CASES = 1 << 16  # looked at at once
 MOST_PIXELS = 1 << 48  # of a piece: products of sizes stay far from what int64 holds
 
 
@@ -73,12 +74,11 @@ class Piece:
     path: Path
     axes: str
     units: str
-    index: np.ndarray
     pixels: dict[str, hdf5.Place]  # by dtype
 
     @classmethod
-    def read(cls, path: Path) -> "Piece":
-        """Reads all but the pixels.
+    def read(cls, path: Path) -> "tuple[Piece, np.ndarray]":
+        """Reads all but the pixels; gives its index, too.
 
         Raises:
             DamagedOut: The file is none that ingest could have written.
@@ -92,7 +92,7 @@ class Piece:
                 raise ValueError(f"pixels of {min(strange)}: expected {', '.join(hdf5.PIXELS)}")
             pixels = {name: hdf5.place(arrays, name, name, (None,)) for name in arrays}
             _check_index(index, {name: place.shape[0] for name, place in pixels.items()})
-        return cls(path, axes, units, index, pixels)
+        return cls(path, axes, units, pixels), index
 
 
 def _check_index(index: np.ndarray, elements: Mapping[str, int]) -> None:
@@ -123,22 +123,26 @@ class Cases:
             names = sorted(name for name in os.listdir(folder) if name.endswith(".h5"))
             if not names:
                 raise ValueError("it has no cases")
-        self._read = [Piece.read(folder / name) for name in names]
+        self._read: list[Piece] = []
+        columns = {name: _Column() for name in ("case", "dtype", "offset", "shape", "spacing_mm")}
+        for name in names:
+            piece, index = Piece.read(folder / name)
+            self._read.append(piece)
+            for field, column in columns.items():
+                column.add(index[field])
         first = self._read[0]
         self.axes, self.units = first.axes, first.units
         for piece in self._read:
             if (piece.axes, piece.units) != (first.axes, first.units):
                 raise DamagedOut(f"{piece.path.name} has other axes or units than {first.path.name}", folder)
-        index = np.concatenate([piece.index for piece in self._read])
-        if not (index["case"][1:] > index["case"][:-1]).all():
+        sizes = columns["case"].sizes
+        self.piece_of = np.repeat(np.arange(len(names), dtype=np.int32), sizes)
+        self.names, self.dtype_of, self.offsets = (columns[name].joined() for name in ("case", "dtype", "offset"))
+        self.shapes, self.spacings_mm = columns["shape"].joined(), columns["spacing_mm"].joined()  # (N, A), (N, A - 1)
+        if not (self.names[1:] > self.names[:-1]).all():
             raise DamagedOut("the cases are not in order, or one is there twice", folder)
-        with reading(folder):
-            self.ids: list[str] = np.char.decode(index["case"], "ascii").tolist()
-        self.shapes: np.ndarray = index["shape"]  # (N, A)
-        self.spacings_mm: np.ndarray = index["spacing_mm"]  # (N, A - 1)
-        self.dtype_of, self.offsets = index["dtype"], index["offset"]
-        self.piece_of = np.repeat(np.arange(len(names)), [len(piece.index) for piece in self._read])
-        self._names = index["case"]
+        if not _is_ascii(self.names):
+            raise DamagedOut("the identifier of a case is no ASCII text", folder)
         self._mapped: dict[tuple[int, str], np.ndarray] = {}  # the last few: each holds its file open
 
     @property
@@ -152,7 +156,25 @@ class Cases:
         return sorted({dtype for piece in self._read for dtype in piece.pixels})
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.names)
+
+    def firsts(self) -> list[int]:
+        """The first case of each number of channels and spacing, ascending."""
+        found: dict[bytes, int] = {}
+        for at in range(0, len(self), BLOCK_CASES):
+            block = slice(at, at + BLOCK_CASES)  # a table of all would take much memory
+            spacings = np.ascontiguousarray(self.spacings_mm[block]).view(np.int64)  # nan is equal to itself so
+            kinds, first = np.unique(
+                np.concatenate([self.shapes[block, :1], spacings], axis=1), axis=0, return_index=True
+            )
+            for kind, i in zip(kinds, first.tolist(), strict=True):
+                found.setdefault(kind.tobytes(), at + i)
+        return sorted(found.values())
+
+    @property
+    def ids(self) -> list[str]:
+        """The cases' identifiers."""
+        return self.names.astype(str).tolist()
 
     def __getitem__(self, case: int | str) -> np.ndarray:
         """A case's pixels by position or identifier: a read-only view, (C, H, W) or (C, D, H, W)."""
@@ -172,8 +194,8 @@ class Cases:
             DamagedOut: There is no such case.
         """
         name = case.encode("ascii", "replace")
-        i = int(np.searchsorted(self._names, np.bytes_(name)))
-        if i == len(self._names) or self._names[i] != name:
+        i = int(np.searchsorted(self.names, np.bytes_(name)))
+        if i == len(self.names) or self.names[i] != name:
             raise DamagedOut(f"it has no case {case}", self.folder)
         return i
 
@@ -196,6 +218,38 @@ class Cases:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._mapped.clear()
+
+
+class _Column:
+    """A column of the index of all pieces; one row stands for all, as long as they are equal."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []  # rows of each piece
+        self._parts: list[np.ndarray] = []  # all of them, or one that they are all equal to
+
+    def add(self, rows: np.ndarray) -> None:
+        bits = rows.view(np.int64) if rows.dtype.kind == "f" else rows  # nan is equal to itself so
+        self.sizes.append(len(rows))
+        self._parts.append(rows[:1].copy() if (bits == bits[:1]).all() else rows.copy())
+
+    def joined(self) -> np.ndarray:
+        """The column, read-only where one row stands for all. The parts are let go."""
+        parts, self._parts = self._parts, []
+        first = parts[0]
+        total = sum(self.sizes)
+        if all(len(part) == 1 and part.tobytes() == first.tobytes() for part in parts):
+            return np.broadcast_to(first, (total, *first.shape[1:]))
+        joined = np.empty((total, *first.shape[1:]), first.dtype)
+        end = total
+        for size in reversed(self.sizes):
+            joined[end - size : end] = parts.pop()  # each is let go as soon as it is copied: nothing is held twice
+            end -= size
+        return joined
+
+
+def _is_ascii(names: np.ndarray) -> bool:
+    blocks = (names[at : at + BLOCK_CASES] for at in range(0, len(names), BLOCK_CASES))
+    return all(np.ascontiguousarray(block).tobytes().isascii() for block in blocks)
 
 
 def index_of(
@@ -254,8 +308,9 @@ def write_cases(
     axes: str,
     units: str = "",
     spacings_mm: Sequence[tuple[float, ...]] | None = None,
+    name: str = "0.h5",
 ) -> None:
-    """Writes a data set that fits into memory as one piece: arrays (C, H, W) or (C, D, H, W) by identifier."""
+    """Writes cases that fit into memory as one piece of this name: arrays (C, H, W) or (C, D, H, W) by identifier."""
     ids = sorted(pixels)
     arrays = [pixels[case] for case in ids]
     unknown = [(math.nan,) * (len(axes) - 1)] * len(ids)
@@ -266,7 +321,7 @@ def write_cases(
         np.array(spacings_mm or unknown),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / piece_name(0, 0)
+    path = folder / name
     starts = allocate(path, index, elements, axes, units)
     with open(path, "r+b") as file:
         for array, entry in zip(arrays, index, strict=True):

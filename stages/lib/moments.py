@@ -95,15 +95,17 @@ def merge_all(moments: Sequence["Moments"], later: Sequence["Moments"]) -> None:
         channel.merge(more)
 
 
-def spreads(axes: str, rows: np.ndarray) -> dict[str, Spread | None]:
+def spreads(axes: str, table: np.ndarray, rows: np.ndarray) -> dict[str, Spread | None]:
     """The spread along each axis, as statistics.json has it; None where a number is unknown.
 
     Args:
-        rows: (cases, axes) sizes, or spacings, nan where unknown.
+        table: (cases, axes) sizes, or spacings, nan where unknown.
+        rows: The cases that count.
     """
     found: dict[str, Spread | None] = {}
-    for axis, column in zip(axes, rows.T, strict=True):
-        numbers = [float(f(column)) for f in (np.min, np.median, np.max)]
+    for axis, column in zip(axes, table.T, strict=True):
+        of_rows = column[rows]
+        numbers = [float(f(of_rows)) for f in (np.min, np.median, np.max)]
         found[axis] = None if np.isnan(numbers).any() else Spread(*significant(numbers))
     return found
 

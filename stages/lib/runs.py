@@ -81,21 +81,18 @@ def cut(cases: Cases, rows: np.ndarray, sample_bytes: int = 0) -> Iterator[Run]:
         rows: (n,) their positions, ascending.
         sample_bytes: What each becomes; a run is no larger than RUN_BYTES in this way, either.
     """
-    if not len(rows):
-        return
-    shapes = cases.shapes[rows]
-    together = np.stack([cases.piece_of[rows], np.unique(cases.dtype_of[rows], return_inverse=True)[1]], axis=1)
-    itemsizes = np.array([np.dtype(dtype.decode()).itemsize for dtype in np.unique(cases.dtype_of[rows])])
-    sizes = np.maximum(shapes.prod(axis=1) * itemsizes[together[:, 1]], sample_bytes)
     number = 0
-    edges = np.flatnonzero((together[1:] != together[:-1]).any(axis=1)) + 1
-    for theirs in np.split(np.arange(len(rows)), edges):
-        filled = (sizes[theirs].cumsum() - 1) // RUN_BYTES
-        for run in np.split(theirs, np.flatnonzero(np.diff(filled)) + 1):
-            chosen = rows[run]
-            path, place = cases.place(int(chosen[0]))
-            yield Run(number, path, place, chosen, cases.offsets[chosen], shapes[run], cases.spacings_mm[chosen])
-            number += 1
+    for of_piece in np.split(rows, np.flatnonzero(np.diff(cases.piece_of[rows])) + 1):
+        dtypes = cases.dtype_of[of_piece]
+        for theirs in np.split(of_piece, np.flatnonzero(dtypes[1:] != dtypes[:-1]) + 1):
+            if not len(theirs):
+                continue
+            path, place = cases.place(int(theirs[0]))
+            sizes = np.maximum(cases.shapes[theirs].prod(axis=1) * place.dtype.itemsize, sample_bytes)
+            filled = (sizes.cumsum() - 1) // RUN_BYTES
+            for run in np.split(theirs, np.flatnonzero(np.diff(filled)) + 1):
+                yield Run(number, path, place, run, cases.offsets[run], cases.shapes[run], cases.spacings_mm[run])
+                number += 1
 
 
 def bring(
@@ -137,7 +134,7 @@ def useful_workers(cases: Cases, rows: np.ndarray, wanted: int, sample_bytes: in
         wanted: How many there may be.
         rows, sample_bytes: As of `cut`.
     """
-    numbers = int(cases.shapes[rows].prod(axis=1).sum())
+    numbers = int(cases.shapes.prod(axis=1)[rows].sum())
     most = max(2 * numbers, sample_bytes * len(rows))  # of 16 bits
     return max(1, min(wanted, most // WORKER_BYTES))
 

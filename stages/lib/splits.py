@@ -1,6 +1,11 @@
-"""split.csv: which split each case is in, one row per case; a group (a patient) is in one split only."""
+"""split.csv: which split each case is in, one row per case; a group (a patient) is in one split only.
 
-from collections.abc import Sequence
+A table of a million cases is read in blocks, into columns of 37 bytes a case: no stage's memory depends on how long
+pandas' strings are.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,98 +14,210 @@ import pandas as pd
 from stages.lib.core import tables
 from stages.lib.core.errors import DamagedOut
 from stages.lib.core.reading import reading
-from stages.lib.core.tables import refuse
+from stages.lib.core.tables import BLOCK_ROWS, refuse
 
 SPLITS = ("train", "validation", "test")
+OPEN = -1  # in `Table.split_of`: none is given
 CASE_COLUMNS = ("case", "group", "label")  # the first of cases.csv
 COLUMNS = (*CASE_COLUMNS, "split")
 MOST_CHARACTERS = 16  # of a name: 64 bits in hexadecimal digits
+NAME = np.dtype(f"S{MOST_CHARACTERS}")
 BLOCK = 1 << 16  # names looked up at once
 
 
-def read_cases(cases_csv: Path) -> pd.DataFrame:
-    """The columns of cases.csv that say how a case may be split, as text; `split` among them if the raw data give one.
+@dataclass(frozen=True)
+class Table:
+    """N cases, in columns."""
+
+    case: np.ndarray  # (N,) NAME
+    group: np.ndarray  # (N,) NAME
+    classes: list[str]  # sorted; each occurs
+    label_of: np.ndarray  # (N,) int32: index into the classes
+    split_of: np.ndarray  # (N,) int8: index into SPLITS, or OPEN
+
+    def __len__(self) -> int:
+        return len(self.case)
+
+    def is_ungrouped(self) -> bool:
+        """Whether each case is a group of its own, by its own name: most often, and then there is nothing to sort."""
+        return self.group is self.case or np.array_equal(self.group, self.case)
+
+    def rows(self, split: str) -> np.ndarray:
+        """The positions of a split's cases, ascending."""
+        return np.flatnonzero(self.split_of == SPLITS.index(split))
+
+    def select(self, rows: np.ndarray) -> "Table":
+        """Some of the cases; classes of which none is left are gone.
+
+        Args:
+            rows: Their positions, or (N,) bool.
+        """
+        present, label_of = np.unique(self.label_of[rows], return_inverse=True)
+        classes = [self.classes[label] for label in present]
+        return Table(self.case[rows], self.group[rows], classes, label_of.astype(np.int32), self.split_of[rows])
+
+    def with_splits(self, split_of: np.ndarray) -> "Table":
+        return replace(self, split_of=split_of.astype(np.int8))
+
+    def numbers(self) -> np.ndarray:
+        """How many cases of each class each split has: (classes, splits) int64."""
+        which = self.split_of != OPEN
+        both = self.label_of[which] * len(SPLITS) + self.split_of[which]
+        return np.bincount(both, minlength=len(self.classes) * len(SPLITS)).reshape(-1, len(SPLITS))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """The number of cases of each class in every split that has any."""
+        numbers = self.numbers()
+        return {
+            name: {label: int(n) for label, n in zip(self.classes, of, strict=True) if n}
+            for name, of in sorted(zip(SPLITS, numbers.T, strict=True))
+            if of.any()
+        }
+
+    def blocks(self) -> Iterator[pd.DataFrame]:
+        """The table as text, as it is written."""
+        classes, splits = np.array(self.classes, object), np.array([*SPLITS, ""], object)
+        for at in range(0, len(self), BLOCK_ROWS):
+            rows = slice(at, at + BLOCK_ROWS)
+            columns = (
+                self.case[rows].astype(str).astype(object),
+                self.group[rows].astype(str).astype(object),
+                classes[self.label_of[rows]],
+                splits[self.split_of[rows]],
+            )
+            yield pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)), dtype=object)
+
+
+def read_cases(cases_csv: Path) -> Table:
+    """The columns of cases.csv that say how a case may be split, and the split that the raw data give, where they do.
 
     Raises:
         DamagedOut: The file is missing, or is none that ingest could have written.
     """
-    table = tables.read_text(cases_csv, CASE_COLUMNS, more=True, optional=("split",))
-    with reading(cases_csv):
-        if "split" in table:
-            wrong = ~table["split"].isin(["", *SPLITS])
-            refuse(table, wrong, f"the split is '{{split}}': expected one of {', '.join(SPLITS)}, or nothing")
-        refuse(table, table["case"].duplicated(), "case {case} is there twice")
-    return table
+    return _read(cases_csv, CASE_COLUMNS, more=True)
 
 
-def read(split_csv: Path) -> pd.DataFrame:
-    """The table, as text.
+def read(split_csv: Path) -> Table:
+    """The table.
 
     Raises:
         DamagedOut: The file is missing, or is none that split could have written.
     """
-    table = tables.read_text(split_csv, COLUMNS)
+    table = _read(split_csv, COLUMNS)
     with reading(split_csv):
-        refuse(table, table["case"].duplicated(), "case {case} is there twice")
-        for name in ("case", "group"):
-            good = [_is_name(text) for text in table[name].tolist()]
-            fault = f"the {name} '{{{name}}}' is not of 1 to {MOST_CHARACTERS} ASCII characters"
-            refuse(table, ~pd.Series(good), fault)
-        refuse(table, ~table["split"].isin(SPLITS), f"the split is '{{split}}': expected one of {', '.join(SPLITS)}")
-        refuse(table, table["group"].isin(leaking_groups(table)), "group {group} is in two splits")
-        untrained = set(table["label"].unique()) - set(table.loc[table["split"] == "train", "label"].unique())
-        refuse(table, table["label"].isin(untrained), "class '{label}' has no case in the training split")
+        if len(leaking := leaking_groups(table)):
+            wrong = np.isin(table.group, leaking)
+            _refuse_row(wrong, f"group {table.group[int(wrong.argmax())].decode()} is in two splits")
+        lost = (table.numbers()[:, SPLITS.index("train")] == 0)[table.label_of]
+        if lost.any():
+            label = table.classes[table.label_of[int(lost.argmax())]]
+            _refuse_row(lost, f"class '{label}' has no case in the training split")
     return table
+
+
+def _read(path: Path, columns: tuple[str, ...], more: bool = False) -> Table:
+    """A table of these columns; a split that is not among them may be there, and may be open."""
+    known = {"": OPEN} if "split" not in columns else {}
+    known |= {name: i for i, name in enumerate(SPLITS)}
+    expected = f"expected one of {', '.join(SPLITS)}{', or nothing' * ('' in known)}"
+    label_codes: dict[str, int] = {}
+    parts: list[tuple[np.ndarray, ...]] = []
+    with reading(path):
+        for block in tables.read_blocks(path, columns, more, optional=("split",)):
+            case, group = (_names(block, column) for column in ("case", "group"))
+            codes, labels = pd.factorize(block["label"])
+            theirs = np.array([label_codes.setdefault(label, len(label_codes)) for label in labels], np.int32)
+            split_of: np.ndarray = np.full(len(block), OPEN, np.int8)
+            if "split" in block:
+                refuse(block, ~block["split"].isin(known), f"the split is '{{split}}': {expected}")
+                split_of = block["split"].map(known).to_numpy(np.int8)
+            parts.append((case, case if np.array_equal(case, group) else group, theirs[codes], split_of))
+        pieces = list(zip(*parts, strict=True))
+        parts.clear()
+        if all(group is case for case, group in zip(*pieces[:2], strict=True)):
+            pieces[1] = ()
+        case = np.concatenate(pieces.pop(0))  # one column is there twice at a time
+        group = np.concatenate(theirs) if (theirs := pieces.pop(0)) else case
+        label_of, given = (np.concatenate(pieces.pop(0)) for _ in range(2))
+        if not (case[1:] > case[:-1]).all() and (twice := _repeated(case)).any():
+            _refuse_row(twice, f"case {case[int(twice.argmax())].decode()} is there twice")
+    classes = sorted(label_codes)
+    place = np.empty(len(classes), np.int32)
+    place[[label_codes[label] for label in classes]] = np.arange(len(classes))
+    return Table(case, group, classes, place[label_of], given)
+
+
+def _names(block: pd.DataFrame, column: str) -> np.ndarray:
+    """A column of identifiers, (n,) NAME.
+
+    Raises:
+        ValueError: One is no identifier.
+    """
+    cells = block[column].tolist()
+    together = "".join(cells)
+    sound = together.isascii() and together.isprintable() and max(map(len, cells)) <= MOST_CHARACTERS
+    if not sound:
+        wrong = pd.Series([not _is_name(cell) for cell in cells], block.index)
+        refuse(block, wrong, f"the {column} '{{{column}}}' is not of 1 to {MOST_CHARACTERS} ASCII characters")
+    return np.array(cells, NAME)
 
 
 def _is_name(text: str) -> bool:
     return text.isascii() and text.isprintable() and 0 < len(text) <= MOST_CHARACTERS
 
 
-def read_of(split_csv: Path, cases: Path, ids: Sequence[str]) -> pd.DataFrame:
+def _repeated(names: np.ndarray) -> np.ndarray:
+    """Which names have been there before, (n,) bool."""
+    again = np.ones(len(names), bool)
+    again[np.unique(names, return_index=True)[1]] = False
+    return again
+
+
+def _refuse_row(wrong: np.ndarray, fault: str) -> None:
+    """Raises a ValueError about the first of the wrong rows, (N,) bool, counted from 1."""
+    tables.raise_for_row(int(wrong.argmax()), int(wrong.sum()), fault)
+
+
+def read_of(split_csv: Path, cases: Path, names: np.ndarray) -> Table:
     """As `read`; the rows are the cases of cases/, each once.
 
     Args:
         cases: The folder, for messages.
-        ids: Of all its cases, in order.
+        names: Of all its cases, in order, (N,) NAME.
 
     Raises:
         DamagedOut: As of `read`, or the two files are not of the same cases.
     """
     table = read(split_csv)
-    if table["case"].tolist() != list(ids):
-        lacking, strange = set(ids) - set(table["case"]), set(table["case"]) - set(ids)
+    if not np.array_equal(table.case, names):
+        lacking, strange = np.setdiff1d(names, table.case), np.setdiff1d(table.case, names)
         raise DamagedOut(
             f"they are not of the same cases: the one lacks {_some(lacking)}, the other {_some(strange)}"
-            if lacking or strange
+            if len(lacking) or len(strange)
             else "they have the cases in another order",
             *(split_csv, cases),
         )
-    return table
+    group = names if table.group is table.case else table.group
+    return replace(table, case=names, group=group)  # they are not held twice
 
 
-def _some(names: set[str]) -> str:
-    return f"{len(names)} ({min(names)})" if names else "none"
+def _some(names: np.ndarray) -> str:
+    return f"{len(names)} ({names[0].decode()})" if len(names) else "none"
 
 
-def counts(table: pd.DataFrame) -> dict[str, dict[str, int]]:
-    """The number of cases of each class in every split that has any; columns label, split."""
-    return {
-        str(name): {str(label): int(n) for label, n in part["label"].value_counts().sort_index().items()}
-        for name, part in table.groupby("split")
-    }
+def leaking_groups(table: Table) -> np.ndarray:
+    """The groups that are in more than one split, sorted."""
+    if table.is_ungrouped():
+        return table.group[:0]
+    order = np.argsort(table.group, kind="stable")
+    groups, split_of = table.group[order], table.split_of[order]
+    return np.unique(groups[1:][(groups[1:] == groups[:-1]) & (split_of[1:] != split_of[:-1])])
 
 
-def leaking_groups(table: pd.DataFrame) -> list[str]:
-    """The groups that are in more than one split; columns group, split."""
-    pairs = table[["group", "split"]].drop_duplicates()
-    return pairs.loc[pairs["group"].duplicated(), "group"].tolist()
-
-
-def assert_no_leakage(table: pd.DataFrame) -> None:
-    """Asserts that no group is in two splits; columns group, split."""
-    if leaking := leaking_groups(table):
-        raise AssertionError(f"group {leaking[0]} is in two splits: this is a bug, please report it")
+def assert_no_leakage(table: Table) -> None:
+    """Asserts that no group is in two splits."""
+    if len(leaking := leaking_groups(table)):
+        raise AssertionError(f"group {leaking[0].decode()} is in two splits: this is a bug, please report it")
 
 
 def shared(names: np.ndarray, others: np.ndarray) -> np.ndarray:

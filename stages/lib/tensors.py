@@ -194,7 +194,9 @@ class Writer:
         """Args: shape: (C, H, W) or (C, D, H, W) of a sample; dtype: Of the samples."""
         self._file, self._shape, self._dtype = file, shape, dtype
 
-    def reserve(self, name: str, labels: np.ndarray, cases: list[str], groups: list[str]) -> int:
+    def reserve(
+        self, name: str, labels: np.ndarray, cases: np.ndarray | list[str], groups: np.ndarray | list[str]
+    ) -> int:
         """Writes all of a split but its samples, for which there is room then.
 
         Returns:

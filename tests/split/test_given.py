@@ -4,10 +4,10 @@ import pandas as pd
 import pytest
 
 from stages import split
-from stages.lib import splits
 from stages.lib.core.errors import UserError
 from stages.lib.params.split import SplitParams
 from stages.lib.split import amounts
+from tests.split.test_split import table_of
 
 
 def table(**counts: tuple[int, int]) -> pd.DataFrame:
@@ -26,7 +26,7 @@ def table(**counts: tuple[int, int]) -> pd.DataFrame:
 def run(folder, cases, **params):
     cases.to_csv(folder / "cases.csv", index=False)
     split.main(folder / "cases.csv", folder / "split.csv", SplitParams(**params))
-    return splits.read(folder / "split.csv")
+    return pd.read_csv(folder / "split.csv", dtype=str)
 
 
 def test_a_whole_given_split_is_kept(tmp_path):
@@ -61,6 +61,6 @@ def test_few_test_cases_and_a_class_that_is_nearly_everything_are_said(tmp_path,
     printed = capsys.readouterr().out
     assert "fewer than 10 test cases: b 3" in printed and "validation cases" not in printed
     assert "warning: 94" not in printed
-    (few, most) = amounts.warnings(table(train=(400, 1), test=(12, 3)))
+    (few, most) = amounts.warnings(table_of(table(train=(400, 1), test=(12, 3))))
     assert "b 3" in few and "99.0% of the cases are 'a'" in most
-    assert amounts.warnings(table(train=(40, 40), validation=(10, 10), test=(10, 10))) == []
+    assert amounts.warnings(table_of(table(train=(40, 40), validation=(10, 10), test=(10, 10)))) == []

@@ -99,22 +99,27 @@ def run_statistics(folder: Path) -> None:
         statistics_stage.main(cases, split_csv, statistics_json, StatisticsParams(), MachineParams())
 
 
-def run_dataset(folder: Path, kind: str) -> np.ndarray:
-    """Runs dataset; the first training sample."""
+def run_dataset(folder: Path, kind: str) -> Path:
+    """Runs dataset; dataset.h5."""
     cases, split_csv, statistics_json, dataset_h5 = (
         folder / name for name in ("cases", "split.csv", "statistics.json", "dataset.h5")
     )
     params = DatasetParams(**SETS[kind].params)
     with quiet():
         dataset_stage.main(cases, split_csv, statistics_json, dataset_h5, params, MachineParams())
-    return tensors.read_split(dataset_h5, "train").x[0]
+    return dataset_h5
 
 
-def agree(ours: np.ndarray, theirs: np.ndarray | None) -> bool:
-    """Whether the middles of two samples (C, ...) are the same on average; copying gives none to compare."""
+def agree(ours: Path, theirs: np.ndarray | None) -> bool:
+    """Whether the middles of two samples (C, ...) are the same on average; copying gives none to compare.
+
+    Args:
+        ours: dataset.h5, of which the first training sample is meant.
+    """
     if theirs is None:
         return True
-    return abs(middle_mean(ours, ours.shape) - middle_mean(theirs, ours.shape)) < LARGEST_DIFFERENCE
+    sample = tensors.read_split(ours, "train").x[0]
+    return abs(middle_mean(sample, sample.shape) - middle_mean(theirs, sample.shape)) < LARGEST_DIFFERENCE
 
 
 def middle_mean(sample: np.ndarray, shape: tuple[int, ...]) -> float:

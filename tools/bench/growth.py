@@ -30,6 +30,7 @@ from tools.bench.results import Growth, Measured
 MOST_FILES = 100_000  # that are made for ingest
 STAGES = ("ingest", "split", "statistics", "dataset")
 CLASSES = 10
+PIECE_CASES = 8192  # about those of ingest, 1 MiB of files
 
 
 def run(options: Options) -> Measured:
@@ -75,9 +76,11 @@ def write_files(raw: Path, cases: int) -> None:
 
 
 def write_directly(out: Path, cases: int) -> None:
-    """cases/ and cases.csv as ingest would have them, but in one piece."""
+    """cases/ and cases.csv as ingest would have them, in pieces of PIECE_CASES."""
     names = [f"{i:016x}" for i in range(cases)]
-    write_cases(out / "cases", dict(zip(names, pictures(cases)[:, None], strict=True)), "CHW")
+    for at in range(0, cases, PIECE_CASES):
+        few = dict(zip(names[at : at + PIECE_CASES], pictures(PIECE_CASES)[:, None], strict=False))
+        write_cases(out / "cases", few, "CHW", name=f"{at // PIECE_CASES:06x}.h5")
     labels = [f"class{i % CLASSES}" for i in range(cases)]
     pd.DataFrame({"case": names, "group": names, "label": labels}).to_csv(out / "cases.csv", index=False)
 

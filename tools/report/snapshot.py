@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import BytesIO, StringIO
+from io import StringIO
 from typing import Any
 
 import pandas as pd
@@ -104,7 +104,7 @@ def _results(revision: Revision, dataset: str, lock: dict[str, Any], pictures: l
 def _predictions(revision: Revision, path: str, content: bytes) -> pd.DataFrame:
     try:
         # By position: a class may be called "case", too. A label may look like a number or like a missing value.
-        table = parse_text(BytesIO(content))
+        table = parse_text(content)
         if tuple(table.columns[: len(KEYS)]) != KEYS or table.shape[1] == len(KEYS):
             raise ValueError(f"its columns are not {', '.join(KEYS)} and a probability a class")
         names = next(csv.reader(StringIO(content.decode())))  # as written: pandas renames a repeated column

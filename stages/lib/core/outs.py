@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.lib.core.formulas import changed, guarded
 
@@ -75,13 +75,17 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         partial.write_text(json.dumps(significant(value), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def write_csv(path: Path, table: "pd.DataFrame") -> None:
+def write_csv(path: Path, table: "pd.DataFrame | Iterator[pd.DataFrame]") -> None:
     """Writes a table without its index: floats of 6 significant digits, line ends the same on every system.
+
+    A large one may come in blocks of rows.
 
     Text that a spreadsheet would take for a formula is guarded (`core.formulas`).
     """
     with replacing(path) as partial:
-        _to_csv(table, partial)
+        blocks = table if isinstance(table, Iterator) else [table]
+        for i, block in enumerate(blocks):
+            _to_csv(block, partial, mode="a" if i else "w", header=not i)
 
 
 def csv_text(table: "pd.DataFrame") -> str:
@@ -89,13 +93,16 @@ def csv_text(table: "pd.DataFrame") -> str:
     return _to_csv(table, None) or ""
 
 
-def _to_csv(table: "pd.DataFrame", to: Path | None) -> str | None:
+def _to_csv(table: "pd.DataFrame", to: Path | None, mode: Literal["a", "w"] = "w", header: bool = True) -> str | None:
     head = [guarded(name) for name in table.columns]
     table = table.set_axis(range(len(head)), axis="columns")  # a table may have two columns of one name
     for i in range(len(head)):
         if table[i].dtype.kind not in "biuf":
             table[i] = changed(guarded, table[i])
-    return table.to_csv(to, index=False, header=head, float_format="%.6g", lineterminator="\n", encoding="utf-8")
+    names = head if header else False
+    return table.to_csv(
+        to, mode=mode, index=False, header=names, float_format="%.6g", lineterminator="\n", encoding="utf-8"
+    )
 
 
 def write_bytes(path: Path, content: bytes) -> None:

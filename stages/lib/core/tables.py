@@ -1,26 +1,34 @@
 """Reads CSV files that earlier stages wrote."""
 
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 import pandas as pd
 
 from stages.lib.core.formulas import bare, changed
 from stages.lib.core.reading import reading
 
+BLOCK_ROWS = 1 << 14  # of a table that are text at once
+CHUNK_BYTES = 1 << 20
 
-def parse_text(source: Path | io.BytesIO) -> pd.DataFrame:
+
+def parse_text(content: bytes) -> pd.DataFrame:
     """A table of text, as it was before `outs.write_csv`: a label may look like a number, a formula, or nothing."""
-    content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-    if b"'" not in content:  # nothing was guarded
-        return table
+    return _bare(table) if b"'" in content else table
+
+
+def _bare(table: pd.DataFrame) -> pd.DataFrame:
     return table.apply(lambda column: changed(bare, column)).rename(columns=bare)
 
 
-def read_text(path: Path, columns: Sequence[str], more: bool = False, optional: Sequence[str] = ()) -> pd.DataFrame:
-    """The columns of a table, all of it text: a label may look like a number, or like a missing value.
+def read_blocks(
+    path: Path, columns: Sequence[str], more: bool = False, optional: Sequence[str] = ()
+) -> Iterator[pd.DataFrame]:
+    """The columns of a table, all of it text as by `parse_text`, in blocks of BLOCK_ROWS rows.
 
     Args:
         columns: None of them has an empty cell.
@@ -28,21 +36,30 @@ def read_text(path: Path, columns: Sequence[str], more: bool = False, optional: 
         optional: Those of them that are kept; they may have empty cells.
 
     Raises:
-        DamagedOut: The file is missing, no such table, or has no row.
+        ValueError: It is no such table, or has no row.
     """
-    with reading(path):
-        table = parse_text(_whole(path))
-        found = table.columns.tolist()
-        if found[: len(columns)] != list(columns) or (len(found) > len(columns) and not more):
-            raise ValueError(f"its columns are {', '.join(found)}, not {', '.join(columns)}{' and others' * more}")
-        if not isinstance(table.index, pd.RangeIndex):  # pandas takes the surplus cells for names of the rows
-            raise ValueError("its rows have more cells than there are columns")
-        if table.empty:
-            raise ValueError("it has no rows")
-        table = table[[*columns, *(name for name in optional if name in found)]]
-        for column in columns:  # a row with too few cells ends in empty ones
-            refuse(table, table[column] == "", f"no {column}")
-        return table
+    number = 0
+    with open(path, "rb") as file:
+        _check_end(file)
+        guarded = _has_quote(file)
+        with pd.read_csv(file, dtype=str, keep_default_na=False, chunksize=BLOCK_ROWS) as blocks:
+            for block in blocks:
+                block = _bare(block) if guarded else block
+                found = block.columns.tolist()
+                if found[: len(columns)] != list(columns) or (len(found) > len(columns) and not more):
+                    raise ValueError(
+                        f"its columns are {', '.join(found)}, not {', '.join(columns)}{' and others' * more}"
+                    )
+                if not isinstance(block.index, pd.RangeIndex):  # pandas takes the surplus cells for names of the rows
+                    raise ValueError("its rows have more cells than there are columns")
+                number += len(block)
+                kept = block[[*columns, *(name for name in optional if name in found and name not in columns)]]
+                for column in columns:  # a row with too few cells ends in empty ones
+                    refuse(kept, kept[column] == "", f"no {column}")
+                if len(kept):
+                    yield kept
+    if not number:
+        raise ValueError("it has no rows")
 
 
 def read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
@@ -55,7 +72,9 @@ def read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         DamagedOut: The file is missing, no such table, or has no row.
     """
     with reading(path):
-        table = pd.read_csv(_whole(path))
+        with open(path, "rb") as file:
+            _check_end(file)
+            table = pd.read_csv(file)
         if lacking := [column for column in columns if column not in table]:
             raise ValueError(f"it has no column {lacking[0]}")
         if table.empty or not isinstance(table.index, pd.RangeIndex):
@@ -65,22 +84,38 @@ def read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         return table
 
 
-def _whole(path: Path) -> io.BytesIO:
-    """The content of a file that ends with its last line."""
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        raise ValueError("its last line is cut short")
-    return io.BytesIO(content)
+def _check_end(file: BinaryIO) -> None:
+    """Raises a ValueError unless the file ends with the end of a line; leaves it at its start."""
+    if file.seek(0, os.SEEK_END):
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            raise ValueError("its last line is cut short")
+    file.seek(0)
+
+
+def _has_quote(file: BinaryIO) -> bool:
+    """Whether a single quote is in the file, as where a cell was guarded; leaves it at its start."""
+    found = any(b"'" in chunk for chunk in iter(lambda: file.read(CHUNK_BYTES), b""))
+    file.seek(0)
+    return found
 
 
 def refuse(table: pd.DataFrame, wrong: pd.Series, fault: str) -> None:
-    """Raises a ValueError that names the first of the wrong rows, counted from 1 below the header, if there is one.
+    """Raises a ValueError that names the first of the wrong rows, if there is one.
 
     Args:
+        table: Its index counts the rows, from 0 below the header.
         wrong: (rows,) bool.
         fault: What is wrong with the row; may name columns, as in "case {case} is there twice".
     """
     if wrong.any():
         row = int(wrong.to_numpy().argmax())
-        more = f", and {int(wrong.sum()) - 1} more rows likewise" if wrong.sum() > 1 else ""
-        raise ValueError(f"row {row + 1}: {fault.format(**table.iloc[row])}{more}")
+        raise_for_row(int(table.index[row]), int(wrong.sum()), fault.format(**table.iloc[row]))
+
+
+def raise_for_row(row: int, number: int, fault: str) -> NoReturn:
+    """Raises:
+    ValueError: Always; it names the row, counted from 0 below the header, and says how many have the fault.
+    """
+    more = f", and {number - 1} more rows likewise" if number > 1 else ""
+    raise ValueError(f"row {row + 1}: {fault}{more}")

@@ -1,41 +1,54 @@
 """A split that the raw data bring: kept as it is; what it leaves open is dealt."""
 
-import pandas as pd
+import numpy as np
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from stages.lib.split import dealing
+from stages.lib.splits import OPEN, SPLITS, Table
+
+TRAIN = SPLITS.index("train")
 
 
-def complete(cases: pd.DataFrame, fractions: dict[str, float], seed: int) -> pd.Series:
-    """The given split of each case, and a dealt one where none is given. Prints what was dealt.
+def complete(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray:
+    """The given split of each case, and a dealt one where none is given. Prints what was dealt beside given ones.
 
     Cases without a split are dealt by the fractions. If all have one, and none is in validation (or test), that split
     is dealt out of the training cases, unless its fraction is 0.
 
     Args:
-        cases: Columns case, group, label, split ("" where it is to be dealt); a group has one split, or none.
+        cases: A group has one split, or none.
         fractions: Of the cases to deal, by split.
 
     Returns:
-        The split of each case, indexed as `cases`.
+        (N,) index into SPLITS.
 
     Raises:
         UserError: The cases to deal are too few, or a class has none to train on.
     """
-    split = cases["split"].copy()
-    if open_ones := int((split == "").sum()):
-        split[split == ""] = dealing.assign(cases[split == ""], fractions, seed)
-        say(f"{open_ones} cases without a given split are dealt")
-    elif missing := [name for name in ("validation", "test") if fractions[name] > 0 and name not in set(split)]:
+    split_of = cases.split_of.copy()
+    is_open = split_of == OPEN
+    if is_open.all():
+        return dealing.assign(cases, fractions, seed)
+    numbers = np.bincount(split_of[~is_open], minlength=len(SPLITS))
+    if is_open.any():
+        split_of[is_open] = dealing.assign(cases.select(is_open), fractions, seed)
+        say(f"{is_open.sum()} cases without a given split are dealt")
+    elif missing := [name for name in ("validation", "test") if fractions[name] > 0 and not numbers[_at(name)]]:
         shares = {name: fractions[name] if name in missing else 0.0 for name in ("validation", "test")}
-        train = split == "train"
-        split[train] = dealing.assign(cases[train], {"train": 1 - sum(shares.values()), **shares}, seed)
+        train = split_of == TRAIN
+        split_of[train] = dealing.assign(cases.select(train), {"train": 1 - sum(shares.values()), **shares}, seed)
         for name in missing:
-            say(f"the given split has no {name} cases: {(split == name).sum()} of its training cases are dealt to it")
-    if lost := sorted(set(cases["label"]) - set(cases["label"][split == "train"])):
+            dealt = (split_of == _at(name)).sum()
+            say(f"the given split has no {name} cases: {dealt} of its training cases are dealt to it")
+    in_training = cases.with_splits(split_of).numbers()[:, TRAIN]
+    if not in_training.all():
         raise UserError(
-            f"class '{lost[0]}' has no case in the training split that the raw data give: move some there, or leave "
-            "the class out (ingest.exclude)"
+            f"class '{cases.classes[int(in_training.argmin())]}' has no case in the training split that the raw data "
+            "give: move some there, or leave the class out (ingest.exclude)"
         )
-    return split
+    return split_of
+
+
+def _at(name: str) -> int:
+    return SPLITS.index(name)
