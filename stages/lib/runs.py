@@ -1,4 +1,4 @@
-"""The cases in runs: what lies together in a piece of cases/, 64 MiB at most or one case, is a job for one worker.
+"""The cases in runs: what lies together in a piece of cases/, 16 MiB at most or one case, is a job for one worker.
 
 Where the runs are cut follows from the cases alone, not from the number of workers, so that sums of floats, which
 depend on their order, do not depend on the machine.
@@ -19,7 +19,7 @@ from stages.lib.workers import Workers
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-RUN_BYTES = 64 << 20
+RUN_BYTES = 1 << 24
 WORKER_BYTES = 16 << 20  # of pixels that make up for the start of a process
 STACK_BYTES = 1 << 21  # of cases of one shape that are brought together: they stay in the processor's cache
 
