@@ -94,15 +94,16 @@ def _make_small(common: Common, job: Job) -> Done:
     """Brings all cases that can be read into memory, then makes the piece of them."""
     flats = _places(job.cases)
     refused: dict[bytes, tuple[str, str]] = {}
-    digests: dict[int, bytes] = {}
-    templates = list(job.cases)
+    digests = _stored(job, flats)
+    missing = [i for i in range(len(job.cases)) if i not in digests]
+    templates = dict(zip(missing, job.cases.select(np.array(missing, np.int64)), strict=True))
     memory = MemoryTurn(common.turn)
     load = loader(common.raw, common.options, memory.take)
     # The frames of a file one after the other, as otherwise each would take a walk from the first one.
-    for i in sorted(range(len(templates)), key=lambda i: _order(templates[i])):
+    for i in sorted(templates, key=lambda i: _order(templates[i])):
         try:
             with memory.beside(_decoded(templates[i])):
-                digests[i] = _bring(common.options, templates[i], job.stored.get(i), flats[i], load)
+                digests[i] = _bring(common.options, templates[i], flats[i], load)
         except Exception as error:
             refused[job.contents[i].tobytes()] = reason_of(error)
     kept = sorted(digests)  # in the order of the identifiers again
@@ -114,7 +115,7 @@ def _make_small(common: Common, job: Job) -> Done:
     starts = allocate(Path(job.target), piece_index, elements, common.axes, common.units)
     with opened(job.target) as file:
         for dtype, start in starts.items():
-            theirs = [flats[i] for i in kept if templates[i].case.dtype == dtype]
+            theirs = [flats[i] for i, name in zip(kept, piece_index["dtype"], strict=True) if name.decode() == dtype]
             write(file, np.concatenate(theirs), start, job.target)
     keep(Path(job.target), key, contents, offsets(piece_index, starts), _column(digests[i] for i in kept))
     return Done(refused, key)
@@ -134,19 +135,20 @@ def _order(template: Template) -> tuple[str, tuple[Any, ...]]:
     return template.case.files[0].path, template.case.recipe
 
 
-def _bring(
-    options: Options,
-    template: Template,
-    stored: Stored | None,
-    flat: np.ndarray,
-    load: Callable[[Inspected], bytes],
-) -> bytes:
-    """A case's pixels into memory, from the store if they are there and sound, else from the files; their digest."""
+def _stored(job: Job, flats: list[np.ndarray]) -> dict[int, bytes]:
+    """Brings the cases whose pixels are in the store, and sound, into memory; their digests by position."""
+    digests: dict[int, bytes] = {}
+    for i, stored in job.stored.items():
+        content = _read(stored.path, stored.offset, flats[i].nbytes)
+        if content is not None and _digest(content, job.cases.template(i).case.blocks) == stored.digest:
+            flats[i][:] = content
+            digests[i] = stored.digest
+    return digests
+
+
+def _bring(options: Options, template: Template, flat: np.ndarray, load: Callable[[Inspected], bytes]) -> bytes:
+    """A case's pixels from its files into memory; their digest."""
     case = template.case
-    if stored is not None and (content := _read(stored.path, stored.offset, flat.nbytes)) is not None:
-        if _digest(content, case.blocks) == stored.digest:
-            flat[:] = content
-            return stored.digest
     shape = (1, *case.shape) if len(case.shape) == 3 else case.shape[1:]  # (1, C, H, W) or (D, H, W)
     blocks = flat.view(to_dtype(case.dtype)).reshape(shape)
     for i, pixels in enumerate(decode(template, 0, len(blocks), load, options)):

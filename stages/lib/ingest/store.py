@@ -162,22 +162,25 @@ class Store:
 
     def finder(self) -> Callable[[np.ndarray], dict[int, Stored]]:
         """Gives a function that finds where the pixels of given contents lie, by position among the contents."""
-        notes = list(self._notes.items())
-        contents = np.concatenate([np.empty(0, DIGEST), *(note.contents for _, note in notes)])
+        notes = list(self._notes.values())
+        paths = [str(self.piece(key)) for key in self._notes]
+        contents = np.concatenate([np.empty(0, DIGEST), *(note.contents for note in notes)])
         halves = contents.view(np.uint64)[::2]
         order = np.argsort(halves)
         ordered = halves[order]
-        starts = np.cumsum([0, *(len(note.contents) for _, note in notes)])
+        starts = np.cumsum([0, *(len(note.contents) for note in notes)])
 
         def find(wanted: np.ndarray) -> dict[int, Stored]:
             found: dict[int, Stored] = {}
             if not len(contents):
                 return found
             at = order[np.minimum(np.searchsorted(ordered, wanted.view(np.uint64)[::2]), len(order) - 1)]
-            for i in np.flatnonzero(contents[at] == wanted).tolist():
-                piece = int(np.searchsorted(starts, at[i], side="right")) - 1
-                (key, note), j = notes[piece], at[i] - starts[piece]
-                found[i] = Stored(str(self.piece(key)), int(note.offsets[j]), note.digests[j].tobytes())
+            there = np.flatnonzero(contents[at] == wanted)
+            pieces = np.searchsorted(starts, at[there], side="right") - 1
+            rows = at[there] - starts[pieces]
+            for i, piece, row in zip(there.tolist(), pieces.tolist(), rows.tolist(), strict=True):
+                note = notes[piece]
+                found[i] = Stored(paths[piece], int(note.offsets[row]), note.digests[row].tobytes())
             return found
 
         return find
