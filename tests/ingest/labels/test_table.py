@@ -66,8 +66,10 @@ def test_backslashes_are_folders_too(raw):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (rows(header="path,class"), "no column label: .*found path, class"),
-        (rows(header="file,label"), r"no column path \(or series\)"),
+        (rows(header="path,class"), "no column label: .*found path, class; rename class to label"),
+        (rows(header="file,label"), r"no column path \(or series\).*; rename file to path"),
+        (rows(header="Image_ID,Ground Truth"), "rename image_id to path and ground truth to label"),
+        (rows(header="where,what"), "found where, what$"),
         ("path,label\n", "no rows"),
         (rows("cat/0.png,cat"), "row 6: 'cat/0.png' was in row 2 already"),
         (rows("cat/0.png,dog"), "row 6: 'cat/0.png' has the label 'dog', but 'cat' in row 2"),
@@ -188,3 +190,13 @@ def test_a_class_folder_whose_name_is_no_line_of_text_is_refused(raw, label):
 def test_a_label_in_labels_csv_is_a_line_of_text(raw):
     with pytest.raises(UserError, match=r"labels.csv, row 2: the label 'a\\u0000b' is no line of text"):
         run(raw, "path,label\ncat,a\0b\ndog,dog\n")
+
+
+def test_a_column_that_seems_to_be_the_patient_is_said_to_be_worth_the_name_group(raw, capsys):
+    text = rows(header="path,label,Patient ID,age").splitlines()
+    run(raw, "\n".join([text[0], *(f"{row},p{i},40" for i, row in enumerate(text[1:]))]) + "\n")
+    printed = capsys.readouterr().out
+    assert "not used: patient id, age" in printed
+    assert "if patient id says what must stay together (a patient), call it group" in printed
+    run(raw, rows(header="path,label,group,patient").replace("cat\n", "cat,a,b\n").replace("dog\n", "dog,c,d\n"))
+    assert "call it group" not in capsys.readouterr().out

@@ -28,6 +28,16 @@ LABELS_CSV = "labels.csv"
 SIMILAR = re.compile(r"(?:labels?|classes)\.(?:csv|tsv|tab|txt|xlsx?|ods|parquet)", re.IGNORECASE)
 EXCEL_SEPARATOR = re.compile(r"\"?sep=([,;\t])\"?", re.IGNORECASE)  # the line that tells Excel how columns are parted
 COLUMNS = ("path", "series", "label", "group", "split")
+# What other tools and people call a column, without case, blanks, hyphens and underscores.
+_CALLED = {
+    "path": "file files filename filenames filepath image images imagepath imagename imageid imagefile imgpath img id",
+    "series": "seriesinstanceuid seriesuid seriesid",
+    "label": "labels class classes classname category target diagnosis groundtruth dx y",
+    "group": "groups patient patientid subject subjectid participantid lesionid case caseid",
+    "split": "set subset partition datasplit",
+}
+SYNONYMS = {column: {column, *names.split()} for column, names in _CALLED.items()}
+WORTH = {"group": "says what must stay together (a patient)", "split": "says train, validation or test"}
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
 MAX_CHARACTERS = 4096  # of a value: no path is longer
 
@@ -151,6 +161,18 @@ def _check_label(label: str, where: str) -> None:
         raise UserError(f"{where}: the label '{shown(label)}' is no line of text in UTF-8: rename it")
 
 
+def _meant(header: Sequence[str]) -> dict[str, str]:
+    """The columns that are not there, by what the first of the others that seems to be meant for each is called."""
+    found: dict[str, str] = {}
+    for name in header:
+        plain = re.sub(r"[\s_-]", "", name).lower()
+        for column, synonyms in SYNONYMS.items():
+            if column not in header and column not in found and plain in synonyms:
+                found[column] = name
+                break
+    return found
+
+
 class _Table:
     """labels.csv, checked a row at a time."""
 
@@ -209,7 +231,11 @@ class _Table:
         if "label" not in names or not names & {"path", "series"}:
             missing = "label" if "label" not in names else "path (or series)"
             found = shortened(", ".join(header) or "nothing")
-            raise UserError(f"{self._table} has no column {missing}: expected path,label[,group], found {found}")
+            renamed = [f"{name} to {column}" for column, name in _meant(header).items() if column in ("path", "label")]
+            way_out = f"; rename {' and '.join(renamed)}" if renamed else ""
+            raise UserError(
+                f"{self._table} has no column {missing}: expected path,label[,group,split], found {found}{way_out}"
+            )
         if len(names - {""}) < len([name for name in header if name]):
             raise UserError(f"{self._table} has a column twice: {shortened(', '.join(header))}")
         self._name_column = "path" if "path" in names else "series"
@@ -217,6 +243,9 @@ class _Table:
         self.labels.split = "split" in names
         if unused := [name for name in header if name and name not in COLUMNS]:
             say(f"{self._table}: not used: {shortened(', '.join(unused))}")
+            for column, name in _meant(unused).items():
+                if column in WORTH and column not in names:
+                    say(f"{self._table}: if {shortened(name)} {WORTH[column]}, call it {column}")
         return header
 
     def _add(self, number: int, values: dict[str, str]) -> None:

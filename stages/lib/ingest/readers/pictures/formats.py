@@ -21,6 +21,9 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"ObjectType = Image", "MetaImage", EXPORT),
     (0, b"ObjectType=Image", "MetaImage", EXPORT),
     (0, b"NDims =", "MetaImage", EXPORT),
+    (0, b"NDims=", "MetaImage", EXPORT),
+    (0, b"Comment = ", "MetaImage", EXPORT),
+    (0, b"ObjectSubType = ", "MetaImage", EXPORT),
     (0, b"SIMPLE  =", "FITS", CONVERT),
     (0, b"v/1\x01", "OpenEXR, whose numbers are floating point", CONVERT),
     (0, b"#?RGBE", "Radiance HDR, whose numbers are floating point", CONVERT),
@@ -73,11 +76,21 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"BLP2", "BLP", CONVERT),
 )
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# Byte order mark, a first "<" without it, and the codec.
+UTF_16 = ((b"\xff\xfe", b"<\0", "utf-16-le"), (b"\xfe\xff", b"\0<", "utf-16-be"))
 # What most files begin with, and no row above does.
 READ = (b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe1", b"\xff\xd8\xff\xdb", b"\x89PNG\r\n\x1a\n")
 AVIF_BRANDS = (b"avif", b"avis")
 # Most files begin in none of these ways, which is asked of each file: all at once, by place.
 BEGINNINGS = {place: tuple(row[1] for row in NAMED if row[0] == place) for place, *_ in NAMED}
+
+
+def _as_utf_8(head: bytes) -> bytes:
+    """The beginning of a file, where it is UTF-16 in UTF-8."""
+    for mark, first, encoding in UTF_16:
+        if head.startswith((mark, first)):
+            return head.removeprefix(mark).decode(encoding, "ignore").encode("utf-8", "ignore")
+    return head
 
 
 def check(content: bytes) -> None:
@@ -88,9 +101,9 @@ def check(content: bytes) -> None:
         return
     if content[4:8] == b"ftyp" and any(content[8:64].find(brand) >= 0 for brand in AVIF_BRANDS):
         return
-    start = content[:64].removeprefix(BYTE_ORDER_MARK).lstrip()
-    if start[:1] == b"<":
-        head = content[:4096].lower()
+    text = _as_utf_8(content[:4096])
+    if text[:64].removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"<":
+        head = text.lower()
         if b"<svg" in head and b"<html" not in head:
             raise Rejected("unsupported_format", f"SVG: {CONVERT}")
         raise Rejected("not_an_image", "HTML or XML, whatever its name says")
