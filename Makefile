@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup repro verify test quick lint licences report plots sbom audit bench requirements upgrade docs clean
+.PHONY: help setup init repro verify test quick lint licences report plots sbom audit bench requirements upgrade docs clean
 SHELL := /bin/sh
 BASE ?= main
 JOBS ?= 1
@@ -13,6 +13,9 @@ COMPILE := $(VENV)/bin/uv pip compile --universal --python-version 3.11 --quiet 
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+init: .venv/run.stamp  ## look at a folder and write its block into params.yaml: make init NAME=mine FOLDER=~/photographs
+	python -m tools.init "$(NAME)" "$(FOLDER)" $(INIT)
 
 repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of date; JOBS=2: two datasets at once
 	python -m stages.check  # before dvc, which puts the names into commands

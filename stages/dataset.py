@@ -23,6 +23,9 @@ from stages.lib.params.dataset import DatasetParams
 from stages.lib.params.machine import MachineParams
 from stages.lib.workers import count
 
+MOST_PIXELS = {2: 128 * 128, 3: 64 * 64 * 64}
+"""Of a sample whose shape nobody chose, by its number of axes: what a laptop trains on in minutes."""
+
 
 def main(
     cases: Path,
@@ -86,9 +89,14 @@ def geometry_arguments(params: DatasetParams, measured: Statistics, dims: int) -
     measured_mm = [spread.median for axis in axes if (spread := measured.spacing_mm[axis])]
     known = len(measured_mm) == dims
     spacing = params.spacing_mm
-    if spacing is None and dims == 3 and known:
-        spacing = tuple(measured_mm)
-    if spacing is not None and known:
+    if spacing is None:
+        shrink = _shrink(size) if params.shape is None and (dims == 2 or known) else 1.0
+        size = [n * shrink for n in size]
+        spacing = tuple(mm / shrink for mm in measured_mm) if dims == 3 and known else None
+        if shrink < 1:
+            shape = " x ".join(str(max(1, round(n))) for n in size)
+            say(f"half of the cases are larger than {shape}, to which all are brought: dataset.shape sets another size")
+    elif known:
         size = [n * mm / step for n, mm, step in zip(size, measured_mm, spacing, strict=True)]
     dtype = measured.dtype if params.dtype == "keep" else params.dtype
     check_fill(params.fill, dtype)
@@ -100,6 +108,11 @@ def geometry_arguments(params: DatasetParams, measured: Statistics, dims: int) -
         "fill": min(channel.minimum for channel in measured.channels) if params.fill is None else params.fill,
         "dtype": dtype,
     }
+
+
+def _shrink(size: list[float]) -> float:
+    """By how much each side of the median case shrinks, so that it is no larger than MOST_PIXELS: 1 at most."""
+    return min(1.0, (MOST_PIXELS[len(size)] / math.prod(size)) ** (1 / len(size)))
 
 
 def check_fill(fill: float | None, dtype: str) -> None:

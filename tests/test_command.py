@@ -212,3 +212,9 @@ def test_ctrl_c_while_a_stage_still_imports_ends_it_without_a_traceback(tmp_path
     (tmp_path / "stages" / "slow.py").write_text(code)
     done = subprocess.run([sys.executable, "-m", "stages.slow"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_a_stage_is_started_as_a_script_and_from_any_folder(tmp_path):
+    script = ROOT / "stages" / "split.py"
+    done = subprocess.run([sys.executable, script, "nowhere"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, "there is no datasets.nowhere" in done.stderr) == (1, True), done.stderr

@@ -42,13 +42,15 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
     """
     stage = Path(inspect.getfile(main)).stem
     description = (inspect.getmodule(main).__doc__ or "").partition("\n")[0]
+    if not PARAMS_YAML.exists():
+        os.chdir(Path(__file__).parents[2])  # a stage may be started from any folder: its paths are below the project's
     parser = argparse.ArgumentParser(prog=f"python -m stages.{stage}", description=description)
     parser.add_argument("dataset", help="a block of params.yaml's `datasets`")
     terminal.escape_output()
     dataset = parser.parse_args().dataset
 
     def work() -> None:
-        given = params.load(PARAMS_YAML)
+        given = params.load(PARAMS_YAML, dataset)
         section = given.section(dataset, stage)
         paths = arguments(main, stage, dataset, sections(given, stage, dataset))
         with alone(stage, dataset):

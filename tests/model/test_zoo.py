@@ -10,7 +10,7 @@ from stages.lib.model import checkpoint, networks
 from stages.lib.model.networks.adapting import fill
 from stages.lib.params.train import TrainParams
 from tests.conftest import write_dataset_h5
-from tests.train.test_train import train_on
+from tests.train.test_train import PLAIN, train_on
 
 MODELS = [
     ("alexnet", (63, 63)),
@@ -77,7 +77,7 @@ def test_a_gentle_rate_moves_the_body_less_than_the_head(images_h5, tmp_path):
 
 
 def test_a_warm_start_goes_on_from_a_former_model_and_with_other_classes_but_for_the_last_layer(images_h5, tmp_path):
-    given = {"network": {"name": "fully_connected"}, "epochs": 3, "lr": 0.1}
+    given = PLAIN | {"network": {"name": "fully_connected"}, "epochs": 3, "lr": 0.1}
     _, first, _ = train_on(images_h5, tmp_path / "former", given)
     warm = given | {"warm_start": str(tmp_path / "former" / "model.pt")}
     _, _, again = train_on(images_h5, tmp_path / "again", warm)

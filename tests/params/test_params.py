@@ -74,6 +74,16 @@ def test_a_mistake_is_named_as_it_was_typed(tmp_path, old, new, message):
     assert message in str(caught.value)
 
 
+def test_a_mistake_in_another_datasets_block_is_a_warning_to_who_wants_this_one(tmp_path, capsys):
+    (tmp_path / "params.yaml").write_text(GOOD.replace("datasets:", "datasets:\n  other: {ingest: {knd: images}}"))
+    found = params.load(tmp_path / "params.yaml", "digits")
+    assert "digits" in found.datasets and "other" not in found.datasets
+    assert "warning: " in (said := capsys.readouterr().err) and "datasets.other.ingest.knd is unknown" in said
+    for wanted in ("other", "", "nowhere"):
+        with pytest.raises(UserError, match="datasets.other.ingest.knd is unknown: did you mean kind"):
+            params.load(tmp_path / "params.yaml", wanted)
+
+
 def test_all_mistakes_are_told_at_once(tmp_path):
     with pytest.raises(UserError) as caught:
         load(tmp_path, GOOD.replace("test: 0.1", "test: 1.5, sed: 1"))

@@ -80,9 +80,11 @@ def test_a_one_cycle_ends_with_the_last_batch():
 
 def test_the_l2_penalty_and_weight_decay_are_the_same_for_sgd(images_h5, tmp_path):
     network = {"name": "fully_connected", "arguments": {"widths": [8]}}
-    given = LEARNS | {"network": network, "batch_size": 5, "keep": "last"}
+    plain = {"optimizer": {"name": "SGD"}, "schedule": {"name": None}}
+    given = LEARNS | plain | {"network": network, "batch_size": 5, "keep": "last"}
     train_on(images_h5, tmp_path / "penalty", given | {"loss": {"l2": 0.05}})
-    train_on(images_h5, tmp_path / "decay", given | {"optimizer": {"arguments": {"weight_decay": 0.1}}})
+    decay = {"optimizer": {"name": "SGD", "arguments": {"weight_decay": 0.1}}}
+    train_on(images_h5, tmp_path / "decay", given | decay)
     train_on(images_h5, tmp_path / "neither", given)
     penalty, decay, neither = (
         torch.load(tmp_path / name / "model.pt", weights_only=True)["weights"]["network.layers.1.weight"]

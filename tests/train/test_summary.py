@@ -26,7 +26,7 @@ def test_a_convolution_is_counted_at_every_place_and_frozen_weights_do_not_learn
 
 
 def test_a_run_tells_its_networks_size_at_the_start_and_in_its_metrics(images_h5, tmp_path, capsys):
-    _, summary, history = train_on(images_h5, tmp_path / "out", {"epochs": 1})
+    _, summary, history = train_on(images_h5, tmp_path / "out", {"epochs": 1, "network": {"name": "convolutional"}})
     assert summary["network"] == "convolutional"
     assert summary["parameters"] == sum(p.numel() for p in checkpoint.load(tmp_path / "out/model.pt")[0].parameters())
     line = f"{summary['parameters']:,} parameters, {summary['multiply_adds']:,} multiply-adds per sample of 1x8x8"

@@ -19,7 +19,8 @@ from stages.lib.train.interruption import Stop
 from stages.lib.train.parallel.distributed import World
 from tests.conftest import write_dataset_h5
 
-LEARNS = {"network": {"name": "fully_connected", "arguments": {"widths": [16]}}, "lr": 0.1, "epochs": 3}
+PLAIN = {"optimizer": {"name": "SGD"}, "schedule": {"name": None}}
+LEARNS = PLAIN | {"network": {"name": "fully_connected", "arguments": {"widths": [16]}}, "lr": 0.1, "epochs": 3}
 
 
 def train_on(dataset_h5, folder, given, **machine):
@@ -75,7 +76,12 @@ def test_parts_of_a_batch_give_the_step_of_the_whole(images_h5, tmp_path):
 
 
 def test_patience_ends_a_run_that_no_longer_gets_better(images_h5, tmp_path):
-    given = LEARNS | {"epochs": 40, "patience": 2, "optimizer": {"arguments": {"momentum": 0.9}}, "lr": 1.0}
+    given = LEARNS | {
+        "epochs": 40,
+        "patience": 2,
+        "optimizer": {"name": "SGD", "arguments": {"momentum": 0.9}},
+        "lr": 1.0,
+    }
     _, summary, _ = train_on(images_h5, tmp_path / "out", given)
     assert summary["epochs"] < 40
     assert summary["epochs"] == summary["best_epoch"] + 2
@@ -179,11 +185,14 @@ def test_channels_last_holds_for_what_the_network_is_given(tmp_path, shape):
     [
         ({"network": {"arguments": {"widht": 3}}}, "train.network: .*has no option 'widht': did you mean width"),
         ({"network": {"arguments": {"activation": "Rel"}}}, "train.network: activation 'Rel' is unknown"),
-        ({"optimizer": {"arguments": {"momentun": 1}}}, "train.optimizer.arguments.momentun is unknown to SGD"),
-        ({"optimizer": {"arguments": {"momentum": -1}}}, "train.optimizer.arguments: SGD refused it"),
+        (
+            {"optimizer": {"name": "SGD", "arguments": {"momentun": 1}}},
+            "train.optimizer.arguments.momentun is unknown to SGD",
+        ),
+        ({"optimizer": {"name": "SGD", "arguments": {"momentum": -1}}}, "train.optimizer.arguments: SGD refused it"),
         ({"optimizer": {"arguments": {"lr": 1}}}, "train.optimizer.arguments.lr: this one is filled in"),
         (
-            {"optimizer": {"arguments": {"differentiable": True}}},
+            {"optimizer": {"name": "SGD", "arguments": {"differentiable": True}}},
             "train.optimizer.arguments: SGD refused it: .*in-place",
         ),
         (
@@ -191,11 +200,14 @@ def test_channels_last_holds_for_what_the_network_is_given(tmp_path, shape):
             "train.optimizer.arguments: Adam refused it: .*capturable",
         ),
         (
-            {"optimizer": {"arguments": {"momentum": 0.9, "dampening": "a"}}},
+            {"optimizer": {"name": "SGD", "arguments": {"momentum": 0.9, "dampening": "a"}}},
             "train.optimizer.arguments: SGD refused it",
         ),
         ({"network": {"name": "residual", "arguments": {"n_blocks": -1}}}, "train.network: n_blocks is -1: expected 0"),
-        ({"network": {"arguments": {"depth": -1}}}, "train.network: depth is -1: expected 0 or more"),
+        (
+            {"network": {"name": "convolutional", "arguments": {"depth": -1}}},
+            "train.network: depth is -1: expected 0 or more",
+        ),
         ({"schedule": {"name": "StepLR"}}, "train.schedule.arguments: StepLR refused it: .*step_size"),
         ({"loss": {"class_weights": [1.0]}}, "train.loss.class_weights: 1 weights for 3 classes"),
         ({"normalise": {"mean": [0.5, 0.5], "deviation": [1.0, 1.0]}}, "train.normalise.mean has 2 numbers"),

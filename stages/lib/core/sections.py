@@ -46,9 +46,12 @@ Threads = Annotated[int, Field(ge=0)]
 def check(section: Any, given: Any) -> Any:
     """A section made from plain values, strictly: "1" and true are no integers; 1 is a float, too.
 
+    A section in which some keys decide what others are by default has a static method `completed` that fills them in.
+
     Raises:
         ValidationError: A key is unknown, or a value of a wrong type or out of range.
     """
+    given = section.completed(given) if hasattr(section, "completed") else given
     # JSON mode is the strict mode that takes a list for a tuple.
     return TypeAdapter(section).validate_json(json.dumps(given if given is not None else {}, default=str), strict=True)
 

@@ -67,10 +67,20 @@ def refusals(excluded: Sequence[str]) -> list[Refusal]:
     return [Refusal((path,), "excluded", "by ingest.include or ingest.exclude", ignored=True) for path in excluded]
 
 
-def check_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> None:
-    """Raises:
-    UserError: Files look like masks or thumbnails of others; as cases they would be trained on. What the message says
-        of `ingest.exclude` leaves out those files alone, and what was left out before.
+class Offer(NamedTuple):
+    """What a message, or `tools.init`, says of files that look like masks or thumbnails of others."""
+
+    files: list[str]
+    seen: str  # some of them, each with the file that it seems to belong to
+    exclude: list[str]  # `ingest.exclude` that leaves them out, and what was left out before
+    others: list[str]  # that it would leave out as well
+
+
+def find_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> Offer | None:
+    """The files that look like masks or thumbnails of others, if there are any.
+
+    Args:
+        excluded: `ingest.exclude` as it is.
     """
     pictures = [path for path in paths if patterns.is_picture(path)]
     found: list[Companions] = []
@@ -79,17 +89,26 @@ def check_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> None
             found.append(one)
             pictures = sorted(set(pictures) - set(one.files))
     if not found:
-        return
-    offered = [*excluded, *(pattern for one in found for pattern in _exact(one, paths))]
-    number = sum(len(one.files) for one in found)
+        return None
+    files = [path for one in found for path in one.files]
+    exclude = [*excluded, *(pattern for one in found for pattern in _exact(one, paths))]
     seen = ", ".join(f"{one.files[0]} beside {one.partner}" for one in found[:MOST_NAMED])
-    others = sorted(patterns.fitting(offered, paths) - {path for one in found for path in one.files})
-    more = f" (and {len(others)} others, such as {others[0]})" if others else ""
+    return Offer(files, seen, exclude, sorted(patterns.fitting(exclude, paths) - set(files)))
+
+
+def check_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> None:
+    """Raises:
+    UserError: Files look like masks or thumbnails of others; as cases they would be trained on. What the message says
+        of `ingest.exclude` leaves out those files alone, and what was left out before.
+    """
+    if not (offer := find_companions(paths, excluded)):
+        return
+    more = f" (and {len(offer.others)} others, such as {offer.others[0]})" if offer.others else ""
     raise UserError(
-        f"{number} of {len(paths)} files look like masks, thumbnails or copies of others: {seen}; say which are cases: "
-        f"{patterns.excluding(offered)} leaves them out{more}, ingest.include: "
-        f"{json.dumps(['*', *('!' + pattern for pattern in offered)], ensure_ascii=False)} takes the others alone, and "
-        'ingest.include: ["*"] takes all as they are'
+        f"{len(offer.files)} of {len(paths)} files look like masks, thumbnails or copies of others: {offer.seen}; say "
+        f"which are cases: {patterns.excluding(offer.exclude)} leaves them out{more}, ingest.include: "
+        f"{json.dumps(['*', *('!' + pattern for pattern in offer.exclude)], ensure_ascii=False)} takes the others "
+        'alone, and ingest.include: ["*"] takes all as they are'
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from stages.lib.core import yaml_files
 from stages.lib.core.errors import UserError
 from stages.lib.core.nearest import hint
+from stages.lib.core.progress import say
 from stages.lib.core.sections import check as check
 from stages.lib.core.sections import checked, unknown
 from stages.lib.core.terminal import shown
@@ -80,8 +82,12 @@ class Params:
         return self.datasets[dataset][stage]
 
 
-def load(path: Path) -> Params:
+def load(path: Path, only: str = "") -> Params:
     """Reads and checks every section of every dataset.
+
+    Args:
+        only: The dataset that is wanted: what is wrong with the block of another one is a warning, and that one is
+            left out. Empty: all are.
 
     Raises:
         UserError: The file is missing or no YAML, or keys are unknown, of a wrong type or out of range; the message
@@ -99,8 +105,12 @@ def load(path: Path) -> Params:
         if trouble := name_trouble(name):
             wrong.append(f"datasets.{_spelt(name)}: {trouble}")
             continue
-        datasets[name], found = _check_block(f"datasets.{name}", block)
-        wrong += found
+        sections, found = _check_block(f"datasets.{name}", block)
+        if found and only in tree["datasets"] and name != only:
+            say("\n".join(f"warning: {path}: {line}" for line in found), sys.stderr)
+        else:
+            datasets[name] = sections
+            wrong += found
     if wrong:
         raise UserError("\n".join(f"{path}: {line}" for line in wrong))
     return Params(path, datasets, **top)

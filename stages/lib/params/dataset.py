@@ -15,11 +15,12 @@ class DatasetParams:
     that has the shape already is not resized."""
 
     spacing_mm: Annotated[tuple[Positive, ...] | None, unit("mm")] = None
-    """Resample to this spacing, along D, H, W (or H, W). Volumes: null is the training split's median spacing."""
+    """Resample to this spacing, along D, H, W (or H, W). Volumes: null is the training split's median spacing, or a
+    wider one with which the median case has no more than 262,144 pixels (64 x 64 x 64), if shape is null, too."""
 
     shape: Annotated[tuple[Count, ...] | None, unit("pixels")] = None
     """Size along D, H, W (or H, W), to which cases are cropped or padded at the centre; null: the training split's
-    median."""
+    median, but for images no more than 16,384 pixels (128 x 128) in its proportions."""
 
     fill: float | None = None
     """Value of the padding; null: the training split's minimum."""

@@ -20,11 +20,31 @@ Scheduler = Literal["ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmResta
                     "StepLR"]  # fmt: skip
 
 
+BEST: dict[str, Any] = {
+    "network": {"name": "compact", "arguments": {"widths": [32, 64, 128], "pooling": "both"}},
+    "loss": {"label_smoothing": 0.1},
+    "average": 0.98,
+    "keep": "last",
+}
+"""`preset: best`, but for the number of epochs."""
+
+
+def _is_compact(given: dict[str, Any]) -> bool:
+    network = given.get("network") or {}
+    return isinstance(network, dict) and network.get("name", "compact") == "compact"
+
+
+def _merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """The keys of both, sections merged; those of `over` count."""
+    both = {k: _merged(v, over[k]) for k, v in under.items() if isinstance(v, dict) and isinstance(over.get(k), dict)}
+    return under | over | both
+
+
 @section
 class NetworkParams:
     """`train.network`: one of stages/lib/model/networks and its own options."""
 
-    name: Network = "convolutional"
+    name: Network = "compact"
     """A key of NETWORKS in stages/lib/model/networks/__init__.py."""
 
     arguments: Arguments = field(default_factory=dict)
@@ -98,7 +118,7 @@ class OthersParams:
 class OptimizerParams:
     """`train.optimizer`: any of torch.optim."""
 
-    name: Optimizer = "SGD"
+    name: Optimizer = "AdamW"
     """As torch.optim spells it: SGD, Adam, AdamW, RMSprop ..."""
 
     arguments: Arguments = field(default_factory=dict)
@@ -117,14 +137,15 @@ class OptimizerParams:
 class ScheduleParams:
     """`train.schedule`: how the learning rate goes on from `train.lr`."""
 
-    name: Scheduler | None = None
-    """As torch.optim.lr_scheduler spells it: OneCycleLR, CosineAnnealingLR, StepLR ...; null keeps lr."""
+    name: Scheduler | None = "OneCycleLR"
+    """As torch.optim.lr_scheduler spells it: OneCycleLR, CosineAnnealingLR, StepLR ...; null keeps lr. OneCycleLR rises
+    to lr and falls to nearly zero, once over all epochs."""
 
     arguments: Arguments = field(default_factory=dict)
     """The scheduler's own arguments. T_max, total_steps and max_lr are filled in where they are left out."""
 
-    every: Literal["epoch", "batch"] = "epoch"
-    """How often the scheduler steps."""
+    every: Literal["epoch", "batch"] | None = None
+    """How often the scheduler steps; null: every batch for OneCycleLR and CyclicLR, every epoch for others."""
 
     warmup_epochs: Annotated[NotNegative, unit("epochs")] = 0.0
     """Over this many epochs (1.5 is allowed) lr rises from nearly zero, before the scheduler begins."""
@@ -134,8 +155,9 @@ class ScheduleParams:
 class AugmentParams:
     """`train.augment`: random changes to each training sample, drawn anew each epoch; 0 or "" is off."""
 
-    shift: Annotated[tuple[Annotated[int, Field(ge=0)], ...], unit("pixels")] = (0,)
-    """Largest shift, in whole pixels: one number for all axes or one for each (D, H, W or H, W)."""
+    shift: Annotated[tuple[Annotated[int, Field(ge=0)], ...], unit("pixels")] | None = None
+    """Largest shift, in whole pixels: one number for all axes or one for each (D, H, W or H, W); null is a sixteenth of
+    each side, rounded down."""
 
     flip: Annotated[str, Field(pattern="^[DHW]*$")] = ""
     """Axes that are mirrored with probability 1/2: "W" swaps left and right."""
@@ -165,7 +187,7 @@ class AugmentParams:
     """What fills the pixels shifted in from beyond the edge; zero is that of the normalised values."""
 
     def __post_init__(self) -> None:
-        if not self.shift:
+        if self.shift is not None and not self.shift:
             raise ValueError("shift is empty: expected one number for all axes, or one for each")
         if len(set(self.flip)) < len(self.flip):
             raise ValueError(f"flip is '{self.flip}': each axis at most once")
@@ -173,7 +195,8 @@ class AugmentParams:
     @property
     def draws(self) -> bool:
         """Whether anything is done at all."""
-        return any(value for name, value in vars(self).items() if name not in ("shift", "fill")) or any(self.shift)
+        others = any(value for name, value in vars(self).items() if name not in ("shift", "fill"))
+        return others or any(self.shift or ())
 
 
 @section
@@ -192,6 +215,10 @@ class ProgressiveParams:
 class TrainParams:
     """`datasets.<name>.train`: the network, and how it is trained."""
 
+    preset: Literal["quick", "good", "best"] = "good"
+    """What the keys that are left out are: quick takes half the epochs, best three times as many and, where the
+    network is `compact`, a wider one with smoothed labels and averaged weights."""
+
     network: NetworkParams = field(default_factory=NetworkParams)
     normalise: NormaliseParams = field(default_factory=NormaliseParams)
     loss: LossParams = field(default_factory=LossParams)
@@ -208,16 +235,18 @@ class TrainParams:
     """A former model.pt to begin from, kept outside of models/<dataset>, for retraining on grown data."""
 
     lr: Positive = 1e-2
-    """Learning rate the optimizer starts from."""
+    """Learning rate the optimizer starts from; with OneCycleLR, the highest one."""
 
     body_lr: NotNegative = 1.0
     """Times lr for all layers but the last: 0.1 fine-tunes a pretrained body gently, 0 freezes it."""
 
-    epochs: Count = 20
-    """Passes over the training split."""
+    epochs: Count | None = None
+    """Passes over the training split; null: 20, and where the cases are few as many as make 400 steps of the optimizer,
+    but 100 at most."""
 
-    batch_size: Count = 64
-    """Samples per step of the optimizer, over all processes."""
+    batch_size: Count | None = None
+    """Samples per step of the optimizer, over all processes; null: 64, fewer where they are large (2,097,152 numbers
+    together at most) or few (an eighth of the training split)."""
 
     accumulate: Count = 1
     """Number of parts in which a batch goes through the network, each with batch statistics of its own: more parts need
@@ -263,15 +292,21 @@ class TrainParams:
     portable: bool = False
     """Pin the instruction set to AVX2, so that the bytes are those of any x86-64 machine that has it."""
 
+    @staticmethod
+    def completed(given: Any) -> Any:
+        """What is left out is as the preset has it."""
+        is_best = isinstance(given, dict) and given.get("preset") == "best"
+        return _merged(BEST, given) if is_best and _is_compact(given) else given
+
     def __post_init__(self) -> None:
         if self.pretrained is not None and self.warm_start is not None:
             raise ValueError("pretrained and warm_start are two places to begin from: give one")
-        if self.progressive.epochs >= self.epochs:
+        if self.epochs is not None and self.progressive.epochs >= self.epochs:
             raise ValueError(
                 f"progressive.epochs is {self.progressive.epochs} of {self.epochs} epochs: expected some left for "
                 "whole samples"
             )
-        if self.accumulate > self.batch_size:
+        if self.batch_size is not None and self.accumulate > self.batch_size:
             raise ValueError(
                 f"accumulate is {self.accumulate}: expected no more parts than batch_size, {self.batch_size}"
             )

@@ -24,7 +24,7 @@ def augment(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
     """
     if params.rotate or params.scale:
         x = rotate_and_scale(x, keys, params)
-    elif any(params.shift) or params.flip:
+    elif any(params.shift or ()) or params.flip:
         x = shift_and_flip(x, keys, params)
     if params.brightness or params.contrast:
         x = change_contrast_and_brightness(x, keys, params)
@@ -50,7 +50,8 @@ def mixing(keys: Tensor, params: AugmentParams, samples: int) -> tuple[np.ndarra
 
 def _shifts(keys: Tensor, params: AugmentParams, dims: int) -> Tensor:
     """Shifts (n, dims) in whole pixels, towards higher indices where positive; at most `shift` either way."""
-    largest = torch.tensor(params.shift * (dims if len(params.shift) == 1 else 1), device=keys.device)  # (dims,)
+    shift = params.shift or (0,)
+    largest = torch.tensor(shift * (dims if len(shift) == 1 else 1), device=keys.device)  # (dims,)
     return (random_by_case.uniforms(keys, SHIFT, dims) * (2 * largest + 1)).floor().long() - largest
 
 
@@ -64,7 +65,7 @@ def shift_and_flip(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
     """Shifts by whole pixels, and flips: values move and are never interpolated."""
     dims = x.ndim - 2
     flips = _flips(keys, params, dims)
-    if not any(params.shift):
+    if not any(params.shift or ()):
         return _flipped(x, flips, params.flip)
     shifts = _shifts(keys, params, dims)
     for i in range(dims):

@@ -26,7 +26,7 @@ EVALUATION_BATCH_FACTOR = 4  # batches this much larger than in training: nothin
 
 def fit(run: Run, task: Task, checkpoints: Checkpoints, stop: Stop) -> None:
     """Trains until the last epoch, or until patience ends; `run` then holds the history and the best weights."""
-    while run.epoch <= task.params.epochs and not out_of_patience(run, task.params):
+    while run.epoch <= task.epochs and not out_of_patience(run, task.params):
         started = time.perf_counter()
         stopped = train_epoch(run, task, checkpoints, stop)
         validation = None if stopped else evaluate(run.judged, task, run.epoch, stop)
@@ -46,10 +46,10 @@ def train_epoch(run: Run, task: Task, checkpoints: Checkpoints, stop: Stop) -> b
         True if it ended early, between two batches, because a process was asked to stop.
     """
     params = task.params
-    todo = batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, run.epoch, params.accumulate)
+    todo = batches.epoch_batches(len(task.train.y), task.batch_size, params.seed, run.epoch, params.accumulate)
     measure_every = math.ceil(len(todo) / GRADIENT_MEASUREMENTS_PER_EPOCH)
     set_to_train(run.model, params)
-    for rows in progress(todo[run.batch :], f"train {task.name}, epoch {run.epoch} of {params.epochs}", "batch"):
+    for rows in progress(todo[run.batch :], f"train {task.name}, epoch {run.epoch} of {task.epochs}", "batch"):
         sums = train_batch(run, task, rows, bool(stop))
         stops = sums.pop("stops")
         if run.batch % measure_every == 0:
@@ -82,7 +82,7 @@ def evaluate(model: Classifier, task: Task, epoch: int, stop: Stop) -> Row | Non
     if samples == 0:
         return {}
     model.eval()
-    size = max(1, EVALUATION_BATCH_FACTOR * task.params.batch_size // task.params.accumulate)
+    size = max(1, EVALUATION_BATCH_FACTOR * task.batch_size // task.params.accumulate)
 
     def compute(part: BatchPart) -> list[Tensor]:
         sums = torch.zeros(2, device=task.device)
@@ -138,7 +138,7 @@ def print_epoch(row: Row, task: Task, seconds: float) -> None:
     """A line on the terminal. The seconds go nowhere else, since they differ from run to run."""
     if task.world.rank == 0:
         print(
-            f"{task.name} epoch {row['epoch']}/{task.params.epochs}: loss {row['train_loss']:.4f} "
+            f"{task.name} epoch {row['epoch']}/{task.epochs}: loss {row['train_loss']:.4f} "
             f"accuracy {row['train_accuracy']:.4f} | validation loss {row['validation_loss']:.4f} "
             f"accuracy {row['validation_accuracy']:.4f} | lr {row['lr']:.3g} | {seconds:.2f} s",
             file=sys.stderr,

@@ -9,6 +9,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.params.train import ScheduleParams
 from stages.lib.train import torch_classes
 
+CYCLES = ("OneCycleLR", "CyclicLR")  # which go up and down within epochs
 WARMUP_START = 0.01  # fraction of lr that a warm-up starts from
 
 
@@ -24,9 +25,9 @@ class Schedule:
         Raises:
             UserError: The scheduler refuses an argument.
         """
-        self._every = params.every
+        self._every = params.every or ("batch" if params.name in CYCLES else "epoch")
         self._warmup_batches = round(params.warmup_epochs * batches)
-        steps = epochs * batches - self._warmup_batches if params.every == "batch" else epochs - params.warmup_epochs
+        steps = epochs * batches - self._warmup_batches if self._every == "batch" else epochs - params.warmup_epochs
         self._main = _make(params, optimizer, max(1, round(steps)))
         self._warmup = (
             lr_scheduler.LinearLR(optimizer, WARMUP_START, total_iters=self._warmup_batches)
@@ -84,7 +85,10 @@ def _make(params: ScheduleParams, optimizer: Optimizer, steps: int) -> Any:
     if scheduler is lr_scheduler.ReduceLROnPlateau and params.every == "batch":
         raise UserError(f"{key}.every: ReduceLROnPlateau looks at the validation loss, so it steps every epoch")
     accepted = inspect.signature(scheduler).parameters
+    has_momentum = not {"momentum", "betas"}.isdisjoint(optimizer.defaults)
     defaults = {"T_max": steps, "total_steps": steps, "max_lr": [group["lr"] for group in optimizer.param_groups]}
+    if not has_momentum:
+        defaults["cycle_momentum"] = False  # else torch refuses the optimizer
     supplied = {name: value for name, value in defaults.items() if name in accepted and name not in params.arguments}
     if "epochs" in params.arguments:  # OneCycleLR's other way to give total_steps
         supplied.pop("total_steps", None)

@@ -1,7 +1,8 @@
 """From dataset.h5 and params to what the loop needs: the task, which stays, and a run at its beginning."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -29,6 +30,14 @@ from stages.lib.train.schedules import Schedule
 from stages.lib.train.task import Task, shrunk_size
 
 WHITENING_SAMPLES = 256  # of the training split, from which `compact` finds its first layer
+EPOCHS, MOST_EPOCHS = 20, 100
+FEWEST_STEPS = 400  # of the optimizer, in a run
+PRESET_EPOCHS = {"quick": 0.5, "good": 1.0, "best": 3.0}
+BATCH, SMALLEST_BATCH = 64, 4
+BATCH_OF_FEW = 16  # however few cases there are: batch norm needs some
+BATCH_NUMBERS = 1 << 21  # pixels times channels of a batch
+FEWEST_BATCHES = 8  # an epoch
+SHIFT = 16  # a side is this many times as long as a shift
 
 
 def prepare(
@@ -43,6 +52,7 @@ def prepare(
     train, validation = (tensors.read_split(dataset_h5, name) for name in ("train", "validation"))
     if len(train.y) == 0:
         raise UserError(f"{dataset_h5} has no training case: lower split.validation and split.test")
+    params = settled(params, len(train.y), about.shape)
     if len(train.y) < params.accumulate:
         raise UserError(
             f"train.accumulate is {params.accumulate}: there are only {len(train.y)} training cases to part"
@@ -60,6 +70,39 @@ def prepare(
     normalise = normalising.arguments(params.normalise, about, train.x)
     recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, asdict(about))
     return Task(dataset, params, about.classes, train, validation, weights, device, world, Place()), recipe
+
+
+def settled(params: TrainParams, cases: int, shape: Sequence[int]) -> TrainParams:
+    """Params in which nothing is left open.
+
+    Args:
+        cases: Of the training split.
+        shape: Of a sample, (C, H, W) or (C, D, H, W).
+    """
+    batch_size = params.batch_size or _batch_size(cases, math.prod(shape), params.accumulate)
+    epochs = params.epochs or max(
+        _epochs(math.ceil(cases / batch_size), PRESET_EPOCHS[params.preset]), params.progressive.epochs + 1
+    )
+    shift = tuple(side // SHIFT for side in shape[1:]) if params.augment.shift is None else params.augment.shift
+    return replace(params, epochs=epochs, batch_size=batch_size, augment=replace(params.augment, shift=shift))
+
+
+def _epochs(steps: int, factor: float) -> int:
+    """Args:
+    steps: Of the optimizer, in an epoch.
+    factor: Of the preset.
+    """
+    return max(1, round(factor * min(MOST_EPOCHS, max(EPOCHS, math.ceil(FEWEST_STEPS / max(1, steps))))))
+
+
+def _batch_size(cases: int, numbers: int, accumulate: int) -> int:
+    """A power of two, unless a batch is cut into more parts.
+
+    Args:
+        numbers: Of a sample.
+    """
+    most = min(BATCH, BATCH_NUMBERS // numbers, max(BATCH_OF_FEW, cases // FEWEST_BATCHES))
+    return max(1 << max(0, most.bit_length() - 1), SMALLEST_BATCH, accumulate)
 
 
 def begin(task: Task, recipe: Recipe) -> Run:
@@ -89,8 +132,8 @@ def begin(task: Task, recipe: Recipe) -> Run:
     if params.channels_last:
         model.network.to(memory_format=devices.layout(True, task.train.x.ndim))
     optimizer = optimizers.make(params, model.network, len(task.classes))
-    steps = len(batches.epoch_batches(len(task.train.y), params.batch_size, params.seed, 1, params.accumulate))
-    schedule = Schedule(params.schedule, optimizer, params.epochs, steps)
+    steps = len(batches.epoch_batches(len(task.train.y), task.batch_size, params.seed, 1, params.accumulate))
+    schedule = Schedule(params.schedule, optimizer, task.epochs, steps)
     scaler = torch.amp.GradScaler(task.device.type, enabled=params.precision == "float16")
     averaged = run.average_of(model) if params.average is not None else None
     if not batch_parts.dealt_whole(params.accumulate, task.world):
@@ -107,10 +150,9 @@ def check_axes(params: TrainParams, dims: int) -> None:
         UserError: It would not.
     """
     axes = "DHW"[-dims:]
-    if len(params.augment.shift) not in (1, dims):
-        raise UserError(
-            f"train.augment.shift has {len(params.augment.shift)} numbers: expected one, or one for each of {axes}"
-        )
+    shift = params.augment.shift or (0,)
+    if len(shift) not in (1, dims):
+        raise UserError(f"train.augment.shift has {len(shift)} numbers: expected one, or one for each of {axes}")
     if set(params.augment.flip) - set(axes):
         raise UserError(f"train.augment.flip is {params.augment.flip}: the data has the axes {axes}")
 

@@ -21,7 +21,8 @@ def print_size(recipe: Recipe, run: Run, task: Task) -> None:
         print(
             f"{task.name}: {size['network']} with {size['parameters']:,} parameters, {size['multiply_adds']:,} "
             f"multiply-adds per sample of {'x'.join(map(str, recipe.description['shape']))}; {len(task.train.y):,} "
-            f"training and {len(task.validation.y):,} validation cases; {task.device}",
+            f"training and {len(task.validation.y):,} validation cases; {task.epochs} epochs in batches of "
+            f"{task.batch_size}; {task.device}",
             file=sys.stderr,
         )
 

@@ -20,7 +20,7 @@ class Task:
     """Data, params and device of one training."""
 
     name: str  # of the dataset, for messages
-    params: TrainParams
+    params: TrainParams  # settled: see `setup`
     classes: Sequence[str]
     train: Split
     validation: Split
@@ -28,6 +28,16 @@ class Task:
     device: torch.device
     world: World
     place: Place  # of this process's samples in the batch; the step sets it
+
+    @property
+    def epochs(self) -> int:
+        assert self.params.epochs is not None
+        return self.params.epochs
+
+    @property
+    def batch_size(self) -> int:
+        assert self.params.batch_size is not None
+        return self.params.batch_size
 
     @cached_property
     def case_keys(self) -> Tensor:

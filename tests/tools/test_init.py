@@ -1,0 +1,136 @@
+import shutil
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from stages.lib import params
+from stages.lib.core.errors import UserError
+from tests import ROOT
+from tests.raw_data import write_pictures, write_series
+from tools.init.__main__ import begin
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with the shipped params.yaml, in which commands are typed."""
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
+    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    return tmp_path / "project"
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    write_pictures(tmp_path / "photographs", each=3)
+    return tmp_path / "photographs"
+
+
+def section(stage: str = "ingest", name: str = "mine"):
+    return params.load(Path("params.yaml")).section(name, stage)
+
+
+def picture(path: Path, side: int = 12) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    imageio.imwrite(path, np.random.default_rng(len(str(path))).integers(0, 256, (side, side), np.uint8))
+
+
+def test_the_block_is_added_to_params_yaml_and_all_else_stays_as_it_was(project, photographs, capsys):
+    before = Path("params.yaml").read_text()
+    begin("mine", photographs)
+    after = Path("params.yaml").read_text()
+    start = after.index("\n  mine:  # 6 pictures, half of them no larger than ")
+    end = after.index("    export: {}\n", start) + len("    export: {}\n")
+    assert after[:start] + after[end:] == before
+    assert section("train") == params.check(params.TrainParams, {})
+    printed = capsys.readouterr().out
+    assert "classes    2, by files: cat 3, dog 3" in printed
+    assert "channels 3 (6 cases)" in printed
+    assert "Next: dvc repro export@mine validate@mine" in printed
+    assert sorted(path.name for path in Path("data/raw/mine/cat").iterdir()) == ["0.png", "1.jpg", "2.png"]
+    assert photographs.exists()
+
+
+def test_a_dry_run_changes_nothing(project, photographs, capsys):
+    before = Path("params.yaml").read_bytes()
+    begin("mine", photographs, dry_run=True)
+    assert Path("params.yaml").read_bytes() == before
+    assert not Path("data").exists()
+    assert "  mine:" in capsys.readouterr().out
+
+
+def test_data_may_be_moved_or_lie_in_their_place_already(project, photographs):
+    begin("mine", photographs, move=True)
+    assert not photographs.exists()
+    write_pictures(Path("data/raw/other"))
+    begin("other", Path("data/raw/other"))
+    assert list(params.load(Path("params.yaml")).datasets) == ["digits", "phantoms", "mine", "other"]
+
+
+@pytest.mark.parametrize("tail", ["", "\n", "\n\n# about the machine\n"])
+def test_a_block_goes_to_the_end_of_datasets_whatever_comes_next(project, photographs, tail):
+    text = Path("params.yaml").read_text()
+    datasets, rest = text.split("machine:", 1)
+    report = rest.partition("\n")[2]
+    for shape in (datasets + tail + "machine:" + rest, "machine: {}\n" + report + datasets.rstrip() + tail):
+        Path("params.yaml").write_text(shape)
+        begin("mine", photographs, dry_run=False)
+        assert YAML(typ="safe").load(Path("params.yaml"))["datasets"]["mine"]["export"] == {}
+        assert all(line in Path("params.yaml").read_text() for line in shape.splitlines())
+        shutil.rmtree("data")
+
+
+def test_masks_are_left_out_by_a_pattern_that_can_be_seen(project, tmp_path, capsys):
+    for label in ("a", "b"):
+        for i in range(4):
+            picture(tmp_path / "raw" / label / f"{i}.png")
+            picture(tmp_path / "raw" / label / f"{i}_mask.png")
+    begin("mine", tmp_path / "raw")
+    assert section().exclude == ("*_mask.png",)
+    assert (
+        "left out   8 files that look like masks or thumbnails: a/0_mask.png beside a/0.png" in capsys.readouterr().out
+    )
+
+
+def test_a_way_to_group_is_offered_and_not_taken(project, tmp_path, capsys):
+    for i in range(40):
+        picture(tmp_path / "raw" / "ab"[i % 2] / f"plate{i // 4:02d}_{i % 4}.png")
+    begin("mine", tmp_path / "raw")
+    assert section().group is None
+    text = Path("params.yaml").read_text()
+    (line,) = (line for line in text.splitlines() if "# group: " in line)
+    Path("params.yaml").write_text(
+        text.replace("    ingest: {}\n" + line, "    ingest:\n" + line.replace("# group", "group"))
+    )
+    pattern = section().group
+    assert pattern and "10 groups of 40 files" in capsys.readouterr().out
+
+
+def test_series_are_looked_at_in_whole_folders(project, tmp_path, capsys):
+    for i in range(4):
+        write_series(tmp_path / "raw" / "ab"[i % 2] / f"p{i}", series=f"s{i}", patient=f"p{i}")
+    begin("scans", tmp_path / "raw")
+    printed = capsys.readouterr().out
+    assert "4 volumes of int16" in printed and "groups     by the patient" in printed
+    assert "mm from one to the next" in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "said"),
+    [
+        ("Mine!", "photographs", "call it mine"),
+        ("digits", "photographs", "has a data set digits already"),
+        ("mine", "nowhere", "not found"),
+        ("mine", "photographs/cat", "no class folders"),
+        ("mine", "one", "of the class only alone, where a classifier needs two"),
+    ],
+)
+def test_what_can_not_be_used_is_said_and_nothing_changes(project, photographs, tmp_path, name, folder, said):
+    picture(tmp_path / "one" / "only" / "0.png")
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(UserError, match=said):
+        begin(name, tmp_path / folder)
+    assert Path("params.yaml").read_bytes() == before
+    assert not Path("data").exists()

@@ -1,0 +1,1 @@
+"""Begins a data set: looks at a folder, and writes its block into params.yaml."""

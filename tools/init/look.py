@@ -1,0 +1,202 @@
+"""What lies in a folder, as ingest would read it: kinds, sizes, channels, classes, splits, groups, masks."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stages.lib.core.errors import UserError
+from stages.lib.core.terminal import shortened, shown
+from stages.lib.ingest import assembly, inspection, raw_files, selection
+from stages.lib.ingest.file_table import FileTable
+from stages.lib.ingest.identifiers import OPEN
+from stages.lib.ingest.labels.table import Labels, read_labels
+from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.store import Store
+from stages.lib.params import check
+from stages.lib.params.ingest import IngestParams
+from stages.lib.workers import Workers, count
+
+MOST_FILES = 2000  # that are read, of pictures
+MOST_SLICES = 6000  # of DICOM files, in whole folders
+SNIFFED = 200  # files that say whether pictures or DICOM files are most
+MOST_NAMED = 12  # classes
+FEW = 40  # cases of a class, below which its scores mean little
+# How people name a patient or an object of which there are several pictures: the text before the last number.
+SERIAL = re.compile(r"^(?P<who>.*[^\W_].*?)[ ._-](?:[a-z]{0,8}[ ._-]?)?\d{1,4}$", re.IGNORECASE)
+
+
+class Numbers(NamedTuple):
+    """The smallest, the middle and the largest of some numbers."""
+
+    least: float
+    median: float
+    most: float
+
+    @classmethod
+    def of(cls, numbers: np.ndarray) -> "Numbers":
+        return cls(*(float(f(numbers)) for f in (np.min, np.median, np.max)))
+
+    def __str__(self) -> str:
+        low, middle, high = (f"{number:g}" for number in self)
+        return low if low == high else f"{low} to {high}, half of them up to {middle}"
+
+
+@dataclass
+class Found:
+    """What was found; `rows` says it to a person."""
+
+    rows: list[str] = field(default_factory=list)
+    kind: str = "images"  # or volumes
+    cases: int = 0  # files of pictures, or series that were looked at
+    size: tuple[float, ...] = ()  # medians along H, W or D, H, W
+    ingest: dict[str, Any] = field(default_factory=dict)  # keys that the data ask for, with `why`
+    why: dict[str, str] = field(default_factory=dict)
+    offers: dict[str, tuple[Any, str]] = field(default_factory=dict)  # keys of ingest that may help, and why
+
+
+def look(folder: Path) -> Found:
+    """Looks at all names and at some headers.
+
+    Raises:
+        UserError: The data can't be used as they are.
+    """
+    found = Found()
+    scan = raw_files.scan(folder)
+    paths = [path for path in scan.paths if path != "labels.csv"]
+    offer = selection.find_companions(paths)
+    if offer:
+        found.ingest["exclude"] = offer.exclude
+        found.why["exclude"] = f"{len(offer.files)} files that look like masks or thumbnails: {offer.seen}" + (
+            f"; and {len(offer.others)} others" if offer.others else ""
+        )
+    options = Options(check(IngestParams, {"burned_in": "keep", **found.ingest}), OPEN)
+    taken, excluded = selection.select(scan.paths, options.params)
+    labels = read_labels(folder, taken, raw_files.folders_of(taken, scan.folders, excluded), options)
+    with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "look")) as store:
+        chosen = _chosen(folder, taken, options, store, workers)
+        files = inspection.inspect_all(folder, chosen, store, options, workers)
+    _describe(found, files, options, len(taken))
+    _say(found, "left out", f"{len(scan.litter)} hidden files and the like" * bool(scan.litter))
+    _say(found, "left out", found.why.get("exclude", ""))
+    _classes(found, labels, taken)
+    _groups(found, labels, taken, files)
+    return found
+
+
+def _say(found: Found, what: str, text: str) -> None:
+    if text:
+        found.rows.append(f"{what:10} {text}")
+
+
+def _chosen(folder: Path, taken: list[str], options: Options, store: Store, workers: Workers) -> list[str]:
+    """The files to read: pictures evenly over all of them, slices in whole folders."""
+    few = _evenly(taken, SNIFFED)
+    readers = inspection.inspect_all(folder, few, store, options, workers).accepted
+    if len(readers.get("dicom", ())) * 2 <= len(few):
+        return _evenly(taken, MOST_FILES)
+    by_folder: dict[str, list[str]] = {}
+    for path in taken:
+        by_folder.setdefault(path.rpartition("/")[0], []).append(path)
+    chosen: list[str] = []
+    for name in _evenly(list(by_folder), max(1, MOST_SLICES * len(by_folder) // len(taken))):
+        chosen += by_folder[name]
+    return sorted(chosen)
+
+
+def _evenly(items: Sequence[str], number: int) -> list[str]:
+    if len(items) <= number:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, number).astype(int)]
+
+
+def _describe(found: Found, files: FileTable, options: Options, number: int) -> None:
+    """Kinds, sizes and channels of what was read, and what can't be read."""
+    assembled = assembly.assemble(files, options)
+    cases, accepted = assembled.cases, files.accepted
+    read = f" (of {len(files.paths)} of {number} files)" if len(files.paths) < number else ""
+    kinds = ", ".join(f"{len(of)} {'DICOM files' if name == 'dicom' else 'pictures'}" for name, of in accepted.items())
+    _say(found, "files", f"{kinds or 'none that can be read'}{read}")
+    if len(cases):
+        shapes = cases.shapes()
+        found.kind = "volumes" if shapes.shape[1] == 4 else "images"
+        axes = "DHW"[-shapes.shape[1] + 1 :]
+        found.size = tuple(float(np.median(column)) for column in shapes[:, 1:].T)
+        found.cases = number if found.kind == "images" else len(cases)
+        _say(found, "cases", f"{len(cases)} {found.kind} of {', '.join(sorted({t.decode() for t in cases.dtypes()}))}")
+        for axis, column in zip(axes, shapes[:, 1:].T, strict=True):
+            _say(found, f"  {axis}", f"{Numbers.of(column)} pixels")
+        spacings = cases.spacings_mm()
+        if found.kind == "volumes" and not np.isnan(spacings).any():
+            for axis, column in zip(axes, spacings.T, strict=True):
+                _say(found, f"  {axis}", f"{Numbers.of(column)} mm from one to the next")
+        channels = Counter(template.case.shape[0] for template in (cases.template(i) for i in range(len(cases))))
+        _say(found, "  channels", ", ".join(f"{n} ({number} cases)" for n, number in sorted(channels.items())))
+    reasons: Counter[str] = Counter()
+    example: dict[str, str] = {}
+    for refusal in assembled.refused:
+        what = ("ignored: " if refusal.ignored else "rejected: ") + refusal.reason
+        reasons[what] += 1
+        example.setdefault(what, f"{refusal.paths[0]}{f': {refusal.detail}' if refusal.detail else ''}")
+    for what, times in reasons.most_common():
+        _say(found, "not a case", f"{times} {what} ({shortened(example[what])})")
+
+
+def _classes(found: Found, labels: Labels, taken: list[str]) -> None:
+    rows = [row for path in taken if (row := labels.of(path, None))]
+    rows += labels.by_series.values()
+    counts = Counter(row.label for row in rows)
+    if len(counts) < 2:
+        raise UserError(
+            f"{labels.source}: {len(taken)} files of the class {shown(next(iter(counts), 'none'))} alone, where a "
+            "classifier needs two: a folder for each class, or a labels.csv with the columns path and label"
+        )
+    listed = [f"{shown(label)} {number}" for label, number in sorted(counts.items())]
+    more = f" and {len(listed) - MOST_NAMED} more" if len(listed) > MOST_NAMED else ""
+    _say(found, "classes", f"{len(counts)}, by files: {', '.join(listed[:MOST_NAMED])}{more}")
+    if rare := [label for label, number in counts.items() if number < FEW] if found.kind == "images" else []:
+        _say(found, "", f"fewer than {FEW} of {shortened(', '.join(map(shown, sorted(rare))))}: scores will say little")
+    splits = Counter(row.split for row in rows)
+    if set(splits) - {""}:
+        given = ", ".join(f"{name or 'to be dealt'} {number}" for name, number in sorted(splits.items()))
+        _say(found, "split", f"given: {given} files")
+    else:
+        _say(found, "split", "none given: train, validation and test are dealt")
+
+
+def _groups(found: Found, labels: Labels, taken: list[str], files: FileTable) -> None:
+    """What keeps the cases of a patient or a part together, or could."""
+    if labels.grouped:
+        _say(found, "groups", "by the column group of labels.csv")
+    elif "dicom" in files.accepted:
+        _say(found, "groups", "by the patient that each DICOM file names")
+    else:
+        _say(found, "groups", "none: each file is taken for a subject of its own")
+        for pattern, example in _patterns(taken):
+            groups = {match[1] for path in taken if (match := re.search(pattern, path))}
+            fitting = sum(bool(re.search(pattern, path)) for path in taken)
+            if fitting > 0.9 * len(taken) and 2 * len(groups) <= fitting and len(groups) > 4:
+                why = f"if {example} are one patient or part: {len(groups)} groups of {fitting} files"
+                found.offers["group"] = (pattern, why)
+                _say(found, "", f"{why} (ingest.group: '{pattern}')")
+                break
+
+
+def _patterns(taken: list[str]) -> list[tuple[str, str]]:
+    """Regular expressions that may find a group in a path, and what each takes together."""
+    deep = [path for path in taken if path.count("/") > 1]
+    found = [(r"^(?:[^/]+/)*([^/]+)/[^/]+$", f"all files in {shown(deep[0].rpartition('/')[0])}")] if deep else []
+    stems = [path.rpartition("/")[2].rpartition(".")[0] for path in taken]
+    serial = Counter(match["who"] for stem in stems if (match := SERIAL.match(stem)))
+    if serial:
+        who = serial.most_common(1)[0][0]
+        found.append(
+            (r"([^/]*[^\W_][^/]*?)[ ._-](?:[A-Za-z]{0,8}[ ._-]?)?\d{1,4}\.[^./]+$", f"{shown(who)}_1, _2, ...")
+        )
+    return found
