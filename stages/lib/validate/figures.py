@@ -138,7 +138,7 @@ def evidence(
     _confusion(quarters[0], labels, predicted, classes)
     auroc, precision = (dict(zip(classes, areas[name], strict=True)) for name in ("auroc", "average_precision"))
     _lines(quarters[1], roc, "false_positive_rate", "true_positive_rate", "ROC", auroc)
-    _lines(quarters[2], precision_recall, "recall", "precision", "Precision and recall", precision)
+    _lines(quarters[2], precision_recall, "recall", "precision", "Precision and recall", precision, "steps-pre")
     _reliability(quarters[3], reliability)
     return figure
 
@@ -174,7 +174,9 @@ def _confusion(axes: Axes, labels: np.ndarray, predicted: np.ndarray, classes: S
         axes.text(column, row, str(count[row, column]), ha="center", va="center", fontsize=8, color=colour)
 
 
-def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, title: str, areas: Mapping[str, float]) -> None:
+def _lines(
+    axes: Axes, table: pd.DataFrame, x: str, y: str, title: str, areas: Mapping[str, float], style: str = "default"
+) -> None:
     """One curve per class, with its area; of many classes, those with the smallest areas."""
     parts = {str(name): part for name, part in table.groupby("class", sort=False)}
     names = list(parts)
@@ -183,7 +185,7 @@ def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, title: str, areas: M
         names = sorted(names, key=lambda name: areas[name])[:MAX_CURVES]
     for name in names:
         shown = short(name, 24).replace("$", r"\$").replace("_", " ").strip()
-        axes.plot(parts[name][x], parts[name][y], label=f"{shown}  {areas[name]:.3f}")
+        axes.plot(parts[name][x], parts[name][y], drawstyle=style, label=f"{shown}  {areas[name]:.3f}")
     axes.set(
         title=title, xlabel=x.replace("_", " "), ylabel=y.replace("_", " "), xlim=(-0.02, 1.02), ylim=(-0.02, 1.02)
     )
