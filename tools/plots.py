@@ -92,7 +92,12 @@ def _drawn(revisions: list[str], folder: Path) -> tuple[list[dict[str, Any]], li
     drawn = [(name, one) for name, of_name in plots.items() for one in of_name]
     if done.returncode or not drawn:
         raise UserError(f"dvc has no plots to show: run dvc repro first\n{done.stderr}".strip())
-    pictures = [(_caption(name, one["revisions"]), Path(one["url"])) for name, one in drawn if "url" in one]
+    names = {name for name, _ in drawn}
+    pictures = [
+        (_caption(name, one["revisions"]), Path(one["url"]))
+        for name, one in drawn
+        if "url" in one and str(PurePosixPath(name).with_suffix(".svg")) not in names - {name}  # as good at any size
+    ]
     return [one["content"] for _, one in drawn if one["type"] == "vega"], pictures
 
 

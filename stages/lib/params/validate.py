@@ -45,7 +45,7 @@ class ValidateParams:
     """Seed of the bootstrap."""
 
     worst: Count = 20
-    """How many of the most wrong, and of the least certain, test cases the figures show."""
+    """How many of the least certain, and at most how many of the wrong, test cases the figures show."""
 
     batch_size: Count = 64
     """Samples per batch: decides memory and speed."""
