@@ -39,7 +39,7 @@ class ValidateParams:
     """Report one class at a wanted sensitivity."""
 
     resamples: Annotated[int, Field(ge=0)] = 1000
-    """Bootstrap resamples of the groups for the 95 % intervals; 0 gives none."""
+    """Bootstrap resamples of the groups for the 95 % intervals; 0 gives no intervals, not even the exact ones."""
 
     seed: Seed = 0
     """Seed of the bootstrap."""
