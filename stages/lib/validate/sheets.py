@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -122,7 +122,7 @@ class Sheet:
         width = 2 * MARGIN + self.columns * (cell + GAP) - GAP
         return pictures, places, (width, TITLE + rows * (cell + self._caption_height + GAP))
 
-    @property
+    @cached_property
     def _caption_height(self) -> int:
         return LINE * max((len(_lines(tile)) for tile in self.tiles), default=0) + FRAME + 1
 
