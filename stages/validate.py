@@ -16,7 +16,7 @@ from stages.lib.core.machine import pin
 from stages.lib.core.progress import say
 from stages.lib.model import checkpoint
 from stages.lib.params.validate import ValidateParams
-from stages.lib.validate import curves, evaluation, out_of_distribution, predictions, scores
+from stages.lib.validate import curves, evaluation, out_of_distribution, predictions, scores, sheets
 from stages.lib.validate.answers import ask
 from stages.lib.validate.case_sheets import CaseSheets
 from stages.lib.validate.figures import evidence, history, read_history, save
@@ -69,17 +69,16 @@ def main(
     for path, curve in zip((roc_csv, precision_recall_csv, reliability_csv), points, strict=True):
         outs.write_csv(path, curve)
 
-    sheets = CaseSheets(classifier, recipe.normalise["low"], recipe.normalise["high"], about.classes)
-    wrong, unsure = predictions.wrongness(test.y, p)[: params.worst], predictions.uncertainty(p)[: params.worst]
+    cases = CaseSheets(classifier, recipe.normalise["low"], recipe.normalise["high"], about.classes)
     with outs.replacing(figures) as folder:
         folder.mkdir()
-        save(folder / "history.png", history(training))
-        areas = scores.per_class(test.y, p)
-        save(folder / "evidence.png", evidence(test.y, p.argmax(1), about.classes, points, areas))
-        save(folder / "worst.png", sheets.cases(test, p, wrong, "The most wrong test cases"))
-        save(folder / "uncertain.png", sheets.cases(test, p, unsure, "The least certain test cases"))
-        save(folder / "explained.png", sheets.explained(test, p))
-        save(folder / "samples.png", sheets.samples(tensors.read_split(dataset_h5, "train")))
+        save(folder / "history", history(training))
+        save(folder / "evidence", evidence(test.y, p.argmax(1), about.classes, points, scores.per_class(test.y, p)))
+        sheets.save(folder / "worst", cases.worst(test, p, params.worst))
+        sheets.save(folder / "uncertain", cases.uncertain(test, p, params.worst))
+        sheets.save(folder / "explained", cases.explained(test, p))
+        sheets.save(folder / "explained_mistakes", cases.explained_mistakes(test, p))
+        sheets.save(folder / "samples", cases.samples(tensors.read_split(dataset_h5, "train")))
     for warning in evaluation.wide_intervals(report["test_interval"]):
         say(warning)
     say(f"test accuracy {report['test']['accuracy']:.4f} of {len(test.y)} cases; the rest is in {validate_json}")

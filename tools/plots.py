@@ -16,7 +16,7 @@ import mimetypes
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import vl_convert
@@ -27,9 +27,10 @@ from stages.lib.core.errors import UserError
 TEMPLATE = Path(__file__).with_name("plots.html")
 VEGA_LITE = "v5.20"  # the major version that dvc's charts are written for
 STYLE = """
-  body { font-family: system-ui, sans-serif; margin: 2rem; }
+  body { font-family: system-ui, sans-serif; margin: 1.5rem; }
   section { display: flex; flex-wrap: wrap; gap: 1.5rem; align-items: flex-start; }
-  figure { margin: 0; }
+  figure, #charts > div { margin: 0; max-width: 100%; }
+  svg.marks { max-width: 100%; height: auto; }
   img { max-width: 100%; }
   #vg-tooltip-element { visibility: hidden; position: fixed; padding: .5rem; background: #fff; border: 1px solid #888; }
   #vg-tooltip-element.visible { visibility: visible; }
@@ -91,8 +92,21 @@ def _drawn(revisions: list[str], folder: Path) -> tuple[list[dict[str, Any]], li
     drawn = [(name, one) for name, of_name in plots.items() for one in of_name]
     if done.returncode or not drawn:
         raise UserError(f"dvc has no plots to show: run dvc repro first\n{done.stderr}".strip())
-    pictures = [(f"{name} ({', '.join(one['revisions'])})", Path(one["url"])) for name, one in drawn if "url" in one]
+    names = {name for name, _ in drawn}
+    pictures = [
+        (_caption(name, one["revisions"]), Path(one["url"]))
+        for name, one in drawn
+        if "url" in one and str(PurePosixPath(name).with_suffix(".svg")) not in names - {name}  # as good at any size
+    ]
     return [one["content"] for _, one in drawn if one["type"] == "vega"], pictures
+
+
+def _caption(name: str, revisions: list[str]) -> str:
+    """ "digits: worst" of metrics/digits/figures/worst.png; the revision, where it is not what lies here."""
+    path = PurePosixPath(name)
+    dataset = path.parts[1] if len(path.parts) == 4 and path.parts[0] == "metrics" else path.parent.name
+    revision = ", ".join(revision for revision in revisions if revision != "workspace")
+    return f"{dataset}: {path.stem}" + (f" ({revision})" if revision else "")
 
 
 def _figure(caption: str, file: Path) -> str:

@@ -27,7 +27,6 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 
 from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
@@ -35,7 +34,8 @@ from stages.lib.core.terminal import shown
 from stages.lib.export.formats import Model, Runner, open_model
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
-from stages.lib.validate import case_sheets, figures, gradcam
+from stages.lib.validate import case_sheets, gradcam
+from stages.lib.validate.sheets import Sheet, Tile, short
 from tools.raw_cases import RawCase, read_cases
 
 BATCH = 32
@@ -67,9 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.raw:
         outs.write_bytes(arguments.raw, b"".join(as_raw(case, metadata) for case in cases if not case.trouble))
     if arguments.explain:
-        figure = explained(arguments.model, cases, answers, metadata["classes"], arguments.trust)
-        with outs.replacing(arguments.explain) as partial:
-            figures.save(partial, figure)
+        sheet = explained(arguments.model, cases, answers, metadata["classes"], arguments.trust)
+        outs.write_bytes(arguments.explain, sheet.png())
     sys.stdout.write(FORMS[arguments.output](answers, metadata["classes"], arguments.top))
     troubles = [one for one in answers if one.trouble]
     for one in troubles:
@@ -159,7 +158,7 @@ def _size(case: RawCase) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
 
 def explained(
     model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], classes: Sequence[str], trust: bool = False
-) -> Figure:
+) -> Sheet:
     """Each case with the heat of its most probable class over it.
 
     Args:
@@ -173,16 +172,16 @@ def explained(
         raise UserError(f"{model.with_name('model.pt')} has other classes than {model.name}: --explain needs its own")
     geometry = Geometry(**recipe.description["geometry"])
     sheets = case_sheets.CaseSheets(classifier, recipe.normalise["low"], recipe.normalise["high"], classes)
-    images, captions = [], []
+    tiles = []
     for case, one in zip(cases, answers, strict=True):
         if case.pixels is not None and one.probabilities is not None:
             k = int(one.probabilities.argmax())
             spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
             sample = geometry(torch.from_numpy(case.pixels)[None], spacing)[0].numpy()
-            images.append(sheets.explanation(sample, gradcam.explain(classifier, sample, k)))
-            name, label = figures.short(Path(case.name).name, 24), figures.short(classes[k], 18)
-            captions.append(f"{name}\n{label}: {one.probabilities[k]:.0%}")
-    return figures.sheet(images, captions, "What the network looked at")
+            heat = sheets.explanation(sample, gradcam.explain(classifier, sample, k))
+            name, label = short(Path(case.name).name, 24), short(classes[k], 18)
+            tiles.append(Tile(heat, f"{name}\n{label}: {one.probabilities[k]:.0%}"))
+    return Sheet("What the network looked at", tiles)
 
 
 def _best(one: Answer, top: int) -> list[int]:

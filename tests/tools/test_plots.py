@@ -13,20 +13,22 @@ import imageio.v3 as iio
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from matplotlib.cbook import pts_to_prestep
 
+from stages.lib.core import outs
+from stages.lib.validate import curves, figures, scores
 from tests import HANG_SECONDS, ROOT
 from tests.made_project import DVC_YAML, Project
 from tools import plots
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PLOTS = """plots:
-        - metrics/${key}/history.csv: {cache: false, x: epoch, y: validation_loss}
-        - metrics/${key}/confusion.csv: {cache: false, x: predicted, y: actual, template: confusion}
-        - metrics/${key}/roc.csv: {cache: false, x: false_positive_rate, y: true_positive_rate, template: curve_a_class}
-        - metrics/${key}/figures: {cache: false}
-"""
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PLOTS = [plot for stage in ("train", "validate") for plot in STAGES[stage]["do"]["plots"]]
+"""Of the project's own dvc.yaml."""
 
 
+ACCURACY = {"train_accuracy": 0.5, "validation_accuracy": 0.5}
 HOSTILE = (
     "</script><script>ran()</script>",
     "<img src=x onerror=ran()>",
@@ -39,27 +41,47 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def plotted(tmp_path_factory):
-    """A project with two datasets whose plots page was made."""
+    """A project with two datasets, one well and one badly predicted, whose plots page was made."""
     project = Project(tmp_path_factory.mktemp("plots") / "project")
-    project.write("dvc.yaml", DVC_YAML.replace('plots: [{"metrics/${key}/predictions.csv": {cache: false}}]', PLOTS))
+    project.write(
+        "dvc.yaml", DVC_YAML.replace('[{"metrics/${key}/predictions.csv": {cache: false}}]', json.dumps(PLOTS))
+    )
     shutil.copytree(ROOT / ".dvc" / "plots", project.root / ".dvc" / "plots")
     for dataset in ("digits", "phantoms"):
         project.dataset(dataset)
         folder = project.root / "metrics" / dataset
-        pd.DataFrame({"epoch": [1, 2, 3], "validation_loss": [0.9, 0.5, 0.4]}).to_csv(folder / "history.csv")
-        names = ("cat", "dog") if dataset == "digits" else HOSTILE
-        answers = {"actual": names, "predicted": names}
-        pd.DataFrame(answers).to_csv(folder / "confusion.csv", index=False)
-        curve = {"class": names * 2, "false_positive_rate": [0, 1] * len(names)}
-        curve["true_positive_rate"] = curve["false_positive_rate"]
-        pd.DataFrame(curve).to_csv(folder / "roc.csv", index=False)
+        history = {"epoch": [1, 2, 3], "train_loss": [0.8, 0.4, 0.2], "validation_loss": [0.9, 0.5, 0.4]}
+        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+        y, p, names = predicted(dataset)
+        told = {"actual": np.array(names)[y], "predicted": np.array(names)[p.argmax(1)]}
+        outs.write_csv(folder / "confusion.csv", pd.DataFrame(told))
+        for name, points in curves_of(dataset).items():
+            outs.write_csv(folder / f"{name}.csv", points)
         (folder / "figures").mkdir()
+        figures.save(
+            folder / "figures" / "history", figures.history(pd.read_csv(folder / "history.csv").assign(**ACCURACY))
+        )
         for name in ("worst", "samples"):
             iio.imwrite(folder / "figures" / f"{name}.png", np.arange(1024, dtype=np.uint8).reshape(32, 32))
     project.commit()
     done = run(project)
     assert done.returncode == 0, done.stderr
     return project
+
+
+def predicted(dataset):
+    """Labels, (60,), probabilities, (60, K), and classes: without a mistake for digits."""
+    names = ("cat", "dog") if dataset == "digits" else HOSTILE
+    y = np.arange(60) % len(names)
+    noise = np.random.default_rng(0).normal(size=(60, len(names)))
+    raw = np.exp(0.1 * noise + 2 * np.eye(len(names))[y] if dataset == "digits" else noise + np.eye(len(names))[y])
+    return y, raw / raw.sum(1, keepdims=True), names
+
+
+def curves_of(dataset):
+    y, p, names = predicted(dataset)
+    points = {"roc": curves.roc(y, p, names), "precision_recall": curves.precision_recall(y, p, names)}
+    return points | {"reliability": curves.reliability(y, p)}
 
 
 def run(project, *arguments):
@@ -75,6 +97,7 @@ def test_the_page_names_no_other_file_and_no_server(plotted):
     assert not re.findall(r"""(?:src|href)=["'](?!data:)""", elements)
     assert "<script src" not in page
     assert page.count('<img src="data:image/png;base64,') == 4
+    assert page.count('<img src="data:image/svg+xml;base64,') == 2, "a figure is there once, as SVG if it has one"
 
 
 @pytest.mark.slow
@@ -82,7 +105,7 @@ def test_the_page_names_no_other_file_and_no_server(plotted):
 def test_every_chart_is_drawn_in_a_browser_and_no_request_leaves_the_page(plotted, tmp_path):
     page = (plotted.root / "plots.html").read_text()
     dom, requested = opened(page, tmp_path / "page")
-    assert len(re.findall(r'<(?:canvas|svg)[^>]*class="marks"', dom)) == 6, "two curves and a matrix of each dataset"
+    assert len(charts(dom)) == 10, "a loss, a matrix and three curves of each dataset, each of them once"
     assert requested == []
     for name in HOSTILE:
         assert f">{shown_as_text(name)}</text>" in dom, "a class's name is text of the chart"
@@ -93,11 +116,72 @@ def test_every_chart_is_drawn_in_a_browser_and_no_request_leaves_the_page(plotte
     assert "data-ran" not in dom, "the policy stops what gets into the page's HTML all the same"
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_the_page_draws_the_curves_that_the_figure_draws(plotted, tmp_path):
+    drawn = charts(opened((plotted.root / "plots.html").read_text(), tmp_path / "page")[0])
+    for dataset in ("digits", "phantoms"):
+        y, p, names = predicted(dataset)
+        figure = figures.evidence(y, p.argmax(1), names, list(curves_of(dataset).values()), scores.per_class(y, p))
+        for title, axes in zip(("ROC", "precision and recall"), figure.axes[1:3], strict=True):
+            found = lines(drawn[f"{dataset}: {title}"])
+            expected = [corners(line) for line in axes.lines]
+            assert len(found) == len(names) and len(expected) == (1 if dataset == "digits" else len(names))
+            for name, curve in zip(names, found, strict=True):
+                line = expected[0 if dataset == "digits" else names.index(name)]  # curves that coincide are one line
+                assert curve == pytest.approx(line, abs=1e-4), (dataset, title)
+    perfect = lines(drawn["digits: precision and recall"])
+    assert [curve.tolist() for curve in perfect] == [pytest.approx(np.array([[0, 1], [1, 1]]), abs=1e-5)] * 2
+    reliability = drawn["digits: reliability"]
+    assert re.search(r'<line [^>]*x2="288.46\d*"[^>]*y2="-288.46\d*"[^>]*stroke-dasharray', reliability), "no diagonal"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_charts_are_titled_in_words_and_nothing_is_cut_off_in_a_narrow_window(plotted, tmp_path):
+    dom, _ = opened((plotted.root / "plots.html").read_text(), tmp_path / "page", "--window-size=500,900")
+    kinds = ("loss", "confusion", "ROC", "precision and recall", "reliability")
+    assert set(charts(dom)) == {f"{dataset}: {kind}" for dataset in ("digits", "phantoms") for kind in kinds}
+    for text in ("train", "validation", "loss", "false positive rate", "100%"):
+        assert re.search(f">{text}</t(ext|span)>", dom), text
+    for text in ("y", "true_positive_rate", "metrics/digits/roc.csv"):
+        assert f">{text}</text>" not in dom
+    assert {"digits: worst", "phantoms: samples"} < set(re.findall("<figcaption>(.*?)</figcaption>", dom))
+    assert re.search(r'<body[^>]* data-wider="0"', dom), "the page is wider than the window"
+
+
+def charts(dom):
+    """The SVG of each chart, by title."""
+    found = re.findall(r'<svg[^>]*class="marks".*?</svg>', dom, re.DOTALL)
+    titles = [re.search(r"<text[^>]*>(\w+: [^<]*)</text>", chart) for chart in found]
+    return {title[1]: chart for title, chart in zip(titles, found, strict=True)}
+
+
+def lines(chart):
+    """The points of each line of a chart, (P, 2) each, in the axes' units."""
+    paths = re.findall(r'aria-roledescription="line mark" d="M([^"]*)"', chart)
+    pixels = [np.array([point.split(",") for point in path.split("L")], float) for path in paths]
+    return [without_repeats(np.array([0, 1]) + np.array([1, -1]) * (1.04 * one / 300 - 0.02)) for one in pixels]
+
+
+def corners(line):
+    """The points that matplotlib draws a line through, (P, 2)."""
+    x, y = line.get_data()
+    if line.get_drawstyle() == "steps-pre":
+        x, y = pts_to_prestep(x, y)
+    return without_repeats(np.stack([x, y], 1))
+
+
+def without_repeats(points):
+    same = np.append(False, (np.abs(np.diff(points, axis=0)) < 1e-5).all(1))
+    return points[~same]
+
+
 def shown_as_text(name):
     return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def opened(page, folder):
+def opened(page, folder, *more):
     """The DOM after a browser ran the page, and all addresses that it requested, blocked requests included."""
     folder.mkdir()
     watch = """
@@ -106,6 +190,7 @@ def opened(page, folder):
         addEventListener("securitypolicyviolation", (event) => asked.push(event.blockedURI));
         addEventListener("load", () => setTimeout(() => {
             const fetched = performance.getEntriesByType("resource").map((entry) => entry.name);
+            document.body.dataset.wider = document.documentElement.scrollWidth - document.documentElement.clientWidth;
             document.body.dataset.asked = [...asked, ...fetched.filter((name) => !name.startsWith("data:"))].join(" ");
         }, 1000));
     """
@@ -114,7 +199,7 @@ def opened(page, folder):
     watched = watched.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
     (folder / "page.html").write_text(watched)
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={folder / 'profile'}"]
-    flags += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=5000", "--dump-dom"]
+    flags += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=5000", "--dump-dom", *more]
     address = (folder / "page.html").as_uri()
     done = subprocess.run([BROWSER, *flags, address], capture_output=True, text=True, timeout=HANG_SECONDS)
     found = re.search(r'<body[^>]* data-asked="([^"]*)"', done.stdout.replace("<body ", "<body  "))

@@ -43,38 +43,24 @@ def test_a_resample_has_the_scores_that_scikit_learn_gives_its_weights(ties):
         assert per_class["average_precision"][row, 1] == pytest.approx(precision)
 
 
-def test_the_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for trial in range(100):
-        correct = rng.random(200) < 0.8
-        p = np.where(correct[:, None], [0.9, 0.1], [0.1, 0.9])
-        overall, _ = bootstrap.intervals(np.zeros(200, int), p, [str(i) for i in range(200)], 300, trial)
-        low, high = overall["accuracy"]
-        covered += low <= 0.8 <= high
-    assert 88 <= covered <= 100
-
-
-def test_scans_of_one_patient_are_drawn_together_and_widen_the_interval():
-    y, p = random_case(3, n=200)
-    alone, _ = bootstrap.intervals(y, p, [str(i) for i in range(200)], 500, 0)
-    together, _ = bootstrap.intervals(np.repeat(y[:20], 10), np.repeat(p[:20], 10, 0), np.repeat(range(20), 10), 500, 0)
-    assert np.diff(together["accuracy"]) > 2 * np.diff(alone["accuracy"])
+def test_cases_of_a_group_are_drawn_together_and_blocks_change_nothing(monkeypatch):
     block = next(bootstrap.weights(["a", "b", "a", "c"], 50, 0))
-    assert (block[:, 0] == block[:, 2]).all()
+    assert (block[:, 0] == block[:, 2]).all() and (block.sum(1) != 4).any()
+    monkeypatch.setattr(bootstrap, "BLOCK_WEIGHTS", 10 * 4)
+    assert np.array_equal(np.concatenate(list(bootstrap.weights(["a", "b", "a", "c"], 50, 0))), block)
 
 
-def test_the_same_seed_gives_the_same_interval_however_large_the_blocks(monkeypatch):
-    y, p = random_case(4)
-    groups = [str(i) for i in range(len(y))]
-    first, _ = bootstrap.intervals(y, p, groups, 100, 7)
-    monkeypatch.setattr(bootstrap, "BLOCK_WEIGHTS", 10 * len(y))
-    second, _ = bootstrap.intervals(y, p, groups, 100, 7)
-    assert np.array_equal(first["auroc"], second["auroc"])
+def test_a_bias_of_the_resamples_is_taken_from_them_and_the_value_lies_between():
+    drawn = np.linspace(0.05, 0.15, 1001)[:, None]
+    low, high = bootstrap.bounds(np.array([0.04]), drawn, 0.9)[:, 0]
+    assert (low, high) == (pytest.approx(-0.005), pytest.approx(0.085))
+    unbiased = bootstrap.bounds(np.array([0.1]), drawn, 0.9)[:, 0]
+    assert unbiased == pytest.approx(np.percentile(drawn, [5, 95]))
+    skewed = np.repeat([0.0, 1.0], [99, 1])[:, None]
+    assert bootstrap.bounds(np.array([0.3]), skewed, 0.9)[:, 0].tolist() == pytest.approx([0.29, 0.3])
 
 
-def test_a_split_of_one_class_has_no_interval_of_auroc():
-    overall, per_class = bootstrap.intervals(np.zeros(6, int), np.tile([0.7, 0.3], (6, 1)), list("abcdef"), 50, 0)
-    assert np.isnan(overall["auroc"]).all()
-    assert overall["accuracy"].tolist() == [1, 1]
-    assert np.isnan(per_class["recall"][:, 1]).all()
+def test_resamples_that_are_alike_say_nothing():
+    resampled = np.array([[0.5, np.nan, 0.1], [0.5, np.nan, np.nan], [0.5, np.nan, 0.3]])
+    found = bootstrap.bounds(np.array([0.5, np.nan, 0.2]), resampled, 0.9)
+    assert np.isnan(found[:, :2]).all() and np.isfinite(found[:, 2]).all()

@@ -68,3 +68,25 @@ def test_ties_and_a_single_class_are_no_trouble():
     p = np.full((4, 2), 0.5)
     assert curves.roc(y, p, ["a", "b"])["true_positive_rate"].tolist() == [0, 1, 0, 1]
     assert len(curves.precision_recall(np.zeros(4, int), p, ["a", "b"])) == 0
+
+
+def test_a_precision_recall_curve_is_the_same_however_it_is_sorted_by_recall_and_its_area_is_the_average_precision():
+    y, p = np.repeat([0, 1], [33, 17]), np.repeat([[0.9, 0.1], [0.2, 0.8]], [33, 17], axis=0)
+    perfect = curves.precision_recall(y, p, ["a", "b"]).query("`class` == 'b'")
+    assert perfect[["recall", "precision"]].to_numpy().tolist() == [[0, 1], [1, 1]], "no diagonal: no recall twice"
+    for n, tolerance in ((60, 1e-9), (20_000, 2e-3)):
+        y, p, classes = drawn(n)
+        table = curves.precision_recall(y, p, classes)
+        for k, name in enumerate(classes):
+            part = table[table["class"] == name]
+            assert (np.diff(part["recall"]) > 0).all()
+            area = (np.diff(part["recall"]) * part["precision"][1:]).sum()
+            assert area == pytest.approx(metrics.average_precision_score(y == k, p[:, k]), abs=tolerance)
+
+
+def test_steps_that_hide_most_are_cut_first_and_equal_heights_are_one_step():
+    assert curves.thinned_steps(np.ones(100), 50).tolist() == [0, 99]
+    assert curves.thinned_steps(np.repeat([1.0, 0.5], 50), 50).tolist() == [0, 49, 99]
+    assert curves.thinned_steps(np.linspace(1, 0, 1000), 50).tolist()[0] == 0
+    kept = curves.thinned_steps(np.linspace(1, 0, 1000), 50)
+    assert len(kept) == 50 and np.diff(kept).max() <= 32

@@ -1,5 +1,7 @@
 import json
 import math
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -15,10 +17,10 @@ from stages.lib.params.validate import ValidateParams
 from stages.lib.validate import evaluation
 from tests.conftest import write_dataset_h5, write_model_pt
 
-FIGURES = ("history.png", "evidence.png", "worst.png", "uncertain.png", "explained.png", "samples.png")
+FIGURES = ("history", "evidence", "worst", "uncertain", "explained", "explained_mistakes", "samples")
 CURVES = ("confusion.csv", "roc.csv", "precision_recall.csv", "reliability.csv")
 TABLES = ("validate.json", "scores.csv", "predictions.csv", *CURVES)
-FILES = (*TABLES, *(f"figures/{name}" for name in FIGURES))
+FILES = (*TABLES, *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")))
 HISTORY = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy\n1,1.1,0.3,1.2,0.4\n2,0.5,0.8,0.7,0.6\n"
 
 
@@ -42,8 +44,10 @@ def test_a_network_is_measured_on_images_and_volumes(tmp_path, shape):
     assert table["split"].value_counts().to_dict() == {"validation": 24, "test": 24}
     assert np.allclose(table[["class0", "class1", "class2"]].sum(axis=1), 1, atol=1e-5)
     for name in FIGURES:
-        with Image.open(tmp_path / "figures" / name) as picture:
+        with Image.open(tmp_path / "figures" / f"{name}.png") as picture:
             assert len(np.unique(np.asarray(picture))) > 10, name  # no blank sheet
+        drawing = ElementTree.parse(tmp_path / "figures" / f"{name}.svg").getroot()
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg" and len(list(drawing.iter())) > 3, name
 
 
 @pytest.mark.slow
@@ -65,6 +69,7 @@ def test_the_outs_are_the_same_bytes_twice(tmp_path, images_h5):
         run(tmp_path / name, images_h5, tmp_path / "model.pt", batch_size=7)
     for file in FILES:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+    assert {path.name for path in (tmp_path / "a" / "figures").iterdir()} == {Path(name).name for name in FILES[-14:]}
 
 
 @pytest.mark.slow
@@ -168,3 +173,16 @@ def test_an_answer_that_is_no_number_is_refused_by_the_name_of_the_case_and_noth
     with pytest.raises(UserError, match="case va0000 is no finite number, and so are 24 of 24: the training diverged"):
         run(tmp_path, images_h5, tmp_path / "model.pt")
     assert not (tmp_path / "validate.json").exists() and not (tmp_path / "scores.csv").exists()
+
+
+@pytest.mark.slow
+def test_a_mistake_is_explained_by_what_looked_like_the_answer_and_what_like_the_label(tmp_path, images_h5):
+    write_model_pt(tmp_path / "model.pt", images_h5)
+    run(tmp_path, images_h5, tmp_path / "model.pt", resamples=0)
+    table = pd.read_csv(tmp_path / "predictions.csv", dtype={"case": str}).query("split == 'test'")
+    wrong = table[table["label"] != table["predicted"]]
+    wrong = wrong.assign(chance=[row[row["label"]] for _, row in wrong.iterrows()]).sort_values("chance").iloc[0]
+    drawn = (tmp_path / "figures" / "explained_mistakes.svg").read_text()
+    assert f">✗ {wrong['case'][:6]}</text>" in drawn
+    answer, label = (f"{kind} {wrong[kind]}: {wrong[wrong[kind]]:.0%}" for kind in ("predicted", "label"))
+    assert f">{answer.replace('predicted', 'answer')}</text>" in drawn and f">{label}</text>" in drawn

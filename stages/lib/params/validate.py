@@ -39,13 +39,13 @@ class ValidateParams:
     """Report one class at a wanted sensitivity."""
 
     resamples: Annotated[int, Field(ge=0)] = 1000
-    """Bootstrap resamples of the groups for the 95 % intervals; 0 gives none."""
+    """Bootstrap resamples of the groups for the 95 % intervals; 0 gives no intervals, not even the exact ones."""
 
     seed: Seed = 0
     """Seed of the bootstrap."""
 
     worst: Count = 20
-    """How many of the most wrong, and of the least certain, test cases the figures show."""
+    """How many of the least certain, and at most how many of the wrong, test cases the figures show."""
 
     batch_size: Count = 64
     """Samples per batch: decides memory and speed."""

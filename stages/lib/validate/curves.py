@@ -21,7 +21,7 @@ def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -
     """class, false_positive_rate, true_positive_rate, threshold; a class that is absent, or alone, has no curve."""
     parts = [pd.DataFrame(columns=["class", "false_positive_rate", "true_positive_rate", "threshold"])]
     for name, positive, chance in _one_against_the_rest(labels, probabilities, classes):
-        true, false, threshold = _corners(positive, chance, order=2)
+        true, false, threshold = _corners(positive, chance)
         true, false = np.append(0, true) / true[-1], np.append(0, false) / false[-1]
         columns = {"false_positive_rate": false, "true_positive_rate": true, "threshold": np.append(np.inf, threshold)}
         kept = thinned(false, true, _points(classes))
@@ -30,29 +30,36 @@ def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -
 
 
 def precision_recall(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
-    """class, recall, precision, threshold; a class that is absent, or alone, has no curve."""
+    """class, recall, precision, threshold; a class that is absent, or alone, has no curve.
+
+    One point for each recall, the lowest recall first, with the highest precision that it can be had at. It is drawn in
+    steps: a point's precision holds from the recall before it to its own, so that the area below is the average
+    precision. (With two points of one recall, whoever sorts them may draw a perfect model as a diagonal.)
+    """
     parts = [pd.DataFrame(columns=["class", "recall", "precision", "threshold"])]
     for name, positive, chance in _one_against_the_rest(labels, probabilities, classes):
-        true, false, threshold = _corners(positive, chance, order=1)
-        recall, precision = np.append(true[::-1] / true[-1], 0), np.append((true / (true + false))[::-1], 1)
-        columns = {"recall": recall, "precision": precision, "threshold": np.append(threshold[::-1], np.nan)}
-        kept = thinned(recall, precision, _points(classes))
+        true, false, threshold = (
+            values.ravel() for values in scores.ranked(positive, chance, np.ones((1, len(chance))))
+        )
+        more = (
+            np.diff(true, prepend=0) > 0
+        )  # the thresholds after it take others alone: less precise, of the same recall
+        true, false, threshold = true[more], false[more], threshold[more]
+        recall, precision = np.append(0, true / true[-1]), np.append(1, true / (true + false))
+        columns = {"recall": recall, "precision": precision, "threshold": np.append(np.nan, threshold)}
+        kept = thinned_steps(precision, _points(classes))
         parts.append(pd.DataFrame({"class": name} | columns).iloc[kept])
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def _corners(positive: np.ndarray, chance: np.ndarray, order: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _corners(positive: np.ndarray, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True and false positives at each threshold, the highest first, and the thresholds, (T,) each.
 
-    Args:
-        order: 2 leaves out those between others on one line of the ROC curve, 1 those between others of one recall.
+    Without those between others on one line of the ROC curve.
     """
-    true, false, threshold = scores.ranked(positive, chance, np.ones((1, len(chance))))
-    true, false = true[0], false[0]
+    true, false, threshold = (values.ravel() for values in scores.ranked(positive, chance, np.ones((1, len(chance)))))
     if len(true) > 2:
-        steps = np.diff(true) != 0
-        bends = steps[:-1] | steps[1:] if order == 1 else (np.diff(true, 2) != 0) | (np.diff(false, 2) != 0)
-        kept = np.concatenate([[True], bends, [True]])
+        kept = np.concatenate([[True], (np.diff(true, 2) != 0) | (np.diff(false, 2) != 0), [True]])
         true, false, threshold = true[kept], false[kept], threshold[kept]
     return true, false, threshold
 
@@ -77,6 +84,32 @@ def thinned(x: np.ndarray, y: np.ndarray, points: int) -> np.ndarray:
         _push_corner(corners, x, y, start, middle)
         _push_corner(corners, x, y, middle, end)
     return np.array(sorted(kept))
+
+
+def thinned_steps(y: np.ndarray, points: int) -> np.ndarray:
+    """Indices of the points to keep of a curve of steps, whose heights `y` hold from the point before to their own.
+
+    One by one, the step that hides the largest difference of heights is cut at its middle.
+    """
+    kept = {0, len(y) - 1}
+    steps: list[tuple[float, int, int]] = []  # minus the difference; indices of the step's ends
+
+    def push(start: int, end: int) -> None:
+        hidden = np.abs(y[start + 1 : end] - y[end]).max(initial=0)
+        if hidden > 1e-9:
+            heapq.heappush(steps, (-float(hidden), start, end))
+
+    push(0, len(y) - 1)
+    while steps and len(kept) < points:
+        _, start, end = heapq.heappop(steps)
+        middle = (start + end) // 2
+        kept.add(middle)
+        push(start, middle)
+        push(middle, end)
+    inner = sorted(kept)
+    return np.array(
+        [i for i, after in zip(inner, [*inner[1:], None], strict=True) if not i or after is None or y[i] != y[after]]
+    )
 
 
 def _push_corner(corners: list[Corner], x: np.ndarray, y: np.ndarray, start: int, end: int) -> None:

@@ -10,8 +10,9 @@ from stages.lib.core.errors import UserError
 from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import OperatingPoint, ValidateParams
 from stages.lib.tensors import Description, Split
-from stages.lib.validate import bootstrap, calibration, operating_point, out_of_distribution, scores
+from stages.lib.validate import calibration, operating_point, out_of_distribution, scores
 from stages.lib.validate.answers import Answers
+from stages.lib.validate.intervals import intervals
 
 MAIN_SCORES = ("accuracy", "balanced_accuracy", "auroc")
 WIDEST_INTERVAL = 0.2
@@ -51,9 +52,7 @@ def score_table(
         y, p = split.y, probabilities[name]
         overall, per_class = scores.overall(y, p), scores.per_class(y, p)
         resamples = params.resamples if len(y) else 0
-        bounds, class_bounds = (
-            bootstrap.intervals(y, p, split.groups, resamples, params.seed) if resamples else ({}, {})
-        )
+        bounds, class_bounds = intervals(y, p, split.groups, resamples, params.seed) if resamples else ({}, {})
         none = np.full((2, len(classes)), np.nan)
         rows += [(name, "", score, value, *bounds.get(score, none[:, 0])) for score, value in overall.items()]
         for k, label in enumerate(classes):
@@ -75,13 +74,13 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     return report
 
 
-def wide_intervals(intervals: Mapping[str, Sequence[float]]) -> list[str]:
+def wide_intervals(bounds: Mapping[str, Sequence[float]]) -> list[str]:
     """A warning, if the interval of a main score is too wide to say much; else none.
 
     Args:
-        intervals: [low, high] by score; nan where the score has none.
+        bounds: [low, high] by score; nan where the score has none.
     """
-    widths = {name: intervals[name][1] - intervals[name][0] for name in MAIN_SCORES}
+    widths = {name: bounds[name][1] - bounds[name][0] for name in MAIN_SCORES}
     listed = ", ".join(f"{name} {width:.2f}" for name, width in widths.items() if width > WIDEST_INTERVAL)
     return [f"warning: intervals are wide ({listed}): the test cases are too few to say more"] if listed else []
 

@@ -30,10 +30,11 @@ def table(name: str, split: Split, probabilities: np.ndarray, classes: Sequence[
     return pd.concat([pd.DataFrame(about, columns=list(COLUMNS)), chances], axis="columns")
 
 
-def wrongness(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The cases, the most wrong first: those whose true class got the least probability."""
+def mistakes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """The cases that are wrong, the most wrong first: those whose true class got the least probability."""
     of_truth = probabilities[np.arange(len(labels)), labels]
-    return np.argsort(of_truth, kind="stable")
+    order = np.argsort(of_truth, kind="stable")
+    return order[probabilities.argmax(1)[order] != labels[order]] if len(labels) else order
 
 
 def uncertainty(probabilities: np.ndarray) -> np.ndarray:
