@@ -21,6 +21,7 @@ repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of d
 	python -m stages.check  # before dvc, which puts the names into commands
 	python -m tools.mend_lock
 	python -m tools.repro --jobs $(JOBS)
+	python -m tools.summary
 
 verify: .venv/run.stamp  ## read raw data, outs and cache, and name what is not as dvc.lock says
 	python -m tools.verify

@@ -10,23 +10,26 @@ lock file, a recipe) only tells dvc when to run the stage again.
 
 import argparse
 import inspect
+import json
 import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.lib import params
-from stages.lib.core import locks, signals, terminal, yaml_files
+from stages.lib.core import locks, outs, signals, terminal, yaml_files
 from stages.lib.core.errors import WAYS_OUT, DamagedOut, UserError, explain
 
 PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 OUTS = ("outs", "metrics", "plots")
+TIMES = "data/{}/.seconds.json"
 
 
 def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = None) -> None:
@@ -59,12 +62,33 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
             with ways_back():
                 main(**paths)
 
+    began = time.monotonic()
     status, message = outcome(work, f"{stage} of {dataset}")
+    if not status:
+        note_seconds(stage, dataset, time.monotonic() - began)
     # Only now, when the exception is gone, are progress bars closed that it went through.
     if message:
         print(message, file=sys.stderr)
     if status:
         sys.exit(status)
+
+
+def note_seconds(stage: str, dataset: str, seconds: float) -> None:
+    """Keeps how long the last run of a stage took, beside the data and out of git, for the summary of a run."""
+    place = Path(TIMES.format(dataset))
+    if os.environ.get("RANK", "0") != "0" or not place.parent.is_dir():
+        return
+    with suppress(OSError):  # it is worth no error
+        outs.write_json(place, read_seconds(dataset) | {stage: seconds})
+
+
+def read_seconds(dataset: str) -> dict[str, float]:
+    """How long each stage took when it ran last, as far as it is known."""
+    try:
+        found = json.loads(Path(TIMES.format(dataset)).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(k): float(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
 @contextmanager

@@ -44,6 +44,19 @@ def test_what_is_given_stays():
     assert of(100_000, preset="quick", progressive={"epochs": 30}).epochs == 31
 
 
+@pytest.mark.parametrize(
+    ("given", "keep"),
+    [
+        ({}, "last"),
+        ({"patience": 3}, "best_loss"),
+        ({"schedule": {"name": None}}, "best_loss"),
+        ({"keep": "best_loss"}, "best_loss"),
+    ],
+)
+def test_the_last_epoch_is_kept_where_the_rate_has_come_to_rest(given, keep):
+    assert of(1000, **given).keep == keep
+
+
 def test_presets_differ_in_epochs_and_the_best_in_its_network_unless_that_is_chosen():
     quick, good, best = (of(100_000, preset=preset) for preset in ("quick", "good", "best"))
     assert (quick.epochs, good.epochs, best.epochs) == (10, 20, 60)

@@ -261,8 +261,9 @@ class TrainParams:
     patience: Count | None = None
     """Stop after this many epochs without a lower validation loss."""
 
-    keep: Literal["best_loss", "best_accuracy", "last"] = "best_loss"
-    """Which epoch's weights go into model.pt, by the validation split."""
+    keep: Literal["best_loss", "best_accuracy", "last"] | None = None
+    """Which epoch's weights go into model.pt, by the validation split; null: the last where OneCycleLR has brought the
+    rate down to nearly zero by then, which is better than the one of lowest loss, and best_loss otherwise."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto: the first CUDA device where there is one, else the CPU; or cpu, cuda, cuda:N, mps."""

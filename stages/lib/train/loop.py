@@ -118,7 +118,7 @@ def finish_epoch(run: Run, task: Task, validation: Row) -> None:
     row |= {name: total / sums["measurements"] for name, total in sums.items() if name.startswith("gradient")}
     run.history.append(row)
     values = {"best_loss": row["validation_loss"], "best_accuracy": -row["validation_accuracy"], "last": -run.epoch}
-    value = values[task.params.keep]
+    value = values[task.keep]
     full_size = run.epoch > task.params.progressive.epochs  # weights of shrunk samples are not yet good for full size
     if full_size and (value < run.best.value or not run.best.epoch):
         run.best = Best(run.epoch, value, run.weights())

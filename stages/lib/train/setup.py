@@ -83,8 +83,12 @@ def settled(params: TrainParams, cases: int, shape: Sequence[int]) -> TrainParam
     epochs = params.epochs or max(
         _epochs(math.ceil(cases / batch_size), PRESET_EPOCHS[params.preset]), params.progressive.epochs + 1
     )
+    comes_to_rest = params.schedule.name == "OneCycleLR" and params.patience is None
+    keep = params.keep or ("last" if comes_to_rest else "best_loss")
     shift = tuple(side // SHIFT for side in shape[1:]) if params.augment.shift is None else params.augment.shift
-    return replace(params, epochs=epochs, batch_size=batch_size, augment=replace(params.augment, shift=shift))
+    return replace(
+        params, epochs=epochs, batch_size=batch_size, keep=keep, augment=replace(params.augment, shift=shift)
+    )
 
 
 def _epochs(steps: int, factor: float) -> int:

@@ -39,6 +39,11 @@ class Task:
         assert self.params.batch_size is not None
         return self.params.batch_size
 
+    @property
+    def keep(self) -> str:
+        assert self.params.keep is not None
+        return self.params.keep
+
     @cached_property
     def case_keys(self) -> Tensor:
         """One number per training sample (N,), to draw its random numbers from: hashed once, not in every epoch."""
