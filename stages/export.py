@@ -31,6 +31,7 @@ def main(
     dataset_h5: Path,
     model_pt: Path,
     validate_json: Path,
+    scores_csv: Path,
     model_torchscript: Path,
     model_onnx: Path,
     model_pt2: Path,
@@ -44,6 +45,7 @@ def main(
 ) -> None:
     classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt, network)
     measured = validation.read(validate_json)
+    by_class = validation.read_by_class(scores_csv)
     settings = Settings(**measured["deployed"])
     deployed = Deployed(classifier, settings, params.unlike).eval()
     module = end_to_end.behind(Geometry(**about.geometry), deployed, params.size, about.shape[0])
@@ -75,7 +77,7 @@ def main(
         outs.write_csv(folder / "accuracy.csv", table)
         below = max(part["difference_below"] for part in report.values())
         written = moved.enter_context(outs.replacing(card_md))
-        written.write_text(card.text(facts, measured, below, table), encoding="utf-8")
+        written.write_text(card.text(facts, measured, by_class, below, table, params.card), encoding="utf-8")
     smaller = {row["file"]: _measured(row, variants) for row in table[1:].to_dict("records")}
     outs.write_json(export_json, {"test_cases": len(test.y), **report, "variants": smaller})
     say(f"{', '.join(report)} in {model_onnx.parent} agree with the network on {len(test.y)} test cases")

@@ -2,8 +2,9 @@
 //
 //   node click.mjs CHROMIUM URL MODEL FILE...
 //
-// Prints JSON: for each file, the page's message and the percentages it shows. The first half of the files is chosen in
-// the file dialog, the rest is dropped on the page.
+// Prints JSON: for each file, the page's message, the percentages and the size of the picture that it shows. The first
+// file is chosen once before the model (`early`); then the first half of the files is chosen in the file dialog, the rest
+// is dropped on the page.
 import fs from "node:fs";
 import path from "node:path";
 import puppeteer from "puppeteer-core";
@@ -27,9 +28,26 @@ try {
   const messageChanged = async (before) =>
     page.waitForFunction((text) => document.getElementById("message").textContent !== text, {}, before);
 
-  const before = await readMessage();
+  const tables = () => page.$$eval("#answers table", (found) =>
+    found.map((table) =>
+      [...table.rows].map((row) => ({
+        class: row.cells[0].textContent,
+        percent: row.cells[1].textContent,
+        probability: Number(row.dataset.probability),
+      }))));
+  const answer = async (file) => ({
+    file,
+    message: await readMessage(),
+    tables: await tables(),
+    shown: await page.$eval("#shown", (canvas) => (canvas.hidden ? [] : [canvas.height, canvas.width])),
+  });
+
+  await (await page.$("#picture")).uploadFile(files[0]); // before the model: it waits for it
+  await page.waitForFunction(() => document.getElementById("message").textContent.includes("waits for"));
   await (await page.$("#model")).uploadFile(model);
-  await messageChanged(before);
+  await page.waitForFunction(() => !/waits for|: takes /.test(document.getElementById("message").textContent));
+  const early = await answer(files[0]);
+  await page.$eval("#picture", (input) => (input.value = "")); // else it would not notice the same file again
   const answers = [];
   for (const [i, file] of files.entries()) {
     await page.evaluate(() => (document.getElementById("message").textContent = "waiting"));
@@ -44,17 +62,10 @@ try {
       }, path.basename(file), fs.readFileSync(file).toString("base64"));
     }
     await messageChanged("waiting");
-    const tables = await page.$$eval("#answers table", (found) =>
-      found.map((table) =>
-        [...table.rows].map((row) => ({
-          class: row.cells[0].textContent,
-          percent: row.cells[1].textContent,
-          probability: Number(row.dataset.probability),
-        }))));
-    answers.push({ file, message: await readMessage(), tables });
+    answers.push(await answer(file));
   }
   const blocked = await page.evaluate(() => window.blocked);
-  console.log(JSON.stringify({ answers, strange: [...foreignRequests, ...blocked] }));
+  console.log(JSON.stringify({ early, answers, strange: [...foreignRequests, ...blocked] }));
 } finally {
   await browser.close();
 }

@@ -9,6 +9,7 @@ ort.env.wasm.numThreads = 1; // more threads need a server that sends the header
 const ARRAYS = { uint8: Uint8Array, uint16: Uint16Array, int16: Int16Array, float32: Float32Array };
 const element = (id) => document.getElementById(id);
 let model = null; // { session, metadata }
+let waiting = null; // a picture that was chosen before the model
 
 async function openModel(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
@@ -17,10 +18,13 @@ async function openModel(file) {
   const { shape, channels, dtype } = metadata.input;
   const takes = `${dtype} ${shape.length === 4 ? "volumes" : "pictures"} of ${channels.join(" or ")} channels`;
   showMessage(`${metadata.dataset ?? file.name}: takes ${takes}`);
+  if (waiting) await classify(waiting);
 }
 
 async function classify(file) {
-  if (!model) throw new Error("choose a model.onnx first");
+  element("shown").hidden = true;
+  waiting = model ? null : file;
+  if (waiting) return showMessage(`${file.name}: waits for a model.onnx`);
   const { session, metadata } = model;
   const isRaw = file.name.endsWith(".raw");
   const { input } = metadata;
@@ -77,9 +81,16 @@ async function readPicture(file, { shape, channels, dtype, units }) {
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const context = canvas.getContext("2d");
   context.drawImage(bitmap, 0, 0);
+  show(bitmap);
   const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
   const planes = channels.includes(3) ? rgb(data) : grey(data);
   return modelInputs(planes, dtype, [planes.length / (bitmap.height * bitmap.width), bitmap.height, bitmap.width]);
+}
+
+function show(bitmap) {
+  const canvas = element("shown");
+  [canvas.width, canvas.height, canvas.hidden] = [bitmap.width, bitmap.height, false];
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
 }
 
 // Browsers turn a picture as its EXIF data say. ingest does as its XMP data say where EXIF says nothing: then both would

@@ -4,8 +4,10 @@ import re
 
 import pandas as pd
 from markdown_it import MarkdownIt
+from ruamel.yaml import YAML
 
 from stages.lib.export import card
+from stages.lib.params.export import CardParams
 
 HOSTILE = ["</p><script>a()</script>", "![a](http://x/y.png)", "a|b", "`c`\n\n# d"]
 FACTS = {
@@ -33,7 +35,10 @@ MEASURED = {
 
 
 def test_names_of_classes_are_text_of_the_card_and_tables_keep_their_columns():
-    _, _, body = card.text(FACTS, MEASURED, 1e-7, pd.DataFrame()).split("---\n", 2)
+    by_class = pd.DataFrame({"cases": "1", "recall": ["0.5", "", "1", "0.25"]}, index=HOSTILE)
+    about = CardParams(source="<script>a()</script>", licence="MIT: yes\n# no")
+    _, front, body = card.text(FACTS, MEASURED, by_class, 1e-7, pd.DataFrame(), about).split("---\n", 2)
+    assert YAML(typ="safe").load(front)["license"] == about.licence
     parser = MarkdownIt("commonmark", {"html": True}).enable("table")
     tokens = [token for token in parser.parse(body) for token in [token, *(token.children or ())]]
     assert not [token for token in tokens if token.type in ("html_block", "html_inline", "image", "link_open")]
@@ -43,4 +48,7 @@ def test_names_of_classes_are_text_of_the_card_and_tables_keep_their_columns():
     for name in HOSTILE:
         assert text.count(" ".join(name.split())) >= 2, "in the sentence, and over a column of the table"
     rows = [len(re.findall(r"<t[hd]\b", row)) for row in parser.render(body).split("<tr>")]
+    assert rows.count(3) == 5, "class, cases, recall: the head and four classes"
+    codes = [token.content for token in tokens if token.type == "code_inline"]
+    assert "export.card.contact" in codes and "export.card.source" not in codes
     assert rows.count(6) == 3, "split, four classes and their sum: the head, train, test"

@@ -28,7 +28,7 @@ from tools.bench import export as bench_export
 
 MODELS = [f"model{suffix}" for suffix in formats.FORMATS]
 FILES = (*MODELS, "card.md", "export.json", "variants/accuracy.csv")
-NAMED = (*FILES[:-1], "variants", "validate.json")
+NAMED = (*FILES[:-1], "variants", "validate.json", "scores.csv")
 MEASURED = {
     "validation": {"accuracy": 0.5},
     "test": {"accuracy": 0.25, "auroc": None},
@@ -50,9 +50,14 @@ pytestmark = [
 ]
 
 
+ROWS = [f"test,class{label},{row},," for label in range(3) for row in ("recall,0.75", "cases,8")]
+SCORES = "\n".join(["split,class,score,value,low,high", *ROWS, ""])
+
+
 def run(folder, dataset_h5, model_pt, **given):
     folder.mkdir(exist_ok=True)
     (folder / "validate.json").write_text(json.dumps(MEASURED))
+    (folder / "scores.csv").write_text(SCORES)
     paths = {name.replace(".", "_"): folder / name for name in NAMED}
     write_cases_of(folder / "cases", dataset_h5)
     export.main(

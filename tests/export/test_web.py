@@ -46,6 +46,8 @@ def click(page, model, files):
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["strange"] == []  # nothing comes from anywhere else
+    early, first = ({k: of[k] for k in ("tables", "shown")} for of in (said["early"], said["answers"][0]))
+    assert early == first, "a picture that was chosen before the model gets its answer when the model is there"
     return said["answers"]
 
 
@@ -88,6 +90,9 @@ def test_dropped_and_chosen_pictures_get_the_networks_percentages_in_a_browser(t
     assert "XMP" in answers[1]["message"] and answers[1]["tables"] == []
     assert answers[-1]["tables"] == []
     for answer in answers[2:-1]:
+        turned = "turned" in answer["file"]
+        height, width = Image.open(answer["file"]).size[:: 1 if turned else -1]
+        assert answer["shown"] == [height, width]
         (case,) = read_cases([answer["file"]], "images", 1)  # as tools.predict does, and examples/cpp through it
         x = torch.from_numpy(np.array(case.pixels)[None])
         with torch.no_grad():

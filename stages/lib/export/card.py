@@ -2,34 +2,47 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import pandas as pd
 from ruamel.yaml import YAML
 
 from stages.lib.core.markdown import escape
+from stages.lib.params.export import CardParams
 
 
-def text(facts: Mapping[str, Any], measured: Mapping[str, Any], difference: float, variants: pd.DataFrame) -> str:
+def text(
+    facts: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    by_class: pd.DataFrame,
+    difference: float,
+    variants: pd.DataFrame,
+    about: CardParams,
+) -> str:
     """The card's text.
 
     Args:
         facts: The files' metadata, as `stages.lib.export.metadata.collect` gives it.
         measured: validate.json.
+        by_class: As `stages.lib.export.validation.read_by_class` gives it.
         difference: The most by which a file's probability differs from the network's on the test split.
         variants: As `stages.lib.export.variants.compare` gives them.
+        about: What people say of it.
     """
     classes = [escape(name) for name in facts["classes"]]
     kind = "volumes" if len(facts["input"]["shape"]) == 4 else "images"
     sections = [
-        _front_matter(facts, measured),
+        _front_matter(facts, measured, about),
         f"# {escape(facts['dataset'])}: a classifier of {kind}\n",
         f"Gives each of {len(classes)} classes a probability: {', '.join(classes)}.\n",
+        "## About\n\n" + _table(("", ""), _about(about)),
         "## Input\n\n" + _table(("", ""), _contract(facts)),
         "## Data\n\nA group (a patient, or copies of one picture) is in one split only.\n",
         _table(("split", *classes, "all"), _counts(facts)),
         "## Results\n\n" + _table(("score", "validation", "test", "95 % interval of test"), _results(measured)),
         "The intervals are bootstrap percentiles over groups, not over cases.\n",
+        *_by_class(by_class),
         *_calibration(measured),
         *_operating_point(measured),
         *_variants(variants),
@@ -40,19 +53,41 @@ def text(facts: Mapping[str, Any], measured: Mapping[str, Any], difference: floa
     return "\n".join(sections)
 
 
-def _front_matter(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+def _front_matter(facts: Mapping[str, Any], measured: Mapping[str, Any], about: CardParams) -> str:
     data = {"name": facts["dataset"], "type": facts["dataset"], "split": "test"}
     metrics = [{"type": k, "value": v} for k, v in measured["test"].items() if v is not None]
     result = {"task": {"type": "image-classification"}, "dataset": data, "metrics": metrics}
     front_matter = {
         "pipeline_tag": "image-classification",
         "tags": ["pytorch", "onnx", facts["network"]],
+        **({"license": about.licence} if about.licence else {}),
         "model-index": [{"name": facts["dataset"], "results": [result]}],
     }
     stream = io.StringIO()
     yaml = YAML()
     yaml.dump(front_matter, stream)
     return f"---\n{stream.getvalue()}---\n"
+
+
+def _about(about: CardParams) -> list[tuple[str, str]]:
+    given = {field.name: getattr(about, field.name) for field in fields(about)}
+    return [
+        (name.replace("_", " "), escape(value) if value else f"to be filled in: `export.card.{name}`")
+        for name, value in given.items()
+    ]
+
+
+def _by_class(table: pd.DataFrame) -> list[str]:
+    if table.empty:
+        return []
+    head = ("class", *(name.replace("_", " ") for name in table.columns))
+    values = table.to_numpy().tolist()
+    rows = [(escape(label), *map(_rounded, of)) for label, of in zip(table.index, values, strict=True)]
+    return ["Each class on the test split:\n\n" + _table(head, rows)]
+
+
+def _rounded(value: str) -> str:
+    return "" if not value else _number(float(value))
 
 
 def _contract(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -149,6 +184,10 @@ def _how_to_run(facts: Mapping[str, Any], difference: float) -> str:
 {difference:g} off the network's.
 
 ```python
+import numpy
+import onnxruntime
+import torch
+
 {chr(10).join(inputs)}
 
 # ONNX Runtime

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic import FiniteFloat
 
+from stages.lib.core import tables
 from stages.lib.core.reading import parsed, reading
 from stages.lib.model.deployed import MEASURES, Settings
 
 Scores = dict[str, FiniteFloat | None]
+SCORE_COLUMNS = ("class", "score", "value")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,26 @@ def read(validate_json: Path) -> dict[str, Any]:
                 if "calibration_error" not in on_test:
                     raise ValueError(f"{name}.calibration_error is missing")
         return json.loads(content)
+
+
+def read_by_class(scores_csv: Path) -> pd.DataFrame:
+    """Scores of each class on the test split, a row a class, as text: class, cases, then a column a score.
+
+    Raises:
+        DamagedOut: scores.csv is missing, or is none that validate could have written.
+    """
+    with reading(scores_csv):
+        table = pd.concat(tables.read_blocks(scores_csv, ("split",), more=True, optional=SCORE_COLUMNS))
+        if lacking := [name for name in SCORE_COLUMNS if name not in table]:
+            raise ValueError(f"it has no column {lacking[0]}")
+        of_class = table[(table["split"] == "test") & (table["class"] != "")]
+        if of_class.duplicated(["class", "score"]).any():
+            raise ValueError("a class has a score twice")
+        found = of_class.pivot(index="class", columns="score", values="value").fillna("")
+        if "cases" not in found:
+            raise ValueError("it has no number of cases of a class of the test split")
+        scores = [name for name in dict.fromkeys(of_class["score"]) if name != "cases"]
+        return found.loc[list(dict.fromkeys(of_class["class"])), ["cases", *scores]]
 
 
 def _check(settings: Settings) -> None:

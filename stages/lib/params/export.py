@@ -1,8 +1,32 @@
+from dataclasses import field
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from stages.lib.core.sections import Count, Positive, Threads, section
+
+
+@section
+class CardParams:
+    """`export.card`: what the card says and nobody can measure; what is left out stands there as to be filled in."""
+
+    licence: str = ""
+    """Of the model, as an SPDX identifier or a name."""
+
+    source: str = ""
+    """Where the data are from: sites, devices, a publication."""
+
+    collected: str = ""
+    """When the data were collected, as 2021-03 to 2023-11."""
+
+    intended_use: str = ""
+    """What the model is for, and who uses it."""
+
+    not_for: str = ""
+    """What it must not be used for."""
+
+    contact: str = ""
+    """Who answers for it."""
 
 
 @section
@@ -26,6 +50,8 @@ class ExportParams:
     """Smaller ONNX files besides, with their accuracy: half precision, 8-bit integers calibrated on training cases.
     Smaller need not be faster: ONNX Runtime takes longer for volumes in int8
     (`python -m tools.bench --groups export`)."""
+
+    card: CardParams = field(default_factory=CardParams)
 
     batch_size: Count = 64
     """Samples per batch while the files are checked; they take batches of any size."""
