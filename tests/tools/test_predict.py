@@ -44,8 +44,9 @@ def folder(tmp_path_factory):
     about["geometry"] |= {"colour": "grey_luminance"}
     facts = {"classes": CLASSES, "input": metadata.contract(about, "fitted"), "geometry": about["geometry"]}
     native = Native(Geometry(**about["geometry"]), model).eval()
-    for suffix, file_format in formats.FORMATS.items():
-        file_format.write(folder / f"model{suffix}", Program(native, (1, 8, 8), "uint8", facts, outputs=2))
+    for suffix in formats.FORMATS:
+        program = Program(native, (1, 8, 8), "uint8", facts, outputs=2)
+        formats.file_format(suffix).write(folder / f"model{suffix}", program)
     for i, x in enumerate(tensors.read_split(folder / "d.h5", "test").x):
         Image.fromarray(np.array(x[0])).save(folder / f"{i:02}.png")
     return folder
