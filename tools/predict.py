@@ -17,6 +17,8 @@ model takes it, the spacing in mm along D, H, W:
 """
 
 import argparse
+import csv
+import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -25,17 +27,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
-import torch
-from matplotlib.figure import Figure
 
 from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
+from stages.lib.core.formulas import guarded
 from stages.lib.core.terminal import shown
 from stages.lib.export.formats import Model, Runner, open_model
-from stages.lib.geometry import Geometry
-from stages.lib.model import checkpoint
-from stages.lib.validate import case_sheets, figures, gradcam
 from tools.raw_cases import RawCase, read_cases
 
 BATCH = 32
@@ -67,9 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     if arguments.raw:
         outs.write_bytes(arguments.raw, b"".join(as_raw(case, metadata) for case in cases if not case.trouble))
     if arguments.explain:
-        figure = explained(arguments.model, cases, answers, metadata["classes"], arguments.trust)
-        with outs.replacing(arguments.explain) as partial:
-            figures.save(partial, figure)
+        from tools import explanation  # with torch and matplotlib, which take seconds
+
+        told = [(case, one.probabilities) for case, one in zip(cases, answers, strict=True)]
+        explanation.write(arguments.explain, arguments.model, told, metadata["classes"], arguments.trust)
     sys.stdout.write(FORMS[arguments.output](answers, metadata["classes"], arguments.top))
     troubles = [one for one in answers if one.trouble]
     for one in troubles:
@@ -157,34 +155,6 @@ def _size(case: RawCase) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
     return (() if case.pixels is None else case.pixels.shape), case.spacing_mm
 
 
-def explained(
-    model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], classes: Sequence[str], trust: bool = False
-) -> Figure:
-    """Each case with the heat of its most probable class over it.
-
-    Args:
-        trust: Whether model.pt may name a network whose code is others'.
-
-    Raises:
-        UserError: model.pt is missing or refused, or is another model's.
-    """
-    classifier, recipe = checkpoint.load(model.with_name("model.pt"), code_of_others=trust)
-    if recipe.description["classes"] != list(classes):
-        raise UserError(f"{model.with_name('model.pt')} has other classes than {model.name}: --explain needs its own")
-    geometry = Geometry(**recipe.description["geometry"])
-    sheets = case_sheets.CaseSheets(classifier, recipe.normalise["low"], recipe.normalise["high"], classes)
-    images, captions = [], []
-    for case, one in zip(cases, answers, strict=True):
-        if case.pixels is not None and one.probabilities is not None:
-            k = int(one.probabilities.argmax())
-            spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
-            sample = geometry(torch.from_numpy(case.pixels)[None], spacing)[0].numpy()
-            images.append(sheets.explanation(sample, gradcam.explain(classifier, sample, k)))
-            name, label = figures.short(Path(case.name).name, 24), figures.short(classes[k], 18)
-            captions.append(f"{name}\n{label}: {one.probabilities[k]:.0%}")
-    return figures.sheet(images, captions, "What the network looked at")
-
-
 def _best(one: Answer, top: int) -> list[int]:
     return [] if one.probabilities is None else (-one.probabilities).argsort(kind="stable")[:top].tolist()
 
@@ -214,14 +184,14 @@ def as_json(answers: Sequence[Answer], classes: Sequence[str], top: int) -> str:
 
 
 def as_csv(answers: Sequence[Answer], classes: Sequence[str], top: int) -> str:
-    rows = [
-        (one.name, rank + 1, classes[k], one.probabilities[k])
-        for one in answers
-        if one.probabilities is not None
-        for rank, k in enumerate(_best(one, top))
-    ]
-    table = pd.DataFrame(rows, columns=["file", "rank", "class", "probability"])
-    return outs.csv_text(table)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", "rank", "class", "probability"])
+    for one in answers:
+        if one.probabilities is not None:
+            for rank, k in enumerate(_best(one, top)):
+                table.writerow([guarded(one.name), rank + 1, guarded(classes[k]), f"{one.probabilities[k]:.6g}"])
+    return text.getvalue()
 
 
 FORMS = {"table": as_table, "json": as_json, "csv": as_csv}
