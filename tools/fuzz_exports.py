@@ -87,7 +87,7 @@ def run(path: Path) -> str:
             contract = checked(model.metadata, path)["input"]
             if np.prod(contract["shape"]) > 2**22:
                 return f"{suffix} opened, for samples that are too large for this test"
-            predict.outputs(model, np.zeros((2, *contract["shape"]), contract["dtype"]), None, path.name)
+            predict.outputs(model, np.zeros((2, *contract["shape"]), contract["dtype"]), None)
     except UserError as error:
         first = str(error).removeprefix(str(path))[:60]
         kinds = ("of this project", "that this torch reads", "ONNX Runtime reads", "is no ONNX file", "metadata")
