@@ -16,7 +16,7 @@ from stages.lib.core import outs
 from stages.lib.core.machine import pin
 from stages.lib.core.progress import say
 from stages.lib.export import card, end_to_end, metadata, parity, validation
-from stages.lib.export.formats import FORMATS
+from stages.lib.export.formats import file_format
 from stages.lib.export.formats.program import Program
 from stages.lib.export.variants import compare
 from stages.lib.geometry import Geometry
@@ -60,8 +60,8 @@ def main(
     with Cases(cases) as opened, ExitStack() as moved:  # all files are moved into place, or none is
         for path in (model_torchscript, model_onnx, model_pt2):
             partials[path] = moved.enter_context(outs.replacing(path))
-            FORMATS[path.suffix].write(partials[path], program)
-            runner = FORMATS[path.suffix].load(partials[path], any_operator=True)  # it is our own network's
+            file_format(path.suffix).write(partials[path], program)
+            runner = file_format(path.suffix).load(partials[path], any_operator=True)  # it is our own network's
             largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name)
             native = parity.native_cases(opened, test, facts, expected, module)
             largest = max(largest, parity.check_native(runner, native, params.tolerance, path.name))

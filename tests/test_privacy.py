@@ -390,7 +390,7 @@ def test_the_whole_pipeline_and_a_prediction_let_out_no_mark(tmp_path, monkeypat
     with pytest.raises(SystemExit, match="1"):  # for the file that is cut
         predict.main(["models/secret/model.onnx", str(raw), "--output", "json", "--explain", "out/heat.png"])
     printed = capfd.readouterr()
-    assert "cut.dcm" in printed.err and "read headers" in printed.err
+    assert "cut.dcm" in printed.out and "read headers" in printed.err and "predict: " in printed.err
     warned = [str(warning.message) for warning in recwarn]
     assert marks_in("\n".join([printed.out, printed.err, caplog.text, *warned]).encode()) == []
     shutil.move(Path("data", "raw"), tmp_path.with_name(f"{tmp_path.name} raw"))

@@ -32,7 +32,7 @@ from stages.lib.core.reading import reading
 from stages.lib.export.formats import FORMATS, open_model
 from stages.lib.geometry import Geometry
 from stages.lib.validate.predictions import COLUMNS
-from tools import predict
+from tools import predict, raw_inputs
 from tools.raw_cases import RawCase
 
 CASES = 50
@@ -93,7 +93,7 @@ def test_cases(raw: Path, dataset_h5: Path, predictions_csv: Path, metadata: dic
             raise ValueError(f"it has no case {min(lacking)}")
     rows = {np.array(x).tobytes(): i for i, x in enumerate(split.x[:CASES])}
     found = {}
-    for case in predict.taken([str(raw)], metadata):
+    for case in predict.taken(raw_inputs.find([str(raw)])[0], metadata):
         if case.pixels is None:
             continue
         spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
@@ -107,7 +107,9 @@ def test_cases(raw: Path, dataset_h5: Path, predictions_csv: Path, metadata: dic
 
 
 def by_file(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
-    answers = predict.answer(open_model(model, trust=True)[0], cases)
+    answers = [one for batch in predict.answered(open_model(model, trust=True)[0], cases) for one in batch]
+    if trouble := next((one.trouble for one in answers if one.trouble), ""):
+        raise UserError(f"{model}: {trouble}")
     return np.stack([one.probabilities for one in answers if one.probabilities is not None])
 
 

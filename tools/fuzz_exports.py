@@ -69,7 +69,7 @@ def try_file(sound: str, seed: int, number: int) -> Result:
 def run(path: Path) -> str:
     """What becomes of a file: that it ran, or by which of the checks it was refused."""
     from stages.lib.core.errors import UserError
-    from stages.lib.export.formats import FORMATS
+    from stages.lib.export.formats import file_format
     from stages.lib.export.metadata_check import checked
     from stages.lib.model import checkpoint
     from tools import predict
@@ -83,11 +83,11 @@ def run(path: Path) -> str:
 
             classifier(torch.zeros(2, *shape, dtype=getattr(torch, dtype)))
         else:
-            model = FORMATS[suffix].load(path)  # as if it were vouched for, but for its operators
+            model = file_format(suffix).load(path)  # as if it were vouched for, but for its operators
             contract = checked(model.metadata, path)["input"]
             if np.prod(contract["shape"]) > 2**22:
                 return f"{suffix} opened, for samples that are too large for this test"
-            predict.outputs(model, np.zeros((2, *contract["shape"]), contract["dtype"]), None, path.name)
+            predict.outputs(model, np.zeros((2, *contract["shape"]), contract["dtype"]), None)
     except UserError as error:
         first = str(error).removeprefix(str(path))[:60]
         kinds = ("of this project", "that this torch reads", "ONNX Runtime reads", "is no ONNX file", "metadata")
@@ -368,7 +368,7 @@ def write_sound(folder: Path) -> None:
     import torch
 
     from stages.lib.export.end_to_end import Native
-    from stages.lib.export.formats import FORMATS
+    from stages.lib.export.formats import FORMATS, file_format
     from stages.lib.export.formats.program import Program
     from stages.lib.export.metadata import contract
     from stages.lib.geometry import Geometry
@@ -398,8 +398,8 @@ def write_sound(folder: Path) -> None:
     classifier = checkpoint.build(recipe).eval()
     facts = {"classes": about["classes"], "input": contract(about, "fitted"), "geometry": about["geometry"]}
     native = Native(Geometry(**about["geometry"]), Deployed(classifier, Settings())).eval()
-    for suffix, file_format in FORMATS.items():
-        file_format.write(folder / f"model{suffix}", Program(native, (1, 8, 8), "uint8", facts))
+    for suffix in FORMATS:
+        file_format(suffix).write(folder / f"model{suffix}", Program(native, (1, 8, 8), "uint8", facts))
     checkpoint.save(folder / "model.pt", recipe, classifier)
 
 

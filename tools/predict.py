@@ -2,12 +2,17 @@
 
     python -m tools.predict models/digits/model.onnx data/raw/digits/images/0001.png
     python -m tools.predict models/phantoms/model.pt2 "data/raw/phantoms/P00*/S0" --top 3 --output csv
+    find scans -name "*.png" | python -m tools.predict model.onnx - more.zip --output jsonl --to answers.jsonl
+
+Files, folders, globs and zip archives are read, and a list of paths on stdin (-). Cases are read, given to the model
+and printed a batch at a time: in memory are no more pixels than a batch's, however many cases there are.
 
 A file is checked before it is loaded. A .pt2 of others is refused: torch may run code when it loads one. The project's
 own are known by their sha256 in metrics/<dataset>/export.json; --trust loads any.
 
 The model's file resamples what was read to its own size and spacing. A case that can't be read for certain, or that
-the model does not take, is named with the reason, and the exit code is 1.
+the model does not take, is named with the reason (in csv and json in a row of its own, else on stderr), the others are
+answered, and the exit code is 1.
 
 `--raw` writes the cases for examples/cpp and examples/web, one after the other: a line of text, then the numbers of
 (C, H, W) or (C, D, H, W), in C order and the machine's byte order. The line has the dtype, the sizes, and, where the
@@ -17,74 +22,173 @@ model takes it, the spacing in mm along D, H, W:
 """
 
 import argparse
-import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
-import torch
+from tqdm import tqdm
 
 from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
+from stages.lib.core.progress import progress
 from stages.lib.core.terminal import shown
 from stages.lib.export.formats import Model, Runner, open_model
-from stages.lib.geometry import Geometry
-from stages.lib.model import checkpoint
-from stages.lib.validate import case_sheets, gradcam
-from stages.lib.validate.sheets import Sheet, Tile, short
-from tools.raw_cases import RawCase, read_cases
+from tools import raw_inputs
+from tools.answers import FORMS, Answer, Batches
+from tools.raw_cases import RawCase, read_files
+from tools.raw_inputs import File
 
 BATCH = 32
-
-
-class Answer(NamedTuple):
-    """A model's output for a case, or why there is none."""
-
-    name: str
-    probabilities: np.ndarray | None  # (K,)
-    unlike: bool | None  # None: the model has no such output
-    trouble: str = ""
+BATCH_BYTES = 64 << 20  # of pixels: 32 volumes would be gigabytes
+GREY, RGB = 1, 3  # channels
+SAVED_IN_COLOUR = "grey pictures saved in colour, given to the model as grey"
+UNREAD = 128 + 13  # the exit status of a program whose output nobody reads any more, as a shell tells it
 
 
 @terminal.program()
 def main(argv: Sequence[str] | None = None) -> None:
+    arguments = _parser().parse_args(argv)
+    run, metadata = open_model(arguments.model, arguments.trust)
+    files, number = raw_inputs.find(arguments.files)
+    watched = arguments.to is not None or not sys.stdout.isatty()  # else a bar would stand between the answers
+    with _errors_of_files(), ExitStack() as opened:
+        tally = Tally(named=arguments.output == "table")
+        observers: list[Callable[[Answer], None]] = [tally.add]
+        if arguments.raw:
+            observers.append(opened.enter_context(_raw_file(arguments.raw, metadata)))
+        if arguments.explain:
+            from tools import explanation  # with torch, which takes seconds
+
+            explained = explanation.Explanations(
+                arguments.explain, arguments.model, metadata["classes"], arguments.trust
+            )
+            observers.append(lambda one: explained.add(one.case, one.probabilities))
+        write = opened.enter_context(_output(arguments.to))
+        batches: Batches = answered(run, taken(files, metadata, watched))
+        if watched:
+            batches = progress(batches, "predict", "file", number, lambda batch: sum(one.case.files for one in batch))
+        for text in FORMS[arguments.output](_observed(batches, observers), metadata["classes"], arguments.top):
+            write(text)
+        if arguments.explain:
+            tally.sentences.append(explained.finish())
+    tally.tell()
+    sys.exit(1 if tally.bad else 0)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", type=Path, help="an exported file, such as model.onnx")
-    parser.add_argument("files", nargs="+", help="pictures, DICOM files, folders of them, or globs")
+    parser.add_argument(
+        "files", nargs="+", help="pictures, DICOM files, folders or zip archives of them, globs; -: a list on stdin"
+    )
     parser.add_argument("--top", type=int, default=3, help="how many classes per case (3)")
-    parser.add_argument("--output", choices=FORMS, default="table", help="how to print (table)")
+    parser.add_argument("--output", choices=FORMS, default="table", help="the form of the answers (table)")
+    parser.add_argument("--to", type=Path, help="write the answers to this file instead of stdout")
     parser.add_argument("--raw", type=Path, help="also write what the model is given")
     parser.add_argument("--trust", action="store_true", help="run a file of others although it might run code")
-    parser.add_argument("--explain", type=Path, help="also write a PNG of where the network looked (needs model.pt)")
-    arguments = parser.parse_args(argv)
-    run, metadata = open_model(arguments.model, arguments.trust)
-    cases = list(taken(arguments.files, metadata))
-    answers = list(answer(run, cases))
-    if arguments.raw:
-        outs.write_bytes(arguments.raw, b"".join(as_raw(case, metadata) for case in cases if not case.trouble))
-    if arguments.explain:
-        sheet = explained(arguments.model, cases, answers, metadata["classes"], arguments.trust)
-        outs.write_bytes(arguments.explain, sheet.png())
-    sys.stdout.write(FORMS[arguments.output](answers, metadata["classes"], arguments.top))
-    troubles = [one for one in answers if one.trouble]
-    for one in troubles:
-        print(f"error: {shown(one.name)}: {shown(one.trouble)}", file=sys.stderr)
-    sys.exit(1 if troubles else 0)
+    parser.add_argument(
+        "--explain", type=Path, help="also write where the network looked (needs model.pt): a PNG, or a folder of them"
+    )
+    return parser
 
 
-def taken(files: Sequence[str], metadata: dict[str, Any]) -> Iterator[RawCase]:
-    """The cases of the files, of their own size; one that the model does not take has the reason instead of pixels."""
+class Tally:
+    """Counts cases, and tells at the end what people should know of all of them."""
+
+    def __init__(self, named: bool) -> None:
+        """Args: named: Whether a case without an answer is named on stderr, as the answers have no row for it."""
+        self._named = named
+        self._notes = Counter[str]()
+        self.cases = self.bad = 0
+        self.sentences: list[str] = []
+
+    def add(self, one: Answer) -> None:
+        self.cases += 1
+        if one.case.note:
+            self._notes[one.case.note] += 1
+        if one.trouble:
+            self.bad += 1
+            if self._named:
+                with tqdm.external_write_mode(file=terminal.raw(sys.stderr)):  # not behind the bar
+                    print(f"error: {shown(one.case.name)}: {shown(one.trouble)}", file=sys.stderr)
+
+    def tell(self) -> None:
+        self.sentences += [f"{number} of {self.cases} cases: {note}" for note, number in self._notes.items()]
+        if self.bad:
+            self.sentences.append(f"no answer for {self.bad} of {self.cases} cases")
+        for sentence in filter(None, self.sentences):
+            print(sentence, file=sys.stderr)
+
+
+def _observed(batches: Batches, observers: Sequence[Callable[[Answer], None]]) -> Iterator[Sequence[Answer]]:
+    for batch in batches:
+        for one in batch:
+            for observe in observers:
+                observe(one)
+        yield batch
+
+
+@contextmanager
+def _raw_file(path: Path, metadata: dict[str, Any]) -> Iterator[Callable[[Answer], None]]:
+    with outs.replacing(path) as partial, open(partial, "wb") as file:
+
+        def add(one: Answer) -> None:
+            if one.case.pixels is not None:
+                file.write(as_raw(one.case, metadata))
+
+        yield add
+
+
+@contextmanager
+def _output(to: Path | None) -> Iterator[Callable[[str], object]]:
+    """Writes text to a file, or to stdout: the same, but that a file is there only when it is whole."""
+    if to is None:
+        yield _print
+        return
+    with outs.replacing(to) as partial, open(partial, "w", encoding="utf-8", newline="") as file:
+        yield lambda text: file.write("\n".join("\t".join(map(shown, line.split("\t"))) for line in text.split("\n")))
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of `| head`
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # what is left in the buffer would raise again at the end
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        sys.exit(UNREAD)
+
+
+@contextmanager
+def _errors_of_files() -> Iterator[None]:
+    """Around the writing of files: what the system says becomes a message."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or 'the output'} can't be written: {error.strerror or error}") from None
+
+
+def taken(files: Iterable[File], metadata: dict[str, Any], watched: bool = False) -> Iterator[RawCase]:
+    """The cases of the files, of their own size; one that the model does not take has the reason instead of pixels.
+
+    Args:
+        files: As `raw_inputs.find` gives them.
+        watched: As of `read_files`.
+    """
     contract = metadata["input"]
     wanted: Literal["images", "volumes"] = "images" if len(contract["shape"]) == 3 else "volumes"
-    for case in read_cases(files, wanted, min(contract["channels"]), _as_in_training(contract)):
+    for read in read_files(files, wanted, min(contract["channels"]), _as_in_training(contract), watched):
+        case = _grey(read, contract["channels"])
         if case.pixels is None:
             yield case
         elif trouble := _trouble(case, case.pixels, contract):
-            yield case._replace(pixels=None, trouble=trouble)
+            yield case._replace(pixels=None, trouble=trouble, note="")
         else:
             yield case._replace(pixels=case.pixels.astype(contract["dtype"]))
 
@@ -94,6 +198,14 @@ def _as_in_training(contract: dict[str, Any]) -> dict[str, str]:
     return {name: contract[name] for name in ("transparency", "colour") if name in contract}
 
 
+def _grey(case: RawCase, channels: Sequence[int]) -> RawCase:
+    """A picture of three equal channels as the grey one that it is, for a model of grey ones: as examples/web does."""
+    x = case.pixels
+    if x is None or x.ndim != 3 or len(x) != RGB or RGB in channels or GREY not in channels:
+        return case
+    return case._replace(pixels=x[:GREY], note=SAVED_IN_COLOUR) if (x == x[:GREY]).all() else case
+
+
 def _trouble(case: RawCase, pixels: np.ndarray, contract: dict[str, Any]) -> str:
     """Why the model does not take a case; empty if it does."""
     if case.units != contract["units"]:
@@ -101,6 +213,8 @@ def _trouble(case: RawCase, pixels: np.ndarray, contract: dict[str, Any]) -> str
         return f"it holds {units[0]}, the model takes {units[1]}"
     if pixels.ndim != len(contract["shape"]):
         return "it is a picture, the model takes volumes"
+    if len(pixels) == RGB and contract["channels"] == [GREY]:
+        return "it is in colour, the model takes grey ones (dataset.colour: grey_luminance makes one that takes both)"
     if len(pixels) not in contract["channels"]:
         return f"it has {len(pixels)} channels, the model takes {' or '.join(map(str, contract['channels']))}"
     if not np.can_cast(pixels.dtype, contract["dtype"]):
@@ -118,37 +232,32 @@ def as_raw(case: RawCase, metadata: dict[str, Any]) -> bytes:
     return line.encode() + b"\n" + case.pixels.tobytes()
 
 
-def answer(run: Runner, cases: Sequence[RawCase]) -> Iterator[Answer]:
-    """The model's answer for each case, in order; neighbours of one size share a batch."""
-    for (shape, spacing), group in groupby(cases, _size):
-        same_size = list(group)
-        if not shape:
-            yield from (Answer(case.name, None, None, case.trouble) for case in same_size)
-            continue
-        for start in range(0, len(same_size), BATCH):
-            batch = same_size[start : start + BATCH]
-            pixels = np.stack([case.pixels for case in batch if case.pixels is not None])
-            probabilities, *unlike = outputs(run, pixels, spacing, batch[0].name)
-            for i, case in enumerate(batch):
-                yield Answer(case.name, probabilities[i], bool(unlike[0][i] > 0) if unlike else None)
-
-
-def outputs(run: Runner, x: np.ndarray, spacing: Any, name: str) -> tuple[np.ndarray, ...]:
-    """The model's outputs for a batch.
+def answered(run: Runner, cases: Iterable[RawCase]) -> Iterator[list[Answer]]:
+    """The model's answer for each case, in order, a batch at a time; a case that it can't run on has the reason.
 
     Raises:
-        UserError: It can't run on these, or its outputs are no probabilities of its classes.
+        UserError: Its outputs are no probabilities of its classes.
     """
-    try:
-        found = run(x, spacing)
-    except Exception as error:  # every runtime has a class of its own
-        reason = str(error).strip().partition("\n")[0][:300]
-        raise UserError(f"the model can't run on {name}, {' x '.join(map(str, x.shape[1:]))}: {reason}") from None
-    classes = run.metadata["classes"] if isinstance(run, Model) else ()
-    wanted = [(len(x), len(classes) or found[0].shape[-1]), (len(x),)]
-    if [np.shape(output) for output in found] != wanted[: len(found)] or found[0].dtype.kind != "f":
-        raise UserError("the model's outputs are no probabilities of the classes in its metadata")
-    return found
+    for batch in _batches(cases):
+        if batch[0].pixels is None:
+            yield [Answer(case, trouble=case.trouble) for case in batch]
+        else:
+            yield _answers(run, batch)
+
+
+def _batches(cases: Iterable[RawCase]) -> Iterator[list[RawCase]]:
+    """Neighbours of one size and spacing, or without pixels."""
+    batch: list[RawCase] = []
+    held = 0
+    for case in cases:
+        number = 0 if case.pixels is None else case.pixels.nbytes
+        if batch and (_size(case) != _size(batch[0]) or len(batch) == BATCH or held + number > BATCH_BYTES):
+            yield batch
+            batch, held = [], 0
+        batch.append(case)
+        held += number
+    if batch:
+        yield batch
 
 
 def _size(case: RawCase) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
@@ -156,74 +265,43 @@ def _size(case: RawCase) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
     return (() if case.pixels is None else case.pixels.shape), case.spacing_mm
 
 
-def explained(
-    model: Path, cases: Sequence[RawCase], answers: Sequence[Answer], classes: Sequence[str], trust: bool = False
-) -> Sheet:
-    """Each case with the heat of its most probable class over it.
+def _answers(run: Runner, batch: Sequence[RawCase]) -> list[Answer]:
+    pixels = np.stack([case.pixels for case in batch if case.pixels is not None])
+    try:
+        probabilities, *unlike = outputs(run, pixels, batch[0].spacing_mm)
+    except CannotRun as error:
+        if len(batch) == 1:
+            return [Answer(batch[0], trouble=str(error))]
+        return [answer for case in batch for answer in _answers(run, [case])]  # it may be one of them, or their number
+    strange = unlike[0] > 0 if unlike else [None] * len(batch)
+    return [
+        Answer(case, one, None if is_unlike is None else bool(is_unlike))
+        for case, one, is_unlike in zip(batch, probabilities, strange, strict=True)
+    ]
 
-    Args:
-        trust: Whether model.pt may name a network whose code is others'.
+
+class CannotRun(UserError):
+    """The model fails on what it is given; it may run on other cases."""
+
+
+def outputs(run: Runner, x: np.ndarray, spacing: Any) -> tuple[np.ndarray, ...]:
+    """The model's outputs for a batch, (N, C, ...).
 
     Raises:
-        UserError: model.pt is missing or refused, or is another model's.
+        CannotRun: It can't run on these.
+        UserError: Its outputs are no probabilities of its classes.
     """
-    classifier, recipe = checkpoint.load(model.with_name("model.pt"), code_of_others=trust)
-    if recipe.description["classes"] != list(classes):
-        raise UserError(f"{model.with_name('model.pt')} has other classes than {model.name}: --explain needs its own")
-    geometry = Geometry(**recipe.description["geometry"])
-    sheets = case_sheets.CaseSheets(classifier, recipe.normalise["low"], recipe.normalise["high"], classes)
-    tiles = []
-    for case, one in zip(cases, answers, strict=True):
-        if case.pixels is not None and one.probabilities is not None:
-            k = int(one.probabilities.argmax())
-            spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
-            sample = geometry(torch.from_numpy(case.pixels)[None], spacing)[0].numpy()
-            heat = sheets.explanation(sample, gradcam.explain(classifier, sample, k))
-            name, label = short(Path(case.name).name, 24), short(classes[k], 18)
-            tiles.append(Tile(heat, f"{name}\n{label}: {one.probabilities[k]:.0%}"))
-    return Sheet("What the network looked at", tiles)
+    try:
+        found = run(x, spacing)
+    except Exception as error:  # every runtime has a class of its own
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise CannotRun(f"the model can't run on {' x '.join(map(str, x.shape[1:]))}: {reason}") from None
+    classes = run.metadata["classes"] if isinstance(run, Model) else ()
+    wanted = [(len(x), len(classes) or found[0].shape[-1]), (len(x),)]
+    if [np.shape(output) for output in found] != wanted[: len(found)] or found[0].dtype.kind != "f":
+        raise UserError("the model's outputs are no probabilities of the classes in its metadata")
+    return found
 
-
-def _best(one: Answer, top: int) -> list[int]:
-    return [] if one.probabilities is None else (-one.probabilities).argsort(kind="stable")[:top].tolist()
-
-
-def as_table(answers: Sequence[Answer], classes: Sequence[str], top: int) -> str:
-    names = [shown(name) for name in classes]
-    width = max((len(shown(one.name)) for one in answers if not one.trouble), default=0)
-    lines = []
-    for one in answers:
-        if one.probabilities is not None:
-            percentages = "   ".join(f"{names[k]} {100 * one.probabilities[k]:.2f} %" for k in _best(one, top))
-            warning = "   (unlike the training data: do not trust this)" if one.unlike else ""
-            lines.append(f"{shown(one.name):{width}}   {percentages}{warning}\n")
-    return "".join(lines)
-
-
-def as_json(answers: Sequence[Answer], classes: Sequence[str], top: int) -> str:
-    def row(one: Answer) -> dict[str, Any]:
-        if one.probabilities is None:
-            return {"file": one.name, "error": one.trouble}
-        probabilities = {classes[k]: float(one.probabilities[k]) for k in _best(one, top)}
-        return {"file": one.name, "probabilities": probabilities} | (
-            {} if one.unlike is None else {"unlike": one.unlike}
-        )
-
-    return json.dumps([row(one) for one in answers], indent=2, ensure_ascii=False) + "\n"
-
-
-def as_csv(answers: Sequence[Answer], classes: Sequence[str], top: int) -> str:
-    rows = [
-        (one.name, rank + 1, classes[k], one.probabilities[k])
-        for one in answers
-        if one.probabilities is not None
-        for rank, k in enumerate(_best(one, top))
-    ]
-    table = pd.DataFrame(rows, columns=["file", "rank", "class", "probability"])
-    return outs.csv_text(table)
-
-
-FORMS = {"table": as_table, "json": as_json, "csv": as_csv}
 
 if __name__ == "__main__":
     main()

@@ -1,27 +1,33 @@
 """Reads single pictures and series as ingest does, without a data set, for tools.predict."""
 
-import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
-from pathlib import Path
+from itertools import islice
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
+import xxhash
 
-from stages.lib.core.errors import UserError
-from stages.lib.ingest import raw_files, readers
+from stages.lib.core.progress import progress
+from stages.lib.ingest import readers
 from stages.lib.ingest.case_table import Template
 from stages.lib.ingest.decoding import decode, loader, reason_of
-from stages.lib.ingest.file_table import FileTable
+from stages.lib.ingest.file_table import FileTable, Inspection, Reason
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
+from stages.lib.ingest.raw_files import STAMP_FIELDS
 from stages.lib.ingest.readers.colour import can_be_made
-from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.workers import quietly
+from tools import raw_inputs
+from tools.raw_inputs import Archives, File
+
+RUN_FILES = 64  # of pictures, inspected at once: what is known of files before their pixels are read is bounded by it
 
 
 class RawCase(NamedTuple):
@@ -32,6 +38,8 @@ class RawCase(NamedTuple):
     spacing_mm: tuple[float, ...] | None = None
     units: str = ""
     trouble: str = ""
+    files: int = 1  # that it was made of; the pages of a file after its first are made of none
+    note: str = ""  # what was done to its pixels that people should know
 
 
 def read_cases(
@@ -40,69 +48,125 @@ def read_cases(
     channels: int,
     as_in_training: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[RawCase]:
-    """Every case that files, folders and globs hold: one per picture file, or one per series of slices.
+    """Every case that names stand for, as `read_files` gives them.
 
     Args:
-        channels: Of the model; where it takes three, a grey picture is repeated.
-        as_in_training: `transparency` and `colour` of ingest, as they were for the model's training.
-
-    Yields:
-        The cases in the order of their first files, then the files that make no case.
+        names: Files, folders, globs and zip archives; - for a list of paths on stdin.
+        kind, channels, as_in_training: As of `read_files`.
 
     Raises:
         UserError: A name matches nothing.
     """
+    return read_files(raw_inputs.find(names)[0], kind, channels, as_in_training)
+
+
+def read_files(
+    files: Iterable[File],
+    kind: Literal["images", "volumes"],
+    channels: int,
+    as_in_training: Mapping[str, str] = MappingProxyType({}),
+    watched: bool = False,
+) -> Iterator[RawCase]:
+    """Every case that files hold: one per picture file, or one per series of slices.
+
+    The pixels are read when a case is asked for. Of volumes, all headers are read before the first case, as the slices
+    of a series may lie anywhere among the files; of pictures, those of `RUN_FILES` files at once, so that a list is
+    answered as it comes.
+
+    Args:
+        channels: Of the model; where it takes three, a grey picture is repeated.
+        as_in_training: `transparency` and `colour` of ingest, as they were for the model's training.
+        watched: Whether stderr shows how far the headers of volumes are.
+
+    Yields:
+        The cases, and the files that make none, in the order of their first files.
+
+    Raises:
+        UserError: The installation is at fault.
+    """
     # What it shows stays here, so text in the pixels is no reason to refuse a picture.
     given = {"kind": kind, "burned_in": "keep", **as_in_training}
     options = Options(check(IngestParams, given), OPEN)
-    files = _files(names)
-    table = FileTable(files)
-    for i, path in enumerate(files):
-        table.put(i, options.identify("path", path), quietly(partial(inspect_file, path, options)))
-    cases: list[Template] = []
-    refused = list(table.refused)
-    for reader, positions in table.accepted.items():
-        assembly = readers.reader(reader).assemble([table.file(i) for i in positions], table.refused, options)
-        cases += [Template(reader, case) for case in assembly.cases]
-        refused += assembly.refused
-    place = {path: i for i, path in enumerate(files)}
-    for template in sorted(cases, key=lambda one: min(place[file.path] for file in one.case.files)):
-        yield _read(template, channels, options)
-    for refusal in refused:
-        if not refusal.ignored:
-            yield RawCase(_named(refusal.paths), trouble=_trouble(refusal.reason, refusal.detail))
+    with closing(Archives()) as archives:
+        if kind == "volumes":
+            yield from _Run(list(files), options, archives, watched).cases(channels)
+            return
+        remaining = iter(files)
+        while run := list(islice(remaining, RUN_FILES)):
+            yield from _Run(run, options, archives).cases(channels)
 
 
-def _files(names: Sequence[str]) -> list[str]:
-    files = []
-    for name in names:
-        found = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
-        if not found:
-            raise UserError(f"{name} not found: expected a picture, a DICOM file, a folder of them, or a glob")
-        for path in found:
-            files += (
-                [os.path.join(path, below) for below in raw_files.scan(Path(path)).paths]
-                if os.path.isdir(path)
-                else [path]
-            )
-    return list(dict.fromkeys(files))  # a file that two of the names hold is read once
+class _Run:
+    """Files whose headers are known together."""
 
+    def __init__(self, files: Sequence[File], options: Options, archives: Archives, watched: bool = False) -> None:
+        self._options, self._archives = options, archives
+        self._members = {file.path: file.member for file in files if file.member}
+        self._place = {file.path: i for i, file in enumerate(files)}
+        self._table = FileTable([file.path for file in files])
+        self._plain = loader("", options)
+        for i, file in enumerate(progress(files, "read headers", "file") if watched else files):
+            self._table.put(i, options.identify("path", file.path), quietly(partial(self._inspect, file)))
 
-def _read(template: Template, channels: int, options: Options) -> RawCase:
-    case = template.case
-    name = _named([file.path for file in case.files])
-    if len(case.shape) == 3 and can_be_made(case.shape[0], channels, options.params.colour):
-        template = template._replace(case=case._replace(shape=(channels, *case.shape[1:])))
-    try:
-        blocks = quietly(lambda: list(decode(template, 0, case.blocks, loader("", options), options)))
-    except Exception as error:
-        return RawCase(name, trouble=_trouble(*reason_of(error)))
-    pixels = np.stack(blocks)[None] if len(case.shape) == 4 else np.array(blocks[0])  # (1, D, H, W) or (C, H, W)
-    return RawCase(name, pixels, case.spacing_mm, case.units)
+    def _inspect(self, file: File) -> Inspection:
+        if file.trouble:
+            return Inspection((), b"", refused=Reason("unreadable", file.trouble, ignored=False, series=""))
+        if file.member:
+            return inspect_file(file.path, self._options, read=self._read_member)
+        return inspect_file(file.path, self._options)
+
+    def _read_member(self, path: str, options: Options, _: object) -> tuple[bytes, tuple[int, ...]]:
+        content = self._archives.read(self._members[path], options.max_file_bytes)
+        return content, (len(content), *(0,) * (STAMP_FIELDS - 1))
+
+    def _load(self, file: Inspected) -> bytes:
+        if file.path not in self._members:
+            return self._plain(file)
+        content = self._archives.read(self._members[file.path], self._options.max_file_bytes)
+        if xxhash.xxh3_128_digest(content) != file.digest:
+            raise Rejected("changed", f"{file.path} changed while it was read")
+        return content
+
+    def cases(self, channels: int) -> Iterator[RawCase]:
+        """The cases, and the files that make none, in the order of their first files."""
+        made: list[tuple[int, Template | RawCase]] = []
+        refused = list(self._table.refused)
+        for reader, positions in self._table.accepted.items():
+            files = [self._table.file(i) for i in positions]
+            assembly = readers.reader(reader).assemble(files, self._table.refused, self._options)
+            made += [(self._first(file.path for file in case.files), Template(reader, case)) for case in assembly.cases]
+            refused += assembly.refused
+        for refusal in refused:
+            if not refusal.ignored:
+                trouble = _trouble(refusal.reason, refusal.detail)
+                case = RawCase(_named(refusal.paths), trouble=trouble, files=len(refusal.paths))
+                made.append((self._first(refusal.paths), case))
+        before = -1
+        for place, one in sorted(made, key=lambda entry: entry[0]):
+            case = one if isinstance(one, RawCase) else self._read(one, channels)
+            yield case if place != before else case._replace(files=0)  # a further page of a file
+            before = place
+
+    def _read(self, template: Template, channels: int) -> RawCase:
+        case = template.case
+        name, number = _named([file.path for file in case.files]), len(case.files)
+        if len(case.shape) == 3 and can_be_made(case.shape[0], channels, self._options.params.colour):
+            template = template._replace(case=case._replace(shape=(channels, *case.shape[1:])))
+        try:
+            blocks = quietly(lambda: list(decode(template, 0, case.blocks, self._load, self._options)))
+        except Exception as error:
+            return RawCase(name, trouble=_trouble(*reason_of(error)), files=number)
+        pixels = np.stack(blocks)[None] if len(case.shape) == 4 else np.array(blocks[0])  # (1, D, H, W) or (C, H, W)
+        return RawCase(name, pixels, case.spacing_mm, case.units, files=number)
+
+    def _first(self, paths: Iterable[str]) -> int:
+        return min(self._place[path] for path in paths)
 
 
 def _named(paths: Sequence[str]) -> str:
-    return paths[0] if len(paths) == 1 else os.path.commonpath([os.path.dirname(path) or "." for path in paths])
+    if len(paths) == 1 or len({os.path.isabs(path) for path in paths}) > 1:  # those have no path in common
+        return paths[0]
+    return os.path.commonpath([os.path.dirname(path) or "." for path in paths])
 
 
 def _trouble(reason: str, detail: str) -> str:

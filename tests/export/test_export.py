@@ -88,7 +88,7 @@ def test_every_format_gives_the_networks_probabilities_for_any_batch_size(done, 
     x = np.array(tensors.read_split(done / "dataset.h5", "test").x)
     views = [classifier(torch.from_numpy(x)), classifier(torch.from_numpy(x).flip(-1))]
     wanted = torch.stack([(logits / 2.0).softmax(1) for logits in views]).mean(0).detach().numpy()
-    runner = formats.FORMATS[suffix].load(done / f"model{suffix}")
+    runner = formats.file_format(suffix).load(done / f"model{suffix}")
     for size in (1, 2, 3, 24):
         assert np.abs(runner(x[:size])[0] - wanted[:size]).max() < 1e-6
 
@@ -157,7 +157,7 @@ def test_every_format_brings_what_it_is_given_to_the_datasets_size_and_spacing(d
     classifier, recipe = checkpoint.load(done / "model.pt")
     settings = Settings(**MEASURED["deployed"] | {"unlike_threshold": 0.0})
     model = Native(Geometry(**recipe.description["geometry"]), Deployed(classifier, settings)).eval()
-    runner = formats.FORMATS[suffix].load(done / f"model{suffix}")
+    runner = formats.file_format(suffix).load(done / f"model{suffix}")
     rng = np.random.default_rng(0)
     spaced = len(recipe.description["shape"]) == 4
     for size in ((8, 8), (1, 1), (3, 40), (17, 9)):
@@ -189,7 +189,7 @@ def test_a_pt2_file_runs_no_code_that_torchs_loader_would_run(done, tmp_path):
         assert mark.exists()
         mark.unlink()
         try:
-            formats.pt2.load(path)(*(x.numpy() for x in loaded.example_inputs[0]))
+            formats.file_format(".pt2").load(path)(*(x.numpy() for x in loaded.example_inputs[0]))
         except UserError as error:
             assert "is no expression of sizes" in str(error)
         assert not mark.exists()
@@ -218,8 +218,8 @@ def test_a_fully_convolutional_network_runs_on_the_size_that_it_is_given(tmp_pat
     for size in ((8, 8), (21, 13), (40, 8)):
         x = np.random.default_rng(0).integers(0, 255, (3, 1, *size), np.uint8)
         wanted = model(torch.from_numpy(x)).detach().numpy()
-        for suffix, file_format in formats.FORMATS.items():
-            assert np.abs(file_format.load(tmp_path / f"model{suffix}")(x)[0] - wanted).max() < 1e-6
+        for suffix in formats.FORMATS:
+            assert np.abs(formats.file_format(suffix).load(tmp_path / f"model{suffix}")(x)[0] - wanted).max() < 1e-6
     assert "the network runs on what it gets" in (tmp_path / "card.md").read_text()
 
 
@@ -237,7 +237,8 @@ def test_pictures_in_colour_and_in_grey_are_taken_where_the_dataset_recolours_th
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(channels * 64, 2), torch.nn.Softmax(1))
     module = Native(geometry, network).eval()
     facts = {"classes": ["a", "b"], "input": {"inputs": ["input"], "channels": [1, 3], "dtype": "uint16"}}
-    for suffix, file_format in formats.FORMATS.items():
+    for suffix in formats.FORMATS:
+        file_format = formats.file_format(suffix)
         file_format.write(tmp_path / f"m{suffix}", Program(module, (channels, 8, 8), "uint16", facts))
         runner = file_format.load(tmp_path / f"m{suffix}")
         for size in ((1, 8, 8), (3, 8, 8), (1, 9, 31), (3, 5, 4)):
@@ -268,9 +269,9 @@ def test_the_card_has_front_matter_that_model_hubs_read(done):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "model").write_bytes(b"no model at all")
-    for file_format in formats.FORMATS.values():
+    for suffix in formats.FORMATS:
         with pytest.raises(UserError, match="is no"):
-            file_format.load(tmp_path / "model")
+            formats.file_format(suffix).load(tmp_path / "model")
 
 
 def test_pickled_code_inside_a_model_file_does_not_run(done, tmp_path):
@@ -283,14 +284,14 @@ def test_pickled_code_inside_a_model_file_does_not_run(done, tmp_path):
                 spoilt = pickle.dumps(Harm(tmp_path / "harm")) if suffix == ".torchscript" else harmful.getvalue()
                 target.writestr(name, spoilt if name.endswith(member) else source.read(name))
         if suffix == ".pt2":
-            formats.pt2.load(path)  # the example inputs are left out
+            formats.file_format(suffix).load(path)  # the example inputs are left out
             continue
         with pytest.raises(UserError):
-            formats.FORMATS[suffix].load(path)
+            formats.file_format(suffix).load(path)
     path.write_bytes(harmful.getvalue())  # a whole module as torch.save writes it
-    for file_format in formats.FORMATS.values():
+    for suffix in formats.FORMATS:
         with pytest.raises(UserError):
-            file_format.load(path)
+            formats.file_format(suffix).load(path)
     assert not (tmp_path / "harm").exists()
 
 
@@ -329,7 +330,7 @@ def test_volumes_of_a_single_slice_have_the_score_of_unlike_data_in_every_format
     write_model_pt(tmp_path / "model.pt", tmp_path / "dataset.h5")
     run(tmp_path, tmp_path / "dataset.h5", tmp_path / "model.pt", unlike=True)
     x = np.array(tensors.read_split(tmp_path / "dataset.h5", "test").x)
-    scores = [module.load(tmp_path / f"model{suffix}")(x)[1] for suffix, module in formats.FORMATS.items()]
+    scores = [formats.file_format(suffix).load(tmp_path / f"model{suffix}")(x)[1] for suffix in formats.FORMATS]
     assert scores[1] == pytest.approx(scores[0], abs=1e-4) and scores[2] == pytest.approx(scores[0], abs=1e-4)
 
 

@@ -1,7 +1,11 @@
+import sys
+
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
+from stages.lib import workers
 from stages.lib.core.errors import UserError
 from stages.lib.export.formats import onnx as onnx_format
 
@@ -85,3 +89,14 @@ def test_a_file_whose_first_bytes_are_those_of_onnx_runtimes_own_format_is_read_
     (tmp_path / "m.onnx").write_bytes(content)
     loaded = onnx_format.load(tmp_path / "m.onnx")  # which ONNX Runtime would take for a flatbuffer otherwise
     assert loaded.metadata == {}
+
+
+def test_onnx_runtime_takes_as_many_threads_as_torch_and_one_a_core_where_torch_is_not_imported(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert onnx_format._threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    monkeypatch.delitem(sys.modules, "torch")
+    assert onnx_format._threads() == workers.count(0)

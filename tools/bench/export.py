@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from stages.lib.core.errors import UserError
-from stages.lib.export.formats import FORMATS, Runner
+from stages.lib.export.formats import FORMATS, Runner, file_format
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings, outputs
 from tools.bench.groups import Missing, Options
@@ -53,9 +53,9 @@ def compare(models: Path, rounds: int) -> list[Comparison]:
     files = sorted(path for path in (*models.iterdir(), *models.glob("variants/*")) if path.suffix in FORMATS)
     if not files:
         raise UserError(f"{models} has no exported file: run the export stage first")
-    metadata = FORMATS[files[0].suffix].read_metadata(files[0])
+    metadata = file_format(files[0].suffix).read_metadata(files[0])
     network = eager(Deployed(classifier, Settings(**metadata["deployed"])).eval())
-    runners = {NETWORK: network} | {path.name: FORMATS[path.suffix].load(path) for path in files}
+    runners = {NETWORK: network} | {path.name: file_format(path.suffix).load(path) for path in files}
     shape, dtype = recipe.description["shape"], recipe.description["dtype"]
     rows = [size(models, path) for path in files]
     for batch in BATCHES:

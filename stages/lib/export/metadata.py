@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib.export.formats.program import INPUTS
+from stages.lib.export.formats.runner import INPUTS
 from stages.lib.geometry import Geometry
 from stages.lib.model.checkpoint import Recipe
 from stages.lib.model.deployed import Settings

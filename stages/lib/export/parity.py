@@ -13,7 +13,7 @@ import torch
 from stages.lib.cases import Cases
 from stages.lib.core.errors import UserError
 from stages.lib.export.end_to_end import Native
-from stages.lib.export.formats.program import Runner, feeds
+from stages.lib.export.formats.runner import Runner, feeds
 from stages.lib.inference import batches
 from stages.lib.model.deployed import outputs
 from stages.lib.tensors import Split

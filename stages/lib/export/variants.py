@@ -17,7 +17,7 @@ import onnx
 import pandas as pd
 
 from stages.lib.export.formats.onnx import load, read_metadata
-from stages.lib.export.formats.program import INPUTS, feeds
+from stages.lib.export.formats.runner import INPUTS, feeds
 from stages.lib.export.parity import rounded_up
 from stages.lib.inference import batches
 from stages.lib.tensors import Split

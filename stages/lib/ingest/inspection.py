@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xxhash
 
-from stages.lib.core.opening import read
+from stages.lib.core import opening
 from stages.lib.core.progress import progress
 from stages.lib.ingest import readers
 from stages.lib.ingest.decoding import MemoryTurn, reason_of
@@ -61,11 +62,20 @@ def _inspect_some(raw: str, options: Options, turn: Path, job: list[tuple[int, s
     return quietly(inspect)
 
 
-def inspect_file(path: str, options: Options, take: Callable[[int], object] = int) -> Inspection:
+def read_stamped(path: str, options: Options, take: Callable[[int], object] = int) -> tuple[bytes, tuple[int, ...]]:
+    """A file's bytes and its stamp, taken before reading, so that a change meanwhile shows."""
+    content, status = opening.read(path, options.max_file_bytes, take)
+    return content, stamp(status)
+
+
+def inspect_file(
+    path: str, options: Options, take: Callable[[int], object] = int, read: Callable[..., Any] = read_stamped
+) -> Inspection:
     """What a reader says of a file, or why it refuses it: whatever is wrong with the file, nothing is raised.
 
     Args:
         take: Is told how many bytes the file holds before they are read.
+        read: Gives the bytes and the stamp, as `read_stamped` does, of what is no file: a member of an archive.
 
     Raises:
         UserError, ImportError: There are too few file handles, or the installation is at fault, and no file.
@@ -73,7 +83,7 @@ def inspect_file(path: str, options: Options, take: Callable[[int], object] = in
     digest = b""
     status: tuple[int, ...] = ()
     try:
-        content, status = read_stamped(path, options, take)
+        content, status = read(path, options, take)
         digest = xxhash.xxh3_128_digest(content)
         name = readers.recognise(content)
         common, own = readers.reader(name).inspect(content, options)
@@ -89,9 +99,3 @@ def inspect_file(path: str, options: Options, take: Callable[[int], object] = in
 
 def _refused(reason: str, detail: str, status: tuple[int, ...] = (), digest: bytes = b"") -> Inspection:
     return Inspection(status, digest, refused=Reason(reason, detail, ignored=False, series=""))
-
-
-def read_stamped(path: str, options: Options, take: Callable[[int], object] = int) -> tuple[bytes, tuple[int, ...]]:
-    """A file's bytes and its stamp, taken before reading, so that a change meanwhile shows."""
-    content, status = read(path, options.max_file_bytes, take)
-    return content, stamp(status)

@@ -12,23 +12,31 @@ A module has three functions:
 """
 
 import hashlib
+import importlib
 import json
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from stages.lib.core.errors import UserError
-from stages.lib.export.formats import onnx, pt2, torchscript
-from stages.lib.export.formats.program import Model, Runner
+from stages.lib.export.formats.runner import Model, Runner
 from stages.lib.export.metadata_check import checked
 from stages.lib.model import archive
 
-FORMATS: dict[str, ModuleType] = {
-    ".torchscript": torchscript,
-    ".onnx": onnx,
-    ".pt2": pt2,
+# The modules' names: one is imported when a file needs it, as torch takes seconds, which an ONNX file can do without.
+FORMATS = {
+    ".torchscript": "torchscript",
+    ".onnx": "onnx",
+    ".pt2": "pt2",
 }
 METRICS = Path(__file__).parents[4] / "metrics"  # of this project: git keeps it, and nobody else's file is there
+
+
+@cache
+def file_format(suffix: str) -> ModuleType:
+    """The module of a suffix of `FORMATS`."""
+    return importlib.import_module(f"stages.lib.export.formats.{FORMATS[suffix]}")
 
 
 def open_model(path: Path, trust: bool = False) -> tuple[Model, dict[str, Any]]:
@@ -47,13 +55,13 @@ def open_model(path: Path, trust: bool = False) -> tuple[Model, dict[str, Any]]:
         raise UserError(f"{path} not found: run the export stage first")
     content = archive.read_file(path)
     trust = trust or vouched_for(content)
-    if getattr(FORMATS[path.suffix], "VOUCHED", False) and not trust:
+    if getattr(file_format(path.suffix), "VOUCHED", False) and not trust:
         raise UserError(
             f"{path} is not from this project's export stage: its sha256 is in no {METRICS.name}/*/export.json. torch "
             f"may run code when it loads a {path.suffix} file. If you trust who made it, give --trust; or take the "
             "model's .onnx or .torchscript file"
         )
-    model = FORMATS[path.suffix].load(path, content, any_operator=trust)
+    model = file_format(path.suffix).load(path, content, any_operator=trust)
     return model, checked(model.metadata, path)
 
 
@@ -76,4 +84,4 @@ def _sums(export_json: Path) -> list[str]:
         return []
 
 
-__all__ = ["FORMATS", "Model", "Runner", "open_model", "vouched_for"]
+__all__ = ["FORMATS", "Model", "Runner", "file_format", "open_model", "vouched_for"]

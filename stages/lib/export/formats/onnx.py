@@ -1,24 +1,30 @@
 """ONNX: for ONNX Runtime on servers and in browsers, and for whatever else reads the open format."""
 
 import json
+import os
+import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import torch
 
 from stages.lib.core.errors import UserError
-from stages.lib.export.formats.program import INPUTS, Model, Program, feeds
+from stages.lib.export.formats.runner import INPUTS, Model, feeds
 from stages.lib.model import archive
 from stages.lib.model.archive import METADATA
+
+if TYPE_CHECKING:
+    from stages.lib.export.formats.program import Program
 
 OUTPUTS = ("probabilities", "unlike")
 STANDARD = ("", "ai.onnx")  # the two names of ONNX's own operators
 
 
-def write(path: Path, program: Program) -> None:
+def write(path: Path, program: "Program") -> None:
+    import torch  # takes seconds, and loading does not need it
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))  # onnxscript's own
         made = torch.onnx.export(
@@ -53,7 +59,7 @@ def load(path: Path, content: bytes | None = None, any_operator: bool = False) -
     model = _checked(path, archive.read_file(path) if content is None else content)
     metadata = _metadata(model)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = _threads()
     # Never its own format, which it would tell by some of the bytes: what was checked is ONNX.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 4  # fatal errors: others are raised, too
@@ -67,6 +73,13 @@ def load(path: Path, content: bytes | None = None, any_operator: bool = False) -
         return tuple(session.run(None, dict(zip(INPUTS, feeds(metadata, x, spacing_mm), strict=False))))
 
     return Model(run, metadata)
+
+
+def _threads() -> int:
+    """As many as torch was told to take; where it is not imported, one for each core that this process may use."""
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What every format is written from: the module behind its geometry, for any number of samples of any size."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,15 +11,11 @@ from torch import Tensor, nn
 
 from stages.lib.core.errors import UserError
 from stages.lib.export.end_to_end import Branching, Native
+from stages.lib.export.formats.runner import INPUTS, Model, feeds, takes_any_colour
 from stages.lib.geometry import Geometry
 from stages.lib.model.deployed import outputs
 
 EXAMPLE_BATCH = 2  # torch.export would make a batch of one a constant
-INPUTS = ("input", "spacing_mm")
-Runner = Callable[..., tuple[np.ndarray, ...]]
-"""Maps (N, C, *size) of the cases' own integers to probabilities (N, classes) and a second output, if there is one.
-
-A file that takes a spacing has it as the second argument; left out, it is the dataset's."""
 
 
 @dataclass(frozen=True)
@@ -97,35 +93,6 @@ class Program:
         fixed = [axis for axis in self._dynamic() if isinstance(x.meta["val"].shape[axis], int)]
         if fixed:
             raise UserError(f"torch.export fixed axes {fixed} for this network: take export.size: fitted")
-
-
-def takes_any_colour(metadata: Mapping[str, Any]) -> bool:
-    return len(metadata.get("input", {}).get("channels", [])) > 1
-
-
-def feeds(metadata: Mapping[str, Any], x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
-    """The inputs of an exported file, of the dtypes that it takes.
-
-    Args:
-        metadata: The file's.
-        spacing_mm: None for the dataset's.
-    """
-    contract = metadata.get("input", {})
-    x = x.astype(contract.get("dtype", x.dtype), casting="safe", copy=False)
-    if INPUTS[1] not in contract.get("inputs", []):
-        return (x,)
-    return x, np.asarray(contract["spacing_mm"] if spacing_mm is None else spacing_mm, np.float64)
-
-
-@dataclass(frozen=True)
-class Model:
-    """A loaded file: a `Runner`, and its metadata."""
-
-    run: Runner
-    metadata: dict[str, Any]  # {} of a file that has none
-
-    def __call__(self, x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
-        return self.run(x, spacing_mm)
 
 
 def torch_model(module: Callable[..., Any], metadata: dict[str, Any]) -> Model:

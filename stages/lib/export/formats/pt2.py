@@ -10,7 +10,8 @@ from torch.export.pt2_archive._package import load_pt2
 
 from stages.lib.core.errors import UserError
 from stages.lib.export.formats import graph_check
-from stages.lib.export.formats.program import Model, Program, torch_model
+from stages.lib.export.formats.program import Program, torch_model
+from stages.lib.export.formats.runner import Model
 from stages.lib.model import archive
 
 VOUCHED = True  # torch makes no promise about files of others, so the checks here are not relied on alone

@@ -10,7 +10,8 @@ import torch
 
 from stages.lib.core.errors import UserError
 from stages.lib.export.end_to_end import Native
-from stages.lib.export.formats.program import Model, Program, torch_model
+from stages.lib.export.formats.program import Program, torch_model
+from stages.lib.export.formats.runner import Model
 from stages.lib.model import archive, script_check
 
 

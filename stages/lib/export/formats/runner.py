@@ -1,0 +1,42 @@
+"""What every format is loaded as. Without torch, which takes seconds to import and an ONNX file does not need."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+INPUTS = ("input", "spacing_mm")
+Runner = Callable[..., tuple[np.ndarray, ...]]
+"""Maps (N, C, *size) of the cases' own integers to probabilities (N, classes) and a second output, if there is one.
+
+A file that takes a spacing has it as the second argument; left out, it is the dataset's."""
+
+
+def takes_any_colour(metadata: Mapping[str, Any]) -> bool:
+    return len(metadata.get("input", {}).get("channels", [])) > 1
+
+
+def feeds(metadata: Mapping[str, Any], x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
+    """The inputs of an exported file, of the dtypes that it takes.
+
+    Args:
+        metadata: The file's.
+        spacing_mm: None for the dataset's.
+    """
+    contract = metadata.get("input", {})
+    x = x.astype(contract.get("dtype", x.dtype), casting="safe", copy=False)
+    if INPUTS[1] not in contract.get("inputs", []):
+        return (x,)
+    return x, np.asarray(contract["spacing_mm"] if spacing_mm is None else spacing_mm, np.float64)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded file: a `Runner`, and its metadata."""
+
+    run: Runner
+    metadata: dict[str, Any]  # {} of a file that has none
+
+    def __call__(self, x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
+        return self.run(x, spacing_mm)

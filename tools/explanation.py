@@ -1,0 +1,87 @@
+"""Where the network looked, for `tools.predict --explain`: apart from it, as torch takes seconds."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from stages.lib.core import outs
+from stages.lib.core.errors import UserError
+from stages.lib.geometry import Geometry
+from stages.lib.model import checkpoint
+from stages.lib.validate import case_sheets, gradcam
+from stages.lib.validate.sheets import Sheet, Tile, short
+from tools.raw_cases import RawCase
+
+MOST = 50  # cases on one sheet: more would be looked through by nobody, and held in memory all at once
+SIDE = 512  # pixels of a picture in a folder, at least, along its longer side
+
+
+class Explanations:
+    """Each case with the heat of its most probable class over it: the first ones on one sheet, or each in a file."""
+
+    def __init__(self, path: Path, model: Path, classes: Sequence[str], trust: bool = False) -> None:
+        """Loads the network.
+
+        Args:
+            path: Where to: a name that ends with .png is that of one sheet, any other that of a folder of PNG files.
+            model: The exported file; model.pt lies beside it.
+            trust: Whether model.pt may name a network whose code is others'.
+
+        Raises:
+            UserError: model.pt is missing or refused, or is another model's.
+        """
+        self._classifier, recipe = checkpoint.load(model.with_name("model.pt"), code_of_others=trust)
+        if recipe.description["classes"] != list(classes):
+            raise UserError(
+                f"{model.with_name('model.pt')} has other classes than {model.name}: --explain needs its own"
+            )
+        self._geometry = Geometry(**recipe.description["geometry"])
+        self._sheets = case_sheets.CaseSheets(
+            self._classifier, recipe.normalise["low"], recipe.normalise["high"], classes
+        )
+        self._path, self._classes = path, classes
+        self._is_sheet = path.suffix.lower() == ".png"
+        self._number = 0
+        self._tiles: list[Tile] = []
+
+    def add(self, case: RawCase, probabilities: np.ndarray | None) -> None:
+        """Takes the next case; without pixels or probabilities there is nothing to explain.
+
+        Args:
+            probabilities: (K,)
+        """
+        if case.pixels is None or probabilities is None:
+            return
+        self._number += 1
+        if self._is_sheet and self._number > MOST:
+            return
+        k = int(probabilities.argmax())
+        spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
+        sample = self._geometry(torch.from_numpy(case.pixels)[None], spacing)[0].numpy()
+        image = self._sheets.explanation(sample, gradcam.explain(self._classifier, sample, k))
+        if self._is_sheet:
+            name, label = short(Path(case.name).name, 24), short(self._classes[k], 18)
+            self._tiles.append(Tile(image, f"{name}\n{label}: {probabilities[k]:.0%}"))
+        else:
+            self._save(image, Path(case.name).name)
+
+    def _save(self, image: np.ndarray, name: str) -> None:
+        """Writes (H, W, 3) in [0, 1] under a name that any file system takes."""
+        picture = Image.fromarray((image * 255).round().astype(np.uint8))
+        times = -(-SIDE // max(picture.size))
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name.rpartition(".")[0] or name)[:60]
+        with outs.replacing(self._path / f"{self._number:06}_{plain}.png") as partial:
+            picture.resize((picture.width * times, picture.height * times), Image.Resampling.NEAREST).save(partial)
+
+    def finish(self) -> str:
+        """Writes the sheet; says in a sentence if it lacks cases."""
+        if not self._is_sheet:
+            return ""
+        outs.write_bytes(self._path, Sheet("What the network looked at", self._tiles).png())
+        if self._number <= MOST:
+            return ""
+        return f"{self._path} shows the first {MOST} of {self._number} cases: --explain FOLDER writes a file for each"
