@@ -10,7 +10,9 @@ from stages.lib.core.errors import UserError
 from tools.bench import machine
 from tools.bench.results import Group, Measured
 
-GROUPS = ("ingest", "data", "training", "export", "loading", "decoding", "starting", "store", "growth")
+GROUPS = (
+    "end_to_end", "ingest", "data", "training", "export", "loading", "decoding", "starting", "store", "growth"
+)  # fmt: skip
 """Modules of this package, in the order of the page."""
 
 

@@ -66,7 +66,7 @@ def table(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _row(of: Comparison) -> str:
     work = of.work + (f" ({of.note})" if of.note else "")
-    theirs = amounts(of.theirs, of) if of.theirs else "not installed"
+    theirs = amounts(of.theirs, of) if of.theirs else escape(of.absent or "not installed")
     ratio = "" if of.ratio is None else f"{of.ratio:.2f}"
     return f"| {escape(work)} | {amounts(of.ours, of)} | {escape(of.peer)} | {theirs} | {ratio} |"
 
