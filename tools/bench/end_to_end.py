@@ -7,9 +7,9 @@ time. All train torchvision's ResNet-18 from new weights: the same pictures, epo
 the same peak of one rise and fall of the learning rate, pictures mirrored from left to right, float32, validation after
 each epoch. Ultralytics' network has its own last layers; its pictures and schedule are prepared its own way.
 
-The error is on the test pictures, which no side has seen. The last rows are what one
-changed parameter costs: `dvc repro` runs the stages that depend on it, where a script runs as a whole; they are against
-the quickest of the scripts in the same round. A round is a seed, three at most.
+The error is on the test pictures, which no side has seen. The last rows are what one changed parameter costs: `dvc
+repro` runs the stages that depend on it, where a script runs as a whole; they are against the quickest of the scripts
+in the same round. A round is a seed, three at most.
 """
 
 import json
