@@ -1,4 +1,4 @@
-"""A copy of the project with a data set of 60 small pictures, for tests and tools that run whole pipelines."""
+"""Copies of the project, most with a data set of 60 small pictures, for tests and tools that run whole pipelines."""
 
 import os
 import shutil
@@ -59,11 +59,7 @@ def project_files() -> list[str]:
 
 def copy_project(folder: Path, params: dict[str, Any]) -> None:
     """Copies the project, uncommitted changes too, into a git repository, with 60 pictures of mixed sizes as data."""
-    for name in project_files():
-        if not name.startswith(("metrics/", "dvc.lock")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    write_params(folder, {"tiny": params})
+    copy_files(folder, {"tiny": params})
     rng = np.random.default_rng(0)
     for i in range(60):
         label, ending = ("dark", "png") if i % 2 else ("bright", "jpg")
@@ -71,6 +67,20 @@ def copy_project(folder: Path, params: dict[str, Any]) -> None:
         picture = rng.integers(low, low + 80, (9 + i % 3, 10, 3)).astype(np.uint8)
         (folder / "data/raw/tiny" / label).mkdir(parents=True, exist_ok=True)
         imageio.imwrite(folder / "data/raw/tiny" / label / f"{i:02d}.{ending}", picture)
+    commit(folder)
+
+
+def copy_files(folder: Path, datasets: dict[str, Any]) -> None:
+    """Copies the project's files, without its results, and adds blocks to params.yaml's `datasets`."""
+    for name in project_files():
+        if not name.startswith(("metrics/", "dvc.lock")):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    write_params(folder, datasets)
+
+
+def commit(folder: Path) -> None:
+    """Makes a git repository of a copy, with all in it that git does not ignore."""
     run(folder, "git", "init", "-q")
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "Start")

@@ -18,7 +18,7 @@ def test_the_schema_and_the_page_are_those_of_the_sections():
     assert made.PAGE.read_text() == made.page(), ANEW
 
 
-@pytest.mark.parametrize("name", ["params.yaml", "recipes/birds.yaml"])
+@pytest.mark.parametrize("name", ["params.yaml", "recipes/birds.yaml", "recipes/cifar10.yaml"])
 def test_the_schema_accepts_what_the_project_ships(name):
     jsonschema.validate(YAML(typ="safe", pure=True).load(ROOT / name), made.schema())
 

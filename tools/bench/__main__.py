@@ -39,9 +39,11 @@ def parser() -> argparse.ArgumentParser:
     default = Options()
     known = ", ".join(groups.GROUPS)
     parser.add_argument("--groups", nargs="+", default=[], metavar="NAME", help=f"some of {known}; all by default")
-    parser.add_argument("--rounds", type=int, default=default.rounds, help="turns of each work; seeds of training")
+    parser.add_argument("--rounds", type=int, default=default.rounds, help="turns of each work; seeds of trainings")
     parser.add_argument("--threads", type=int, default=default.threads, help="of torch; 0 is what torch chooses")
-    parser.add_argument("--pictures", type=Path, help="ingest: a folder with one folder of JPEG files per class")
+    pictures = "ingest, end_to_end: a folder with one folder of JPEG files per class"
+    parser.add_argument("--pictures", type=Path, help=pictures)
+    parser.add_argument("--tasks", type=Path, help="defaults: a folder of folders, each with a folder per class")
     parser.add_argument("--series", type=Path, help="ingest, decoding: a folder with one CT series, else one is made")
     parser.add_argument("--images", type=Path, help="training: a folder or zip file with a folder of images per class")
     parser.add_argument("--models", type=Path, default=default.models, help="export: a folder with exported files")

@@ -42,6 +42,7 @@ def run(options: Options) -> Measured:
         if series is None:
             series = folder / "series"
             synthetic.write_series(series)
+        series = min(path.parent for path in series.rglob("*") if path.is_file())  # SimpleITK takes no folder above
         rows += compare_series(series, folder / "converted", options.rounds)
     return Measured(rows)
 

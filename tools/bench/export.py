@@ -1,14 +1,17 @@
 """Exported files
 
-The files of a model folder against the network that they came from, on the CPU: size, latency and throughput. All have
-the same number of threads. They take turns of a fraction of a second, at batches of 1 and of 64. Before each turn is a
-pause: ONNX Runtime's and OpenMP's threads wait actively for a while, and would slow down the next one.
+The files of a model folder against the network that they came from, on the CPU: size, latency and throughput; and the
+ONNX file, in ONNX Runtime, against other runtimes of that network. All have the same number of threads and answer the
+same samples, which is checked first. They take turns of a fraction of a second, at batches of 1 and of 64. Before each
+turn is a pause: ONNX Runtime's and OpenMP's threads wait actively for a while, and would slow down the next one.
 """
 
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +19,9 @@ import torch
 from stages.lib.core.errors import UserError
 from stages.lib.export.formats import FORMATS, Runner, file_format
 from stages.lib.model import checkpoint
-from stages.lib.model.deployed import Deployed, Settings, outputs
+from stages.lib.model.deployed import Deployed, Settings
+from tools.bench import export_peers
+from tools.bench.export_peers import PEERS, Given
 from tools.bench.groups import Missing, Options
 from tools.bench.results import Measured
 from tools.bench.timing import WARM_CALLS, Comparison, Work, for_a_turn, in_turn
@@ -26,6 +31,8 @@ BATCHES = (1, 64)
 TURN_SECONDS = 0.2
 PAUSE_SECONDS = 0.1
 TOLERANCE = 0.2  # of outputs: smaller variants are other models, near the original
+RUNTIME_TOLERANCE = 1e-4  # of other runtimes of the same network
+ONNX = "model.onnx"
 NETWORK = "the network in torch"
 WHY = {
     ".onnx": "ONNX Runtime starts threads of its own, and a variant converts between precisions around its operators.",
@@ -54,13 +61,17 @@ def compare(models: Path, rounds: int) -> list[Comparison]:
     if not files:
         raise UserError(f"{models} has no exported file: run the export stage first")
     metadata = file_format(files[0].suffix).read_metadata(files[0])
-    network = eager(Deployed(classifier, Settings(**metadata["deployed"])).eval())
-    runners = {NETWORK: network} | {path.name: file_format(path.suffix).load(path) for path in files}
+    network = Deployed(classifier, Settings(**metadata["deployed"])).eval()
+    loaded = {path.name: file_format(path.suffix).load(path) for path in files}
     shape, dtype = recipe.description["shape"], recipe.description["dtype"]
     rows = [size(models, path) for path in files]
     for batch in BATCHES:
         x = np.random.default_rng(0).integers(0, 100, (batch, *shape)).astype(dtype)
-        rows += at(batch, models.name, runners, x, rounds)
+        with tempfile.TemporaryDirectory() as folder:
+            given = Given(network, models / ONNX, x, Path(folder))
+            runners: dict[str, Runner] = {NETWORK: export_peers.eager(given), **loaded}
+            theirs = {peer.name: export_peers.made(peer, given) for peer in PEERS if ONNX in loaded}
+            rows += at(batch, models.name, runners, x, rounds, theirs)
     return rows
 
 
@@ -71,13 +82,26 @@ def size(models: Path, path: Path) -> Comparison:
     return Comparison(NAME, f"{models.name}, size of {path.name}", [ours], "model.pt", [theirs], "bytes", why=why)
 
 
-def at(batch: int, dataset: str, runners: dict[str, Runner], x: np.ndarray, rounds: int) -> list[Comparison]:
-    """A row per file at one size of batch.
+def at(
+    batch: int,
+    dataset: str,
+    runners: dict[str, Runner],
+    x: np.ndarray,
+    rounds: int,
+    others: Mapping[str, export_peers.Run | str],
+) -> list[Comparison]:
+    """A row per file at one size of batch, and one per other runtime.
+
+    Args:
+        others: Runtimes by the names of PEERS; a text says why there is none.
 
     Raises:
-        UserError: A file gives other outputs than the network.
+        UserError: A file or a runtime gives other outputs than the network.
     """
-    check(runners, x)
+    check(runners, x, TOLERANCE)
+    peers = {name: of for name, of in others.items() if not isinstance(of, str)}
+    check({NETWORK: runners[NETWORK]} | peers, x, RUNTIME_TOLERANCE)
+    runners = runners | peers
     calls = {name: partial(runner, x) for name, runner in runners.items()}
     works = [for_a_turn(Work(name, call, prepare=partial(warm, call)), TURN_SECONDS) for name, call in calls.items()]
     taken = {name: of["s"] for name, of in in_turn(works, rounds, {"s": time.perf_counter}).items()}
@@ -86,13 +110,28 @@ def at(batch: int, dataset: str, runners: dict[str, Runner], x: np.ndarray, roun
     return [
         row(work=f"{dataset}, {name}, batch of {batch}", ours=ours, why=WHY[Path(name).suffix])
         for name, ours in taken.items()
-    ]
+        if name not in others
+    ] + runtime_rows(taken, batch, dataset, others)
 
 
-def check(runners: dict[str, Runner], x: np.ndarray) -> None:
+def runtime_rows(
+    taken: Mapping[str, list[float]], batch: int, dataset: str, others: Mapping[str, export_peers.Run | str]
+) -> list[Comparison]:
+    """The ONNX file against each other runtime, those that there are not too."""
+    work = f"{dataset}, {ONNX} in ONNX Runtime, batch of {batch}"
+    rows = []
+    for peer in PEERS:
+        if (other := others.get(peer.name)) is not None:
+            absent = other if isinstance(other, str) else ""
+            row = partial(Comparison, NAME, work, taken[ONNX], peer.name, taken.get(peer.name, []))
+            rows.append(row(amount=batch, things="samples", why=peer.why, absent=absent))
+    return rows
+
+
+def check(runners: Mapping[str, Callable[..., Any]], x: np.ndarray, tolerance: float) -> None:
     expected = runners[NETWORK](x)[0]
     for name, runner in runners.items():
-        if not np.allclose(runner(x)[0], expected, atol=TOLERANCE):
+        if not np.allclose(runner(x)[0], expected, atol=tolerance):
             raise UserError(f"{name} gives another result than {NETWORK}")
 
 
@@ -100,11 +139,3 @@ def warm(call: Callable[[], object]) -> None:
     time.sleep(PAUSE_SECONDS)
     for _ in range(WARM_CALLS):
         call()
-
-
-def eager(model: torch.nn.Module) -> Runner:
-    @torch.inference_mode()
-    def run(x: np.ndarray) -> tuple[np.ndarray, ...]:
-        return tuple(output.numpy() for output in outputs(model(torch.from_numpy(x))))
-
-    return run

@@ -10,7 +10,10 @@ from stages.lib.core.errors import UserError
 from tools.bench import machine
 from tools.bench.results import Group, Measured
 
-GROUPS = ("ingest", "data", "training", "export", "loading", "decoding", "starting", "store", "growth")
+GROUPS = (
+    "defaults", "end_to_end", "ingest", "data", "training", "export", "loading", "decoding", "starting", "store",
+    "growth",
+)  # fmt: skip
 """Modules of this package, in the order of the page."""
 
 
@@ -21,6 +24,7 @@ class Options(NamedTuple):
     threads: int = 0  # of torch; 0 leaves it as it is
     pictures: Path | None = None  # a folder with one folder of JPEG files per class
     series: Path | None = None  # a folder with one CT series
+    tasks: Path | None = None  # a folder of folders, each with a folder of pictures per class
     images: Path | None = None  # a folder or zip file with a folder of images per class, airplane and bird among them
     models: Path = Path("models/digits")
     cases: tuple[int, ...] = (1_000, 10_000, 100_000)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 from stages.lib.workers import count
 
 PACKAGES = (
-    "datasets", "dcm2niix", "h5py", "highdicom", "imagecodecs", "imageio", "monai", "numpy", "onnxruntime",
-    "opencv-python-headless", "pandas", "pillow", "pydicom", "pyvips", "SimpleITK", "simplejpeg", "torch",
-    "torchvision", "webdataset",
+    "datasets", "dcm2niix", "executorch", "fastai", "h5py", "highdicom", "imagecodecs", "imageio", "lightning", "monai",
+    "numpy", "onnxruntime", "opencv-python-headless", "openvino", "pandas", "pillow", "pydicom", "pyvips", "SimpleITK",
+    "simplejpeg", "timm", "torch", "torchvision", "ultralytics", "webdataset",
 )  # fmt: skip
 
 

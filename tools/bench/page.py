@@ -1,4 +1,7 @@
-"""docs/performance.md: tables of what was measured, a figure each, and why we are not first where we are not."""
+"""docs/performance.md: tables of what was measured, a figure each, and why we are not first where we are not.
+
+At the end stands what is kept by hand, and why (`kept`).
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +10,7 @@ from statistics import median
 
 from stages.lib.core import outs
 from stages.lib.core.markdown import escape
-from tools.bench import figures
+from tools.bench import figures, kept
 from tools.bench.results import Group, Growth
 from tools.bench.timing import Comparison
 
@@ -39,7 +42,7 @@ def render(groups: Sequence[Group], drawn: dict[str, list[str]], folder: str) ->
         folder: Where they lie, as seen from the page.
     """
     sections = [_section(group, [f"{folder}/{name}" for name in drawn.get(group.name, [])]) for group in groups]
-    return "\n".join([INTRODUCTION, *sections])
+    return "\n".join([INTRODUCTION, *sections, kept.section()])
 
 
 def _section(group: Group, pictures: Sequence[str]) -> str:
@@ -66,7 +69,7 @@ def table(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _row(of: Comparison) -> str:
     work = of.work + (f" ({of.note})" if of.note else "")
-    theirs = amounts(of.theirs, of) if of.theirs else "not installed"
+    theirs = amounts(of.theirs, of) if of.theirs else escape(of.absent or "not installed")
     ratio = "" if of.ratio is None else f"{of.ratio:.2f}"
     return f"| {escape(work)} | {amounts(of.ours, of)} | {escape(of.peer)} | {theirs} | {ratio} |"
 

@@ -40,6 +40,7 @@ class Comparison(NamedTuple):
     things: str = ""  # their name in the plural, where a rate says something
     why: str = ""  # why the peer may need less than ours
     note: str = ""
+    absent: str = ""  # why there is nothing of the peer, if it is not that it isn't installed
 
     @property
     def ratio(self) -> float | None:

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from stages.lib.core.errors import UserError
-from tools.bench import page, results
+from tests import ROOT
+from tools.bench import kept, page, results
 from tools.bench.machine import Machine
 from tools.bench.results import Group, Growth, Measured
 from tools.bench.timing import Comparison
@@ -41,6 +44,24 @@ def test_a_row_in_which_ours_is_not_ahead_has_a_sentence_that_says_why():
 
 def test_a_peer_that_is_not_installed_is_a_row_that_says_so():
     assert "| an epoch | 3 s (2 to 4), 200 samples/s | absent | not installed |  |" in rendered(Measured([ABSENT]))
+
+
+def test_a_peer_of_which_there_is_nothing_for_another_reason_has_it_in_its_row():
+    assert "| an epoch | 3 s (2 to 4), 200 samples/s | absent | failed: a\\|b |  |" in rendered(
+        Measured([ABSENT._replace(absent="failed: a|b")])
+    )
+
+
+def test_the_page_ends_with_what_is_kept_by_hand_and_every_module_there_is_one():
+    lines = rendered(Measured([WINNING]))
+    rows = lines[lines.index(f"## {kept.TITLE}") :]
+    assert len([line for line in rows if line.startswith("| ")]) == len(kept.KEPT) + 1
+    for of in kept.KEPT:
+        folder = ROOT if of.module == "dvc.yaml" else ROOT / "stages/lib"
+        first, *others = of.module.split(", ")
+        for module in (first, *(str(Path(first).with_name(other)) for other in others)):
+            assert list(folder.glob(module.rstrip("/"))), module
+        assert of.library and of.cost and of.decision
 
 
 def test_a_group_says_when_and_where_it_was_measured_and_shows_its_figure():
