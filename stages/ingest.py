@@ -14,7 +14,7 @@ from stages.lib.ingest import assembly, inspection, pieces, raw_files, rejected,
 from stages.lib.ingest.fingerprint import fingerprint
 from stages.lib.ingest.groups import join_duplicates, name_groups
 from stages.lib.ingest.identifiers import load_key
-from stages.lib.ingest.labels import given_splits, labelling
+from stages.lib.ingest.labels import corrections, given_splits, labelling
 from stages.lib.ingest.labels.table import read_labels
 from stages.lib.ingest.publishing import publish, write_files
 from stages.lib.ingest.readers.contract import Options
@@ -48,9 +48,11 @@ def main(
         del files  # what matters of them is in the cases now, and they would take as much memory again
         labelled = labelling.label_cases(assembled.cases, labels)  # before the long work
         labelling.check_copies(assembled.refused, labels)
+        corrected = corrections.apply(raw, corrections.read(raw), assembled.cases, labelled, assembled.refused)
+        assembled, labelled = assembled._replace(cases=corrected.cases), corrected.rows
         filled = pieces.fill(raw, assembled.cases, raw_bytes, store, options, workers)
 
-        refused = sorted(assembled.refused + filled.refused + selection.refusals(excluded))
+        refused = sorted(assembled.refused + filled.refused + selection.refusals(excluded) + corrected.excluded)
         rejected.write_rejected(rejected_csv, refused, found.litter)
         rejected.check_rejected(len(filled.cases), refused, params.max_rejected, str(rejected_csv))
         rows = labelled
@@ -61,7 +63,7 @@ def main(
         groups = join_duplicates(filled.cases, classes, name_groups(filled.cases, rows, options), filled.digests)
         splits = given_splits.settle(filled.cases, [row.split for row in rows], groups.groups, params.same_group)
         write_files(files_csv, filled.cases)
-        publish(filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found)
+        publish(filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found, corrected.counts)
         store.forget_all_but(filled.pieces.values())
         lost = sum(not refusal.ignored for refusal in refused)
         numbers = f"{len(rows)} cases of {len(np.unique(groups.groups))} groups, {lost} rejected"

@@ -16,7 +16,8 @@ from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest import assembly, inspection, raw_files, selection
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
-from stages.lib.ingest.labels.table import Labels, read_labels
+from stages.lib.ingest.labels.corrections import CORRECTIONS_CSV
+from stages.lib.ingest.labels.table import LABELS_CSV, Labels, read_labels
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.ingest.store import Store
 from stages.lib.params import check
@@ -69,7 +70,7 @@ def look(folder: Path) -> Found:
     """
     found = Found()
     scan = raw_files.scan(folder)
-    paths = [path for path in scan.paths if path != "labels.csv"]
+    paths = [path for path in scan.paths if path not in (LABELS_CSV, CORRECTIONS_CSV)]
     offer = selection.find_companions(paths)
     if offer:
         found.ingest["exclude"] = offer.exclude

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +38,12 @@ def publish(
     splits: Sequence[str],
     refused: Sequence[Refusal],
     found: Scan,
+    corrected: Mapping[str, object],
 ) -> None:
     """Puts the outs into their places; an earlier run's are removed first, so that old and new are never mixed.
 
     Args:
+        corrected: What corrections.csv has changed, for ingest.json; empty where there is none.
         splits: (N,) of each case where the raw data give one: then cases.csv has a column `split`.
     """
     for out in (cases_csv, ingest_json):
@@ -51,7 +53,8 @@ def publish(
         for name, path in filled.pieces.items():
             _link(path, partial / name)
     write_lines(cases_csv, _lines(filled.cases, labels, grouping, splits))
-    outs.write_json(ingest_json, summary(filled.cases, labels, grouping, refused, found))
+    counts = summary(filled.cases, labels, grouping, refused, found)
+    outs.write_json(ingest_json, counts | ({"corrected": corrected} if corrected else {}))
 
 
 def write_files(files_csv: Path, cases: CaseTable) -> None:

@@ -11,6 +11,7 @@ import pathspec
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest import patterns
+from stages.lib.ingest.labels.corrections import CORRECTIONS_CSV
 from stages.lib.ingest.labels.table import LABELS_CSV
 from stages.lib.ingest.readers.contract import Refusal
 from stages.lib.params.ingest import IngestParams
@@ -47,7 +48,7 @@ def select(paths: Sequence[str], params: IngestParams) -> tuple[list[str], list[
     Raises:
         UserError: A pattern fits no file; or there is no `include`, and files look like masks of others.
     """
-    paths = [path for path in paths if path != LABELS_CSV]
+    paths = [path for path in paths if path not in (LABELS_CSV, CORRECTIONS_CSV)]
     for key, given in (("include", params.include), ("exclude", params.exclude)):
         for pattern in given:
             spec = pathspec.PathSpec.from_lines("gitignore", [pattern.removeprefix("!")])

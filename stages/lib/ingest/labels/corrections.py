@@ -1,0 +1,147 @@
+"""corrections.csv, beside labels.csv: labels that somebody has looked at and found wrong, and cases to leave out.
+
+    path,label,excluded,note
+    left/0001.png,sound,,a scratch on the lens
+    left/0002.png,,yes,out of focus
+
+`path` is any file of the case. An empty label stays as it is. The raw data keep the label that was there, and
+ingest.json counts what was changed.
+"""
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.lib.core.errors import UserError
+from stages.lib.core.nearest import hint
+from stages.lib.core.opening import read_text
+from stages.lib.core.progress import say
+from stages.lib.core.terminal import shown
+from stages.lib.ingest.case_table import CaseTable
+from stages.lib.ingest.labels import class_names
+from stages.lib.ingest.labels.table import Row
+from stages.lib.ingest.readers.contract import Refusal
+
+CORRECTIONS_CSV = "corrections.csv"
+COLUMNS = ("path", "label", "excluded", "note")
+YES = {"": False, "no": False, "yes": True}
+
+
+class Correction(NamedTuple):
+    """A row."""
+
+    path: str  # below data/raw/<dataset>
+    label: str  # "": as it is
+    excluded: bool
+    number: int  # of the row, counted as an editor counts lines
+
+
+class Corrected(NamedTuple):
+    """The cases that are left, with their labels, and what was changed."""
+
+    cases: CaseTable
+    rows: list[Row]
+    excluded: list[Refusal]
+    counts: dict[str, object]  # for ingest.json; empty without a corrections.csv
+
+
+def read(raw: Path) -> list[Correction]:
+    """The rows of corrections.csv; none where there is no such file.
+
+    Raises:
+        UserError: A row is not as it must be; the message names it.
+    """
+    table = raw / CORRECTIONS_CSV
+    if not table.exists():
+        return []
+    reader = csv.reader(io.StringIO(read_text(table), newline=""), strict=True)
+    found: list[Correction] = []
+    try:
+        header = [name.strip().lower() for name in next(reader, [])]
+        if sorted(set(header)) != sorted(header) or "path" not in header or not set(header) <= set(COLUMNS):
+            raise UserError(f"{table} has the columns {shown(', '.join(header))}: expected {', '.join(COLUMNS)}")
+        for values in reader:
+            where = f"{table}, row {reader.line_num}"
+            if not any(values):
+                continue
+            if len(values) != len(header):
+                raise UserError(f"{where}: expected as many values as the header has columns")
+            row = dict.fromkeys(COLUMNS, "") | {k: v.strip() for k, v in zip(header, values, strict=True)}
+            if (excluded := YES.get(row["excluded"].lower())) is None:
+                raise UserError(f"{where}: excluded is '{shown(row['excluded'])}', expected yes or nothing")
+            if not row["path"]:
+                raise UserError(f"{where}: path is empty")
+            found.append(Correction(row["path"], class_names.spelling(row["label"]), excluded, reader.line_num))
+    except csv.Error as error:
+        raise UserError(f"{table}, row {reader.line_num}: {error}: mend or remove it") from None
+    return found
+
+
+def apply(
+    raw: Path, corrections: Sequence[Correction], cases: CaseTable, rows: list[Row], refused: Sequence[Refusal]
+) -> Corrected:
+    """Gives cases their corrected labels, and leaves out those that are excluded. Says how many.
+
+    Args:
+        rows: The label of each case.
+        refused: Files that are in no case: a correction of one of them changes nothing, and is counted.
+
+    Raises:
+        UserError: A path is no file of any case, two rows are about one case, or a label is no class.
+    """
+    if not corrections:
+        return Corrected(cases, rows, [], {})
+    table, rows = raw / CORRECTIONS_CSV, list(rows)
+    place = _places(cases, {one.path for one in corrections})
+    unread = {path for refusal in refused for path in refusal.paths}
+    classes = sorted({row.label for row in rows})
+    changed: Counter[str] = Counter()
+    left_out: set[int] = set()
+    seen: dict[int, Correction] = {}
+    without_case = 0
+    for one in corrections:
+        where = f"{table}, row {one.number}"
+        if one.path not in place:
+            if one.path not in unread:
+                raise UserError(f"{where}: path '{shown(one.path)}' is no file of a case ({hint(one.path, place)})")
+            without_case += 1
+            continue
+        for i in place[one.path]:
+            if i in seen:
+                raise UserError(f"{where}: row {seen[i].number} is about the same case: leave one of them")
+            seen[i] = one
+            if one.excluded:
+                left_out.add(i)
+            elif one.label and one.label != rows[i].label:
+                if one.label not in classes:
+                    raise UserError(f"{where}: '{shown(one.label)}' is no class: {hint(one.label, classes)}")
+                changed[f"{rows[i].label} -> {one.label}"] += 1
+                rows[i] = replace(rows[i], label=one.label)
+    kept = np.array([i for i in range(len(rows)) if i not in left_out], np.int64)
+    files = {_files(cases, i) for i in left_out}  # the pages of a file are several cases
+    excluded = [Refusal(paths, "excluded", f"by {CORRECTIONS_CSV}", ignored=True) for paths in sorted(files)]
+    counts: dict[str, object] = {
+        "relabelled": dict(sorted(changed.items())), "excluded": len(left_out), "without_case": without_case
+    }  # fmt: skip
+    say(f"{table}: {sum(changed.values())} cases have another label, {len(left_out)} are left out")
+    return Corrected(cases.select(kept) if left_out else cases, [rows[i] for i in kept], excluded, counts)
+
+
+def _places(cases: CaseTable, wanted: set[str]) -> dict[str, list[int]]:
+    """The cases of the files that are asked for: one file may hold several, as pages."""
+    found: dict[str, list[int]] = {}
+    for i, path in enumerate(cases.paths):
+        for name in (path,) if path else _files(cases, i):
+            if name in wanted:
+                found.setdefault(name, []).append(i)
+    return found
+
+
+def _files(cases: CaseTable, i: int) -> tuple[str, ...]:
+    return (cases.paths[i],) if cases.paths[i] else tuple(file.path for file in cases.template(i).case.files)
