@@ -64,7 +64,9 @@ def verdict(project, base, head):
 
 
 def test_a_seed_an_improvement_and_a_regression_are_told_apart(project):
-    learning = {"lr": 0.05, "optimizer": {"arguments": {"momentum": 0.9, "nesterov": True}}, "batch_size": 32}
+    optimizer = {"name": "SGD", "arguments": {"momentum": 0.9, "nesterov": True}}
+    learning = {"lr": 0.05, "optimizer": optimizer, "schedule": {"name": None}, "batch_size": 32}
+    learning |= {"network": {"name": "convolutional"}, "keep": "best_loss"}
     train = project.params["datasets"]["digits"]["train"]
     train.update(learning | {"epochs": 1})
     undertrained = rebuild(project, "sample", "export")  # the report needs export.json, though no verdict depends on it
