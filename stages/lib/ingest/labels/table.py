@@ -164,11 +164,13 @@ def _check_label(label: str, where: str) -> None:
 def _meant(header: Sequence[str]) -> dict[str, str]:
     """The columns that are not there, by what the first of the others that seems to be meant for each is called."""
     found: dict[str, str] = {}
+    missing = SYNONYMS.keys() - set(header)
     for name in header:
         plain = re.sub(r"[\s_-]", "", name).lower()
         for column, synonyms in SYNONYMS.items():
-            if column not in header and column not in found and plain in synonyms:
+            if column in missing and plain in synonyms:
                 found[column] = name
+                missing.discard(column)
                 break
     return found
 
