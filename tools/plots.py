@@ -9,7 +9,6 @@ data of the page, never part of its HTML or code, and the page's policy runs no 
 
 import argparse
 import base64
-import hashlib
 import html
 import json
 import mimetypes
@@ -23,6 +22,7 @@ import vl_convert
 
 from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
+from tools.policy import hash_of
 
 TEMPLATE = Path(__file__).with_name("plots.html")
 VEGA_LITE = "v5.20"  # the major version that dvc's charts are written for
@@ -63,7 +63,7 @@ def fill(specifications: list[dict[str, Any]], figures: list[tuple[str, Path]]) 
     page = TEMPLATE.read_text(encoding="utf-8")
     vega = _vega()
     parts = {"style": STYLE, "vega": vega, "draw": DRAW, "specifications": as_data(specifications)}
-    parts |= {"scripts": f"{_hash(vega)} {_hash(DRAW)}", "styles": _hash(STYLE)}
+    parts |= {"scripts": f"{hash_of(vega)} {hash_of(DRAW)}", "styles": hash_of(STYLE)}
     parts |= {"figures": "\n".join(_figure(*figure) for figure in figures)}
     before, *others = page.split("{")  # at once, as a class may be called "{vega}", too
     return before + "".join(parts[name] + text for name, _, text in (other.partition("}") for other in others))
@@ -118,11 +118,6 @@ def _figure(caption: str, file: Path) -> str:
 def _vega() -> str:
     """The code of vega, vega-lite and vega-embed, fit to stand inside a script element."""
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", VEGA_LITE).replace("</script", "<\\/script")
-
-
-def _hash(text: str) -> str:
-    """How a Content-Security-Policy names the content of a script or style element."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from stages.lib.core.errors import WAYS_OUT, DamagedOut, UserError, explain
 PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 OUTS = ("outs", "metrics", "plots")
-TIMES = "data/{}/.seconds.json"
+TIMES = ".seconds.json"
 
 
 def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = None) -> None:
@@ -75,7 +75,7 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
 
 def note_seconds(stage: str, dataset: str, seconds: float) -> None:
     """Keeps how long the last run of a stage took, beside the data and out of git, for the summary of a run."""
-    place = Path(TIMES.format(dataset))
+    place = _times(dataset)
     if os.environ.get("RANK", "0") != "0" or not place.parent.is_dir():
         return
     with suppress(OSError):  # it is worth no error
@@ -85,10 +85,14 @@ def note_seconds(stage: str, dataset: str, seconds: float) -> None:
 def read_seconds(dataset: str) -> dict[str, float]:
     """How long each stage took when it ran last, as far as it is known."""
     try:
-        found = json.loads(Path(TIMES.format(dataset)).read_text(encoding="utf-8"))
+        found = json.loads(_times(dataset).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return {str(k): float(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def _times(dataset: str) -> Path:
+    return stage_paths("ingest", dataset)[1]["cases_csv"].with_name(TIMES)
 
 
 @contextmanager

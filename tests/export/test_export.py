@@ -381,8 +381,13 @@ def test_the_benchmark_has_a_row_for_the_network_and_every_file_at_both_batch_si
     sizes = {row.work: row.ours[0] for row in rows if row.unit == "bytes"}
     assert sizes == {f"{done.name}, size of {name}": (done / name).stat().st_size for name in names}
     timed = [row for row in rows if row.unit == "s"]
-    assert [row.work for row in timed] == [f"{done.name}, {n}, batch of {b}" for b in (1, 64) for n in names]
-    assert all(row.peer == bench_export.NETWORK and row.ours[0] > 0 and row.theirs[0] > 0 for row in timed)
+    files = [row for row in timed if row.peer == bench_export.NETWORK]
+    assert [row.work for row in files] == [f"{done.name}, {n}, batch of {b}" for b in (1, 64) for n in names]
+    assert all(row.ours[0] > 0 and row.theirs[0] > 0 for row in files)
+    runtimes = [row for row in timed if row not in files]
+    peers = [peer.name for peer in bench_export.PEERS]
+    assert [(row.work.rpartition(" ")[2], row.peer) for row in runtimes] == [(b, p) for b in ("1", "64") for p in peers]
+    assert all(row.theirs or row.absent for row in runtimes)
 
 
 def test_the_benchmark_refuses_a_folder_without_exported_files(done, tmp_path):

@@ -91,7 +91,8 @@ def test_dropped_and_chosen_pictures_get_the_networks_percentages_in_a_browser(t
     assert answers[-1]["tables"] == []
     for answer in answers[2:-1]:
         turned = "turned" in answer["file"]
-        height, width = Image.open(answer["file"]).size[:: 1 if turned else -1]
+        with Image.open(answer["file"]) as picture:
+            height, width = picture.size[:: 1 if turned else -1]
         assert answer["shown"] == [height, width]
         (case,) = read_cases([answer["file"]], "images", 1)  # as tools.predict does, and examples/cpp through it
         x = torch.from_numpy(np.array(case.pixels)[None])

@@ -15,7 +15,8 @@ def project(tmp_path, monkeypatch):
     """The shipped metrics of the demo datasets."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "metrics", "metrics")
-    shutil.copy(ROOT / "params.yaml", "params.yaml")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / name, name)
     return tmp_path
 
 

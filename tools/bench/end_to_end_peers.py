@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import OneCycleLR
 
+from stages.lib.core import terminal
+
 MEAN, DEVIATION = 0.5, 0.25  # of pixels from 0 to 1
 WORKERS = 2  # processes that decode
 
@@ -50,6 +52,7 @@ class Trained(NamedTuple):
     probabilities: bool = False  # the network gives them, and not logits
 
 
+@terminal.program()
 def main(arguments: list[str]) -> None:
     name, pictures, folder, about = arguments
     task = Task(Path(pictures), Path(folder), **json.loads(about))

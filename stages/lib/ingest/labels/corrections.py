@@ -5,7 +5,7 @@
     left/0002.png,,yes,out of focus
 
 `path` is any file of the case. An empty label stays as it is. The raw data keep the label that was there, and
-ingest.json counts what was changed.
+ingest.json counts what was changed. tools.browse writes such rows, too.
 """
 
 import csv
@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.lib.core import outs
 from stages.lib.core.errors import UserError
+from stages.lib.core.formulas import bare, guarded
 from stages.lib.core.nearest import hint
 from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
@@ -39,7 +41,8 @@ class Correction(NamedTuple):
     path: str  # below data/raw/<dataset>
     label: str  # "": as it is
     excluded: bool
-    number: int  # of the row, counted as an editor counts lines
+    note: str = ""
+    number: int = 0  # of the row, counted as an editor counts lines
 
 
 class Corrected(NamedTuple):
@@ -75,12 +78,35 @@ def read(raw: Path) -> list[Correction]:
             row = dict.fromkeys(COLUMNS, "") | {k: v.strip() for k, v in zip(header, values, strict=True)}
             if (excluded := YES.get(row["excluded"].lower())) is None:
                 raise UserError(f"{where}: excluded is '{shown(row['excluded'])}', expected yes or nothing")
+            row = {name: bare(cell) for name, cell in row.items()}
             if not row["path"]:
                 raise UserError(f"{where}: path is empty")
-            found.append(Correction(row["path"], class_names.spelling(row["label"]), excluded, reader.line_num))
+            label = class_names.spelling(row["label"])
+            found.append(Correction(row["path"], label, excluded, row["note"], reader.line_num))
     except csv.Error as error:
         raise UserError(f"{table}, row {reader.line_num}: {error}: mend or remove it") from None
     return found
+
+
+def write(raw: Path, corrections: Sequence[Correction]) -> None:
+    """Writes corrections.csv anew, in place of one that is there; without a row, there is none.
+
+    Raises:
+        UserError: A path is no UTF-8, as `read` expects it.
+    """
+    if not corrections:
+        (raw / CORRECTIONS_CSV).unlink(missing_ok=True)
+        return
+    lines = io.StringIO(newline="")
+    table = csv.writer(lines, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for one in corrections:
+        table.writerow([guarded(cell) for cell in (one.path, one.label, "yes" if one.excluded else "", one.note)])
+    try:
+        content = lines.getvalue().encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{raw / CORRECTIONS_CSV} takes no path that is not UTF-8: rename the file") from None
+    outs.write_bytes(raw / CORRECTIONS_CSV, content)
 
 
 def apply(
