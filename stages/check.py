@@ -5,11 +5,13 @@ python -m stages.check
 
 from stages.lib import command, params
 from stages.lib.core import terminal
+from stages.lib.core.progress import say
 
 
 @terminal.program()
 def main() -> None:
-    params.load(command.PARAMS_YAML)
+    if not params.load(command.PARAMS_YAML).datasets:
+        say(f"{command.PARAMS_YAML} has no data set yet: `python -m tools.init NAME FOLDER` begins one")
 
 
 if __name__ == "__main__":

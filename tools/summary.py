@@ -58,7 +58,7 @@ def lines(name: str, metrics: Path = METRICS) -> list[str]:
     if sentence := train.get("diagnosis", {}).get("sentence", ""):
         found.append(f"  training was {train['diagnosis'].get('verdict', '')}: {sentence.rpartition('; ')[2]}")
     seconds = command.read_seconds(name)
-    if times := [f"{stage} {_time(seconds[stage])}" for stage in STAGES if stage in seconds]:
+    if times := [f"{stage} {command.duration(seconds[stage])}" for stage in STAGES if stage in seconds]:
         found.append(f"  time                        {', '.join(times)}")
     return found
 
@@ -74,10 +74,6 @@ def _interval(ends: Any) -> str:
     if not isinstance(ends, list) or len(ends) != 2 or None in ends:
         return ""
     return f"   ({ends[0]:.4f} to {ends[1]:.4f} in 95 of 100)"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _read(path: Path) -> dict[str, Any]:

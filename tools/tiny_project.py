@@ -35,7 +35,9 @@ def environment(programs: Path | None = None, **variables: str) -> dict[str, str
     """
     folders = [*([str(programs)] if programs else []), str(Path(sys.executable).parent), os.environ["PATH"]]
     person = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    return os.environ | person | {"PATH": os.pathsep.join(folders), "DVC_NO_ANALYTICS": "1"} | variables
+    # The copy is compiled once, and not by each of its many processes.
+    compiled = {"PYTHONDONTWRITEBYTECODE": ""}
+    return os.environ | person | compiled | {"PATH": os.pathsep.join(folders), "DVC_NO_ANALYTICS": "1"} | variables
 
 
 def run(folder: Path, *command: str, programs: Path | None = None, **variables: str) -> str:
@@ -60,6 +62,12 @@ def project_files() -> list[str]:
 def copy_project(folder: Path, params: dict[str, Any]) -> None:
     """Copies the project, uncommitted changes too, into a git repository, with 60 pictures of mixed sizes as data."""
     copy_files(folder, {"tiny": params})
+    write_pictures(folder)
+    commit(folder)
+
+
+def write_pictures(folder: Path) -> None:
+    """Writes 60 pictures of two classes into data/raw/tiny of a project."""
     rng = np.random.default_rng(0)
     for i in range(60):
         label, ending = ("dark", "png") if i % 2 else ("bright", "jpg")
@@ -67,7 +75,6 @@ def copy_project(folder: Path, params: dict[str, Any]) -> None:
         picture = rng.integers(low, low + 80, (9 + i % 3, 10, 3)).astype(np.uint8)
         (folder / "data/raw/tiny" / label).mkdir(parents=True, exist_ok=True)
         imageio.imwrite(folder / "data/raw/tiny" / label / f"{i:02d}.{ending}", picture)
-    commit(folder)
 
 
 def copy_files(folder: Path, datasets: dict[str, Any]) -> None:

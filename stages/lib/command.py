@@ -25,11 +25,13 @@ from typing import Any, NamedTuple
 from stages.lib import params
 from stages.lib.core import locks, outs, signals, terminal, yaml_files
 from stages.lib.core.errors import WAYS_OUT, DamagedOut, UserError, explain
+from stages.lib.core.progress import say
 
 PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 OUTS = ("outs", "metrics", "plots")
 TIMES = ".seconds.json"
+WORTH_SAYING = 10  # seconds that are left of a pipeline
 
 
 def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = None) -> None:
@@ -57,6 +59,8 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
         section = given.section(dataset, stage)
         paths = arguments(main, stage, dataset, sections(given, stage, dataset))
         with alone(stage, dataset):
+            if is_first() and (expected := expectation(stage, read_seconds(dataset))):
+                say(f"{stage} of {dataset}: {expected}")
             if pin is not None:
                 pin(section.threads, section.portable)
             with ways_back():
@@ -73,10 +77,15 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
         sys.exit(status)
 
 
+def is_first() -> bool:
+    """Of the processes of a torchrun, and where there is only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def note_seconds(stage: str, dataset: str, seconds: float) -> None:
     """Keeps how long the last run of a stage took, beside the data and out of git, for the summary of a run."""
     place = _times(dataset)
-    if os.environ.get("RANK", "0") != "0" or not place.parent.is_dir():
+    if not is_first() or not place.parent.is_dir():
         return
     with suppress(OSError):  # it is worth no error
         outs.write_json(place, read_seconds(dataset) | {stage: seconds})
@@ -89,6 +98,27 @@ def read_seconds(dataset: str) -> dict[str, float]:
     except (OSError, ValueError):
         return {}
     return {str(k): float(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def expectation(stage: str, seconds: dict[str, float], dvc_yaml: Path = DVC_YAML) -> str:
+    """How long a stage and those behind it take, by their last runs; empty where that is not known, or soon over.
+
+    Args:
+        seconds: Of the last run of each stage.
+    """
+    order = list(yaml_files.load(dvc_yaml)["stages"])
+    behind = [seconds[name] for name in order[order.index(stage) + 1 :] if name in seconds]
+    if stage not in seconds or seconds[stage] + sum(behind) < WORTH_SAYING:
+        return ""
+    rest = f", and the stages behind it {duration(sum(behind))}, where they have to run" if behind else ""
+    return f"it took {duration(seconds[stage])} the last time{rest}"
+
+
+def duration(seconds: float) -> str:
+    """As people say it."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def _times(dataset: str) -> Path:

@@ -61,3 +61,11 @@ def test_how_long_a_stage_took_is_kept_beside_its_data_and_told(project, capsys)
     assert any(line.endswith("ingest 1.2 s, train 5 min") for line in printed(capsys, "digits"))
     (project / "data/digits/.seconds.json").write_text("{")
     assert command.read_seconds("digits") == {}
+
+
+def test_how_long_the_rest_takes_is_told_when_a_stage_begins_and_it_is_known(project):
+    assert command.expectation("train", {}) == ""
+    assert command.expectation("train", {"train": 3.0, "ingest": 500.0}) == ""  # soon over
+    said = command.expectation("train", {"ingest": 500.0, "train": 240.0, "validate": 8.0, "export": 12.25})
+    assert said == "it took 4 min the last time, and the stages behind it 20 s, where they have to run"
+    assert command.expectation("export", {"train": 240.0, "export": 7200.0}) == "it took 2.0 h the last time"

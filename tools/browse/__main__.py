@@ -92,6 +92,7 @@ def _serve(server: Server, port: int) -> None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind(("127.0.0.1", port))
+            listening.listen()  # before the address is told: whoever reads it may ask at once
         except OSError as error:
             raise UserError(f"port {port} can't be used ({error.strerror}): leave --port out") from None
         say(f"http://127.0.0.1:{listening.getsockname()[1]}/{server.token}/")

@@ -2,6 +2,7 @@
 
     python -m tools.init mine ~/photographs --dry-run    # look, and print what would be written
     python -m tools.init mine ~/photographs              # copy it to data/raw/mine, and write the block
+    python -m tools.init --own                           # take the demo data sets out of a clone, and commit that
 
 A folder that is data/raw/<name> already stays where it is; `--move` moves another one there instead of copying it. Only
 headers are read, and of many files only some. Nothing is changed where the data can't be used as they are: the message
@@ -19,7 +20,7 @@ from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shown
-from tools.init import block, look
+from tools.init import block, look, own
 
 RAW = Path("data/raw")
 
@@ -27,12 +28,22 @@ RAW = Path("data/raw")
 @terminal.program()
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.init", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("name", help="what the data set shall be called: lower-case letters, digits, _ and -")
-    parser.add_argument("folder", type=Path, help="where its pictures or DICOM files are now")
+    parser.add_argument(
+        "name", nargs="?", help="what the data set shall be called: lower-case letters, digits, _ and -"
+    )
+    parser.add_argument("folder", nargs="?", type=Path, help="where its pictures or DICOM files are now")
     parser.add_argument("--dry-run", action="store_true", help="change nothing; print the block")
     parser.add_argument("--move", action="store_true", help="move the folder to data/raw/<name>, do not copy it")
+    parser.add_argument("--own", action="store_true", help="take the demo data sets out first; alone, do no more")
     arguments = parser.parse_args(argv)
-    begin(arguments.name, arguments.folder, arguments.dry_run, arguments.move)
+    if arguments.folder is None and (arguments.name or not arguments.own):
+        parser.error("expected NAME and FOLDER, or --own")
+    if arguments.own:
+        if arguments.dry_run:
+            parser.error("--own has no --dry-run")
+        own.own()
+    if arguments.name:
+        begin(arguments.name, arguments.folder, arguments.dry_run, arguments.move)
 
 
 def begin(name: str, folder: Path, dry_run: bool = False, move: bool = False) -> None:

@@ -1,7 +1,9 @@
 """The block of a data set in params.yaml, as text: what people have written there stays, comments too."""
 
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -50,22 +52,71 @@ def insert(params_yaml: Path, block: str) -> None:
     """
     before = params_yaml.read_text(encoding="utf-8")
     tree = YAML().load(before)
-    keys = list(tree)
+    start, end = _place(tree, ["datasets"], before)
     lines = before.splitlines(keepends=True)
-    at = keys.index("datasets") + 1
-    end = tree.lc.key(keys[at])[0] if at < len(keys) else len(lines)
-    while end and lines[end - 1].lstrip().startswith("#") and not lines[end - 1].startswith(" "):
-        end -= 1  # a comment above the next key is that key's
-    while end and not lines[end - 1].strip():
-        end -= 1
+    if not tree["datasets"]:
+        lines[start] = re.sub(r" *\{\}", "", lines[start], count=1)
     head = "".join(lines[:end])
-    after = head + "\n" * (1 + (not head.endswith("\n"))) + block + "".join(lines[end:])
-    kept = YAML(typ="safe", pure=True)
-    old, new = kept.load(before), kept.load(after)
-    added = set(new["datasets"]) - set(old["datasets"])
-    if {**new, "datasets": {k: v for k, v in new["datasets"].items() if k not in added}} != old or len(added) != 1:
+    first = "" if not tree["datasets"] else "\n"
+    after = head + "\n" * (not head.endswith("\n")) + first + block + "".join(lines[end:])
+    (name,) = YAML(typ="safe", pure=True).load(block)
+    if _datasets(after).keys() - {name} != _datasets(before).keys() or not _differ_there_alone(before, after, {name}):
         raise UserError(
             f"{params_yaml} is laid out in a way that tools.init can't add to: copy the block by hand:\n{block}"
         )
     outs.write_bytes(params_yaml, after.encode())
     params.load(params_yaml)
+
+
+def without(text: str, names: list[str]) -> str:
+    """The text of a params.yaml without the blocks of some data sets.
+
+    Raises:
+        UserError: It is not laid out so that they can be told from the rest.
+    """
+    after = text
+    for name in names:
+        tree = YAML().load(after)
+        start, end = _place(tree, ["datasets", name], after)
+        lines = after.splitlines(keepends=True)
+        if len(tree["datasets"]) == 1:
+            first, _ = _place(tree, ["datasets"], after)
+            lines[first] = lines[first].replace("datasets:", "datasets: {}", 1)
+        while start and not lines[start - 1].strip() and end < len(lines) and not lines[end].strip():
+            start -= 1  # one empty line between what is left
+        after = "".join(lines[:start] + lines[end:])
+    if _datasets(after).keys() | set(names) != _datasets(text).keys() or not _differ_there_alone(
+        text, after, set(names)
+    ):
+        raise UserError(f"params.yaml is laid out in a way that hides where {', '.join(names)} ends: delete it by hand")
+    return after
+
+
+def _place(tree: Any, path: list[str], text: str) -> tuple[int, int]:
+    """The lines of a key and what is under it, without the comments and empty lines that belong to what follows."""
+    lines = text.splitlines()
+    *above, name = path
+    for key in above:
+        tree = tree[key]
+    start = tree.lc.key(name)[0]
+    indent = len(lines[start]) - len(lines[start].lstrip())
+    end = start + 1
+    while end < len(lines) and (not lines[end].strip() or len(lines[end]) - len(lines[end].lstrip()) > indent):
+        end += 1
+    while not lines[end - 1].strip():
+        end -= 1
+    return start, end
+
+
+def _datasets(text: str) -> dict[str, Any]:
+    return YAML(typ="safe", pure=True).load(text)["datasets"]
+
+
+def _differ_there_alone(one: str, other: str, names: set[str]) -> bool:
+    """Whether two texts of params.yaml mean the same but for the blocks of these data sets."""
+    kept = []
+    for text in (one, other):
+        tree = YAML(typ="safe", pure=True).load(text)
+        tree["datasets"] = {name: block for name, block in tree["datasets"].items() if name not in names}
+        kept.append(tree)
+    return kept[0] == kept[1]

@@ -147,8 +147,8 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise UserError(f"{path} not found: run from the repository's root")
     tree = yaml_files.load(path)
-    if not isinstance(tree, dict) or not isinstance(tree.get("datasets"), dict) or not tree["datasets"]:
-        raise UserError(f"{path}: expected `datasets:` with one block per dataset")
+    if not isinstance(tree, dict) or not isinstance(tree.get("datasets"), dict):
+        raise UserError(f"{path}: expected `datasets:` with one block per dataset, or `datasets: {{}}` for none yet")
     return tree
 
 

@@ -1,0 +1,142 @@
+"""Merges a later version of the repository that this project was cloned from, and says what will run again.
+
+    git fetch upstream
+    python -m tools.merge_upstream upstream/main
+
+Yours stay as they are: params.yaml, dvc.lock and metrics/. In all other files, git merges as always; where both sides
+changed the same lines, it leaves that to you. Before anything runs, the stages are named that the new code concerns.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.lib import params
+from stages.lib.command import PARAMS_YAML
+from stages.lib.core import terminal
+from stages.lib.core.errors import UserError
+from stages.lib.core.progress import say
+from tools.init.own import git
+
+OURS = ("params.yaml", "dvc.lock", "metrics")
+SETUP = ("requirements.txt", "requirements-dev.txt", "pyproject.toml")
+
+
+@terminal.program()
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.merge_upstream", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("revision", help="what to merge: upstream/main, or a tag of it")
+    sys.exit(merge(parser.parse_args(argv).revision))
+
+
+def merge(revision: str) -> int:
+    """Merges and commits, unless git needs help; the exit status.
+
+    Raises:
+        UserError: There are changes that are not committed, or no such revision; nothing was changed.
+    """
+    if git("status", "--porcelain"):
+        raise UserError("there are changes that git has not: commit or stash them first")
+    if revision.startswith("-") or not _succeeds("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"):
+        raise UserError(f"'{revision}' is not known here: git fetch, then name a branch or tag, as upstream/main")
+    if _succeeds("merge-base", "--is-ancestor", revision, "HEAD"):
+        say(f"{revision} is merged already.")
+        return 0
+    if not _succeeds("merge-base", revision, "HEAD"):
+        raise UserError(f"{revision} and this project have no commit in common: is it the repository of the clone?")
+    before = git("rev-parse", "HEAD").strip()
+    done = subprocess.run(
+        ["git", "merge", "--no-commit", "--no-ff", revision], capture_output=True, encoding="utf-8", check=False
+    )
+    if done.returncode and not _succeeds("rev-parse", "--verify", "--quiet", "MERGE_HEAD"):
+        raise UserError(f"git merge failed: {(done.stderr or done.stdout).strip()}")
+    _take_ours()
+    if conflicts := git("diff", "--name-only", "--diff-filter=U").splitlines():
+        say(
+            f"Both sides changed the same lines of {', '.join(conflicts)}: mend them, git add them, git commit, and "
+            f"`dvc status` tells what will run. {', '.join(OURS)} are as they were. To undo all: git merge --abort"
+        )
+        return 1
+    changed = set(git("diff", "--cached", "--name-only").splitlines())
+    git("commit", "--quiet", "-m", f"Merge {revision}\n\nparams.yaml, dvc.lock and metrics/ stay this project's.")
+    say(f"{revision} is merged; git reset --hard {before[:10]} undoes it.")
+    if needed := changed & set(SETUP):
+        say(f"{', '.join(sorted(needed))} changed: run `make setup` first.")
+    try:
+        params.load(PARAMS_YAML)
+    except UserError as error:
+        say(f"params.yaml needs a hand, as keys have changed (CHANGELOG.md):\n{error}")
+        return 1
+    for line in explained(_status()):
+        say(line)
+    return 0
+
+
+def _take_ours() -> None:
+    """In the index and on disk, `OURS` are as in HEAD: nothing of them is a conflict or new."""
+    git("reset", "--quiet", "HEAD", "--", *OURS)
+    if kept := [path for path in OURS if _succeeds("cat-file", "-e", f"HEAD:{path}")]:
+        git("checkout", "--quiet", "HEAD", "--", *kept)
+    git("clean", "-fdq", "--", *OURS)
+
+
+def _succeeds(*arguments: str) -> bool:
+    return subprocess.run(["git", *arguments], capture_output=True, check=False).returncode == 0
+
+
+def _status() -> dict[str, Any]:
+    """What `dvc status --json` gives: by stage, its reasons.
+
+    Raises:
+        UserError: dvc fails.
+    """
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    try:
+        return dict(json.loads(done.stdout))
+    except ValueError:
+        raise UserError(f"dvc status failed: {(done.stderr or done.stdout).strip()}") from None
+
+
+def explained(status: dict[str, Any]) -> list[str]:
+    """A line for each stage that will run again, with why, and what that may lead to."""
+    lines = []
+    for stage, reasons in status.items():
+        if stage == "check":
+            continue  # it runs whenever params.yaml changed, and makes nothing
+        why = []
+        for reason in reasons:
+            if isinstance(reason, str):
+                why.append(reason)
+                continue
+            for kind, items in reason.items():
+                if isinstance(items, dict):
+                    why += [f"{Path(name).as_posix()} ({state})" for name, state in _flat(items)]
+                else:
+                    why.append(str(kind))
+        lines.append(f"  {stage}: {', '.join(why)}")
+    if not lines:
+        return ["No stage runs again: the outs are those of the merged code."]
+    return [
+        "`dvc repro` will run these again, as code, versions or data that they read have changed:",
+        *lines,
+        "Those behind them run too where an out turns out to have other bytes, and else not.",
+    ]
+
+
+def _flat(items: dict[str, Any]) -> list[tuple[str, str]]:
+    """Names and states of changed deps or params; those of params lie one level deeper."""
+    found = []
+    for name, state in items.items():
+        found += _flat(state) if isinstance(state, dict) else [(name, str(state))]
+    return found
+
+
+if __name__ == "__main__":
+    main()
