@@ -16,6 +16,7 @@ from stages.lib.core import locks, outs, signals
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import progress
 from tests import ROOT
+from tests.demos import needs_demos
 
 
 def run_stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -27,6 +28,7 @@ def run_stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True)
 
 
+@needs_demos
 def test_a_stage_runs_without_dvc(tmp_path):
     cases = tmp_path / "data" / "digits"
     cases.mkdir(parents=True)
@@ -46,6 +48,7 @@ def test_a_users_mistake_is_one_message_without_a_traceback(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@needs_demos
 def test_a_stage_that_is_not_for_a_dataset_says_for_which_it_is(tmp_path):
     with pytest.raises(UserError, match="the stage 'sample' is for digits, phantoms, not for 'mine'"):
         command.stage_paths("sample", "mine", ROOT / "dvc.yaml")

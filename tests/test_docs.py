@@ -13,7 +13,7 @@ import pytest
 
 from stages.lib import params
 from tests import ROOT
-from tests.demos import needs_demos
+from tests.demos import ARE_HERE, needs_demos
 
 PAGES = ("docs/deploying.md", "docs/data.md", "docs/trust.md", "docs/training.md", "docs/extending.md",
          "README.md")  # fmt: skip
@@ -86,6 +86,8 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(name):
     broken = []
     for target, anchor in LINK.findall(without_blocks(DOCUMENTS[name].read_text())):
         path = DOCUMENTS[name].parent / target if target else DOCUMENTS[name]
+        if not ARE_HERE and target.startswith("metrics/"):
+            continue  # README.md still shows the demos
         if not path.exists() or (anchor and anchor not in anchors(path)):
             broken.append(f"{target}#{anchor}")
     assert broken == []

@@ -54,7 +54,6 @@ def schema() -> dict[str, Any]:
                 "type": "object",
                 "propertyNames": {"pattern": params.DATASET_NAME},
                 "additionalProperties": block,
-                "minProperties": 1,
             },
             **{name: of_name[name] for name in params.TOP_LEVEL},
         },

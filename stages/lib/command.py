@@ -246,7 +246,7 @@ def stage_paths(stage: str, dataset: str, dvc_yaml: Path = DVC_YAML) -> tuple[di
         raise UserError(f"{dvc_yaml} not found: run from the repository's root")
     entry = yaml_files.load(dvc_yaml)["stages"][stage]
     if isinstance(entry["foreach"], list) and dataset not in (listed := [str(name) for name in entry["foreach"]]):
-        raise UserError(f"dvc.yaml: the stage '{stage}' is for {', '.join(listed)}, not for '{dataset}'")
+        raise UserError(f"dvc.yaml: the stage '{stage}' is for {', '.join(listed) or 'none'}, not for '{dataset}'")
     outs = [item for key in OUTS for item in entry["do"].get(key, [])]
     return _named(entry["do"].get("deps", []), dataset), _named(outs, dataset)
 

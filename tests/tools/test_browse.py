@@ -23,6 +23,7 @@ from stages.lib import command, params
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.labels import corrections
 from tests import HANG_SECONDS, ROOT
+from tests.demos import needs_demos
 from tests.raw_data import scan, write_pictures, write_series
 from tools import agree
 from tools.browse import __main__ as program
@@ -290,6 +291,7 @@ def test_keyed_data_are_written_into_no_file_to_share(project):
     assert not (project / "cases.html").exists()
 
 
+@needs_demos
 def test_a_demo_is_shown_and_not_corrected_as_its_pictures_are_made_anew(monkeypatch):
     monkeypatch.chdir(ROOT)
     assert "makes it anew" in program._frozen("digits", Path("data/raw/digits"))

@@ -9,8 +9,11 @@ from ruamel.yaml import YAML
 from stages.lib import params
 from stages.lib.core.errors import UserError
 from tests import ROOT
+from tests.demos import needs_demos
 from tests.raw_data import write_pictures, write_series
 from tools.init.__main__ import begin
+
+pytestmark = needs_demos
 
 
 @pytest.fixture

@@ -7,7 +7,10 @@ import pytest
 
 from stages.lib import command
 from tests import ROOT
+from tests.demos import needs_demos
 from tools import summary
+
+pytestmark = needs_demos
 
 
 @pytest.fixture
