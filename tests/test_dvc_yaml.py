@@ -17,8 +17,8 @@ from ruamel.yaml import YAML
 from stages.lib import command, params
 from stages.lib.core import sources
 from tests import ROOT
-from tests.demos import ARE_HERE
 from tests.core.test_sources import forget
+from tests.demos import ARE_HERE
 from tools import requirements
 
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
