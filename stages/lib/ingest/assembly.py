@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.lib.ingest import readers
+from stages.lib.ingest import companions, readers
 from stages.lib.ingest.case_table import CaseTable, OneFileCases, Template, tabulate
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.readers.colour import can_be_made, channels_of
@@ -36,7 +36,10 @@ def assemble(files: FileTable, options: Options) -> Assembled:
         assembly = readers.reader(name).assemble([files.file(i) for i in positions], unread, options)
         whole += [Template(name, case) for case in assembly.cases]
         refused += assembly.refused
-    whole, one_file, others = _images_or_volumes(whole, one_file, options)
+    slices = companions.of_slices(files.paths[i] for i in files.accepted.get("dicom", ()))
+    whole, one_file, others = _images_or_volumes(whole, one_file, slices, options)
+    if whole and len(whole[0].case.shape) == VOLUME_AXES:
+        refused = companions.set_aside(refused, slices)
     whole, one_file, uncommon = _of_one_colour(whole, one_file, options)
     return Assembled(tabulate(whole, one_file), refused + others + uncommon)
 
@@ -101,9 +104,12 @@ def _with_channels(template: Template, channels: int) -> Template:
 
 
 def _images_or_volumes(
-    whole: list[Template], one_file: list[OneFileCases], options: Options
+    whole: list[Template], one_file: list[OneFileCases], slices: set[companions.Place], options: Options
 ) -> tuple[list[Template], list[OneFileCases], list[Refusal]]:
-    """The cases of the kind that `ingest.kind` asks for, or that most are of; and the others, refused."""
+    """The cases of the kind that `ingest.kind` asks for, or that most are of; and the others, refused.
+
+    Pictures that lie in a folder of slices are no cases of a data set of volumes: they are ignored.
+    """
     kind = options.params.kind
     if kind == "auto":
         volumes = sum(len(template.case.shape) == VOLUME_AXES for template in whole)
@@ -111,10 +117,16 @@ def _images_or_volumes(
     axes = VOLUME_AXES if kind == "volumes" else IMAGE_AXES
     reason = "picture_among_volumes" if kind == "volumes" else "volume_among_pictures"
     lost = [tuple(f.path for f in template.case.files) for template in whole if len(template.case.shape) != axes]
-    lost += [(path,) for cases in one_file if len(cases.template.case.shape) != axes for path in cases.paths]
-    detail = f"the data set is one of {kind}; ingest.kind can be set"
+    pictures = [path for cases in one_file if len(cases.template.case.shape) != axes for path in cases.paths]
+    beside: list[str] = []
+    if kind == "volumes":
+        beside, pictures = companions.thumbnails(pictures, slices)
+    lost += [(path,) for path in pictures]
+    other = "images" if kind == "volumes" else "volumes"
+    detail = f"the data set is one of {kind}; ingest: {{kind: {other}}} makes it one of {other}"
+    refused = [Refusal((path,), "thumbnail", "a picture beside slices", ignored=True) for path in beside]
     return (
         [template for template in whole if len(template.case.shape) == axes],
         [cases for cases in one_file if len(cases.template.case.shape) == axes],
-        [Refusal(paths, reason, detail) for paths in lost],
+        refused + [Refusal(paths, reason, detail) for paths in lost],
     )

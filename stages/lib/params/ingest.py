@@ -35,7 +35,7 @@ class IngestParams:
 
     split_4d: bool = False
     """A series with several slices at one position (phases, echoes) becomes one volume per phase, where these can
-    be told apart."""
+    be told apart: by one element or two of those that say so, or by InstanceNumber where that is no guess."""
 
     gap_tolerance: Annotated[float, Field(gt=0, le=0.1), unit("fraction")] = 0.01
     """How far a gap between slices may be from the mean gap, as a fraction of it."""

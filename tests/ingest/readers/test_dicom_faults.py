@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import imageio.v3 as imageio
 import numpy as np
 import pandas as pd
 import pydicom
@@ -15,6 +16,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import SegmentationStorage, generate_uid
 
 from stages.lib.core.errors import UserError
+from stages.lib.ingest.readers import dicom_geometry
 from tests.raw_data import SHARED, Ingested, ingest, make_slice, scan, write_series
 
 RIGHT = "right"
@@ -310,6 +312,124 @@ def test_phases_at_one_place_can_be_split_into_volumes(series, tmp_path):
         expected_of(phase).astype(np.int16).tobytes() for phase in (spoilt[:half], spoilt[half:])
     }
     assert done.counts["groups"] == 1
+
+
+def phases(count, number, **elements):
+    """Slices of so many volumes of eight, numbered by a function of volume and slice; with elements likewise."""
+    volumes = [scan(seed=v) for v in range(count)]
+    slices = []
+    for v, volume in enumerate(volumes):
+        for i, pixels in enumerate(volume):
+            image = make_slice(i, pixels)
+            image.SOPInstanceUID, image.InstanceNumber = generate_uid(entropy_srcs=[str(v), str(i)]), number(v, i)
+            for keyword, value in elements.items():
+                setattr(image, keyword, value(v, i))
+            slices.append(image)
+    return volumes, slices
+
+
+@pytest.mark.parametrize(
+    ("number", "elements"),
+    [
+        (lambda v, i: 1, {"EchoTime": lambda v, i: v % 2, "TriggerTime": lambda v, i: v // 2}),
+        (lambda v, i: 8 * v + i, {}),
+        (lambda v, i: 8 * v + 7 - i, {"AcquisitionNumber": lambda v, i: 3}),
+        (lambda v, i: 4 * i + v, {}),
+        # Each slice has a time of its own, as in a scan from place to place: no volume, but its numbers say which.
+        (lambda v, i: 100 + 8 * v + i, {"TriggerTime": lambda v, i: 8 * v + i}),
+    ],
+    ids=["two elements", "volume by volume", "from the other end", "place by place", "a time a slice"],
+)
+def test_volumes_at_one_place_are_told_apart_by_two_elements_or_by_the_numbers_of_the_instances(
+    number, elements, tmp_path
+):
+    volumes, slices = phases(4, number, **elements)
+    put(tmp_path / "raw" / "x", slices)
+    done = ingest(tmp_path / "raw", tmp_path / "out", split_4d=True)
+    assert {p.tobytes() for p in done.pixels} == {volume.tobytes() for volume in volumes}
+    assert done.counts["groups"] == 1 and done.counts["rejected"] == {}
+
+
+@pytest.mark.parametrize(
+    ("number", "lost"),
+    [
+        (lambda v, i: int(np.random.default_rng(0).permutation(32)[8 * v + i]), 0),
+        (lambda v, i: i, 0),  # each twice and more
+        (lambda v, i: 8 * v + i, 1),  # one is missing
+    ],
+    ids=["shuffled", "repeated", "incomplete"],
+)
+def test_numbers_of_instances_that_leave_a_doubt_tell_no_volumes_apart(number, lost, tmp_path):
+    _, slices = phases(4, number)
+    put(tmp_path / "raw" / "x", slices[lost:])
+    write_healthy(tmp_path / "raw")
+    with pytest.raises(UserError, match="no case of class 'x'"):
+        ingest(tmp_path / "raw", tmp_path / "out", split_4d=True)
+    assert "several_at_a_place" in (tmp_path / "out" / "rejected.csv").read_text()
+
+
+def test_an_error_within_a_series_ends_that_series_alone(tmp_path, monkeypatch):
+    write_series(tmp_path / "raw" / "a", series="one")
+    write_series(tmp_path / "raw" / "b", scan(seed=1), series="two", patient="Roe")
+    stacking = dicom_geometry.check_stacking
+
+    def failing(frames, normal, options):
+        if frames[0].path.startswith("a/"):
+            raise ZeroDivisionError("division by zero")
+        return stacking(frames, normal, options)
+
+    monkeypatch.setattr(dicom_geometry, "check_stacking", failing)
+    with pytest.raises(UserError, match="no case of class 'a'"):
+        ingest(tmp_path / "raw", tmp_path / "out")
+    rejected = (tmp_path / "out" / "rejected.csv").read_text()
+    assert 'a/000,rejected,unreadable,"ZeroDivisionError in tests' in rejected and "b/000" not in rejected
+
+
+COMPANIONS = {
+    "report.txt": (b"nothing to see", "no_picture"),
+    "report.xml": (b"<?xml version='1.0'?><a/>", "no_picture"),
+    "dose.html": (b"<!doctype html><p>3 mGy", "no_picture"),
+    "letter.pdf": (b"%PDF-1.4", "other_format"),
+    "lock.tmp": (b"", "empty_file"),
+    "autorun.inf": (b"[autorun]", "no_picture"),
+    ".DS_Store": (b"Bud1", "litter"),
+    "Thumbs.db": (b"\xd0\xcf\x11\xe0", "litter"),
+    "preview.jpg": (None, "thumbnail"),
+}
+
+
+@pytest.mark.parametrize("place", ["x", "x/deeper", "."])
+@pytest.mark.parametrize("name", COMPANIONS)
+def test_what_lies_beside_the_slices_and_is_none_is_ignored_and_loses_no_series(name, place, tmp_path):
+    content, reason = COMPANIONS[name]
+    put(tmp_path / "raw" / "x" / "deeper", phases(1, lambda v, i: i)[1])
+    write_healthy(tmp_path / "raw")
+    path = tmp_path / "raw" / place / name
+    if content is None:
+        if place != "x/deeper":
+            pytest.skip("a picture in a folder without slices is one of another kind")
+        imageio.imwrite(path, np.zeros((20, 20), np.uint8))
+    else:
+        path.write_bytes(content)
+    done = ingest(tmp_path / "raw", tmp_path / "out")
+    assert done.counts["cases"] == 2 and done.counts["rejected"] == {} and done.counts["ignored"] == {reason: 1}
+
+
+@pytest.mark.parametrize("name", ["008.dcm", "008", "1.2.840.10008.9", "SLICE.IMA"])
+@pytest.mark.parametrize("content", [b"", b"<html>503 Service Unavailable</html>"])
+def test_a_file_that_is_named_as_a_slice_may_be_one_and_rejects_its_series(name, content, tmp_path):
+    write_series(tmp_path / "raw" / "x")  # 000 to 007
+    write_healthy(tmp_path / "raw")
+    (tmp_path / "raw" / "x" / name).write_bytes(content)
+    with pytest.raises(UserError, match="no case of class 'x'"):
+        ingest(tmp_path / "raw", tmp_path / "out")
+    assert "unreadable_slice" in (tmp_path / "out" / "rejected.csv").read_text()
+
+
+def test_an_archive_or_a_volume_of_another_format_beside_slices_stays_rejected(tmp_path):
+    put(tmp_path / "raw" / "x", phases(1, lambda v, i: i)[1])
+    (tmp_path / "raw" / "x" / "more.zip").write_bytes(b"PK\3\4")
+    assert ingest(tmp_path / "raw", tmp_path / "out").counts["rejected"] == {"unsupported_format": 1}
 
 
 def test_padding_is_air(tmp_path):

@@ -56,6 +56,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from stages.lib.core.errors import UserError
 from stages.lib.ingest.identifiers import identify
 from stages.lib.params.ingest import IngestParams
 
@@ -118,7 +119,12 @@ IGNORED_REASONS = {
     "localizer": "a picture that the series was planned on",
     "same_instance": "a copy of another file of the series",
     "litter": "hidden, or left behind by an operating system",
-    "excluded": "left out by ingest.include or ingest.exclude",
+    "excluded": "left out by ingest.include, ingest.exclude or corrections.csv",
+    # beside the slices of a data set of volumes
+    "no_picture": "text, a program or other content of no known picture format",
+    "other_format": "a document, as PDF",
+    "empty_file": "a file without a byte, not named as a slice",
+    "thumbnail": "a picture in a folder of slices",
 }
 """Why files are ignored. Beside these, a DICOM object without a picture is counted by the name of its SOP class."""
 
@@ -151,6 +157,14 @@ def where_raised(error: Exception) -> str:
         trace = trace.tb_next
     place = f" in {trace.tb_frame.f_globals.get('__name__')}, line {trace.tb_lineno}" if trace else ""
     return type(error).__name__ + place
+
+
+def check_is_of_the_files(error: Exception) -> None:
+    """Raises:
+    UserError, ImportError, MemoryError: The error itself, where the installation or the machine is at fault.
+    """
+    if isinstance(error, (UserError, ImportError, MemoryError)):
+        raise error
 
 
 class Ignored(Rejected):

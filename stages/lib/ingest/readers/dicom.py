@@ -14,7 +14,16 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.readers import dicom_burned_in, dicom_pixels, dicom_series
-from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
+from stages.lib.ingest.readers.contract import (
+    Assembly,
+    Case,
+    Inspected,
+    Options,
+    Refusal,
+    Rejected,
+    check_is_of_the_files,
+    where_raised,
+)
 from stages.lib.ingest.readers.dicom_header import Header, check_is_image, read_header
 from stages.lib.ingest.readers.dicom_instance import Instance, check_has_pixels, read_instance
 from stages.lib.ingest.readers.dicom_pixels import Recipe
@@ -80,6 +89,10 @@ def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -
         rescale = dicom_pixels.rescaling(header, [only])
     except Rejected as error:
         assembly.refused.append(Refusal(tuple(f.path for f in files), error.reason, error.detail))
+        return
+    except Exception as error:  # whatever else goes wrong in an instance ends that one, and no other
+        check_is_of_the_files(error)
+        assembly.refused.append(Refusal(tuple(f.path for f in files), "unreadable", where_raised(error)))
         return
     for copy in copies:
         assembly.refused.append(dicom_series.copy_refused(copy.path, file.path))

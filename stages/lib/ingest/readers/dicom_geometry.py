@@ -110,11 +110,19 @@ def _is_same_slice(one: Frame, other: Frame) -> bool:
 
 def find_pair_at_one_place(ordered: list[Frame], normal: np.ndarray) -> tuple[Frame, Frame] | None:
     """The first two neighbours that lie at one place, None where each slice has a place of its own."""
+    return next(((place[0], place[1]) for place in places(ordered, normal) if len(place) > 1), None)
+
+
+def places(ordered: list[Frame], normal: np.ndarray) -> list[list[Frame]]:
+    """The frames at each place, in order along the normal."""
+    found = [[ordered[0]]]
     nearest = SAME_PLACE * min(ordered[0].place.spacing or (1.0,))
     for one, other in zip(ordered, ordered[1:], strict=False):
         if float(np.dot(np.subtract(other.place.position, one.place.position), normal)) < nearest:  # type: ignore[arg-type]
-            return one, other
-    return None
+            found[-1].append(other)
+        else:
+            found.append([other])
+    return found
 
 
 def check_stacking(ordered: list[Frame], normal: np.ndarray, options: Options) -> Stacking:

@@ -32,12 +32,13 @@ class Instance(NamedTuple):
     pixel_start: int  # byte of the first pixel in the file; -1 where they are compressed
     pixels: str  # digest of the stored pixels
     frames: int
+    number: float | None  # InstanceNumber
     slices: tuple[Slice, ...]
 
     @classmethod
     def from_plain(cls, plain: tuple[Any, ...]) -> "Instance":
-        sop, pixel_start, pixels, frames, slices = plain
-        return cls(sop, pixel_start, pixels, frames, tuple(Slice(*one) for one in slices))
+        sop, pixel_start, pixels, frames, number, slices = plain
+        return cls(sop, pixel_start, pixels, frames, number, tuple(Slice(*one) for one in slices))
 
 
 class _PixelElement(NamedTuple):
@@ -72,7 +73,8 @@ def read_instance(content: bytes, dataset: Dataset, end: int, header: Header, op
     check_params(header, frames, options)
     digest = xxhash.xxh3_128_hexdigest(memoryview(content)[max(end, 0) :])
     sop = options.identify("instance", text(dataset, "SOPInstanceUID") or xxhash.xxh3_128_hexdigest(content))
-    return Instance(sop, element.start if element else -1, digest, frames, _slices(dataset, frames))
+    start = element.start if element else -1
+    return Instance(sop, start, digest, frames, _finite([dataset], "InstanceNumber"), _slices(dataset, frames))
 
 
 def _pixel_element(content: bytes, at: int, syntax: UID, header: Header) -> _PixelElement | None:
@@ -123,11 +125,11 @@ def _slice(sources: list[Dataset], spacing_keywords: tuple[str, ...]) -> Slice:
         spacing=next((spacing for spacing in spacings if spacing), None),
         slope=slope[0] if slope else None,
         intercept=intercept[0] if intercept else None,
-        phase=tuple(_phase(sources, keyword) for keyword in PHASE_KEYWORDS),
+        phase=tuple(_finite(sources, keyword) for keyword in PHASE_KEYWORDS),
     )
 
 
-def _phase(sources: list[Dataset], keyword: str) -> float | None:
+def _finite(sources: list[Dataset], keyword: str) -> float | None:
     found = next((value for source in sources for value in numbers(source, keyword)), None)
     return found if found is not None and math.isfinite(found) else None
 

@@ -1,12 +1,23 @@
 """From the files of a DICOM series to its volumes: copies and localizers set apart, phases split, faults refused."""
 
-import os
 from collections import Counter, defaultdict
+from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 
+from stages.lib.ingest import companions
 from stages.lib.ingest.readers import dicom_burned_in, dicom_geometry, dicom_pixels
-from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
+from stages.lib.ingest.readers.contract import (
+    Assembly,
+    Case,
+    Inspected,
+    Options,
+    Refusal,
+    Rejected,
+    check_is_of_the_files,
+    where_raised,
+)
 from stages.lib.ingest.readers.dicom_geometry import Frame
 from stages.lib.ingest.readers.dicom_header import Header, check_voxels
 from stages.lib.ingest.readers.dicom_instance import Instance
@@ -15,7 +26,6 @@ from stages.lib.ingest.readers.dicom_tags import PHASE_KEYWORDS
 
 LOCALIZER_DEGREES = 10  # a slice tilted by more against the others is a localizer, not a slice with a fault
 DAMAGED = (
-    "empty",
     "malformed",
     "no_pixels",
     "truncated",
@@ -49,30 +59,24 @@ class UnreadFiles:
 
     def __init__(self, unread: list[Refusal]) -> None:
         self._by_series: dict[str, Refusal] = {}
-        self._by_place: dict[tuple[str, str], Refusal] = {}  # folder and ending
+        self._by_place: dict[companions.Place, Refusal] = {}
         for refusal in unread:
             if refusal.series and not refusal.ignored:
                 self._by_series[refusal.series] = refusal
             elif not refusal.ignored:
-                folder, name = os.path.split(refusal.paths[0])
-                self._by_place[folder, ANY_ENDING if refusal.reason in DAMAGED else _ending(name)] = refusal
+                folder, ending = companions.place(refusal.paths[0])
+                self._by_place[folder, ANY_ENDING if refusal.reason in DAMAGED else ending] = refusal
 
     def check_none_of(self, files: list[Inspected]) -> None:
         """Raises:
         Rejected: An unread file names this series in its header, or lies beside it and may belong to it.
         """
         found = self._by_series.get(Header(*files[0].common).series)
-        places = {(folder, _ending(name)) for folder, name in (os.path.split(file.path) for file in files)}
-        for folder, ending in sorted(places):
+        for folder, ending in sorted(companions.of_slices(file.path for file in files)):
             found = found or self._by_place.get((folder, ANY_ENDING)) or self._by_place.get((folder, ending))
         if found:
             detail = f"{found.paths[0]} can't be read ({found.reason}) and may be one of its slices: mend or remove it"
             raise Rejected("unreadable_slice", detail)
-
-
-def _ending(name: str) -> str:
-    """.dcm of 0001.dcm, nothing for a name without."""
-    return os.path.splitext(name)[1].lower()
 
 
 def add_volumes(files: list[Inspected], unread: UnreadFiles, options: Options, assembly: Assembly) -> None:
@@ -95,6 +99,9 @@ def add_volumes(files: list[Inspected], unread: UnreadFiles, options: Options, a
         set_apart = {path for refusal in refused for path in refusal.paths}
         paths = tuple(file.path for file in files if file.path not in set_apart)
         refused.append(Refusal(paths, error.reason, error.detail, series=series))
+    except Exception as error:  # whatever else goes wrong in a series ends that series, and no other
+        check_is_of_the_files(error)
+        refused = [Refusal(tuple(file.path for file in files), "unreadable", where_raised(error), series=series)]
     assembly.refused += refused
 
 
@@ -206,15 +213,52 @@ def _phases(ordered: list[Frame], normal: np.ndarray, options: Options) -> list[
     place = f"{pair[0].path} and {pair[1].path} are at one place"
     if not options.params.split_4d:
         raise Rejected("several_at_a_place", f"{place} with different pixels: 4D? ingest.split_4d can split it")
-    for i in range(len(PHASE_KEYWORDS)):
-        volumes: dict[float | None, list[Frame]] = defaultdict(list)
-        for frame in ordered:
-            volumes[frame.place.phase[i]].append(frame)
-        sizes = {len(volume) for volume in volumes.values()}
-        if len(volumes) > 1 and len(sizes) == 1 and all(_has_own_places(v, normal) for v in volumes.values()):
-            return [volumes[phase] for phase in sorted(volumes, key=lambda phase: (phase is None, phase))]
-    keywords = ", ".join(PHASE_KEYWORDS)
+    for keys in (*combinations(range(len(PHASE_KEYWORDS)), 1), *combinations(range(len(PHASE_KEYWORDS)), 2)):
+        if volumes := _by_phase(ordered, normal, keys):
+            return volumes
+    if volumes_by_number := _by_instance_number(ordered, normal):
+        return volumes_by_number
+    keywords = ", ".join((*PHASE_KEYWORDS, "InstanceNumber"))
     raise Rejected("several_at_a_place", f"{place}, and none of {keywords} splits the series into volumes")
+
+
+def _by_phase(ordered: list[Frame], normal: np.ndarray, keys: Sequence[int]) -> list[list[Frame]]:
+    """The volumes that some of PHASE_KEYWORDS tell apart together; none where they do not."""
+    found: dict[tuple[tuple[bool, float], ...], list[Frame]] = defaultdict(list)
+    for frame in ordered:
+        values = (frame.place.phase[i] for i in keys)
+        found[tuple((value is None, value or 0.0) for value in values)].append(frame)
+    volumes = [found[phase] for phase in sorted(found)]
+    sizes = {len(volume) for volume in volumes}
+    if len(volumes) < 2 or len(sizes) > 1 or sizes == {1}:  # a single slice is no volume
+        return []
+    return volumes if all(_has_own_places(volume, normal) for volume in volumes) else []
+
+
+def _by_instance_number(ordered: list[Frame], normal: np.ndarray) -> list[list[Frame]]:
+    """The volumes of a series whose instances are told apart by their numbers alone; none where that is a guess.
+
+    It is none where each place has as many instances, and the numbers go through one volume after the other, or
+    through all instances of one place after the other. Then the n-th instance of each place belongs to the n-th volume.
+    """
+    places = dicom_geometry.places(ordered, normal)
+    numbers = [(frame.instance.number, frame.number) for frame in ordered]
+    if len({len(place) for place in places}) > 1 or len(set(numbers)) < len(numbers) or None in dict(numbers):
+        return []
+    ranked = [sorted(place, key=lambda frame: (frame.instance.number or 0, frame.number)) for place in places]
+    volumes = [list(volume) for volume in zip(*ranked, strict=True)]
+    if len(places) < 2 or not any(_follow_each_other(groups) for groups in (volumes, ranked)):
+        return []
+    return volumes
+
+
+def _follow_each_other(groups: list[list[Frame]]) -> bool:
+    """Whether the numbers of each group are all below those of the next one."""
+    ranges = sorted(
+        (min(numbers), max(numbers))
+        for numbers in ([(frame.instance.number or 0, frame.number) for frame in group] for group in groups)
+    )
+    return all(one[1] < other[0] for one, other in zip(ranges, ranges[1:], strict=False))
 
 
 def _has_own_places(ordered: list[Frame], normal: np.ndarray) -> bool:

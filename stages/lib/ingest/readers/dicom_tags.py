@@ -36,7 +36,7 @@ SERIES_KEYWORDS = (  # usually the same in all slices of a series
 INSTANCE_KEYWORDS = (
     *("SOPInstanceUID", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "DirectoryRecordSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PixelSpacing", "ImagerPixelSpacing"),
-    *("ImagePositionPatient", "ImageOrientationPatient", *PHASE_KEYWORDS),
+    *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", *PHASE_KEYWORDS),
 )
 TAG_OF = {keyword: Tag(keyword) for keyword in (*SERIES_KEYWORDS, *INSTANCE_KEYWORDS)}
 TAGS = list(TAG_OF.values())
