@@ -8,18 +8,16 @@ changed the same lines, it leaves that to you. Before anything runs, the stages 
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from stages.lib import params
 from stages.lib.command import PARAMS_YAML
 from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
+from tools import repro
 from tools.init.own import git
 
 OURS = ("params.yaml", "dvc.lock", "metrics")
@@ -73,7 +71,7 @@ def merge(revision: str) -> int:
     except UserError as error:
         say(f"params.yaml needs a hand, as keys have changed (CHANGELOG.md):\n{error}")
         return 1
-    for line in explained(_status()):
+    for line in repro.planned():
         say(line)
     return 0
 
@@ -88,54 +86,6 @@ def _take_ours() -> None:
 
 def _succeeds(*arguments: str) -> bool:
     return subprocess.run(["git", *arguments], capture_output=True, check=False).returncode == 0
-
-
-def _status() -> dict[str, Any]:
-    """What `dvc status --json` gives: by stage, its reasons.
-
-    Raises:
-        UserError: dvc fails.
-    """
-    command = [sys.executable, "-m", "dvc", "status", "--json"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    try:
-        return dict(json.loads(done.stdout))
-    except ValueError:
-        raise UserError(f"dvc status failed: {(done.stderr or done.stdout).strip()}") from None
-
-
-def explained(status: dict[str, Any]) -> list[str]:
-    """A line for each stage that will run again, with why, and what that may lead to."""
-    lines = []
-    for stage, reasons in status.items():
-        if stage == "check":
-            continue  # it runs whenever params.yaml changed, and makes nothing
-        why = []
-        for reason in reasons:
-            if isinstance(reason, str):
-                why.append(reason)
-                continue
-            for kind, items in reason.items():
-                if isinstance(items, dict):
-                    why += [f"{Path(name).as_posix()} ({state})" for name, state in _flat(items)]
-                else:
-                    why.append(str(kind))
-        lines.append(f"  {stage}: {', '.join(why)}")
-    if not lines:
-        return ["No stage runs again: the outs are those of the merged code."]
-    return [
-        "`dvc repro` will run these again, as code, versions or data that they read have changed:",
-        *lines,
-        "Those behind them run too where an out turns out to have other bytes, and else not.",
-    ]
-
-
-def _flat(items: dict[str, Any]) -> list[tuple[str, str]]:
-    """Names and states of changed deps or params; those of params lie one level deeper."""
-    found = []
-    for name, state in items.items():
-        found += _flat(state) if isinstance(state, dict) else [(name, str(state))]
-    return found
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from tests import ROOT
+from tools.repro import explained
 from tools.tiny_project import environment
 
 pytestmark = pytest.mark.slow
@@ -62,3 +63,16 @@ def test_a_dataset_that_fails_stops_no_other_and_is_named_at_the_end(tmp_path):
     assert done.stderr == "error: dvc failed for broken: what it said is above\n"
     assert (folder / "second_sound").read_text() == "sound\n"
     assert "second@sound:" in (folder / "dvc.lock").read_text()
+
+
+def test_what_would_run_is_told_with_its_reasons_and_what_never_ran_as_such():
+    changed = [{"changed deps": {"stages/lib/train": "modified", "params.yaml": {"datasets.a.train": "modified"}}}]
+    many = [{"changed outs": {f"out{i}": "deleted" for i in range(6)}}, "always changed"]
+    status = {"check": changed, "train@a": changed, "export@a": many, "ingest@b": changed}
+    lines = explained(status, {"train@a", "export@a"})
+    assert lines[1:-1] == [
+        "  train@a: stages/lib/train (modified), datasets.a.train (modified)",
+        "  export@a: out0 (deleted), out1 (deleted), out2 (deleted), out3 (deleted) and 3 more",
+        "  ingest@b: it never ran",
+    ]
+    assert explained({}, set()) == explained({"check": changed}, set())
