@@ -10,6 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests import HANG_SECONDS, ROOT
+from tests.demos import needs_demos
 from tests.made_project import METRICS, Project, git
 
 REVIEWING = (ROOT / "docs" / "reviewing.md").read_text()
@@ -83,6 +84,7 @@ def run(project, script):
     )
 
 
+@needs_demos
 @pytest.mark.slow
 def test_every_command_of_reviewing_runs_as_it_is_written(project):
     prepared = """
@@ -106,6 +108,7 @@ def test_every_command_of_reviewing_runs_as_it_is_written(project):
     assert undone.returncode == 0, undone.stderr
 
 
+@needs_demos
 @pytest.mark.slow
 def test_the_guide_runs_as_it_is_written(project):
     printed: dict[str, str] = {}
