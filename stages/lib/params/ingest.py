@@ -43,6 +43,10 @@ class IngestParams:
     max_tilt: Annotated[float, Field(ge=0, le=1), unit("degrees")] = 0.1
     """Angle allowed between the slices' normal and the line along which they are stacked."""
 
+    issuer: bool = False
+    """Whether the same PatientID of different IssuerOfPatientID is that of different patients. Left out, it is one
+    patient, who stays in one split, as an issuer is often missing in some of a patient's files."""
+
     burned_in: Literal["reject", "keep"] = "reject"
     """DICOM pictures that may show text, a name perhaps: those whose BurnedInAnnotation is not NO, secondary captures,
     screenshots. Kept ones are counted. Of a PNG or JPEG nothing is known."""

@@ -432,6 +432,16 @@ def test_an_archive_or_a_volume_of_another_format_beside_slices_stays_rejected(t
     assert ingest(tmp_path / "raw", tmp_path / "out").counts["rejected"] == {"unsupported_format": 1}
 
 
+def test_an_issuer_that_differs_splits_no_patient_in_two_unless_asked(tmp_path):
+    def issued(by):
+        return lambda slices: [setattr(image, "IssuerOfPatientID", by) for image in slices]
+
+    for i, by in enumerate(("North", "South", "")):
+        write_series(tmp_path / "raw" / "xy"[i % 2] / f"{i}", scan(seed=i), issued(by), f"series {i}")
+    assert ingest(tmp_path / "raw", tmp_path / "out").counts["groups"] == 1
+    assert ingest(tmp_path / "raw", tmp_path / "out", issuer=True).counts["groups"] == 3
+
+
 def test_padding_is_air(tmp_path):
     def spoil(slices: list[Dataset]) -> None:
         for image in slices:

@@ -40,7 +40,7 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
         check_is_image(dataset)
         if end >= 0:
             check_has_pixels(content, end, dataset.file_meta.TransferSyntaxUID.is_little_endian)
-        header = read_header(dataset, options.key)
+        header = read_header(dataset, options.key, options.params.issuer)
         return tuple(header), tuple(read_instance(content, dataset, end, header, options))
     except Rejected as error:
         if uid := text(dataset, "SeriesInstanceUID"):

@@ -118,13 +118,14 @@ class _Elements:
     dataset: Dataset = field(compare=False)
 
 
-def read_header(dataset: Dataset, key: bytes) -> Header:
+def read_header(dataset: Dataset, key: bytes, issuer: bool = False) -> Header:
     """The header of a parsed file.
 
     Slices of a series hold the same elements, so their header is made once: converting values takes most of the time.
 
     Args:
         key: Hides the identifiers.
+        issuer: As of `IngestParams`.
 
     Raises:
         Rejected: The header is damaged, or lacks what a picture must have.
@@ -133,17 +134,17 @@ def read_header(dataset: Dataset, key: bytes) -> Header:
     items = [dataset.get_item(tag) for tag in SERIES_TAGS if tag in dataset]
     # Without a SeriesInstanceUID, the series' identifier may be made of an element that is the file's own.
     if "SeriesInstanceUID" not in dataset or any(item.VR == "SQ" for item in items):
-        return _make_header(dataset, syntax, key)
+        return _make_header(dataset, syntax, key, issuer)
     held = tuple((item.tag, item.VR, item.value if item.is_raw else str(item.value)) for item in items)
-    return _cached_header(_Elements(held, syntax, dataset), key)
+    return _cached_header(_Elements(held, syntax, dataset), key, issuer)
 
 
 @lru_cache(MAX_CACHED_HEADERS)
-def _cached_header(elements: _Elements, key: bytes) -> Header:
-    return _make_header(elements.dataset, elements.syntax, key)
+def _cached_header(elements: _Elements, key: bytes, issuer: bool) -> Header:
+    return _make_header(elements.dataset, elements.syntax, key, issuer)
 
 
-def _make_header(d: Dataset, syntax: UID, key: bytes) -> Header:
+def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool) -> Header:
     try:
         bits = int(number(d, "BitsAllocated"))
         stored = int(number(d, "BitsStored", 0)) or bits
@@ -169,7 +170,7 @@ def _make_header(d: Dataset, syntax: UID, key: bytes) -> Header:
             lookup_table="ModalityLUTSequence" in d,
             burned_in=dicom_burned_in.reason(d),
             palette_bits=_palette_bits(d),
-            patient=_patient(d, key),
+            patient=_patient(d, key, issuer),
             series=identify(key, "series", _series_uid(d)),
             frame_of_reference=identify(key, "frame of reference", text(d, "FrameOfReferenceUID")),
             manufacturer=dicom_terms.maker(text(d, "Manufacturer")),
@@ -206,11 +207,11 @@ def _palette_bits(d: Dataset) -> int:
     return int(values(d.get(keyword))[-1]) if keyword in d else 0
 
 
-def _patient(d: Dataset, key: bytes) -> str | None:
+def _patient(d: Dataset, key: bytes, with_issuer: bool) -> str | None:
     """The patient's identifier, the study's where the patient is not named."""
     patient, issuer, study = (text(d, name) for name in ("PatientID", "IssuerOfPatientID", "StudyInstanceUID"))
     if patient:
-        return identify(key, "patient", f"{issuer}\0{patient}")
+        return identify(key, "patient", f"{issuer if with_issuer else ''}\0{patient}")
     return identify(key, "study", study) if study else None
 
 
