@@ -432,6 +432,20 @@ def test_an_archive_or_a_volume_of_another_format_beside_slices_stays_rejected(t
     assert ingest(tmp_path / "raw", tmp_path / "out").counts["rejected"] == {"unsupported_format": 1}
 
 
+def test_padding_that_is_no_hounsfield_unit_is_air_before_it_is_checked_whether_values_fit(tmp_path):
+    def spoil(slices: list[Dataset]) -> None:
+        for image in slices:
+            image.BitsStored, image.HighBit, image.RescaleSlope, image.PixelPaddingValue = 16, 15, 2, 65535
+            stored = (pixels_of(image) // 2).copy()
+            stored[0, 0] = 65535  # 130046 Hounsfield units, more than int16 holds
+            with_pixels(image, stored)
+
+    pixels = write_series(tmp_path / "raw" / "a", spoil=spoil)
+    done = ingest(tmp_path / "raw", tmp_path / "out")
+    assert (done.pixels[0][0, :, 0, 0] == -1000).all()
+    assert np.array_equal(done.pixels[0][0, :, 1:], (pixels[:, 1:] + 1024) // 2 * 2 - 1024)
+
+
 def test_an_issuer_that_differs_splits_no_patient_in_two_unless_asked(tmp_path):
     def issued(by):
         return lambda slices: [setattr(image, "IssuerOfPatientID", by) for image in slices]

@@ -133,11 +133,9 @@ def read(content: bytes, header: Header, instance: Instance, frame: int, dtype: 
     container = _uncompressed(content, header, instance, frame) if instance.pixel_start >= 0 else None
     if container is None:
         container = _decoded(content, header, instance.frames, frame)
-    slices = instance.slices
-    values = _rescaled(_stored(container, header), slices[min(frame, len(slices) - 1)], header, dtype)
-    if header.modality == "CT" and header.padding is not None:
-        values[_is_padding(container, header)] = AIR_HU
-    return values
+    place = instance.slices[min(frame, len(instance.slices) - 1)]
+    is_air = _is_padding(container, header) if header.modality == "CT" and header.padding is not None else None
+    return _rescaled(_stored(container, header), place, header, dtype, is_air)
 
 
 def _uncompressed(content: bytes, header: Header, instance: Instance, frame: int) -> np.ndarray:
@@ -221,7 +219,21 @@ def _stored(container: np.ndarray, header: Header) -> np.ndarray:
     ) - sign  # there is a bit above the stored ones, so the difference fits
 
 
-def _rescaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> np.ndarray:
+def _rescaled(
+    stored: np.ndarray, place: Slice, header: Header, dtype: str, is_air: np.ndarray | None = None
+) -> np.ndarray:
+    """Args: is_air: (H, W) where there are no values: they become air, before it is checked whether values fit."""
+    values = _scaled(stored, place, header, dtype)
+    if is_air is not None:
+        values[is_air] = AIR_HU
+    if values.dtype == dtype:
+        return values
+    _check_fits(values, dtype)
+    return values.astype(dtype)
+
+
+def _scaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> np.ndarray:
+    """The values, in the dtype if they all fit; else as int32, of which some may not."""
     if header.photometric == "MONOCHROME1":
         low, high = _stored_range(header)
         stored = (low + high) - stored.astype(np.int32)
@@ -234,12 +246,10 @@ def _rescaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> n
         values += np.int64(intercept).astype(dtype)  # intermediate values may wrap around, the sum does not
         return values
     values = stored.astype(np.int32) * int(slope) + int(intercept)
-    if checked:
-        _check_fits(values, header, dtype)
-    return values.astype(dtype)
+    return values if checked else values.astype(dtype)
 
 
-def _check_fits(values: np.ndarray, header: Header, dtype: str) -> None:
+def _check_fits(values: np.ndarray, dtype: str) -> None:
     limits = np.iinfo(dtype)
     low, high = int(values.min()), int(values.max())
     if low < limits.min or high > limits.max:
