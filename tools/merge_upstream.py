@@ -18,7 +18,7 @@ from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from tools import repro
-from tools.init.own import git
+from tools.init.own import check_clean, git
 
 OURS = ("params.yaml", "dvc.lock", "metrics")
 SETUP = ("requirements.txt", "requirements-dev.txt", "pyproject.toml")
@@ -39,8 +39,7 @@ def merge(revision: str) -> int:
     Raises:
         UserError: There are changes that are not committed, or no such revision; nothing was changed.
     """
-    if git("status", "--porcelain"):
-        raise UserError("there are changes that git has not: commit or stash them first")
+    check_clean()
     if revision.startswith("-") or not _succeeds("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"):
         raise UserError(f"'{revision}' is not known here: git fetch, then name a branch or tag, as upstream/main")
     if _succeeds("merge-base", "--is-ancestor", revision, "HEAD"):

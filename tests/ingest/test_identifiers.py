@@ -37,7 +37,7 @@ def test_a_key_that_others_may_read_is_used_and_told_of(key_file, capsys, mode):
     assert GOOD not in said
 
 
-def test_a_made_key_is_its_owners_and_nothing_is_said_of_it(key_file, capsys):
+def test_a_made_key_is_its_owners_and_needs_no_warning(key_file, capsys):
     assert load_key("keyed", key_file) == load_key("keyed", key_file)
     assert key_file.stat().st_mode & 0o777 == 0o600
     assert capsys.readouterr().err == ""
@@ -67,3 +67,25 @@ def test_a_key_that_is_no_text_is_named(key_file):
 def test_a_folder_where_no_key_can_be_made_is_told_with_the_way_out(key_file):
     with pytest.raises(UserError, match=f"can't be made .No such file or directory.*{KEY_VARIABLE}"):
         load_key("keyed", key_file.parent / "gone" / "key")
+
+
+def test_an_experiment_that_dvc_runs_apart_takes_the_key_of_its_project(key_file, monkeypatch):
+    key_file.write_text(GOOD)
+    key_file.chmod(0o600)
+    apart = key_file.parent / ".dvc" / "tmp" / "exps" / "tmpabc"
+    apart.mkdir(parents=True)
+    monkeypatch.chdir(apart)
+    assert load_key("keyed") == GOOD.encode()
+    assert not (apart / ".identifier_key").exists()
+    (apart / ".identifier_key").write_text(GOOD[::-1])  # one of its own comes first
+    (apart / ".identifier_key").chmod(0o600)
+    assert load_key("keyed") == GOOD[::-1].encode()
+
+
+def test_in_another_clone_a_new_key_is_made_and_told(key_file, tmp_path, monkeypatch, capsys):
+    clone = tmp_path / "clone" / "project"
+    clone.mkdir(parents=True)
+    monkeypatch.chdir(clone)
+    key_file.write_text(GOOD)
+    assert load_key("keyed") != GOOD.encode()
+    assert ".identifier_key is new" in capsys.readouterr().out

@@ -74,13 +74,13 @@ try {
     await page.$eval("#high", (input) => ((input.value = "5000"), input.dispatchEvent(new Event("input"))));
     await pixelsChanged(slice);
     await press("e");
-    await page.waitForFunction(() => document.getElementById("heat").naturalWidth > 0);
+    await page.waitForFunction(() => !document.getElementById("looked").hidden && document.getElementById("heat").naturalWidth > 0);
     seen.heat = await text("heat-caption");
     await press("2");
-    await status("1 rows");
+    await status("rows in it: 1");
     await press("x");
     await page.waitForFunction(() => document.querySelector("#excluded").checked);
-    await status("1 rows");
+    await status("rows in it: 1");
     await page.type("#note", "blurred, \"twice\"");
     await press("Tab");
     await page.waitForFunction(() => document.getElementById("marks-list").textContent.includes("blurred"));
@@ -90,11 +90,13 @@ try {
     await page.select("#marked", "yes");
     seen.marked = await number();
     await page.select("#marked", "");
-    for (const order of ["unlike", "alike", "lead"]) {
+    for (const order of ["unlike", "training", "alike", "lead"]) {
       await page.select("#order", order);
       await page.waitForFunction(() => document.getElementById("status").textContent === "");
       seen[order] = await number();
     }
+    await page.select("#answer", "none"); // the training cases have an answer now, too
+    seen.unanswered = await number();
   }
   strange.push(...(await page.evaluate(() => window.blocked)));
   console.log(JSON.stringify({ ...seen, strange }));

@@ -224,6 +224,30 @@ def test_pictures_have_their_own_pixels_and_those_that_look_alike_are_told(tmp_p
         assert pictures.about(found.cases[whole])["shape"] == [3, 300, 200]
 
 
+def test_a_page_that_is_loaded_again_shows_what_has_run_meanwhile(project, address):
+    before = json.loads(ask(f"{address}cases.json")[1])
+    marks = listing.Marks(project / "data/raw/mine", read())
+    case = next(i for i, label in enumerate(before["label"]) if label == "solid")
+    marks.mark(before["path"][case], HOSTILE, False, "")
+    run("ingest", "split", "statistics", "dataset", "train", "validate")
+    after = json.loads(ask(f"{address}cases.json")[1])
+    assert after["label"][case] == HOSTILE and after["case"] == before["case"]
+    assert ask(f"{address}heat/{before['case'][case]}?class=solid")[0] == 200
+
+
+@pytest.mark.parametrize("place", ["", "nowhere/cases.html"])
+def test_a_file_to_share_needs_a_folder_that_is_there_and_a_name(project, place):
+    with pytest.raises(SystemExit, match="expected the name of a file in a folder that is there"):
+        program.main(["mine", "--write", str(project / place)])
+    assert not (project / "nowhere").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--most", "0", "--write", "a.html"], ["--most", "5"]])
+def test_a_number_of_cases_without_a_file_is_an_error(project, arguments):
+    with pytest.raises(SystemExit, match="2"):
+        program.main(["mine", *arguments])
+
+
 def test_nobody_else_is_answered(address):
     page, _, token = address.rstrip("/").rpartition("/")
     assert len(token) > 30 and page.startswith("http://127.0.0.1:")
@@ -268,7 +292,8 @@ class TestInABrowser:
         assert seen["wrong"] == sum(p != label for p, label, split in right if split == "test")
         assert seen["name"].startswith("12/") and seen["depth"] == "5 of 8" and seen["above"] == "4 of 8"
         assert "evidence for" in seen["heat"]
-        assert seen["unlike"] == seen["alike"] == seen["lead"] == 2 * EACH
+        assert seen["unanswered"] == 0
+        assert seen["training"] == seen["unlike"] == seen["alike"] == seen["lead"] == 2 * EACH
         (row,) = corrections.read(project / "data/raw/mine")
         assert (row.label, row.excluded, row.note) == (sorted(["solid", HOSTILE])[1], True, 'blurred, "twice"')
         assert row.path.startswith("12/")
@@ -276,7 +301,7 @@ class TestInABrowser:
     def test_the_page_in_one_file_shows_the_same_and_corrects_nothing(self, project, capsys):
         browse_to = project / "cases.html"
         program.main(["mine", "--write", str(browse_to), "--most", "12"])
-        assert "12 cases; 4 that are right and surer are not in it" in capsys.readouterr().out
+        assert "12 cases; 4 others are not in it" in capsys.readouterr().out
         seen = self.click(browse_to.as_uri(), "one file")
         assert seen["all"] == 12 and not seen["correct"] and "files" in seen["facts"]
         assert seen["orders"] == ["", "wrong", "lead"]

@@ -49,7 +49,7 @@ def test_the_block_is_added_to_params_yaml_and_all_else_stays_as_it_was(project,
     assert after[:start] + after[end:] == before
     assert section("train") == params.check(params.TrainParams, {})
     printed = capsys.readouterr().out
-    assert "classes    2, by files: cat 3, dog 3" in printed
+    assert "classes    2, by cases: cat 3, dog 3" in printed
     assert "channels 3 (6 cases)" in printed
     assert "Next: dvc repro export@mine validate@mine" in printed
     assert sorted(path.name for path in Path("data/raw/mine/cat").iterdir()) == ["0.png", "1.jpg", "2.png"]
@@ -128,10 +128,29 @@ def test_series_are_looked_at_in_whole_folders(project, tmp_path, capsys):
         ("mine", "nowhere", "not found"),
         ("mine", "photographs/cat", "no class folders"),
         ("mine", "one", "of the class only alone, where a classifier needs two"),
+        ("2024", "photographs", "put it into quotes"),
+        ("null", "photographs", "the name: null"),
+        ("1e3", "photographs", "put it into quotes"),
+        ("mine", "photographs/cat/0.png", "is a file: unpack it if it is an archive"),
+        ("mine", "stray", "1 of 5 cases have no label, as 9.png"),
+        ("mine", "listed", "2 of 4 cases have no label, as a/1.png"),
+        ("mine", "texts", "none of the 2 files that were looked at can be read"),
+        ("mine", "mixed", "no case of scans can be used.*the data set is one of images"),
     ],
 )
 def test_what_can_not_be_used_is_said_and_nothing_changes(project, photographs, tmp_path, name, folder, said):
     picture(tmp_path / "one" / "only" / "0.png")
+    for place in ("stray/a/1.png", "stray/a/2.png", "stray/b/3.png", "stray/b/4.png", "stray/9.png"):
+        picture(tmp_path / place)
+    for place in ("listed/a/0.png", "listed/a/1.png", "listed/b/2.png", "listed/b/3.png"):
+        picture(tmp_path / place)
+    (tmp_path / "listed" / "labels.csv").write_text("path,label\na/0.png,x\nb/2.png,y\n")
+    for label in "ab":
+        (tmp_path / "texts" / label).mkdir(parents=True)
+        (tmp_path / "texts" / label / "note.txt").write_text("no picture")
+    for i in range(3):
+        picture(tmp_path / "mixed" / "photos" / f"{i}.png")
+    write_series(tmp_path / "mixed" / "scans")
     before = Path("params.yaml").read_bytes()
     with pytest.raises(UserError, match=said):
         begin(name, tmp_path / folder)

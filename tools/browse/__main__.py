@@ -22,9 +22,11 @@ from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from tools.browse import listing, one_file
-from tools.browse.listing import Paths
+from tools.browse.listing import Listing, Paths
 from tools.browse.pictures import Pictures
 from tools.browse.server import Server
+
+MOST = 500  # cases in a file to share
 
 
 @terminal.program()
@@ -34,10 +36,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--compare", metavar="REV", help="a revision of git whose predictions are shown, too")
     parser.add_argument("--port", type=int, default=0, help="of the page; any that is free")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write a page of one file, and serve none")
-    parser.add_argument("--most", type=int, default=500, help="cases in that file, the wrong ones first (default 500)")
+    parser.add_argument("--most", type=int, help=f"cases in that file, the wrong ones first (default {MOST})")
     arguments = parser.parse_args(argv)
+    if arguments.most is not None and (arguments.write is None or arguments.most < 1):
+        parser.error("--most is a number of cases, 1 or more, and goes with --write")
     with command.ways_back():
-        browse(arguments.dataset, arguments.compare, arguments.port, arguments.write, arguments.most)
+        browse(arguments.dataset, arguments.compare, arguments.port, arguments.write, arguments.most or MOST)
 
 
 def browse(dataset: str, compare: str | None, port: int, file: Path | None, most: int) -> None:
@@ -51,21 +55,26 @@ def browse(dataset: str, compare: str | None, port: int, file: Path | None, most
     if dataset not in found.datasets:
         raise UserError(f"{PARAMS_YAML} has no data set {dataset}: it has {', '.join(found.datasets)}")
     paths = paths_of(dataset)
-    known = listing.read(paths, compare)
-    with Cases(paths.cases) as cases:
+
+    def read() -> tuple[Listing, Pictures]:
+        known = listing.read(paths, compare)
+        cases = Cases(paths.cases)
         if cases.ids != known.cases:
             raise UserError(f"{paths.cases} and {paths.cases_csv} hold other cases: run `dvc repro`")
-        pictures = Pictures(cases, paths.statistics_json)
-        if file is not None:
-            identifiers = command.sections(found, "ingest", dataset)["params"].identifiers
-            if identifiers != "open":
-                raise UserError(
-                    f"--write makes a file to share, with pictures and names of files: {dataset} has identifiers "
-                    f"{identifiers}. Set datasets.{dataset}.ingest.identifiers to open if its data are nobody's secret"
-                )
-            say(one_file.write(file, dataset, known, pictures, most))
-            return
-        _serve(Server(dataset, known, pictures, paths, _frozen(dataset, paths.raw)), port)
+        return known, Pictures(cases, paths.statistics_json)
+
+    if file is None:
+        _serve(Server(dataset, read, paths, _frozen(dataset, paths.raw)), port)
+        return
+    identifiers = command.sections(found, "ingest", dataset)["params"].identifiers
+    if identifiers != "open":
+        raise UserError(
+            f"--write makes a file to share, with pictures and names of files: {dataset} has identifiers "
+            f"{identifiers}. Set datasets.{dataset}.ingest.identifiers to open if its data are nobody's secret"
+        )
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f"--write {file}: expected the name of a file in a folder that is there, as cases.html")
+    say(one_file.write(file, dataset, *read(), most))
 
 
 def paths_of(dataset: str) -> Paths:

@@ -34,6 +34,11 @@ class Paths(NamedTuple):
     validate_json: Path
     model_pt: Path
 
+    def stamps(self) -> list[tuple[int, ...]]:
+        """What changes when the outs do that the page shows."""
+        shown = (self.cases, self.cases_csv, self.split_csv, self.predictions_csv, self.dataset_h5, self.model_pt)
+        return [(found.st_ino, found.st_mtime_ns) for path in shown if path.exists() and (found := path.stat())]
+
 
 @dataclass(frozen=True)
 class Predictions:
@@ -96,12 +101,12 @@ class Listing:
             "copy_of": copies,
             "facts": {name: [values[i] for i in rows] for name, values in self.facts.items()},
             "revisions": [one.revision for one in self.predictions],
-            "now": _answers(now, cases, labels),
-            "before": _answers(before, cases, labels),
+            "now": answers(now, cases, labels),
+            "before": answers(before, cases, labels),
         }
 
 
-def _answers(told: Predictions | None, cases: list[str], labels: list[str]) -> dict[str, list[Any]] | None:
+def answers(told: Predictions | None, cases: list[str], labels: list[str]) -> dict[str, list[Any]] | None:
     """For each case the answer, its probability, that of the label, and by how much the answer leads."""
     if told is None:
         return None

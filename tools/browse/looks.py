@@ -13,7 +13,8 @@ from stages.lib.export import validation
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Settings, strangeness
 from stages.lib.validate import answers, case_sheets, gradcam
-from tools.browse.listing import Paths
+from tools.browse.listing import Listing, Paths, Predictions
+from tools.browse.listing import answers as listing_answers
 
 BATCH = 64
 
@@ -51,6 +52,21 @@ class Looks:
         written = io.BytesIO()
         Image.fromarray((image * 255).round().astype(np.uint8)).save(written, "png")
         return written.getvalue(), depth
+
+    def training(self, listing: Listing) -> dict[str, Any]:
+        """What the network answers to the cases that it was trained on, as of `listing.answers`, and which they are.
+
+        It has seen their labels; one that it contradicts all the same may be wrong.
+        """
+        split = self._splits["train"]
+        settings = Settings(**validation.read(self._validate_json)["deployed"])
+        asked = answers.ask(self._classifier, split, settings.flips, BATCH, "train")
+        probabilities = asked.probabilities(settings.temperature)
+        names = [self._classes[k] for k in probabilities.argmax(1)]
+        told = Predictions("now", self._classes, {name: i for i, name in enumerate(split.cases)}, names, probabilities)
+        label_of = dict(zip(listing.cases, listing.labels, strict=True))
+        cases = [case for case in split.cases if case in label_of]
+        return {"case": cases, **(listing_answers(told, cases, [label_of[case] for case in cases]) or {})}
 
     def _sample(self, case: str) -> np.ndarray:
         name = np.bytes_(case.encode("ascii", "replace"))

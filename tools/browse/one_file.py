@@ -47,9 +47,7 @@ def write(file: Path, dataset: str, listing: Listing, pictures: Pictures, most: 
     )
     outs.write_bytes(file, page.encode())
     left = len(listing.cases) - len(chosen)
-    return f"{file}: {len(chosen)} cases" + (
-        f"; {left} that are right and surer are not in it (--most)" if left else ""
-    )
+    return f"{file}: {len(chosen)} cases" + (f"; {left} others are not in it (--most)" if left else "")
 
 
 def _chosen(listing: Listing, most: int) -> list[int]:

@@ -15,7 +15,7 @@ let page = 0;
 let open = null; // the place in `shown` of the case that is open
 let about = null; // what the server says of it
 let slices = new Map(); // of the open case, by depth
-let unlike = null, alike = null; // asked for once
+let unlike = null, alike = null, training = null; // asked for once
 
 // --- The server ---------------------------------------------------------------------------------------------------
 
@@ -67,6 +67,7 @@ const CHANGES = {
 const ORDERS = {
   "": ["by name", () => 0],
   wrong: ["most wrong first", (i) => all.now?.p_label[i] ?? 2],
+  training: ["most wrong first, training cases too", (i) => all.now?.p_label[i] ?? 2],
   lead: ["least certain first", (i) => all.now?.lead[i] ?? 2],
   unlike: ["unlike the training data first", (i) => -(unlike?.of[all.case[i]] ?? -1e9)],
   alike: ["most alike pairs first", (i) => -(alike?.[i][1] ?? -2)],
@@ -86,7 +87,7 @@ function setUp() {
   fill(get("marked"), [["", "all"], ["yes", "marked"], ["no", "not marked"]]);
   fill(get("column"), [["", "none"], ...Object.keys(all.facts).map((name) => [`=${name}`, name]), ...(all.copy_of.some(Boolean) ? [["copies", "equal pixels"]] : [])]);
   fill(get("value"), [["", "all"]]);
-  const orders = Object.entries(ORDERS).filter(([key]) => (all.now ? !inside || !["unlike", "alike"].includes(key) : key === "" || (key === "alike" && !inside)));
+  const orders = Object.entries(ORDERS).filter(([key]) => (all.now ? !inside || !["training", "unlike", "alike"].includes(key) : key === "" || (key === "alike" && !inside)));
   fill(get("order"), orders.map(([key, [text]]) => [key, text]), "wrong");
   fill(get("new-label"), [["", "as it is"], ...all.classes.map((name, k) => [`=${name}`, k < 9 ? `${k + 1}: ${name}` : name])]);
   fill(get("explain"), [["", "nothing"], ...all.classes.map((name) => [`=${name}`, name])]);
@@ -131,6 +132,13 @@ function filter() {
 async function orderChanged() {
   const order = get("order").value;
   if (order === "unlike" && !unlike) await attempt("Asking the network about each case…", async () => void (unlike = await askJson("unlike")));
+  if (order === "training" && !training)
+    await attempt("Asking the network about the cases that it was trained on…", async () => {
+      const place = new Map(all.case.map((id, i) => [id, i]));
+      training = await askJson("training");
+      for (const [at, id] of training.case.entries())
+        for (const [name, column] of Object.entries(all.now)) column[place.get(id)] = training[name][at];
+    });
   if (order === "alike" && !alike) await attempt("Comparing the cases…", async () => void (alike = await askJson("alike")));
   filter();
 }
@@ -251,7 +259,7 @@ async function draw() {
 
 async function explain() {
   const label = get("explain").value;
-  get("looked").hidden = !label;
+  get("looked").hidden = true; // until there is a picture
   if (!label) return;
   const place = open, id = all.case[shown[place]];
   await attempt("Asking the network…", async () => {
@@ -260,6 +268,7 @@ async function explain() {
     if (open !== place) return;
     URL.revokeObjectURL(get("heat").src);
     get("heat").src = URL.createObjectURL(picture);
+    get("looked").hidden = false;
     const slice = answer.headers.get("X-Slice");
     get("heat-caption").textContent = `evidence for ${label.slice(1)}, in the network's own sample${slice ? `, slice ${slice}` : ""}`;
   });
@@ -344,7 +353,7 @@ async function save(given) {
   const place = open;
   await attempt("", async () => {
     takeMarks(await askJson("marks", { method: "POST", body: JSON.stringify(given) }));
-    return `Written to corrections.csv: ${marks.length} rows. The next dvc repro applies them.`;
+    return `Written to corrections.csv; rows in it: ${marks.length}. The next dvc repro applies it; then load this page again.`;
   });
   if (place === null) list();
   else if (open === place) showMark(shown[place]);

@@ -38,15 +38,23 @@ Result = TypeVar("Result")
 class Server:
     """Answers the page's requests, one at a time: the mapped files and the network are for one thread alone."""
 
-    def __init__(self, name: str, listing: Listing, pictures: Pictures, paths: Paths, frozen: str) -> None:
-        """Args: frozen: Why labels can't be corrected; "" where they can."""
+    def __init__(self, name: str, read: Callable[[], tuple[Listing, Pictures]], paths: Paths, frozen: str) -> None:
+        """
+        Args:
+            read: Reads the outs; again whenever the page is loaded and they have changed.
+            frozen: Why labels can't be corrected; "" where they can.
+        """
         self.token = secrets.token_urlsafe(24)
-        self._name, self._listing, self._pictures, self._frozen = name, listing, pictures, frozen
-        self._known = {case: i for i, case in enumerate(listing.cases)}
-        self._marks = Marks(paths.raw, listing)
-        self._paths = paths
-        self._network: Any = None
+        self._name, self._read, self._paths, self._frozen = name, read, paths, frozen
         self._thread = ThreadPoolExecutor(1)
+        self._load()
+
+    def _load(self) -> None:
+        self._seen = self._paths.stamps()
+        self._listing, self._pictures = self._read()
+        self._known = {case: i for i, case in enumerate(self._listing.cases)}
+        self._marks = Marks(self._paths.raw, self._listing)
+        self._network: Any = None
 
     def application(self) -> web.Application:
         app = web.Application(client_max_size=MOST_SENT, middlewares=[self._guarded])
@@ -61,6 +69,7 @@ class Server:
                 web.get("/{token}/slice/{case}/{depth}", self._slice),
                 web.get("/{token}/heat/{case}", self._heat),
                 web.get("/{token}/unlike", self._unlike),
+                web.get("/{token}/training", self._training),
                 web.get("/{token}/alike", self._alike),
                 web.post("/{token}/marks", self._mark),
             ]
@@ -103,9 +112,13 @@ class Server:
         return web.Response(text=(HERE / "page.css").read_text(encoding="utf-8"), content_type="text/css")
 
     async def _cases(self, request: web.Request) -> web.Response:
-        marks = await self._in_thread(self._marks.all)
-        content = {"dataset": self._name, "frozen": self._frozen, "marks": marks, **self._listing.content()}
-        return _json(content)
+        def work() -> dict[str, Any]:
+            if self._paths.stamps() != self._seen:  # dvc repro has run meanwhile
+                self._load()
+            marks = self._marks.all()
+            return {"dataset": self._name, "frozen": self._frozen, "marks": marks, **self._listing.content()}
+
+        return _json(await self._in_thread(work))
 
     async def _case(self, request: web.Request) -> web.Response:
         case = self._asked(request)
@@ -135,6 +148,9 @@ class Server:
 
     async def _unlike(self, request: web.Request) -> web.Response:
         return _json(await self._in_thread(lambda: self._looks().unlike()))
+
+    async def _training(self, request: web.Request) -> web.Response:
+        return _json(await self._in_thread(lambda: self._looks().training(self._listing)))
 
     async def _alike(self, request: web.Request) -> web.Response:
         return _json(await self._in_thread(self._pictures.alike))

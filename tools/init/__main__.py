@@ -14,6 +14,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ruamel.yaml import YAML
+
 from stages.lib import params
 from stages.lib.command import PARAMS_YAML
 from stages.lib.core import terminal
@@ -52,7 +54,9 @@ def begin(name: str, folder: Path, dry_run: bool = False, move: bool = False) ->
     Raises:
         UserError: There is such a data set already, or the data can't be used as they are.
     """
-    params.check_names([name], "the name")
+    params.check_names([YAML(typ="safe", pure=True).load(name) if name else name], "the name")
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: unpack it if it is an archive, and give the folder with its files")
     known = params.load(PARAMS_YAML)
     if name in known.datasets:
         raise UserError(f"{PARAMS_YAML} has a data set {name} already: take another name, or edit its block")

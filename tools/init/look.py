@@ -14,6 +14,7 @@ import numpy as np
 from stages.lib.core.errors import UserError
 from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest import assembly, inspection, raw_files, selection
+from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.labels.corrections import CORRECTIONS_CSV
@@ -83,10 +84,10 @@ def look(folder: Path) -> Found:
     with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "look")) as store:
         chosen = _chosen(folder, taken, options, store, workers)
         files = inspection.inspect_all(folder, chosen, store, options, workers)
-    _describe(found, files, options, len(taken))
+    cases = _describe(found, files, options, len(taken))
     _say(found, "left out", f"{len(scan.litter)} hidden files and the like" * bool(scan.litter))
     _say(found, "left out", found.why.get("exclude", ""))
-    _classes(found, labels, taken)
+    _classes(found, labels, taken, cases, all_read=len(files.paths) == len(taken))
     _groups(found, labels, taken, files)
     return found
 
@@ -117,8 +118,12 @@ def _evenly(items: Sequence[str], number: int) -> list[str]:
     return [items[i] for i in np.linspace(0, len(items) - 1, number).astype(int)]
 
 
-def _describe(found: Found, files: FileTable, options: Options, number: int) -> None:
-    """Kinds, sizes and channels of what was read, and what can't be read."""
+def _describe(found: Found, files: FileTable, options: Options, number: int) -> CaseTable:
+    """Kinds, sizes and channels of what was read, and what can't be read; gives the cases.
+
+    Raises:
+        UserError: No case can be read.
+    """
     assembled = assembly.assemble(files, options)
     cases, accepted = assembled.cases, files.accepted
     read = f" (of {len(files.paths)} of {number} files)" if len(files.paths) < number else ""
@@ -129,7 +134,7 @@ def _describe(found: Found, files: FileTable, options: Options, number: int) -> 
         found.kind = "volumes" if shapes.shape[1] == 4 else "images"
         axes = "DHW"[-shapes.shape[1] + 1 :]
         found.size = tuple(float(np.median(column)) for column in shapes[:, 1:].T)
-        found.cases = number if found.kind == "images" else len(cases)
+        found.cases = number if found.kind == "images" and read else len(cases)
         _say(found, "cases", f"{len(cases)} {found.kind} of {', '.join(sorted({t.decode() for t in cases.dtypes()}))}")
         for axis, column in zip(axes, shapes[:, 1:].T, strict=True):
             _say(found, f"  {axis}", f"{Numbers.of(column)} pixels")
@@ -147,12 +152,34 @@ def _describe(found: Found, files: FileTable, options: Options, number: int) -> 
         example.setdefault(what, f"{refusal.paths[0]}{f': {refusal.detail}' if refusal.detail else ''}")
     for what, times in reasons.most_common():
         _say(found, "not a case", f"{times} {what} ({shortened(example[what])})")
+    if not len(cases):
+        why = "; ".join(f"{times} {what} ({shortened(example[what])})" for what, times in reasons.most_common())
+        raise UserError(f"none of the {len(files.paths)} files that were looked at can be read: {why or 'no file'}")
+    return cases
 
 
-def _classes(found: Found, labels: Labels, taken: list[str]) -> None:
+def _classes(found: Found, labels: Labels, taken: list[str], cases: CaseTable, all_read: bool) -> None:
+    """Raises:
+    UserError: There is one class alone, or a class has no case, or a case has no class.
+    """
     rows = [row for path in taken if (row := labels.of(path, None))]
     rows += labels.by_series.values()
     counts = Counter(row.label for row in rows)
+    if not labels.by_series:
+        paths = [path or cases.template(i).case.files[0].path for i, path in enumerate(cases.paths)]
+        of_case = [(path, labels.of(path, None)) for path in paths]
+        if unlabelled := [path for path, row in of_case if row is None]:
+            raise UserError(
+                f"{labels.source}: {len(unlabelled)} of {len(paths)} cases have no label, as {shown(unlabelled[0])}: "
+                "label them, or leave them out (ingest.exclude)"
+            )
+        if all_read:
+            classes, counts = set(counts), Counter(row.label for _, row in of_case if row)
+            if empty := classes - set(counts):
+                raise UserError(
+                    f"{labels.source}: no case of {shown(shortened(', '.join(sorted(empty))))} can be used, as the "
+                    f"table above says; the data set is one of {found.kind}"
+                )
     if len(counts) < 2:
         raise UserError(
             f"{labels.source}: {len(taken)} files of the class {shown(next(iter(counts), 'none'))} alone, where a "
@@ -160,7 +187,8 @@ def _classes(found: Found, labels: Labels, taken: list[str]) -> None:
         )
     listed = [f"{shown(label)} {number}" for label, number in sorted(counts.items())]
     more = f" and {len(listed) - MOST_NAMED} more" if len(listed) > MOST_NAMED else ""
-    _say(found, "classes", f"{len(counts)}, by files: {', '.join(listed[:MOST_NAMED])}{more}")
+    by = "cases" if all_read and not labels.by_series else "files"
+    _say(found, "classes", f"{len(counts)}, by {by}: {', '.join(listed[:MOST_NAMED])}{more}")
     if rare := [label for label, number in counts.items() if number < FEW] if found.kind == "images" else []:
         _say(found, "", f"fewer than {FEW} of {shortened(', '.join(map(shown, sorted(rare))))}: scores will say little")
     splits = Counter(row.split for row in rows)

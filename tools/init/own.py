@@ -11,6 +11,7 @@ from stages.lib import command
 from stages.lib.core import outs
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
+from stages.lib.core.terminal import shortened
 from tools import mend_lock
 from tools.init import block
 
@@ -24,8 +25,7 @@ def own() -> None:
     Raises:
         UserError: There are changes that are not committed, or nothing to take out; nothing was changed.
     """
-    if git("status", "--porcelain"):
-        raise UserError("there are changes that git has not: commit or stash them, as this ends with a commit")
+    check_clean()
     demos = _demos()
     if not demos:
         raise UserError("the demo data sets have been taken out already")
@@ -52,6 +52,15 @@ def own() -> None:
         "README.md still tells of the demos: it is yours to rewrite.\n"
         "Next: python -m tools.init NAME FOLDER"
     )
+
+
+def check_clean() -> None:
+    """Raises:
+    UserError: There are changes that are not committed, new files among them.
+    """
+    if changed := git("status", "--porcelain").splitlines():
+        files = shortened(", ".join(line[3:] for line in changed))
+        raise UserError(f"git does not have all that is here ({files}): commit or stash it first")
 
 
 def git(*arguments: str) -> str:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.opening import read_text
+from stages.lib.core.progress import say
 
 KEY_FILE = Path(".identifier_key")  # git-ignored; made at first use
 KEY_VARIABLE = "IDENTIFIER_KEY"
@@ -31,8 +32,10 @@ def load_key(identifiers: Literal["keyed", "open"], key_file: Path = KEY_FILE) -
     given = os.environ.get(KEY_VARIABLE)
     source = f"the environment variable {KEY_VARIABLE}" if given is not None else str(key_file)
     if given is None:
+        key_file = _found(key_file)
         if not os.path.lexists(key_file):
             _make(key_file)
+            say(f"{key_file} is new: the key that names cases and groups. Keep it safe, as without it they change.")
         given = read_text(key_file, MAX_KEY_BYTES).strip()
         _warn_of_readers(key_file)
     if (characters := len(given.strip())) < MIN_KEY_CHARACTERS:
@@ -41,6 +44,18 @@ def load_key(identifiers: Literal["keyed", "open"], key_file: Path = KEY_FILE) -
             "gives every case another name, put the old one back if you can, or else remove it and a new one is made"
         )
     return given.encode()
+
+
+def _found(key_file: Path) -> Path:
+    """The key file; in the folder of an experiment that dvc runs apart, that of the project it belongs to.
+
+    Such a folder, .dvc/tmp/exps/..., has what git tracks, so no key: a new one would give every case another name.
+    """
+    if not os.path.lexists(key_file) and not key_file.is_absolute():
+        for folder in Path.cwd().parents:
+            if folder.name == ".dvc" and os.path.lexists(folder.parent / key_file):
+                return folder.parent / key_file
+    return key_file
 
 
 def _warn_of_readers(key_file: Path) -> None:

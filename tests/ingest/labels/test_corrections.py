@@ -26,7 +26,7 @@ def test_a_corrected_case_has_its_new_label_and_an_excluded_one_is_ignored_and_b
     assert done.counts["corrected"] == {"relabelled": {"cat -> dog": 1}, "excluded": 1, "without_case": 0}
     assert done.counts["ignored"] == {"excluded": 1} and done.counts["files"]["total"] == 8
     assert done.reason("cat/1.jpg") == "excluded"
-    assert "1 cases have another label, 1 are left out" in capsys.readouterr().out
+    assert "labels changed: 1, cases left out: 1" in capsys.readouterr().out
 
 
 def test_without_corrections_nothing_is_said_of_them(raw):
@@ -71,3 +71,25 @@ def test_a_correction_of_a_file_that_can_not_be_read_changes_nothing_and_is_coun
 def test_a_doubtful_row_is_an_error_that_names_it(raw, text, said):
     with pytest.raises(UserError, match=said):
         run(raw, text)
+
+
+@pytest.mark.parametrize(
+    "name", ["Corrections.csv", "correction.csv", "corrections.txt", "corrections.CSV", "corrections.xlsx"]
+)
+def test_a_table_that_is_called_nearly_so_is_not_passed_over(raw, name):
+    (raw / name).write_text(HEADER + "cat/0.png,dog,,\n")
+    with pytest.raises(UserError, match=f"{name} is not read: call it corrections.csv"):
+        ingest(raw, raw.parent / "out")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_spreadsheets_own_separator_is_read(raw, separator):
+    done = run(raw, (HEADER + "cat/0.png,dog,,\n").replace(",", separator))
+    assert done.counts["classes"] == {"cat": 3, "dog": 5}
+
+
+def test_rows_about_files_that_make_no_case_are_counted_and_told(raw, capsys):
+    (raw / "cat" / "broken.png").write_text("no picture")
+    done = run(raw, HEADER + "cat/broken.png,dog,,\n")
+    assert done.counts["corrected"] == {"relabelled": {}, "excluded": 0, "without_case": 1}
+    assert "rows about files that make no case: 1" in capsys.readouterr().out

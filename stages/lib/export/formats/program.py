@@ -104,7 +104,7 @@ def torch_model(module: Callable[..., Any], metadata: dict[str, Any]) -> Model:
 
     @torch.inference_mode()
     def run(x: np.ndarray, spacing_mm: Any = None) -> tuple[np.ndarray, ...]:
-        inputs = [torch.from_numpy(array) for array in feeds(metadata, x, spacing_mm)]
+        inputs = [torch.from_numpy(np.require(array, requirements="W")) for array in feeds(metadata, x, spacing_mm)]
         return tuple(output.numpy() for output in outputs(module(*inputs)))
 
     return Model(run, metadata)

@@ -10,6 +10,7 @@ ingest.json counts what was changed. tools.browse writes such rows, too.
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ import numpy as np
 from stages.lib.core import outs
 from stages.lib.core.errors import UserError
 from stages.lib.core.formulas import bare, guarded
-from stages.lib.core.nearest import hint
+from stages.lib.core.nearest import closest, hint
 from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shown
@@ -32,6 +33,7 @@ from stages.lib.ingest.readers.contract import Refusal
 
 CORRECTIONS_CSV = "corrections.csv"
 COLUMNS = ("path", "label", "excluded", "note")
+NEARLY = 0.9  # as `nearest.closest` has it
 YES = {"": False, "no": False, "yes": True}
 
 
@@ -62,8 +64,11 @@ def read(raw: Path) -> list[Correction]:
     """
     table = raw / CORRECTIONS_CSV
     if not table.exists():
+        _check_name(raw)
         return []
-    reader = csv.reader(io.StringIO(read_text(table), newline=""), strict=True)
+    text = read_text(table)
+    first = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
     found: list[Correction] = []
     try:
         header = [name.strip().lower() for name in next(reader, [])]
@@ -86,6 +91,19 @@ def read(raw: Path) -> list[Correction]:
     except csv.Error as error:
         raise UserError(f"{table}, row {reader.line_num}: {error}: mend or remove it") from None
     return found
+
+
+def _check_name(raw: Path) -> None:
+    """Raises:
+    UserError: There is a table that is called nearly as corrections.csv should, and that nobody would read.
+    """
+    for name in sorted(os.listdir(raw)) if raw.is_dir() else ():
+        if name.lower().endswith((".csv", ".tsv", ".txt", ".xlsx")) and closest(
+            name.lower().rpartition(".")[0], ["corrections"], NEARLY
+        ):
+            raise UserError(
+                f"{raw / shown(name)} is not read: call it {CORRECTIONS_CSV} (text with commas), or remove it"
+            )
 
 
 def write(raw: Path, corrections: Sequence[Correction]) -> None:
@@ -135,7 +153,8 @@ def apply(
         where = f"{table}, row {one.number}"
         if one.path not in place:
             if one.path not in unread:
-                raise UserError(f"{where}: path '{shown(one.path)}' is no file of a case ({hint(one.path, place)})")
+                way_out = hint(one.path, place) or f"paths are below {raw}, as files.csv and tools.which name them"
+                raise UserError(f"{where}: path '{shown(one.path)}' is no file of a case: {way_out}")
             without_case += 1
             continue
         for i in place[one.path]:
@@ -155,7 +174,8 @@ def apply(
     counts: dict[str, object] = {
         "relabelled": dict(sorted(changed.items())), "excluded": len(left_out), "without_case": without_case
     }  # fmt: skip
-    say(f"{table}: {sum(changed.values())} cases have another label, {len(left_out)} are left out")
+    said = f"{table}: labels changed: {sum(changed.values())}, cases left out: {len(left_out)}"
+    say(said + (f", rows about files that make no case: {without_case}" if without_case else ""))
     return Corrected(cases.select(kept) if left_out else cases, [rows[i] for i in kept], excluded, counts)
 
 
