@@ -56,7 +56,7 @@ def other_recipe(recipe, **changes):
     [
         ({"arguments": {"widths": [60_000, 60_000]}}, "larger than the weights"),
         ({"arguments": {"widths": [1] * 5_000}}, "more layers than it holds weights for"),
-        ({"arguments": {"widths": [[4]] * 100_000}}, "recipe is too long"),
+        pytest.param({"arguments": {"widths": [[4]] * 100_000}}, "recipe is too long", marks=pytest.mark.slow),
         ({"network": "hub", "arguments": {"repo": "./here", "model": "x"}}, "run the code of others; give --trust"),
         ({"normalise": {"low": [0], "high": [1], "shift": [0], "scale": [1], "dims": 10**9}}, "dims is not 2"),
     ],

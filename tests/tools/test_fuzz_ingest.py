@@ -1,3 +1,5 @@
+import pytest
+
 from stages.lib.workers import Workers
 from tools.fuzz_ingest import originals, read, try_file
 from tools.mutations import fuzz
@@ -7,6 +9,7 @@ def test_the_files_to_be_mutated_are_sound():
     assert {read(content) for content in originals()} == {"read"}
 
 
+@pytest.mark.slow
 def test_mutated_files_crash_nothing_and_take_neither_long_nor_much_memory():
     """300 files; the command tries 10,000."""
     with Workers(2) as crew:

@@ -19,6 +19,7 @@ def test_stages_say_what_is_wrong_with_damaged_outs_and_do_nothing_else(tmp_path
     assert sum(": refused" in result.outcome for result in results.values()) > 60
 
 
+@pytest.mark.slow
 def test_a_stage_that_ends_in_a_traceback_counts_as_wrong(tmp_path, monkeypatch):
     def fail(stage, folder):
         raise KeyError("not a message")

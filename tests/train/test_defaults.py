@@ -69,6 +69,7 @@ def test_presets_differ_in_epochs_and_the_best_in_its_network_unless_that_is_cho
     assert narrow.network.arguments == {"widths": [8], "pooling": "both"} and narrow.keep == "best_loss"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["images_h5", "volumes_h5"])
 def test_training_without_a_choice_learns(data, request, tmp_path):
     _, _, history = train_on(request.getfixturevalue(data), tmp_path, {"threads": 1})

@@ -6,6 +6,7 @@ from tests.raw_data import write_pictures
 from tools.bench import defaults
 
 
+@pytest.mark.slow
 def test_both_sides_are_judged_on_the_same_test_split_and_the_peer_takes_no_longer(images_h5, tmp_path):
     ours, theirs = defaults.race("tiny", images_h5, tmp_path, 0, 1)
     assert ours.accuracy > 0.8 and theirs.accuracy >= 0
