@@ -44,7 +44,9 @@ def main(
         labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, excluded), options)
 
         files = inspection.inspect_all(raw, paths, store, options, workers)
-        assembled, raw_bytes = assembly.assemble(files, options), files.total_bytes
+        # A labels.csv that names series says which ones are meant; one that names files must name them all.
+        is_listed = (lambda path, series: labels.of(path, series) is not None) if labels.by_series else None
+        assembled, raw_bytes = assembly.assemble(files, options, is_listed), files.total_bytes
         del files  # what matters of them is in the cases now, and they would take as much memory again
         labelled = labelling.label_cases(assembled.cases, labels)  # before the long work
         labelling.check_copies(assembled.refused, labels)

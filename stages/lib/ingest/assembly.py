@@ -1,6 +1,7 @@
 """From inspected files to the cases of one data set: all images or all volumes, of one colour mode."""
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.readers.colour import can_be_made, channels_of
 from stages.lib.ingest.readers.contract import Options, Refusal
 
+UNLISTED = "labels.csv names series, and not this one"
+IsListed = Callable[[str, str | None], bool]  # of a path, and of the identifier of a series
 VOLUME_AXES, IMAGE_AXES = 4, 3  # C, D, H, W and C, H, W
 
 
@@ -19,8 +22,12 @@ class Assembled(NamedTuple):
     refused: list[Refusal]  # of files that are in no case, the unreadable ones among them
 
 
-def assemble(files: FileTable, options: Options) -> Assembled:
+def assemble(files: FileTable, options: Options, is_listed: IsListed | None = None) -> Assembled:
     """All cases that the files make.
+
+    Args:
+        is_listed: Whether a file, by its path and the identifier of its series, is one that somebody has asked for;
+            None where all are. What is not is ignored, before it is asked of what kind most cases are.
 
     Raises:
         UserError: A decoder is missing.
@@ -36,12 +43,46 @@ def assemble(files: FileTable, options: Options) -> Assembled:
         assembly = readers.reader(name).assemble([files.file(i) for i in positions], unread, options)
         whole += [Template(name, case) for case in assembly.cases]
         refused += assembly.refused
+    if is_listed is not None:
+        whole, one_file, refused = _listed(whole, one_file, refused, is_listed)
     slices = companions.of_slices(files.paths[i] for i in files.accepted.get("dicom", ()))
     whole, one_file, others = _images_or_volumes(whole, one_file, slices, options)
     if whole and len(whole[0].case.shape) == VOLUME_AXES:
         refused = companions.set_aside(refused, slices)
     whole, one_file, uncommon = _of_one_colour(whole, one_file, options)
     return Assembled(tabulate(whole, one_file), refused + others + uncommon)
+
+
+def _listed(
+    whole: list[Template], one_file: list[OneFileCases], refused: list[Refusal], is_listed: IsListed
+) -> tuple[list[Template], list[OneFileCases], list[Refusal]]:
+    """The cases that are listed; and all refusals, where what belongs to a series that is not listed is ignored."""
+
+    def is_wanted(paths: Sequence[str], series: str | None) -> bool:
+        return any(is_listed(path, series) for path in paths)
+
+    lost: list[tuple[str, ...]] = []
+    kept: list[Template] = []
+    for template in whole:
+        paths = tuple(file.path for file in template.case.files)
+        if is_wanted(paths, template.case.series):
+            kept.append(template)
+        else:
+            lost.append(paths)
+    kept_files: list[OneFileCases] = []
+    for cases in one_file:
+        wanted = np.array([is_listed(path, cases.template.case.series) for path in cases.paths], bool)
+        lost += [(path,) for path, is_kept in zip(cases.paths, wanted.tolist(), strict=True) if not is_kept]
+        if wanted.any():
+            paths_kept = [cases.paths[i] for i in np.flatnonzero(wanted)]
+            kept_files.append(cases._replace(ids=cases.ids[wanted], paths=paths_kept, digests=cases.digests[wanted]))
+    known = [
+        refusal._replace(reason="unlisted", detail=f"{refusal.reason}; {UNLISTED}", ignored=True)
+        if refusal.series and not refusal.ignored and not is_wanted(refusal.paths, refusal.series)
+        else refusal
+        for refusal in refused
+    ]
+    return kept, kept_files, known + [Refusal(paths, "unlisted", UNLISTED, ignored=True) for paths in lost]
 
 
 def _of_one_file(

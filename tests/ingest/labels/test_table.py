@@ -3,11 +3,12 @@
 import numpy as np
 import pydicom
 import pytest
+from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.readers.colour import converted
 from stages.lib.params.ingest import IngestParams
-from tests.raw_data import ingest, write_pictures, write_series
+from tests.raw_data import ingest, scan, write_pictures, write_series
 
 FILES = ["cat/0.png", "cat/1.jpg", "dog/0.png", "dog/1.jpg"]
 
@@ -200,3 +201,47 @@ def test_a_column_that_seems_to_be_the_patient_is_said_to_be_worth_the_name_grou
     assert "if patient id says what must stay together (a patient), call it group" in printed
     run(raw, rows(header="path,label,group,patient").replace("cat\n", "cat,a,b\n").replace("dog\n", "dog,c,d\n"))
     assert "call it group" not in capsys.readouterr().out
+
+
+def uid_of(series: str) -> str:
+    return str(generate_uid(entropy_srcs=[series]))
+
+
+def test_what_a_table_of_series_does_not_name_is_left_out_and_counted_before_anything_is_voted_on(tmp_path):
+    raw = tmp_path / "raw"
+    for i in range(4):
+        write_series(raw / f"p{i}" / "ct", scan(seed=i), None, f"ct{i}", f"p{i}")
+    for i in range(8):  # screenshots, twice as many as the scans
+        write_series(raw / f"p{i % 4}" / f"shot{i}", scan(1, 20, 20, seed=50 + i), as_capture, f"shot{i}", f"p{i % 4}")
+    write_series(raw / "p0" / "scout", scan(1, seed=90), None, "scout", "p0")  # a single slice: rejected, if it counted
+    rows = "".join(f"{uid_of(f'ct{i}')},{'ab'[i % 2]}\n" for i in range(3))
+    (raw / "labels.csv").write_text("series,label\n" + rows)
+    done = ingest(raw, tmp_path / "out", max_rejected=0.0)
+    assert done.counts["cases"] == 3 and done.axes == "CDHW" and done.counts["rejected"] == {}
+    assert done.counts["ignored"] == {"unlisted": 8 + 8 + 1}  # files: of the fourth scan, the captures and the scout
+    assert done.reason("p3/ct/000") == "unlisted"
+
+
+def test_a_series_that_is_named_and_can_not_be_read_is_rejected(tmp_path):
+    raw = tmp_path / "raw"
+    for i in range(3):
+        write_series(raw / f"p{i}", scan(1 if i == 2 else 8, seed=i), None, f"ct{i}", f"p{i}")
+    rows = "".join(f"{uid_of(f'ct{i}')},{'aba'[i]}\n" for i in range(3))
+    (raw / "labels.csv").write_text("series,label\n" + rows)
+    with pytest.raises(UserError, match="row 4: no series"):
+        ingest(raw, tmp_path / "out")
+
+
+def test_a_table_of_files_still_has_to_name_them_all(tmp_path):
+    raw = tmp_path / "raw"
+    for i in range(3):
+        write_series(raw / f"p{i}", scan(seed=i), None, f"ct{i}", f"p{i}")
+    (raw / "labels.csv").write_text("path,label\np0,a\np1,b\n")
+    with pytest.raises(UserError, match=r"1 case\(s\) without a label"):
+        ingest(raw, tmp_path / "out")
+
+
+def as_capture(slices) -> None:
+    for image in slices:
+        image.SOPClassUID, image.Modality = SecondaryCaptureImageStorage, "OT"
+        del image.ImagePositionPatient

@@ -120,6 +120,7 @@ IGNORED_REASONS = {
     "same_instance": "a copy of another file of the series",
     "litter": "hidden, or left behind by an operating system",
     "excluded": "left out by ingest.include, ingest.exclude or corrections.csv",
+    "unlisted": "of a series that a labels.csv of series does not name",
     # beside the slices of a data set of volumes
     "no_picture": "text, a program or other content of no known picture format",
     "other_format": "a document, as PDF",

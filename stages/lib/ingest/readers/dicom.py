@@ -88,11 +88,13 @@ def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -
         only = instance.slices[0]
         rescale = dicom_pixels.rescaling(header, [only])
     except Rejected as error:
-        assembly.refused.append(Refusal(tuple(f.path for f in files), error.reason, error.detail))
+        paths = tuple(f.path for f in files)
+        assembly.refused.append(Refusal(paths, error.reason, error.detail, series=header.series))
         return
     except Exception as error:  # whatever else goes wrong in an instance ends that one, and no other
         check_is_of_the_files(error)
-        assembly.refused.append(Refusal(tuple(f.path for f in files), "unreadable", where_raised(error)))
+        paths = tuple(f.path for f in files)
+        assembly.refused.append(Refusal(paths, "unreadable", where_raised(error), series=header.series))
         return
     for copy in copies:
         assembly.refused.append(dicom_series.copy_refused(copy.path, file.path))
