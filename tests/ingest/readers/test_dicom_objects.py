@@ -15,6 +15,7 @@ from pydicom.uid import (
     JPEGLSLossless,
     PositronEmissionTomographyImageStorage,
     RLELossless,
+    VLWholeSlideMicroscopyImageStorage,
 )
 
 from stages.lib.core.errors import UserError
@@ -159,3 +160,16 @@ def test_the_right_format_under_a_wrong_name_is_read(tmp_path):
     for path in (tmp_path / "raw" / "a").iterdir():
         path.rename(path.with_suffix(".jpg"))
     assert np.array_equal(ingest(tmp_path / "raw", tmp_path / "out").pixels[0][0], pixels)
+
+
+def test_a_whole_slide_is_refused_by_its_name_with_what_to_do(tmp_path):
+    def as_slide(slices):
+        for image in slices:
+            image.SOPClassUID, image.Modality = VLWholeSlideMicroscopyImageStorage, "SM"
+
+    write_series(tmp_path / "raw" / "a")
+    write_series(tmp_path / "raw" / "b", scan(1), as_slide, "slide")
+    with pytest.raises(UserError, match="no case of class 'b'"):
+        ingest(tmp_path / "raw", tmp_path / "out")
+    rejected = (tmp_path / "out" / "rejected.csv").read_text()
+    assert "b/000,rejected,whole_slide" in rejected and "cut it into pictures first" in rejected

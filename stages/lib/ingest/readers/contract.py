@@ -89,6 +89,7 @@ REASONS = {
     "burned_in_annotation": "text may be burned into the pixels, and ingest.burned_in is reject",
     "secondary_capture": "a screenshot, scan or other capture of a picture, and ingest.burned_in is reject",
     "modality_lut": "values are mapped by a lookup table, which is not supported",
+    "whole_slide": "a microscope's whole slide, whose tiles are no pictures of their own",
     "mosaic": "many slices tiled in one Siemens mosaic",
     "monochrome1_in_ct": "a CT whose PhotometricInterpretation makes high values dark",
     "rescale_missing": "a CT without slope or intercept, so without Hounsfield units",

@@ -9,13 +9,14 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
+from pydicom.uid import UID, VLWholeSlideMicroscopyImageStorage
 
 from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.readers import dicom_burned_in, dicom_terms
 from stages.lib.ingest.readers.contract import OTHER, Ignored, Options, Rejected, where_raised
 from stages.lib.ingest.readers.dicom_tags import SERIES_TAGS, has_public_syntax, number, text, values
 
+WHOLE_SLIDE = "tiles of one huge picture at several sizes: cut it into pictures first, as OpenSlide does"
 MAX_CACHED_HEADERS = 256  # as many as a worker inspects files in one job
 
 
@@ -86,6 +87,8 @@ def check_is_image(dataset: Dataset) -> None:
         raise Rejected("unknown_sop_class", "SOPClassUID is none of the DICOM dictionary")
     if "Image Storage" not in name or name.startswith("RT"):
         raise Ignored(name)
+    if sop_class == VLWholeSlideMicroscopyImageStorage:
+        raise Rejected("whole_slide", WHOLE_SLIDE)
     if not has_public_syntax(dataset):
         raise Rejected("unknown_transfer_syntax", "TransferSyntaxUID is none of the DICOM dictionary")
 
