@@ -97,7 +97,7 @@ def test_ones_own_data_set_keeps_its_block_its_comments_and_its_lock(clone):
 def test_what_would_be_lost_ends_it_before_anything_is_changed(clone, spoil):
     if spoil == "dirty":
         (clone / "notes.txt").write_text("not committed")
-        said = "changes that git has not"
+        said = r"does not have all that is here \(notes.txt\)"
     else:
         change(clone, "dvc.yaml", "  digits: {path", "  digits:\n    {path")
         commit(clone, "Edited")
