@@ -1,11 +1,9 @@
 """What needs the network: where it looked, how unlike the training data a case is. Apart, as torch takes seconds."""
 
-import io
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from stages.lib import tensors
 from stages.lib.core.errors import UserError
@@ -15,6 +13,7 @@ from stages.lib.model.deployed import Settings, strangeness
 from stages.lib.validate import answers, case_sheets, gradcam
 from tools.browse.listing import Listing, Paths, Predictions
 from tools.browse.listing import answers as listing_answers
+from tools.browse.pictures import png
 
 BATCH = 64
 
@@ -48,10 +47,7 @@ class Looks:
         sample = self._sample(case)
         heat = gradcam.explain(self._classifier, sample, self._classes.index(label))
         depth = int(heat.sum((1, 2)).argmax()) if heat.ndim == 3 else None
-        image = self._sheets.explanation(sample, heat)
-        written = io.BytesIO()
-        Image.fromarray((image * 255).round().astype(np.uint8)).save(written, "png")
-        return written.getvalue(), depth
+        return png(self._sheets.explanation(sample, heat)), depth
 
     def training(self, listing: Listing) -> dict[str, Any]:
         """What the network answers to the cases that it was trained on, as of `listing.answers`, and which they are.

@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.lib.core import outs
 from stages.lib.core.progress import progress
-from tools.browse.listing import Listing
+from tools.browse.listing import Listing, answers
 from tools.browse.pictures import Pictures
 from tools.policy import hash_of
 
@@ -53,7 +53,7 @@ def write(file: Path, dataset: str, listing: Listing, pictures: Pictures, most: 
 def _chosen(listing: Listing, most: int) -> list[int]:
     """The cases in the file, in the order of their names."""
     order = list(range(len(listing.cases)))
-    if now := listing.content()["now"]:
+    if listing.predictions and (now := answers(listing.predictions[0], listing.cases, listing.labels)):
         right = [None if p is None else p == label for p, label in zip(now["predicted"], listing.labels, strict=True)]
         order.sort(key=lambda i: (right[i] is None, right[i] is True, now["lead"][i] or 0.0))
     return sorted(order[:most])

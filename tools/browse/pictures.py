@@ -54,11 +54,7 @@ class Pictures:
         pixels = self._cases[case]
         low, high = self.window(pixels)
         image = displayable(_coarse(pixels, side), [low], [high])
-        picture = Image.fromarray((image * 255).round().astype(np.uint8))
-        picture.thumbnail((side, side), Image.Resampling.BOX)
-        written = io.BytesIO()
-        picture.save(written, "png", compress_level=1)
-        return written.getvalue()
+        return png(image, side)
 
     def slice(self, case: str, depth: int) -> bytes:
         """The integers of a slice, or of a picture: (C, H, W), little-endian; of half floats, as single ones.
@@ -96,6 +92,16 @@ class Pictures:
             centred = values - values.mean()
             row[:] = centred / max(float(np.linalg.norm(centred)), 1e-6)
         return rows
+
+
+def png(image: np.ndarray, side: int | None = None) -> bytes:
+    """A PNG file of (H, W) or (H, W, 3) in [0, 1], made smaller where it is wider or higher than so many pixels."""
+    picture = Image.fromarray((image * 255).round().astype(np.uint8))
+    if side is not None:
+        picture.thumbnail((side, side), Image.Resampling.BOX)
+    written = io.BytesIO()
+    picture.save(written, "png", compress_level=1)  # quick rather than small
+    return written.getvalue()
 
 
 def _coarse(pixels: np.ndarray, side: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from tools.browse.listing import Listing, Marks, Paths
 from tools.browse.pictures import Pictures
 
 HERE = Path(__file__).parent
+PAGE = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
 MOST_SENT = 64 << 10  # bytes of a correction
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -61,8 +62,7 @@ class Server:
         app.add_routes(
             [
                 web.get("/{token}/", self._page),
-                web.get("/{token}/page.js", self._script),
-                web.get("/{token}/page.css", self._style),
+                web.get("/{token}/{file:page[.](js|css)}", self._page),
                 web.get("/{token}/cases.json", self._cases),
                 web.get("/{token}/case/{case}", self._case),
                 web.get("/{token}/small/{case}", self._small),
@@ -103,13 +103,8 @@ class Server:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def _page(self, request: web.Request) -> web.Response:
-        return web.Response(text=(HERE / "page.html").read_text(encoding="utf-8"), content_type="text/html")
-
-    async def _script(self, request: web.Request) -> web.Response:
-        return web.Response(text=(HERE / "page.js").read_text(encoding="utf-8"), content_type="text/javascript")
-
-    async def _style(self, request: web.Request) -> web.Response:
-        return web.Response(text=(HERE / "page.css").read_text(encoding="utf-8"), content_type="text/css")
+        name = request.match_info.get("file", "page.html")
+        return web.Response(text=(HERE / name).read_text(encoding="utf-8"), content_type=PAGE[name])
 
     async def _cases(self, request: web.Request) -> web.Response:
         def work() -> dict[str, Any]:

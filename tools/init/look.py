@@ -150,11 +150,12 @@ def _describe(found: Found, files: FileTable, options: Options, number: int) -> 
         what = ("ignored: " if refusal.ignored else "rejected: ") + refusal.reason
         reasons[what] += 1
         example.setdefault(what, f"{refusal.paths[0]}{f': {refusal.detail}' if refusal.detail else ''}")
-    for what, times in reasons.most_common():
-        _say(found, "not a case", f"{times} {what} ({shortened(example[what])})")
+    why = [f"{times} {what} ({shortened(example[what])})" for what, times in reasons.most_common()]
+    for line in why:
+        _say(found, "not a case", line)
     if not len(cases):
-        why = "; ".join(f"{times} {what} ({shortened(example[what])})" for what, times in reasons.most_common())
-        raise UserError(f"none of the {len(files.paths)} files that were looked at can be read: {why or 'no file'}")
+        told = "; ".join(why) or "no file"
+        raise UserError(f"none of the {len(files.paths)} files that were looked at can be read: {told}")
     return cases
 
 

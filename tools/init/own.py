@@ -16,7 +16,6 @@ from tools import mend_lock
 from tools.init import block
 
 UPSTREAM = "upstream"
-DVC_LOCK = Path("dvc.lock")
 
 
 def own() -> None:
@@ -26,7 +25,7 @@ def own() -> None:
         UserError: There are changes that are not committed, or nothing to take out; nothing was changed.
     """
     check_clean()
-    demos = _demos()
+    demos = [str(name) for name in mend_lock.wanted_stages()["sample"]]
     if not demos:
         raise UserError("the demo data sets have been taken out already")
     git("var", "GIT_AUTHOR_IDENT")  # git's message says how to set a name, before anything is changed
@@ -76,10 +75,6 @@ def git(*arguments: str) -> str:
     return done.stdout
 
 
-def _demos() -> list[str]:
-    return [str(name) for name in YAML(typ="safe", pure=True).load(command.DVC_YAML)["stages"]["sample"]["foreach"]]
-
-
 def _without_demos(text: str, demos: list[str]) -> str:
     """dvc.yaml whose stage `sample` makes nothing, and which names no model of the demos.
 
@@ -102,14 +97,14 @@ def _without_demos(text: str, demos: list[str]) -> str:
 
 
 def _write_lock(demos: list[str]) -> None:
-    if not DVC_LOCK.exists():
+    if not mend_lock.LOCK.exists():
         return
     kept = [
         text
-        for stage, text in mend_lock.entries(DVC_LOCK.read_text(encoding="utf-8")).items()
+        for stage, text in mend_lock.entries(mend_lock.LOCK.read_text(encoding="utf-8")).items()
         if stage.partition("@")[2] not in demos
     ]
     if any(not text.startswith("  check:") for text in kept):
-        outs.write_bytes(DVC_LOCK, (mend_lock.HEADER + "".join(kept)).encode())
+        outs.write_bytes(mend_lock.LOCK, (mend_lock.HEADER + "".join(kept)).encode())
     else:
-        DVC_LOCK.unlink()
+        mend_lock.LOCK.unlink()
