@@ -88,25 +88,29 @@ def note_seconds(stage: str, dataset: str, seconds: float) -> None:
     if not is_first() or not place.parent.is_dir():
         return
     with suppress(OSError):  # it is worth no error
-        outs.write_json(place, read_seconds(dataset) | {stage: seconds})
+        outs.write_json(place, _seconds(place) | {stage: seconds})
 
 
 def read_seconds(dataset: str) -> dict[str, float]:
     """How long each stage took when it ran last, as far as it is known."""
+    return _seconds(_times(dataset))
+
+
+def _seconds(place: Path) -> dict[str, float]:
     try:
-        found = json.loads(_times(dataset).read_text(encoding="utf-8"))
+        found = json.loads(place.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return {str(k): float(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
-def expectation(stage: str, seconds: dict[str, float], dvc_yaml: Path = DVC_YAML) -> str:
+def expectation(stage: str, seconds: dict[str, float]) -> str:
     """How long a stage and those behind it take, by their last runs; empty where that is not known, or soon over.
 
     Args:
         seconds: Of the last run of each stage.
     """
-    order = list(yaml_files.load(dvc_yaml)["stages"])
+    order = list(params.SECTIONS)
     behind = [seconds[name] for name in order[order.index(stage) + 1 :] if name in seconds]
     if stage not in seconds or seconds[stage] + sum(behind) < WORTH_SAYING:
         return ""
@@ -133,7 +137,7 @@ def alone(stage: str, dataset: str) -> Iterator[None]:
         UserError: Another process runs the stage for this dataset, perhaps one whose dvc was killed.
     """
     _, outs = stage_paths(stage, dataset)
-    if os.environ.get("RANK", "0") != "0" or not outs:  # torchrun starts a stage several times: the first holds it
+    if not is_first() or not outs:  # torchrun starts a stage several times: the first holds it
         yield
         return
     first = next(iter(outs.values()))

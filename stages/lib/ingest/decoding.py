@@ -11,14 +11,13 @@ from types import TracebackType
 import numpy as np
 import xxhash
 
-from stages.lib.core.errors import UserError
 from stages.lib.core.locks import in_turn
 from stages.lib.core.opening import check_handles, read
 from stages.lib.ingest import readers
 from stages.lib.ingest.case_table import Template
 from stages.lib.ingest.raw_files import stamp
 from stages.lib.ingest.readers.colour import converted
-from stages.lib.ingest.readers.contract import Inspected, Options, Rejected, where_raised
+from stages.lib.ingest.readers.contract import Inspected, Options, Rejected, check_is_of_the_files, where_raised
 
 LARGE_BYTES = 256 << 20  # of memory, above which a worker waits for the others that take as much
 
@@ -147,6 +146,5 @@ def reason_of(error: Exception) -> tuple[str, str]:
         check_handles(error)
         reason = "too_large" if error.errno == errno.EFBIG else "io_error"
         return reason, error.strerror or type(error).__name__
-    if isinstance(error, (UserError, ImportError)):  # of the disk, or of the installation
-        raise error
+    check_is_of_the_files(error)
     return "unreadable", where_raised(error)  # a file may be damaged in any way

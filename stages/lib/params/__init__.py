@@ -27,7 +27,7 @@ from stages.lib.params.statistics import StatisticsParams
 from stages.lib.params.train import TrainParams
 from stages.lib.params.validate import ValidateParams
 
-SECTIONS: dict[str, Any] = {
+SECTIONS: dict[str, Any] = {  # in the order in which the stages run
     "sample": SampleParams,  # demo datasets only
     "ingest": IngestParams,
     "split": SplitParams,

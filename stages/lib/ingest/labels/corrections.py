@@ -21,14 +21,15 @@ import numpy as np
 
 from stages.lib.core import outs
 from stages.lib.core.errors import UserError
-from stages.lib.core.formulas import bare, guarded
+from stages.lib.core.formulas import bare
 from stages.lib.core.nearest import closest, hint
 from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shown
 from stages.lib.ingest.case_table import CaseTable
+from stages.lib.ingest.csv_lines import csv_line
 from stages.lib.ingest.labels import class_names
-from stages.lib.ingest.labels.table import Row
+from stages.lib.ingest.labels.table import Row, delimiter_of
 from stages.lib.ingest.readers.contract import Refusal
 
 CORRECTIONS_CSV = "corrections.csv"
@@ -67,8 +68,7 @@ def read(raw: Path) -> list[Correction]:
         _check_name(raw)
         return []
     text = read_text(table)
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text.partition("\n")[0]), strict=True)
     found: list[Correction] = []
     try:
         header = [name.strip().lower() for name in next(reader, [])]
@@ -115,13 +115,9 @@ def write(raw: Path, corrections: Sequence[Correction]) -> None:
     if not corrections:
         (raw / CORRECTIONS_CSV).unlink(missing_ok=True)
         return
-    lines = io.StringIO(newline="")
-    table = csv.writer(lines, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for one in corrections:
-        table.writerow([guarded(cell) for cell in (one.path, one.label, "yes" if one.excluded else "", one.note)])
+    rows = [COLUMNS, *((one.path, one.label, "yes" if one.excluded else "", one.note) for one in corrections)]
     try:
-        content = lines.getvalue().encode()
+        content = "".join(f"{csv_line(row)}\n" for row in rows).encode()
     except UnicodeEncodeError:
         raise UserError(f"{raw / CORRECTIONS_CSV} takes no path that is not UTF-8: rename the file") from None
     outs.write_bytes(raw / CORRECTIONS_CSV, content)

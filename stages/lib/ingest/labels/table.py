@@ -161,6 +161,11 @@ def _check_label(label: str, where: str) -> None:
         raise UserError(f"{where}: the label '{shown(label)}' is no line of text in UTF-8: rename it")
 
 
+def delimiter_of(header: str) -> str:
+    """What parts the columns of a table: the comma, semicolon or tab that its first line has most of."""
+    return max(",;\t", key=header.count)
+
+
 def _meant(header: Sequence[str]) -> dict[str, str]:
     """The columns that are not there, by what the first of the others that seems to be meant for each is called."""
     found: dict[str, str] = {}
@@ -199,7 +204,7 @@ class _Table:
         skipped = 0
         if separator := EXCEL_SEPARATOR.fullmatch(first.strip()):
             text, skipped = rest, 1
-        delimiter = separator[1] if separator else max(",;\t", key=first.count)
+        delimiter = separator[1] if separator else delimiter_of(first)
         # Strict: a quote that is opened and never closed would swallow all rows behind it.
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
         lines = self._lines(reader, skipped)
