@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.lib import command, params
-from stages.lib.core import terminal
+from stages.lib.core import durations, terminal
 from stages.lib.core.progress import say
 
 METRICS = Path("metrics")
@@ -57,8 +57,8 @@ def lines(name: str, metrics: Path = METRICS) -> list[str]:
         )
     if sentence := train.get("diagnosis", {}).get("sentence", ""):
         found.append(f"  training was {train['diagnosis'].get('verdict', '')}: {sentence.rpartition('; ')[2]}")
-    seconds = command.read_seconds(name)
-    if times := [f"{stage} {command.duration(seconds[stage])}" for stage in STAGES if stage in seconds]:
+    seconds = durations.read(command.seconds_file(name))
+    if times := [f"{stage} {durations.spoken(seconds[stage])}" for stage in STAGES if stage in seconds]:
         found.append(f"  time                        {', '.join(times)}")
     return found
 

@@ -10,28 +10,25 @@ lock file, a recipe) only tells dvc when to run the stage again.
 
 import argparse
 import inspect
-import json
 import os
 import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.lib import params
-from stages.lib.core import locks, outs, signals, terminal, yaml_files
+from stages.lib.core import durations, locks, signals, terminal, yaml_files
 from stages.lib.core.errors import WAYS_OUT, DamagedOut, UserError, explain
 from stages.lib.core.progress import say
 
 PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 OUTS = ("outs", "metrics", "plots")
-TIMES = ".seconds.json"
-WORTH_SAYING = 10  # seconds that are left of a pipeline
 
 
 def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = None) -> None:
@@ -59,7 +56,7 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
         section = given.section(dataset, stage)
         paths = arguments(main, stage, dataset, sections(given, stage, dataset))
         with alone(stage, dataset):
-            if is_first() and (expected := expectation(stage, read_seconds(dataset))):
+            if is_first() and (expected := expectation(stage, dataset)):
                 say(f"{stage} of {dataset}: {expected}")
             if pin is not None:
                 pin(section.threads, section.portable)
@@ -68,8 +65,8 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
 
     began = time.monotonic()
     status, message = outcome(work, f"{stage} of {dataset}")
-    if not status:
-        note_seconds(stage, dataset, time.monotonic() - began)
+    if not status and is_first():
+        durations.note(seconds_file(dataset), stage, time.monotonic() - began)
     # Only now, when the exception is gone, are progress bars closed that it went through.
     if message:
         print(message, file=sys.stderr)
@@ -82,51 +79,18 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def note_seconds(stage: str, dataset: str, seconds: float) -> None:
-    """Keeps how long the last run of a stage took, beside the data and out of git, for the summary of a run."""
-    place = _times(dataset)
-    if not is_first() or not place.parent.is_dir():
-        return
-    with suppress(OSError):  # it is worth no error
-        outs.write_json(place, _seconds(place) | {stage: seconds})
+def seconds_file(dataset: str) -> Path:
+    """Where the times of a dataset's last runs are kept, for the summary and for what a stage says at its start."""
+    return stage_paths("ingest", dataset)[1]["cases_csv"].with_name(durations.FILE)
 
 
-def read_seconds(dataset: str) -> dict[str, float]:
-    """How long each stage took when it ran last, as far as it is known."""
-    return _seconds(_times(dataset))
-
-
-def _seconds(place: Path) -> dict[str, float]:
-    try:
-        found = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(k): float(v) for k, v in found.items()} if isinstance(found, dict) else {}
-
-
-def expectation(stage: str, seconds: dict[str, float]) -> str:
-    """How long a stage and those behind it take, by their last runs; empty where that is not known, or soon over.
-
-    Args:
-        seconds: Of the last run of each stage.
-    """
-    order = list(params.SECTIONS)
-    behind = [seconds[name] for name in order[order.index(stage) + 1 :] if name in seconds]
-    if stage not in seconds or seconds[stage] + sum(behind) < WORTH_SAYING:
-        return ""
-    rest = f", and the stages behind it {duration(sum(behind))}, where they have to run" if behind else ""
-    return f"it took {duration(seconds[stage])} the last time{rest}"
-
-
-def duration(seconds: float) -> str:
-    """As people say it."""
-    if seconds < 90:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
-
-
-def _times(dataset: str) -> Path:
-    return stage_paths("ingest", dataset)[1]["cases_csv"].with_name(TIMES)
+def expectation(stage: str, dataset: str) -> str:
+    """How long a stage and those behind it take: by their last runs, or reckoned from another dataset's."""
+    order, place = list(params.SECTIONS), seconds_file(dataset)
+    own = durations.read(place)
+    known = own.keys() >= set(order[order.index(stage) :])
+    other = durations.Expected({}) if known else durations.reckoned(place, stage_paths("ingest", dataset)[0]["raw"])
+    return durations.sentence(stage, order, own, other)
 
 
 @contextmanager

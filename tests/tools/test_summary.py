@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from stages.lib import command
+from stages.lib.core import durations
 from tests import ROOT
 from tests.demos import needs_demos
 from tools import summary
@@ -55,20 +56,49 @@ def test_a_name_that_is_unknown_is_answered_with_the_nearest(project, capsys):
 
 
 def test_how_long_a_stage_took_is_kept_beside_its_data_and_told(project, capsys):
-    assert command.read_seconds("digits") == {}
-    command.note_seconds("train", "digits", 3.0)  # there is no data yet
+    place = command.seconds_file("digits")
+    assert durations.read(place) == {}
+    durations.note(place, "train", 3.0)  # there is no data yet
     (project / "data/digits").mkdir(parents=True)
-    command.note_seconds("train", "digits", 300.0)
-    command.note_seconds("ingest", "digits", 1.25)
-    assert command.read_seconds("digits") == {"train": 300.0, "ingest": 1.25}
+    durations.note(place, "train", 300.0)
+    durations.note(place, "ingest", 1.25)
+    assert durations.read(place) == {"train": 300.0, "ingest": 1.25}
     assert any(line.endswith("ingest 1.2 s, train 5 min") for line in printed(capsys, "digits"))
-    (project / "data/digits/.seconds.json").write_text("{")
-    assert command.read_seconds("digits") == {}
+    place.write_text("{")
+    assert durations.read(place) == {}
+    place.write_text('{"train": null}')
+    assert durations.read(place) == {}
+
+
+def told(project, stage, seconds):
+    """What a stage of the digits says at its start, when their stages took these seconds."""
+    (project / "data/digits").mkdir(parents=True, exist_ok=True)
+    command.seconds_file("digits").write_text(json.dumps(seconds))
+    return command.expectation(stage, "digits")
 
 
 def test_how_long_the_rest_takes_is_told_when_a_stage_begins_and_it_is_known(project):
-    assert command.expectation("train", {}) == ""
-    assert command.expectation("train", {"train": 3.0, "ingest": 500.0}) == ""  # soon over
-    said = command.expectation("train", {"ingest": 500.0, "train": 240.0, "validate": 8.0, "export": 12.25})
+    assert told(project, "train", {}) == ""
+    assert told(project, "train", {"train": 3.0, "ingest": 500.0}) == ""  # soon over
+    said = told(project, "train", {"ingest": 500.0, "train": 240.0, "validate": 8.0, "export": 12.25})
     assert said == "it took 4 min the last time, and the stages behind it 20 s, where they have to run"
-    assert command.expectation("export", {"train": 240.0, "export": 7200.0}) == "it took 2.0 h the last time"
+    assert told(project, "export", {"train": 240.0, "export": 7200.0}) == "it took 2.0 h the last time"
+
+
+def test_in_a_first_run_it_is_reckoned_from_the_dataset_that_is_nearest_in_size(project):
+    for name, size, train in (("large", 9_000, 900.0), ("near", 500, 62.0), ("gone", 0, 5.0)):
+        (project / "data" / name).mkdir(parents=True)
+        durations.note(command.seconds_file(name), "train", train)
+        durations.note(command.seconds_file(name), "export", 1.0)
+        if size:
+            (project / "data/raw" / name / "a").mkdir(parents=True)
+            (project / "data/raw" / name / "a/scan.dcm").write_bytes(bytes(size))
+    assert command.expectation("train", "digits") == ""  # whose size is not known
+    (project / "data/raw/digits").mkdir()
+    (project / "data/raw/digits/a.png").write_bytes(bytes(1_000))
+    said = command.expectation("train", "digits")
+    assert said == "it may take 2 min, and the stages behind it 1.0 s: reckoned from near by the size of the raw data"
+    # What has run for these data is taken from there.
+    assert told(project, "train", {"train": 30.0}) == (
+        "it took 30 s the last time, and the stages behind it 1.0 s, where they have to run"
+    )
