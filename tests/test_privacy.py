@@ -29,8 +29,8 @@ from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8B
 from ruamel.yaml import YAML
 
 from stages.lib import command, params
-from stages.lib.ingest.readers.dicom_header import read_header
-from stages.lib.ingest.readers.dicom_tags import PHASE_KEYWORDS
+from stages.lib.ingest.readers.scans.dicom_header import read_header
+from stages.lib.ingest.readers.scans.dicom_tags import PHASE_KEYWORDS
 from tests import ROOT, marks
 from tests.marks import PATH_STEM, mark, marks_below, marks_in
 from tests.raw_data import ingest, make_slice, scan, write_series

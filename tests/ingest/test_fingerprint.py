@@ -85,7 +85,12 @@ def changed_by(file: Path, text: str) -> bool:
 @pytest.mark.parametrize(
     "name",
     [
-        *("ingest/identifiers.py", "ingest/readers/dicom_pixels.py", "ingest/readers/pictures/jpeg.py", "cases.py"),
+        *(
+            "ingest/identifiers.py",
+            "ingest/readers/scans/dicom_pixels.py",
+            "ingest/readers/pictures/jpeg.py",
+            "cases.py",
+        ),
         *("ingest/pieces.py", "ingest/piece_jobs.py", "ingest/decoding.py", "ingest/inspection.py"),
     ],
 )

@@ -118,7 +118,8 @@ def against_highdicom(raw: Path, paths: list[Path], out: Path, rounds: int) -> l
 
 def headers(paths: list[Path], rounds: int) -> list[Comparison]:
     """What dicom_walk is worth: reading headers with it, against leaving them all to pydicom."""
-    from stages.lib.ingest.readers import dicom, dicom_walk
+    from stages.lib.ingest.readers import dicom
+    from stages.lib.ingest.readers.scans import dicom_walk
 
     contents = [path.read_bytes() for path in paths]
     options = ReaderOptions(check(IngestParams, {}), OPEN)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from stages.lib.ingest import readers, store
-from stages.lib.ingest.readers import contract, dicom_burned_in, dicom_geometry, dicom_series
+from stages.lib.ingest.readers import contract
+from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_geometry, dicom_series
 from tests import ROOT
 from tests.raw_data import ingest
 

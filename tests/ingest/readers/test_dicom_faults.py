@@ -16,7 +16,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import SegmentationStorage, generate_uid
 
 from stages.lib.core.errors import UserError
-from stages.lib.ingest.readers import dicom_geometry
+from stages.lib.ingest.readers.scans import dicom_geometry
 from tests.raw_data import SHARED, Ingested, ingest, make_slice, scan, write_series
 
 RIGHT = "right"

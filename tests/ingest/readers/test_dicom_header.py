@@ -3,7 +3,7 @@
 from pydicom.dataset import Dataset
 
 from stages.lib.ingest.identifiers import OPEN
-from stages.lib.ingest.readers.dicom_header import Header, read_header
+from stages.lib.ingest.readers.scans.dicom_header import Header, read_header
 from tests.raw_data import make_slice, scan
 
 

@@ -19,7 +19,7 @@ from pydicom.uid import (
 )
 
 from stages.lib.core.errors import UserError
-from stages.lib.ingest.readers import dicom_pixels
+from stages.lib.ingest.readers.scans import dicom_pixels
 from tests.raw_data import ingest, make_slice, scan, write_series
 
 

@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from stages.lib.ingest.readers import dicom_tags, dicom_walk
+from stages.lib.ingest.readers.scans import dicom_tags, dicom_walk
 from tests.raw_data import make_slice, scan
 
 MUTATED = 3000

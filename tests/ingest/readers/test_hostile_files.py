@@ -19,8 +19,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, JPEGLSLossless, RLEL
 
 from stages.lib.ingest import readers
 from stages.lib.ingest.identifiers import OPEN
-from stages.lib.ingest.readers import dicom_deflated, dicom_pixels
 from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
+from stages.lib.ingest.readers.scans import dicom_deflated, dicom_pixels
 from stages.lib.params.ingest import IngestParams
 from tests import hostile_files as hostile
 

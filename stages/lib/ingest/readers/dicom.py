@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from stages.lib.core.errors import UserError
-from stages.lib.ingest.readers import dicom_burned_in, dicom_pixels, dicom_series
 from stages.lib.ingest.readers.contract import (
     Assembly,
     Case,
@@ -24,10 +23,11 @@ from stages.lib.ingest.readers.contract import (
     check_is_of_the_files,
     where_raised,
 )
-from stages.lib.ingest.readers.dicom_header import Header, check_is_image, read_header
-from stages.lib.ingest.readers.dicom_instance import Instance, check_has_pixels, read_instance
-from stages.lib.ingest.readers.dicom_pixels import Recipe
-from stages.lib.ingest.readers.dicom_tags import parse, text
+from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_pixels, dicom_series
+from stages.lib.ingest.readers.scans.dicom_header import Header, check_is_image, read_header
+from stages.lib.ingest.readers.scans.dicom_instance import Instance, check_has_pixels, read_instance
+from stages.lib.ingest.readers.scans.dicom_pixels import Recipe
+from stages.lib.ingest.readers.scans.dicom_tags import parse, text
 
 ALONE = False  # several files make a case
 VOLUMETRIC = ("CT", "MR", "PT")

@@ -14,9 +14,9 @@ from pydicom.uid import UID
 
 from stages.lib.ingest.readers import codestream
 from stages.lib.ingest.readers.contract import Rejected, where_raised
-from stages.lib.ingest.readers.dicom_header import Header
-from stages.lib.ingest.readers.dicom_instance import Instance, Slice
-from stages.lib.ingest.readers.dicom_tags import parse
+from stages.lib.ingest.readers.scans.dicom_header import Header
+from stages.lib.ingest.readers.scans.dicom_instance import Instance, Slice
+from stages.lib.ingest.readers.scans.dicom_tags import parse
 
 AIR_HU = -1000
 # Packages of pyproject.toml, which `make setup` installs, by how the names of their transfer syntaxes start.

@@ -7,7 +7,6 @@ from itertools import combinations
 import numpy as np
 
 from stages.lib.ingest import companions
-from stages.lib.ingest.readers import dicom_burned_in, dicom_geometry, dicom_pixels
 from stages.lib.ingest.readers.contract import (
     Assembly,
     Case,
@@ -18,11 +17,12 @@ from stages.lib.ingest.readers.contract import (
     check_is_of_the_files,
     where_raised,
 )
-from stages.lib.ingest.readers.dicom_geometry import Frame
-from stages.lib.ingest.readers.dicom_header import Header, check_voxels
-from stages.lib.ingest.readers.dicom_instance import Instance
-from stages.lib.ingest.readers.dicom_pixels import Recipe
-from stages.lib.ingest.readers.dicom_tags import PHASE_KEYWORDS
+from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_geometry, dicom_pixels
+from stages.lib.ingest.readers.scans.dicom_geometry import Frame
+from stages.lib.ingest.readers.scans.dicom_header import Header, check_voxels
+from stages.lib.ingest.readers.scans.dicom_instance import Instance
+from stages.lib.ingest.readers.scans.dicom_pixels import Recipe
+from stages.lib.ingest.readers.scans.dicom_tags import PHASE_KEYWORDS
 
 LOCALIZER_DEGREES = 10  # a slice tilted by more against the others is a localizer, not a slice with a fault
 DAMAGED = (

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
-from stages.lib.ingest.readers.dicom_header import Header
-from stages.lib.ingest.readers.dicom_instance import Instance, Slice
+from stages.lib.ingest.readers.scans.dicom_header import Header
+from stages.lib.ingest.readers.scans.dicom_instance import Instance, Slice
 
 MAX_DIRECTION_DIFFERENCE = 1e-4  # per component: scanners write directions with four to six digits
 MUST_HAVE = {  # fields of Slice, with their elements' names, and the reason that is counted where one is missing

@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, VLWholeSlideMicroscopyImageStorage
 
 from stages.lib.ingest.identifiers import identify
-from stages.lib.ingest.readers import dicom_burned_in, dicom_terms
 from stages.lib.ingest.readers.contract import OTHER, Ignored, Options, Rejected, where_raised
-from stages.lib.ingest.readers.dicom_tags import SERIES_TAGS, has_public_syntax, number, text, values
+from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_terms
+from stages.lib.ingest.readers.scans.dicom_tags import SERIES_TAGS, has_public_syntax, number, text, values
 
 WHOLE_SLIDE = "tiles of one huge picture at several sizes: cut it into pictures first, as OpenSlide does"
 MAX_CACHED_HEADERS = 256  # as many as a worker inspects files in one job

@@ -9,7 +9,7 @@ import re
 from pydicom.dataset import Dataset
 
 from stages.lib.ingest.readers.contract import Options, Rejected
-from stages.lib.ingest.readers.dicom_tags import text, values
+from stages.lib.ingest.readers.scans.dicom_tags import text, values
 
 CAPTURES = {"1.2.840.10008.5.1.4.1.1.7"} | {f"1.2.840.10008.5.1.4.1.1.7.{i}" for i in (1, 2, 3, 4)}  # Secondary Capture
 FILM_COPIES = {"1.2.840.10008.5.1.1.29", "1.2.840.10008.5.1.1.30"}  # Hardcopy Grayscale and Color, retired

@@ -11,8 +11,8 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from stages.lib.ingest.readers import dicom_deflated, dicom_walk
 from stages.lib.ingest.readers.contract import Rejected, where_raised
+from stages.lib.ingest.readers.scans import dicom_deflated, dicom_walk
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values, names among them
 

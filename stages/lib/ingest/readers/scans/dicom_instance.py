@@ -8,8 +8,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from stages.lib.ingest.readers.contract import Options, Rejected
-from stages.lib.ingest.readers.dicom_header import Header, check_params
-from stages.lib.ingest.readers.dicom_tags import PHASE_KEYWORDS, number, numbers, text
+from stages.lib.ingest.readers.scans.dicom_header import Header, check_params
+from stages.lib.ingest.readers.scans.dicom_tags import PHASE_KEYWORDS, number, numbers, text
 
 PIXEL_DATA_LITTLE, PIXEL_DATA_BIG = b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"  # tag (7FE0,0010) in either byte order
 
