@@ -46,7 +46,7 @@ def main(
         files = inspection.inspect_all(raw, paths, store, options, workers)
         # A labels.csv that names series says which ones are meant; one that names files must name them all.
         is_listed = (lambda path, series: labels.of(path, series) is not None) if labels.by_series else None
-        assembled, raw_bytes = assembly.assemble(files, options, is_listed), files.total_bytes
+        assembled, raw_bytes = assembly.assemble(files, options, labels.names, is_listed), files.total_bytes
         del files  # what matters of them is in the cases now, and they would take as much memory again
         labelled = labelling.label_cases(assembled.cases, labels)  # before the long work
         labelling.check_copies(assembled.refused, labels)
@@ -68,7 +68,9 @@ def main(
         publish(filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found, corrected.counts)
         store.forget_all_but(filled.pieces.values())
         lost = sum(not refusal.ignored for refusal in refused)
+        aside = sum(len(refusal.paths) for refusal in refused if refusal.outcome == "set aside")
         numbers = f"{len(rows)} cases of {len(np.unique(groups.groups))} groups, {lost} rejected"
+        numbers += f", {aside} files set aside" if aside else ""
         say(f"{numbers} ({rejected_csv} says why)")
 
 

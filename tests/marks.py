@@ -45,7 +45,7 @@ NOT_MARKED = {  # text elements that a series can't be read without: each has a 
     "RescaleSlope": "numbers by which the pixels are scaled",
     "RescaleIntercept": "likewise",
 }
-COMES_THROUGH = {"KVP": "kvp"}  # the tube's voltage, a number: its element, and its column in cases.csv
+COMES_THROUGH = {"KVP": "kvp", "SliceThickness": "slice_thickness"}  # numbers: the element, and its column in cases.csv
 
 
 def mark(vr: str, n: int) -> str:

@@ -160,11 +160,11 @@ def marked(tmp_path_factory) -> Path:
 
 def test_ingest_lets_no_mark_of_a_dicom_header_out_and_rejected_csv_alone_names_files(marked, tmp_path, capfd, caplog):
     caplog.set_level(logging.DEBUG)
-    done = ingest(marked, tmp_path)
+    done = ingest(marked, tmp_path, kind="volumes")  # one is a picture of another modality
     assert done.table["units"].unique().tolist() == [""]  # volumes, whose RescaleType is a mark
     assert done.counts["files"]["rejected"] > len(SPOILT)
     found = marks_below(tmp_path, "rejected.csv", "files.csv", "files.jsonl", "files.new.jsonl", "refused.jsonl")
-    assert found == {"cases.csv": sorted(set(done.table[marks.COMES_THROUGH["KVP"]]) - {""})}
+    assert found == {"cases.csv": sorted({*done.table[[*marks.COMES_THROUGH.values()]].to_numpy().ravel()} - {""})}
     # rejected.csv and the store are for their owner and hold paths, or hashes of them; but not what headers say.
     for path in [tmp_path / "rejected.csv", tmp_path / "files.csv", *tmp_path.rglob("*.jsonl")]:
         words = [one for one in marks_in(path.read_bytes()) if not one[0].isdigit()]  # numbers tell phases apart
@@ -340,7 +340,7 @@ def test_a_slice_with_text_takes_its_whole_series_with_it(tmp_path):
     assert done.counts["files"]["rejected"] == 5
 
 
-def test_a_screenshot_among_the_slices_is_refused_and_the_slices_stay_a_volume(tmp_path):
+def test_a_screenshot_among_the_slices_is_set_aside_and_the_slices_stay_a_volume(tmp_path):
     def spoil(slices: list[Dataset]) -> None:
         image = make_slice(99, np.zeros((9, 9), np.int16))
         image.SOPClassUID = SECONDARY_CAPTURE
@@ -349,7 +349,7 @@ def test_a_screenshot_among_the_slices_is_refused_and_the_slices_stay_a_volume(t
 
     write_series(tmp_path / "raw" / "a", scan(5, 4, 4), spoil)
     done = ingest(tmp_path / "raw", tmp_path / "out")
-    assert (done.table["depth"].tolist(), done.counts["rejected"]) == (["5"], {"secondary_capture": 1})
+    assert (done.table["depth"].tolist(), done.counts["set_aside"]) == (["5"], {"secondary_capture": 1})
 
 
 # The whole pipeline
@@ -396,6 +396,6 @@ def test_the_whole_pipeline_and_a_prediction_let_out_no_mark(tmp_path, monkeypat
     shutil.move(Path("data", "raw"), tmp_path.with_name(f"{tmp_path.name} raw"))
     found = marks_below(tmp_path, "rejected.csv", "files.csv", "files.jsonl", "files.new.jsonl")
     table = pd.read_csv(Path("data", "secret", "cases.csv"), dtype=str)
-    assert found == {"data/secret/cases.csv": sorted(set(table[marks.COMES_THROUGH["KVP"]]))}
+    assert found == {"data/secret/cases.csv": sorted(set(table[[*marks.COMES_THROUGH.values()]].to_numpy().ravel()))}
     assert len(table) == 8
     assert all(Path(name, "secret").is_dir() for name in ("models", "metrics"))

@@ -13,6 +13,7 @@ import xxhash
 
 from stages.lib.core.progress import progress
 from stages.lib.ingest import readers
+from stages.lib.ingest.assembly import none_named
 from stages.lib.ingest.case_table import Template
 from stages.lib.ingest.decoding import decode, loader, reason_of
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason
@@ -133,6 +134,8 @@ class _Run:
         refused = list(self._table.refused)
         for reader, positions in self._table.accepted.items():
             files = [self._table.file(i) for i in positions]
+            if self._options.params.kind == "volumes" and not readers.reader(reader).ALONE:
+                files, _ = readers.reader(reader).choose(files, none_named, self._options)
             assembly = readers.reader(reader).assemble(files, self._table.refused, self._options)
             made += [(self._first(file.path for file in case.files), Template(reader, case)) for case in assembly.cases]
             refused += assembly.refused

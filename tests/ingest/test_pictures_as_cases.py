@@ -77,7 +77,7 @@ def test_a_page_that_fails_costs_its_file_no_other_page_and_is_counted_once(tmp_
                 writer.write(RNG.integers(0, 256, (8, 9)).astype(dtype), contiguous=False, metadata=None)
     found = ingest(tmp_path / "raw", tmp_path / "out", frames="split")
     assert found.counts["cases"] == 4
-    assert found.counts["files"] == {"total": 2, "in_cases": 2, "rejected": 0, "ignored": 0}
+    assert found.counts["files"] == {"total": 2, "in_cases": 2, "rejected": 0, "ignored": 0, "set_aside": 0}
     assert found.counts["rejected"] == {"float_pixels": 2}
     assert found.rejected["detail"].str.startswith("page 2: floating point").all()
 

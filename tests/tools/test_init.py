@@ -4,6 +4,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from pydicom.uid import MRImageStorage
 from ruamel.yaml import YAML
 
 from stages.lib import params
@@ -118,6 +119,21 @@ def test_series_are_looked_at_in_whole_folders(project, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "4 volumes of int16" in printed and "groups     by the patient" in printed
     assert "mm from one to the next" in printed
+
+
+def test_of_several_kinds_of_scan_the_most_frequent_is_chosen_and_the_block_says_so(project, tmp_path, capsys):
+    def as_mr(slices):
+        for image in slices:
+            image.Modality, image.SOPClassUID = "MR", MRImageStorage
+
+    for i in range(6):
+        change = as_mr if i > 3 else None
+        write_series(tmp_path / "raw" / "ab"[i % 2] / f"p{i}", None, change, series=f"s{i}", patient=f"p{i}")
+    begin("mine", tmp_path / "raw")
+    assert section().select.modality == ("CT",)
+    text = Path("params.yaml").read_text()
+    assert "# the DICOM files are of several kinds: 4 volumes of CT, 2 volumes of MR" in text
+    assert "16 set aside: unselected" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,13 @@ def look(folder: Path) -> Found:
     with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "look")) as store:
         chosen = _chosen(folder, taken, options, store, workers)
         files = inspection.inspect_all(folder, chosen, store, options, workers)
-    cases = _describe(found, files, options, len(taken))
+    try:
+        cases = _describe(found, files, options, len(taken))
+    except assembly.SeveralKinds as several:  # the user sees which was chosen, in the table and in the block
+        found.ingest["select"] = {"modality": several.modalities}
+        found.why["select"] = f"the DICOM files are of several kinds: {several.kinds}"
+        options = Options(check(IngestParams, {"burned_in": "keep", **found.ingest}), OPEN)
+        cases = _describe(found, files, options, len(taken))
     _say(found, "left out", f"{len(scan.litter)} hidden files and the like" * bool(scan.litter))
     _say(found, "left out", found.why.get("exclude", ""))
     _classes(found, labels, taken, cases, all_read=len(files.paths) == len(taken))
@@ -147,7 +153,7 @@ def _describe(found: Found, files: FileTable, options: Options, number: int) -> 
     reasons: Counter[str] = Counter()
     example: dict[str, str] = {}
     for refusal in assembled.refused:
-        what = ("ignored: " if refusal.ignored else "rejected: ") + refusal.reason
+        what = f"{refusal.outcome}: {refusal.reason}"
         reasons[what] += 1
         example.setdefault(what, f"{refusal.paths[0]}{f': {refusal.detail}' if refusal.detail else ''}")
     why = [f"{times} {what} ({shortened(example[what])})" for what, times in reasons.most_common()]

@@ -1,19 +1,24 @@
 """From inspected files to the cases of one data set: all images or all volumes, of one colour mode."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from stages.lib.core.errors import UserError
 from stages.lib.ingest import companions, readers
 from stages.lib.ingest.case_table import CaseTable, OneFileCases, Template, tabulate
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.readers.colour import can_be_made, channels_of
 from stages.lib.ingest.readers.contract import Options, Refusal
 
+UNSELECTED = "not one of ingest.select"
+ALIKE = {"CR": "CR/DX", "DX": "CR/DX"}  # two techniques of one kind of picture
 UNLISTED = "labels.csv names series, and not this one"
 IsListed = Callable[[str, str | None], bool]  # of a path, and of the identifier of a series
+IsNamed = Callable[[str, str], bool]  # likewise
 VOLUME_AXES, IMAGE_AXES = 4, 3  # C, D, H, W and C, H, W
 
 
@@ -22,16 +27,35 @@ class Assembled(NamedTuple):
     refused: list[Refusal]  # of files that are in no case, the unreadable ones among them
 
 
-def assemble(files: FileTable, options: Options, is_listed: IsListed | None = None) -> Assembled:
+class SeveralKinds(UserError):
+    """Nothing says which kind of scan or picture is meant."""
+
+    def __init__(self, modalities: list[str], message: str, kinds: str) -> None:
+        """Args: modalities: Of the most frequent kind; kinds: all of them, with their numbers."""
+        super().__init__(message)
+        self.modalities, self.kinds = modalities, kinds
+
+
+def none_named(path: str, series: str) -> bool:
+    """Where there is no labels.csv that names files."""
+    return False
+
+
+def assemble(
+    files: FileTable, options: Options, is_named: IsNamed = none_named, is_listed: IsListed | None = None
+) -> Assembled:
     """All cases that the files make.
 
     Args:
+        is_named: Whether labels.csv names a file or its series by itself: then nothing but its content sets it aside.
         is_listed: Whether a file, by its path and the identifier of its series, is one that somebody has asked for;
             None where all are. What is not is ignored, before it is asked of what kind most cases are.
 
     Raises:
-        UserError: A decoder is missing.
+        UserError: A decoder is missing, DICOM files are of several kinds, or `ingest.select` selects nothing.
     """
+    if options.params.select and "dicom" not in files.accepted:
+        raise UserError("ingest.select: there is no DICOM file that could be read, and it selects among those alone")
     unread = files.refused
     refused = list(unread)
     whole: list[Template] = []
@@ -40,17 +64,77 @@ def assemble(files: FileTable, options: Options, is_listed: IsListed | None = No
         if readers.reader(name).ALONE:
             more, positions = _of_one_file(name, files, positions, options)
             one_file += more
-        assembly = readers.reader(name).assemble([files.file(i) for i in positions], unread, options)
+        chosen = [files.file(i) for i in positions]
+        if not readers.reader(name).ALONE:
+            chosen, aside = readers.reader(name).choose(chosen, is_named, options)
+            refused = _of_unselected(refused, aside) + aside
+        assembly = readers.reader(name).assemble(chosen, unread, options)
         whole += [Template(name, case) for case in assembly.cases]
         refused += assembly.refused
+    if options.params.select:
+        whole, one_file, others = _without_other_formats(whole, one_file)
+        refused += others
     if is_listed is not None:
         whole, one_file, refused = _listed(whole, one_file, refused, is_listed)
+    _check_one_kind(whole, options)
     slices = companions.of_slices(files.paths[i] for i in files.accepted.get("dicom", ()))
-    whole, one_file, others = _images_or_volumes(whole, one_file, slices, options)
+    whole, one_file, of_other_kind = _images_or_volumes(whole, one_file, slices, options)
     if whole and len(whole[0].case.shape) == VOLUME_AXES:
         refused = companions.set_aside(refused, slices)
     whole, one_file, uncommon = _of_one_colour(whole, one_file, options)
-    return Assembled(tabulate(whole, one_file), refused + others + uncommon)
+    return Assembled(tabulate(whole, one_file), refused + of_other_kind + uncommon)
+
+
+def _of_unselected(unread: list[Refusal], aside: list[Refusal]) -> list[Refusal]:
+    """The refusals, where a damaged file of a series that `ingest.select` leaves out is no loss either."""
+    series = {refusal.series for refusal in aside if refusal.reason == "unselected"}
+    return [
+        r._replace(reason="unselected", detail=f"{r.reason}; {UNSELECTED}", ignored=True)
+        if r.series in series and not r.ignored
+        else r
+        for r in unread
+    ]
+
+
+def _without_other_formats(
+    whole: list[Template], one_file: list[OneFileCases]
+) -> tuple[list[Template], list[OneFileCases], list[Refusal]]:
+    """The cases of DICOM files; the others set aside, as nothing of `ingest.select` can be said of them."""
+    lost = [tuple(file.path for file in t.case.files) for t in whole if t.reader != "dicom"]
+    lost += [(path,) for cases in one_file for path in cases.paths]
+    kept = [template for template in whole if template.reader == "dicom"]
+    return kept, [], [Refusal(paths, "unselected", UNSELECTED, ignored=True) for paths in lost]
+
+
+def _check_one_kind(whole: list[Template], options: Options) -> None:
+    """Raises:
+    SeveralKinds: DICOM files are of several modalities, or pictures and volumes, and nothing says which are meant.
+    """
+    kinds: Counter[tuple[str, str]] = Counter()
+    for template in whole:
+        if template.reader == "dicom":
+            modality = dict(template.case.attributes).get("modality", "")
+            kind = "volumes" if len(template.case.shape) == VOLUME_AXES else "images"
+            kinds[ALIKE.get(modality, modality), kind] += 1
+    if options.params.kind != "auto":
+        kinds = Counter({key: number for key, number in kinds.items() if key[1] == options.params.kind})
+    select = options.params.select
+    if len(kinds) < 2 or select.modality or select.sop_class:
+        return
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    there = ", ".join(f"{number} {kind} of {names or 'no modality'}" for (names, kind), number in ordered)
+    modality, kind = ordered[0][0]
+    modalities = sorted({name for names, _ in kinds for name in names.split("/")})
+    ways = [f"ingest: {{select: {{modality: {json.dumps(modality.split('/'))}}}}} takes the first"]
+    if len({names for names, _ in kinds}) > 1:
+        ways.append(f"{json.dumps(modalities)} in its place all of them")
+    if len({of for _, of in kinds}) > 1:
+        ways.append(f"ingest: {{kind: {kind}}} {kind} alone")
+    message = (
+        f"the DICOM files are of several kinds ({there}), and a data set is of one: {', '.join(ways)}; "
+        "python -m tools.survey shows what there is, series by series"
+    )
+    raise SeveralKinds(modality.split("/"), message, there)
 
 
 def _listed(

@@ -20,6 +20,7 @@ def fingerprint(options: Options) -> str:
     """A name for the store, another when anything of it is."""
     found = hashlib.sha256(options.key + code_digest(HERE))
     params = {name: value for name, value in vars(options.params).items() if name not in NOT_IN_STORE}
+    params["select"] = options.params.select.series_description  # the others are asked of what the store holds
     found.update(repr(sorted(params.items())).encode())
     return found.hexdigest()[:16]
 

@@ -18,7 +18,10 @@ from stages.lib.ingest.raw_files import Scan
 from stages.lib.ingest.readers.contract import OTHER, Case, Refusal
 
 # Attributes that readers give, as far as they are columns of cases.csv. None of them names anybody.
-ATTRIBUTES = ("modality", "manufacturer", "body_part", "image_type", "kvp", "orientation", "affine")
+ATTRIBUTES = (
+    *("modality", "sop_class", "manufacturer", "body_part", "image_type", "kvp", "slice_thickness"),
+    *("orientation", "affine"),
+)
 BLOCK_CASES = 4096  # how many are turned into text at once
 COLUMNS = (
     *("case", "group", "label", "channels", "depth", "height", "width", "dtype", "units"),
@@ -119,12 +122,13 @@ def _attributes(case: Case) -> list[str]:
 def summary(
     cases: CaseTable, labels: Sequence[str], grouping: Grouping, refused: Sequence[Refusal], found: Scan
 ) -> dict[str, object]:
-    """The counts of ingest.json; files = in cases + rejected + ignored."""
+    """The counts of ingest.json; files = in cases + rejected + ignored + set aside."""
     rejected = [refusal for refusal in refused if not refusal.ignored]
     ignored = Counter({"litter": len(found.litter)} if found.litter else {})
+    set_aside: Counter[str] = Counter()
     for refusal in refused:
         if refusal.ignored:
-            ignored[refusal.reason] += len(refusal.paths)
+            (ignored if refusal.outcome == "ignored" else set_aside)[refusal.reason] += len(refusal.paths)
     noted: Counter[str] = Counter()
     numbers = np.bincount(cases.which, minlength=len(cases.templates)).tolist()
     for template, number in zip(cases.templates, numbers, strict=True):
@@ -138,13 +142,15 @@ def summary(
         "groups": len(np.unique(grouping.groups)),
         "classes": dict(sorted(Counter(labels).items())),
         "files": {
-            "total": used + rejected_files + sum(ignored.values()),
+            "total": used + rejected_files + ignored.total() + set_aside.total(),
             "in_cases": used,
             "rejected": rejected_files,
-            "ignored": sum(ignored.values()),
+            "ignored": ignored.total(),
+            "set_aside": set_aside.total(),
         },
         "rejected": dict(sorted(Counter(refusal.reason for refusal in rejected).items())),
         "ignored": dict(sorted(ignored.items())),
+        "set_aside": dict(sorted(set_aside.items())),
         "duplicates": len(grouping.copies),
         "other": _unknown_terms(cases, numbers),
         "exif_rotated": noted["exif_rotated"],

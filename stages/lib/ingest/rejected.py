@@ -16,11 +16,7 @@ def write_rejected(rejected_csv: Path, refused: Sequence[Refusal], litter: Seque
 
     It names files, and so stays on this machine, where only its owner can read it.
     """
-    rows = [
-        (path, "ignored" if refusal.ignored else "rejected", refusal.reason, refusal.detail)
-        for refusal in refused
-        for path in refusal.paths
-    ]
+    rows = [(path, refusal.outcome, refusal.reason, refusal.detail) for refusal in refused for path in refusal.paths]
     rows += [(path, "ignored", "litter", "hidden, or left by a system") for path in litter]
     write_lines(rejected_csv, (csv_line(row) + "\n" for row in (COLUMNS, *sorted(rows))), mode=0o600)
 

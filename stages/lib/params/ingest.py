@@ -6,6 +6,41 @@ from pydantic import Field
 
 from stages.lib.core.sections import Count, section, unit
 
+Patterns = str | tuple[str, ...]
+
+
+@section
+class SelectParams:
+    """`datasets.<name>.ingest.select`: which DICOM files are meant, in an archive that holds others, too. Patterns as
+    `CT`, `*lung*` or `[T1*, T2*]`, without regard to capitals; what one of each given key fits is taken, all else is
+    set aside. `python -m tools.survey data/raw/<name>` shows what there is."""
+
+    modality: Patterns = ()
+    """CT, MR, PT, CR, DX, MG, US, ..."""
+
+    sop_class: Patterns = ()
+    """The name of the SOP class, as 'CT Image Storage', or its UID."""
+
+    series_description: Patterns = ()
+    """SeriesDescription. As people type names into it, it stands in no out."""
+
+    body_part: Patterns = ()
+    """BodyPartExamined."""
+
+    image_type: Patterns = ()
+    r"""The values of ImageType with backslashes between them, as 'ORIGINAL\\PRIMARY\\AXIAL' or '*AXIAL*'."""
+
+    slice_thickness: Annotated[tuple[float, float] | None, unit("mm")] = None
+    """The least and the largest SliceThickness."""
+
+    def given(self) -> dict[str, tuple[str, ...]]:
+        """The keys that hold patterns, with these."""
+        patterns = {name: value for name, value in vars(self).items() if name != "slice_thickness" and value}
+        return {name: (value,) if isinstance(value, str) else value for name, value in patterns.items()}
+
+    def __bool__(self) -> bool:
+        return bool(self.given()) or self.slice_thickness is not None
+
 
 @section
 class IngestParams:
@@ -32,6 +67,8 @@ class IngestParams:
     max_voxels: Annotated[Count, unit("pixels")] = 2**30
     """Likewise a volume, or the frames of one file together. The default, 1024 x 1024 x 1024, is twice a CT of 2,000
     slices."""
+
+    select: SelectParams = SelectParams()
 
     split_4d: bool = False
     """A series with several slices at one position (phases, echoes) becomes one volume per phase, where these can

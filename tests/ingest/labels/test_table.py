@@ -151,7 +151,7 @@ def test_litter_is_ignored_and_counted_and_never_a_class(raw, tmp_path):
     done = ingest(raw, tmp_path / "out")
     assert done.counts["ignored"] == {"litter": 5}
     assert done.counts["classes"] == {"cat": 2, "dog": 2}
-    assert done.counts["files"] == {"total": 9, "in_cases": 4, "rejected": 0, "ignored": 5}
+    assert done.counts["files"] == {"total": 9, "in_cases": 4, "rejected": 0, "ignored": 5, "set_aside": 0}
 
 
 def test_equal_pixels_of_one_label_are_one_group_and_of_two_labels_an_error(raw, tmp_path):
@@ -218,7 +218,8 @@ def test_what_a_table_of_series_does_not_name_is_left_out_and_counted_before_any
     (raw / "labels.csv").write_text("series,label\n" + rows)
     done = ingest(raw, tmp_path / "out", max_rejected=0.0)
     assert done.counts["cases"] == 3 and done.axes == "CDHW" and done.counts["rejected"] == {}
-    assert done.counts["ignored"] == {"unlisted": 8 + 8 + 1}  # files: of the fourth scan, the captures and the scout
+    # Files: of the fourth scan, the scout; and the captures.
+    assert done.counts["set_aside"] == {"unlisted": 8 + 1, "secondary_capture": 8}
     assert done.reason("p3/ct/000") == "unlisted"
 
 

@@ -70,6 +70,10 @@ class Labels:
         row = self.by_path.get(path) or (self.by_series.get(series) if series else None)
         return row or self._of_folder(path.rpartition("/")[0])
 
+    def names(self, path: str, series: str) -> bool:
+        """Whether a row is about this file, or this series, alone: not about the folder that it lies in."""
+        return path in self.by_path or series in self.by_series
+
     def _of_folder(self, folder: str) -> Row | None:
         unknown = []
         while folder not in self._folders:

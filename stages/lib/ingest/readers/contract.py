@@ -4,8 +4,8 @@ Ingest goes over the data twice. First every file is read once and inspected: en
 The inspected files of a reader are assembled into cases; then `read` decodes their pixels. Both passes run in several
 processes, and what `inspect` and `assemble` return is cached: it is plain (numbers, strings, None, tuples of those).
 
-A reader is a module of this package with three functions and a flag, and one line in READERS, by which its files are
-recognised (for the example below: `"raw4": lambda content: content[:4] == b"RAW4"`):
+A reader is a module of this package with a flag, three functions or four, and one line in READERS, by which its files
+are recognised (for the example below: `"raw4": lambda content: content[:4] == b"RAW4"`):
 
     inspect(content: bytes, options: Options) -> tuple[Common, Own]
         The properties of one file. `Common` holds what many files have in common (stored once for all of them), `Own`
@@ -14,6 +14,9 @@ recognised (for the example below: `"raw4": lambda content: content[:4] == b"RAW
     assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly
         Makes cases of one file or of many, and checks their geometry: a case is right, or it is rejected with its
         reason. `unread` are the files that could not be inspected; one of them may be what a case lacks.
+
+    choose(files: list[Inspected], is_named, options: Options) -> tuple[list[Inspected], list[Refusal]]
+        Which files are meant as cases, and the others, set aside. Where ALONE is False alone.
 
     read(files, recipe, start, stop, load, options) -> Iterator[np.ndarray]
         Decodes the blocks start..stop of a case, in the case's dtype: the slices (H, W) of a volume, or the only block
@@ -117,11 +120,9 @@ REASONS = {
 """All reasons for a rejection, as ingest.json counts them and rejected.csv lists them, with their meaning."""
 
 IGNORED_REASONS = {
-    "localizer": "a picture that the series was planned on",
     "same_instance": "a copy of another file of the series",
     "litter": "hidden, or left behind by an operating system",
     "excluded": "left out by ingest.include, ingest.exclude or corrections.csv",
-    "unlisted": "of a series that a labels.csv of series does not name",
     # beside the slices of a data set of volumes
     "no_picture": "text, a program or other content of no known picture format",
     "other_format": "a document, as PDF",
@@ -130,6 +131,13 @@ IGNORED_REASONS = {
 }
 """Why files are ignored. Beside these, a DICOM object without a picture is counted by the name of its SOP class."""
 
+SET_ASIDE_REASONS = {
+    "localizer": "a picture that scans were planned on",
+    "secondary_capture": "a screenshot, dose page or other capture beside scans or other pictures",
+    "unlisted": "of a series that a labels.csv of series does not name",
+    "unselected": "not one of ingest.select",
+}
+"""Why files that may well be pictures are no cases of this data set: they are neither a loss nor waste."""
 
 OTHER = "other"
 """What a reader gives as an attribute in place of a text that may name somebody; ingest.json counts it."""
@@ -231,6 +239,13 @@ class Refusal(NamedTuple):
     series: str = ""  # identifier of the series that lacks the files, if their headers still hold it
     copy_of: str = ""  # path of the file that is taken instead
 
+    @property
+    def outcome(self) -> str:
+        """rejected, ignored or set aside."""
+        if not self.ignored:
+            return "rejected"
+        return "set aside" if self.reason in SET_ASIDE_REASONS else "ignored"
+
 
 @dataclass
 class Assembly:
@@ -248,6 +263,10 @@ class Reader(Protocol):
     def inspect(self, content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]: ...
 
     def assemble(self, files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly: ...
+
+    def choose(  # of those that are not ALONE
+        self, files: list[Inspected], is_named: Callable[[str, str], bool], options: Options
+    ) -> tuple[list[Inspected], list[Refusal]]: ...
 
     def read(
         self,

@@ -24,13 +24,13 @@ from stages.lib.ingest.readers.contract import (
     where_raised,
 )
 from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_pixels, dicom_series
+from stages.lib.ingest.readers.scans.dicom_choice import choose as choose
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_is_image, read_header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance, check_has_pixels, read_instance
 from stages.lib.ingest.readers.scans.dicom_pixels import Recipe
-from stages.lib.ingest.readers.scans.dicom_tags import parse, text
+from stages.lib.ingest.readers.scans.dicom_tags import VOLUMETRIC, parse, text
 
 ALONE = False  # several files make a case
-VOLUMETRIC = ("CT", "MR", "PT")
 
 
 def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
@@ -40,7 +40,8 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
         check_is_image(dataset)
         if end >= 0:
             check_has_pixels(content, end, dataset.file_meta.TransferSyntaxUID.is_little_endian)
-        header = read_header(dataset, options.key, options.params.issuer)
+        descriptions = options.params.select.given().get("series_description", ())
+        header = read_header(dataset, options.key, options.params.issuer, descriptions)
         return tuple(header), tuple(read_instance(content, dataset, end, header, options))
     except Rejected as error:
         if uid := text(dataset, "SeriesInstanceUID"):

@@ -4,6 +4,7 @@ Whatever names a patient or a series is hashed here and goes no further; of othe
 pass.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -14,7 +15,15 @@ from pydicom.uid import UID, VLWholeSlideMicroscopyImageStorage
 from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.readers.contract import OTHER, Ignored, Options, Rejected, where_raised
 from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_terms
-from stages.lib.ingest.readers.scans.dicom_tags import SERIES_TAGS, has_public_syntax, number, text, values
+from stages.lib.ingest.readers.scans.dicom_tags import (
+    SERIES_TAGS,
+    has_public_syntax,
+    number,
+    numbers,
+    sop_class_name,
+    text,
+    values,
+)
 
 WHOLE_SLIDE = "tiles of one huge picture at several sizes: cut it into pictures first, as OpenSlide does"
 MAX_CACHED_HEADERS = 256  # as many as a worker inspects files in one job
@@ -50,6 +59,8 @@ class Header(NamedTuple):
     body_part: str
     image_type: str
     kvp: str
+    slice_thickness: str  # mm, "" where it is not given
+    described: bool  # whether SeriesDescription is one that ingest.select asks for
 
     @property
     def in_colour(self) -> bool:
@@ -68,6 +79,8 @@ class Header(NamedTuple):
             ("body_part", self.body_part),
             ("image_type", self.image_type),
             ("kvp", self.kvp),
+            ("sop_class", sop_class_name(self.sop_class)),
+            ("slice_thickness", self.slice_thickness),
         )
 
 
@@ -121,7 +134,7 @@ class _Elements:
     dataset: Dataset = field(compare=False)
 
 
-def read_header(dataset: Dataset, key: bytes, issuer: bool = False) -> Header:
+def read_header(dataset: Dataset, key: bytes, issuer: bool = False, descriptions: tuple[str, ...] = ()) -> Header:
     """The header of a parsed file.
 
     Slices of a series hold the same elements, so their header is made once: converting values takes most of the time.
@@ -129,6 +142,7 @@ def read_header(dataset: Dataset, key: bytes, issuer: bool = False) -> Header:
     Args:
         key: Hides the identifiers.
         issuer: As of `IngestParams`.
+        descriptions: Patterns that SeriesDescription is held against, as the text itself goes no further.
 
     Raises:
         Rejected: The header is damaged, or lacks what a picture must have.
@@ -137,17 +151,18 @@ def read_header(dataset: Dataset, key: bytes, issuer: bool = False) -> Header:
     items = [dataset.get_item(tag) for tag in SERIES_TAGS if tag in dataset]
     # Without a SeriesInstanceUID, the series' identifier may be made of an element that is the file's own.
     if "SeriesInstanceUID" not in dataset or any(item.VR == "SQ" for item in items):
-        return _make_header(dataset, syntax, key, issuer)
+        return _make_header(dataset, syntax, key, issuer, descriptions)
     held = tuple((item.tag, item.VR, item.value if item.is_raw else str(item.value)) for item in items)
-    return _cached_header(_Elements(held, syntax, dataset), key, issuer)
+    return _cached_header(_Elements(held, syntax, dataset), key, issuer, descriptions)
 
 
 @lru_cache(MAX_CACHED_HEADERS)
-def _cached_header(elements: _Elements, key: bytes, issuer: bool) -> Header:
-    return _make_header(elements.dataset, elements.syntax, key, issuer)
+def _cached_header(elements: _Elements, key: bytes, issuer: bool, descriptions: tuple[str, ...]) -> Header:
+    return _make_header(elements.dataset, elements.syntax, key, issuer, descriptions)
 
 
-def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool) -> Header:
+def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions: tuple[str, ...]) -> Header:
+    thickness = numbers(d, "SliceThickness")
     try:
         bits = int(number(d, "BitsAllocated"))
         stored = int(number(d, "BitsStored", 0)) or bits
@@ -180,6 +195,8 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool) -> Header:
             body_part=dicom_terms.body_part(text(d, "BodyPartExamined")),
             image_type=dicom_terms.image_type(image_type),
             kvp=f"{number(d, 'KVP'):g}" if d.get("KVP") else "",
+            slice_thickness=f"{thickness[0]:g}" if len(thickness) == 1 and 0 < thickness[0] < math.inf else "",
+            described=not descriptions or dicom_terms.fits(text(d, "SeriesDescription"), descriptions),
         )
     except Rejected:
         raise

@@ -87,8 +87,6 @@ def add_volumes(files: list[Inspected], unread: UnreadFiles, options: Options, a
         unread.check_none_of(files)
         files, copies = _without_copies(files)
         refused += copies
-        files, captures = _without_captures(files, options)
-        refused += captures
         frames, localizers = _without_localizers(_frames(files))
         refused += [Refusal((f.path,), "localizer", "set apart", ignored=True) for f in localizers]
         for frame in frames:
@@ -127,23 +125,6 @@ def _without_copies(files: list[Inspected]) -> tuple[list[Inspected], list[Refus
 
 def copy_refused(path: str, of: str) -> Refusal:
     return Refusal((path,), "same_instance", f"a copy of {of}", ignored=True, copy_of=of)
-
-
-def _without_captures(files: list[Inspected], options: Options) -> tuple[list[Inspected], list[Refusal]]:
-    """Refuses captures among the slices, as of a dose report: without a place they are none of the volume."""
-    if options.params.burned_in == "keep":
-        return files, []
-    captures = [file for file in files if _is_capture_without_place(file)]
-    if not captures:
-        return files, []
-    detail = f"{dicom_burned_in.DETAILS['secondary_capture']}; ingest.burned_in can be keep"
-    paths = tuple(file.path for file in captures)
-    return [file for file in files if file not in captures], [Refusal(paths, "secondary_capture", detail)]
-
-
-def _is_capture_without_place(file: Inspected) -> bool:
-    slices = Instance.from_plain(file.own).slices
-    return Header(*file.common).burned_in == "secondary_capture" and all(s.position is None for s in slices)
 
 
 def _frames(files: list[Inspected]) -> list[Frame]:

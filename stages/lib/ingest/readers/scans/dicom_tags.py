@@ -9,12 +9,14 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from stages.lib.ingest.readers.contract import Rejected, where_raised
 from stages.lib.ingest.readers.scans import dicom_deflated, dicom_walk
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values, names among them
+
+VOLUMETRIC = ("CT", "MR", "PT")  # modalities whose series are volumes
 
 # What may distinguish the phases (echoes, time points) of a 4D series; the first that does is used.
 PHASE_KEYWORDS = (
@@ -32,6 +34,7 @@ SERIES_KEYWORDS = (  # usually the same in all slices of a series
     *("Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleType", "GantryDetectorTilt"),
     *("ModalityLUTSequence", "BurnedInAnnotation", "ConversionType", "RedPaletteColorLookupTableDescriptor"),
+    *("SeriesDescription", "SliceThickness"),
 )
 INSTANCE_KEYWORDS = (
     *("SOPInstanceUID", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "DirectoryRecordSequence"),
@@ -82,6 +85,11 @@ def parse(content: bytes, pixel_bytes: int = 0) -> tuple[Dataset, int]:
         dataset.file_meta.TransferSyntaxUID = guessed
     deflated = has_public_syntax(dataset) and dataset.file_meta.TransferSyntaxUID.is_deflated
     return dataset, -1 if deflated else stream.tell() - added
+
+
+def sop_class_name(uid: str) -> str:
+    """As in the DICOM dictionary: "CT Image Storage"; the UID where it has none."""
+    return UID(uid).name
 
 
 def has_public_syntax(dataset: Dataset) -> bool:

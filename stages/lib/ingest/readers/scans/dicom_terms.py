@@ -5,6 +5,8 @@ standard and the makers of scanners; and what is written is always a word of thi
 """
 
 import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 
 from stages.lib.ingest.readers.contract import OTHER
 
@@ -82,6 +84,11 @@ MAKERS = {name.lower(): name for name in _MAKERS} | {
     "konica": "Konica Minolta",
     "uih": "United Imaging",
 }
+
+
+def fits(text: str, patterns: Sequence[str]) -> bool:
+    """Whether one of the patterns, with * and ?, fits a text, without regard to capitals."""
+    return any(fnmatchcase(text.strip().upper(), pattern.upper()) for pattern in patterns)
 
 
 def known(text: str, terms: frozenset[str]) -> str:

@@ -1,0 +1,165 @@
+"""What series an archive of DICOM files holds, a row each, and what ingest would make of them, without ingesting.
+
+    python -m tools.survey data/raw/mine
+    python -m tools.survey data/raw/mine --csv survey.csv
+
+The columns have the names of the keys of `ingest.select`. Headers are read as ingest reads them; no pixel is decoded.
+Where params.yaml has a block for the folder's name, its section `ingest` counts; a `select` shows what it would take.
+The table quotes what headers say, SeriesDescription and UIDs too: it is for this machine alone.
+"""
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pandas as pd
+import pydicom
+
+from stages.lib import params
+from stages.lib.core import terminal
+from stages.lib.core.errors import UserError
+from stages.lib.core.terminal import shown
+from stages.lib.ingest import inspection, raw_files, readers, selection
+from stages.lib.ingest.assembly import none_named
+from stages.lib.ingest.identifiers import OPEN
+from stages.lib.ingest.readers.contract import Case, Inspected, Options, Refusal
+from stages.lib.ingest.store import Store
+from stages.lib.params.ingest import IngestParams
+from stages.lib.workers import Workers, count
+
+PARAMS_YAML = Path("params.yaml")
+SELECTED_BY = ("modality", "sop_class", "series_description", "body_part", "image_type", "slice_thickness")
+COLUMNS = ("folder", "files", *SELECTED_BY, "size", "result")
+CSV_COLUMNS = (*COLUMNS, "detail", "series_number", "series", "study")
+HEADER = ("SeriesDescription", "SeriesNumber", "SeriesInstanceUID", "StudyInstanceUID")
+NAMES = dict(zip(HEADER, ("series_description", "series_number", "series", "study"), strict=True))
+
+
+@terminal.program()
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tools.survey", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, help="such as data/raw/mine")
+    parser.add_argument("--csv", type=Path, help="write the table there, with UIDs and why a series is refused")
+    arguments = parser.parse_args(argv)
+    table, others = survey(arguments.folder, section_of(arguments.folder.name))
+    if arguments.csv:
+        table.to_csv(arguments.csv, index=False)
+        print(f"{arguments.csv}: {len(table)} series")
+    elif len(table):
+        print(table[list(COLUMNS)].map(shown).to_string(index=False))
+    for line in totals(table):
+        print(line)
+    if others:
+        print("other files: " + ", ".join(f"{number} {what}" for what, number in sorted(others.items())))
+
+
+def section_of(dataset: str) -> IngestParams:
+    """`datasets.<dataset>.ingest`; the defaults where params.yaml has no such dataset."""
+    if not PARAMS_YAML.exists():
+        return IngestParams()
+    given = params.load(PARAMS_YAML)
+    return given.section(dataset, "ingest") if dataset in given.datasets else IngestParams()
+
+
+def survey(folder: Path, section: IngestParams) -> tuple[pd.DataFrame, Counter[str]]:
+    """A row a series, with the `CSV_COLUMNS`; and what else there is: how many files of what.
+
+    Raises:
+        UserError: There is no such folder, or no file in it.
+    """
+    options = Options(section, OPEN)
+    paths, _ = selection.select(raw_files.scan(folder).paths, section)
+    with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "survey")) as store:
+        files = inspection.inspect_all(folder, paths, store, options, workers)
+    others: Counter[str] = Counter()
+    for name, of in files.accepted.items():
+        if name != "dicom":
+            others["pictures"] += len(of)
+    inspected = [files.file(i) for i in files.accepted.get("dicom", ())]
+    if not inspected:
+        raise UserError(f"{folder}: none of {len(paths)} files is a DICOM file that can be read")
+    reader = readers.reader("dicom")
+    chosen, aside = reader.choose(inspected, none_named, options)
+    assembly = reader.assemble(chosen, files.refused, options)
+    series = _Series(inspected)
+    for case in assembly.cases:
+        series.add_case(case)
+    for refusal in (*assembly.refused, *aside, *files.refused):
+        if not series.add_refusal(refusal):
+            others[refusal.reason] += len(refusal.paths)
+    return pd.DataFrame([series.row(folder, key) for key in series.in_order()], columns=CSV_COLUMNS).fillna(""), others
+
+
+class _Series:
+    """The files of each series, and what became of them."""
+
+    def __init__(self, files: Sequence[Inspected]) -> None:
+        from stages.lib.ingest.readers.scans.dicom_header import Header  # pydicom takes a third of a second
+
+        self._headers: dict[str, Any] = {}
+        self._paths: dict[str, list[str]] = defaultdict(list)
+        self._series: dict[str, str] = {}  # by path
+        self._results: dict[str, Counter[str]] = defaultdict(Counter)
+        self._details: dict[str, str] = {}
+        for file in files:
+            header = Header(*file.common)
+            self._headers.setdefault(header.series, header)
+            self._paths[header.series].append(file.path)
+            self._series[file.path] = header.series
+
+    def in_order(self) -> list[str]:
+        return sorted(self._paths, key=lambda key: min(self._paths[key]))
+
+    def add_case(self, case: Case) -> None:
+        if len(case.shape) == 4:
+            spacing = " x ".join(f"{mm:.4g}" for mm in case.spacing_mm or ())
+            result = f"volume of {' x '.join(map(str, case.shape[1:]))} at {spacing} mm"
+        else:
+            result = "picture"
+        self._results[case.series or ""][result] += 1
+
+    def add_refusal(self, refusal: Refusal) -> bool:
+        """False where the files belong to none of the series."""
+        series = refusal.series or self._series.get(refusal.paths[0], "")
+        if series not in self._paths:
+            return False
+        self._results[series][f"{refusal.outcome}: {refusal.reason}"] += len(refusal.paths)
+        self._details.setdefault(series, refusal.detail)
+        return True
+
+    def row(self, folder: Path, series: str) -> dict[str, Any]:
+        header, paths = self._headers[series], sorted(self._paths[series])
+        found = pydicom.dcmread(folder / paths[0], stop_before_pixels=True, specific_tags=list(HEADER), force=True)
+        texts = {name: str(found.get(keyword) or "") for keyword, name in NAMES.items()}
+        known = dict(header.attributes())
+        return texts | {
+            "folder": paths[0].rpartition("/")[0],
+            "files": len(paths),
+            **{key: known[key] for key in SELECTED_BY if key in known},
+            "size": f"{header.rows} x {header.columns}",
+            "result": ", ".join(_counted(what, n) for what, n in self._results[series].most_common()),
+            "detail": self._details.get(series, ""),
+        }
+
+
+def _counted(what: str, number: int) -> str:
+    return what if number == 1 else f"{number} {what}" if what.startswith("picture") else f"{what} ({number})"
+
+
+def totals(table: pd.DataFrame) -> list[str]:
+    """How many series there are of each modality and SOP class."""
+    numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for modality, sop_class, files in zip(table["modality"], table["sop_class"], table["files"], strict=True):
+        numbers[modality, sop_class].append(files)
+    return [
+        f"{len(of)} series of {modality or 'no modality'} ({sop_class}), {sum(of)} files"
+        for (modality, sop_class), of in sorted(numbers.items())
+    ]
+
+
+if __name__ == "__main__":
+    main()
