@@ -53,6 +53,7 @@ def main(
         corrected = corrections.apply(raw, corrections.read(raw), assembled.cases, labelled, assembled.refused)
         assembled, labelled = assembled._replace(cases=corrected.cases), corrected.rows
         filled = pieces.fill(raw, assembled.cases, raw_bytes, store, options, workers)
+        labelling.check_conversions(filled.refused, assembled.cases, labelled)
 
         refused = sorted(assembled.refused + filled.refused + selection.refusals(excluded) + corrected.excluded)
         rejected.write_rejected(rejected_csv, refused, found.litter)

@@ -10,7 +10,7 @@ import numpy as np
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.labels.table import Row
-from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.readers.contract import Case, Options
 
 NAMED = 5  # how many examples a message gives
 
@@ -82,6 +82,26 @@ def join_duplicates(cases: CaseTable, labels: Sequence[str], groups: np.ndarray,
     groups = groups.copy()
     groups[joined] = [root(int(group)) for group in groups[joined]]
     return Grouping(groups, copies)
+
+
+def stored_again(cases: CaseTable, digests: np.ndarray) -> dict[int, int]:
+    """Scans that are there as single slices, and as a multi-frame object with a series of its own: object to slices.
+
+    They have equal pixels, at one place in one patient: a conversion, and no second case.
+    """
+    found = {}
+    for members in _repeated(cases, digests):
+        of = {i: cases.template(i).case for i in members}
+        for i, case in of.items():
+            slices = [j for j in members if len(of[j].files) == of[j].blocks > 1 and _is_one_scan(of[j], case)]
+            if len(case.files) == 1 < case.blocks and slices:
+                found[i] = slices[0]
+    return found
+
+
+def _is_one_scan(one: Case, other: Case) -> bool:
+    place = dict(one.attributes).get("affine")
+    return bool(place) and place == dict(other.attributes).get("affine") and one.patient == other.patient is not None
 
 
 def _repeated(cases: CaseTable, digests: np.ndarray) -> list[list[int]]:

@@ -13,6 +13,7 @@ from stages.lib.core.progress import progress
 from stages.lib.ingest import piece_jobs
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.file_table import DIGEST
+from stages.lib.ingest.groups import stored_again
 from stages.lib.ingest.piece_jobs import Common, Done, Job, index, joined, offsets, piece_key
 from stages.lib.ingest.readers.contract import Case, Options, Refusal
 from stages.lib.ingest.store import Store, Stored, keep
@@ -29,6 +30,12 @@ class Filled(NamedTuple):
     digests: np.ndarray  # (N,) DIGEST: of the pixels of each
     pieces: dict[str, Path]  # of cases/, by their names there
     refused: list[Refusal]
+
+
+def _conversion(cases: CaseTable, i: int, of: int) -> Refusal:
+    """A multi-frame object that shows the slices of another case."""
+    detail = f"the same scan as {cases.path(of)} and others, in one object"
+    return Refusal((cases.path(i),), "same_scan", detail, ignored=True, copy_of=cases.path(of))
 
 
 class Piece(NamedTuple):
@@ -60,11 +67,16 @@ def fill(raw: Path, cases: CaseTable, raw_bytes: int, store: Store, options: Opt
         pieces = _cut(cases, contents, raw_bytes)
         missing = [piece for piece in pieces if not store.has(piece.key)]
         if not missing:
-            break
+            digests = np.concatenate([np.empty(0, DIGEST), *(store.digests(piece.key) for piece in pieces)])
+            if not (again := stored_again(cases, digests)):
+                break
+            refused += [_conversion(cases, i, of) for i, of in again.items()]
+            rest = np.setdiff1d(np.arange(len(cases)), list(again))
+            cases, contents = cases.select(rest), contents[rest]
+            continue
         axes = "CDHW" if len(cases.templates[0].case.shape) == 4 else "CHW"
         common = Common(str(raw), options, store.turn, axes, cases.units())
         _make(missing, cases, contents, store, common, workers)
-    digests = np.concatenate([np.empty(0, DIGEST), *(store.digests(piece.key) for piece in pieces)])
     return Filled(cases, digests, {piece.name: store.piece(piece.key) for piece in pieces}, refused)
 
 

@@ -51,13 +51,29 @@ def check_copies(refused: Sequence[Refusal], labels: Labels) -> None:
         UserError: It has others.
     """
     for path, of in ((refusal.paths[0], refusal.copy_of) for refusal in refused if refusal.copy_of):
-        rows = [labels.of(one, None) for one in (of, path)]
-        for what in ("label", "split"):
-            taken, copied = (getattr(row, what) if row else "" for row in rows)
-            if taken and copied and taken != copied:
-                raise UserError(
-                    f"{path} is a copy of {of}, but its {what} is '{copied}', not '{taken}': leave one of them out"
-                )
+        _check_copy(path, of, labels.of(path, None), labels.of(of, None))
+
+
+def check_conversions(refused: Sequence[Refusal], cases: CaseTable, rows: Sequence[Row]) -> None:
+    """Likewise of cases that turned out to be other cases in another form.
+
+    Args:
+        cases, rows: All cases, and their labels.
+    """
+    copies = [refusal for refusal in refused if refusal.copy_of]
+    by_path = {cases.path(i): row for i, row in enumerate(rows)} if copies else {}
+    for refusal in copies:
+        path, of = refusal.paths[0], refusal.copy_of
+        _check_copy(path, of, by_path[path], by_path[of])
+
+
+def _check_copy(path: str, of: str, copied: Row | None, taken: Row | None) -> None:
+    for what in ("label", "split"):
+        one, other = (getattr(row, what) if row else "" for row in (copied, taken))
+        if one and other and one != other:
+            raise UserError(
+                f"{path} is a copy of {of}, but its {what} is '{one}', not '{other}': leave one of them out"
+            )
 
 
 def _check_series(cases: CaseTable, labels: Labels) -> None:

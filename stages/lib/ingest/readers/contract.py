@@ -121,6 +121,7 @@ REASONS = {
 
 IGNORED_REASONS = {
     "same_instance": "a copy of another file of the series",
+    "same_scan": "a multi-frame object of a scan that is there as single slices, too",
     "litter": "hidden, or left behind by an operating system",
     "excluded": "left out by ingest.include, ingest.exclude or corrections.csv",
     # beside the slices of a data set of volumes

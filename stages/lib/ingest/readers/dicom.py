@@ -6,7 +6,7 @@ dicom_geometry; `read` dicom_pixels.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -23,7 +23,7 @@ from stages.lib.ingest.readers.contract import (
     check_is_of_the_files,
     where_raised,
 )
-from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_pixels, dicom_series
+from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_copies, dicom_pixels, dicom_series
 from stages.lib.ingest.readers.scans.dicom_choice import choose as choose
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_is_image, read_header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance, check_has_pixels, read_instance
@@ -75,12 +75,12 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
 
 def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -> None:
     """Adds the picture of an instance, of which there may be several copies."""
-    file, *copies = files
+    file = files[0]
     header, instance = Header(*file.common), Instance.from_plain(file.own)
     try:
+        (file,), copies, twins = dicom_copies.without_copies(files)
+        header, instance = Header(*file.common), Instance.from_plain(file.own)
         dicom_burned_in.check(header.burned_in, options)
-        if any(Instance.from_plain(copy.own).pixels != instance.pixels for copy in copies):
-            raise Rejected("instance_twice", f"{file.path} and others have one SOPInstanceUID, but different pixels")
         if instance.frames > 1:
             raise Rejected("frames_without_geometry", f"{instance.frames} frames, and not of a volume")
         if min(header.rows, header.columns) < options.params.min_side:
@@ -97,21 +97,24 @@ def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -
         paths = tuple(f.path for f in files)
         assembly.refused.append(Refusal(paths, "unreadable", where_raised(error), series=header.series))
         return
-    for copy in copies:
-        assembly.refused.append(dicom_series.copy_refused(copy.path, file.path))
+    assembly.refused += copies
+    compared = [dicom_copies.Twin(0, twin, 0) for same in twins.values() for twin in same]
     assembly.cases.append(
-        Case(
-            case=options.identify("instance", instance.sop),
-            patient=header.patient,
-            files=(file,),
-            dtype=rescale.dtype,
-            shape=(3 if header.in_colour else 1, header.rows, header.columns),
-            spacing_mm=only.spacing,
-            units=rescale.units,
-            series=header.series,
-            recipe=Recipe.plain(rescale.dtype, [(0, 0)]),
-            attributes=header.attributes(),
-            noted=("burned_in",) if header.burned_in else (),
+        dicom_pixels.compared_with(
+            Case(
+                case=options.identify("instance", instance.sop),
+                patient=header.patient,
+                files=(file,),
+                dtype=rescale.dtype,
+                shape=(3 if header.in_colour else 1, header.rows, header.columns),
+                spacing_mm=only.spacing,
+                units=rescale.units,
+                series=header.series,
+                recipe=Recipe.plain(rescale.dtype, [(0, 0)]),
+                attributes=header.attributes(),
+                noted=("burned_in",) if header.burned_in else (),
+            ),
+            compared,
         )
     )
 
@@ -131,12 +134,29 @@ def read(
     options: Options,
 ) -> Iterator[np.ndarray]:
     """Slices start..stop of a volume, each (H, W), or the one picture (C, H, W), in the recipe's dtype."""
-    dtype, places = Recipe.from_plain(recipe, start, stop)
-    for position, of_file in groupby(places, lambda place: place.file):
-        file = files[position]
-        content, header, instance = load(file), Header(*file.common), Instance.from_plain(file.own)
-        try:
-            for place in of_file:
-                yield dicom_pixels.read(content, header, instance, place.frame, dtype)
-        except Rejected as error:
-            raise Rejected(error.reason, f"{file.path}: {error.detail}") from None
+    dtype, places, twins = Recipe.from_plain(recipe, start, stop)
+    frames = ((files[place.file], place.frame) for place in places)
+    if not twins:
+        yield from _read(frames, dtype, load)
+        return
+    pixels = list(_read(frames, dtype, load))  # all at once: each file is loaded once, its copies after it
+    others = _read([(twin.file, twin.frame) for twin in twins], dtype, load)
+    for twin, other in zip(twins, others, strict=True):
+        file = files[places[twin.place - start].file]
+        syntaxes = [Header(*one.common).syntax for one in (file, twin.file)]
+        dicom_copies.check_same(pixels[twin.place - start], other, syntaxes, (file.path, twin.file.path))
+    yield from pixels
+
+
+def _read(
+    frames: Iterable[tuple[Inspected, int]], dtype: str, load: Callable[[Inspected], bytes]
+) -> Iterator[np.ndarray]:
+    for _, of_file in groupby(frames, lambda frame: frame[0].path):
+        content: bytes | None = None
+        for file, number in of_file:
+            if content is None:
+                content, header, instance = load(file), Header(*file.common), Instance.from_plain(file.own)
+            try:
+                yield dicom_pixels.read(content, header, instance, number, dtype)
+            except Rejected as error:
+                raise Rejected(error.reason, f"{file.path}: {error.detail}") from None

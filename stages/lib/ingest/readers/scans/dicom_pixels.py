@@ -13,7 +13,9 @@ from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID
 
 from stages.lib.ingest.readers import codestream
-from stages.lib.ingest.readers.contract import Rejected, where_raised
+from stages.lib.ingest.readers.contract import Case, Rejected, where_raised
+from stages.lib.ingest.readers.scans import dicom_copies
+from stages.lib.ingest.readers.scans.dicom_copies import Twin
 from stages.lib.ingest.readers.scans.dicom_header import Header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance, Slice
 from stages.lib.ingest.readers.scans.dicom_tags import parse
@@ -35,6 +37,7 @@ class Recipe(NamedTuple):
 
     dtype: str
     places: tuple[FramePlace, ...]  # of the slices in their order, or of the one picture
+    twins: tuple[Twin, ...] = ()  # frames of other files that must show the same
 
     @staticmethod
     def plain(dtype: str, places: Iterable[tuple[int, int]]) -> tuple[Any, ...]:
@@ -44,8 +47,14 @@ class Recipe(NamedTuple):
     @classmethod
     def from_plain(cls, plain: tuple[Any, ...], start: int, stop: int) -> "Recipe":
         """Of the slices start..stop alone."""
-        dtype, places = plain
-        return cls(dtype, tuple(FramePlace(*place) for place in places[start:stop]))
+        dtype, places, *twins = plain
+        compared = tuple(dicom_copies.from_plain(twins[0], start, stop)) if twins else ()
+        return cls(dtype, tuple(FramePlace(*place) for place in places[start:stop]), compared)
+
+
+def compared_with(case: Case, twins: Sequence[Twin]) -> Case:
+    """The case, whose pixels are held against those of other files when they are read."""
+    return case._replace(recipe=(*case.recipe, dicom_copies.plain(twins))) if twins else case
 
 
 class Rescaling(NamedTuple):

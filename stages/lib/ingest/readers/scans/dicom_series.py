@@ -17,7 +17,7 @@ from stages.lib.ingest.readers.contract import (
     check_is_of_the_files,
     where_raised,
 )
-from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_geometry, dicom_pixels
+from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_copies, dicom_geometry, dicom_pixels
 from stages.lib.ingest.readers.scans.dicom_geometry import Frame
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_voxels
 from stages.lib.ingest.readers.scans.dicom_instance import Instance
@@ -85,14 +85,18 @@ def add_volumes(files: list[Inspected], unread: UnreadFiles, options: Options, a
     series = Header(*files[0].common).series
     try:
         unread.check_none_of(files)
-        files, copies = _without_copies(files)
+        files, copies, twins = dicom_copies.without_copies(files)
         refused += copies
-        frames, localizers = _without_localizers(_frames(files))
+        frames, objects, twin_frames = dicom_copies.without_frames_of_others(_frames(files))
+        refused += objects
+        frames, localizers = _without_localizers(frames)
         refused += [Refusal((f.path,), "localizer", "set apart", ignored=True) for f in localizers]
         for frame in frames:
             dicom_burned_in.check(frame.header.burned_in, options)
         if frames:
-            assembly.cases += _volumes(frames, options)
+            for frames_of_case, case in _volumes(frames, options):
+                compared = dicom_copies.of_frames(frames_of_case, twins, twin_frames)
+                assembly.cases.append(dicom_pixels.compared_with(case, compared))
     except Rejected as error:
         set_apart = {path for refusal in refused for path in refusal.paths}
         paths = tuple(file.path for file in files if file.path not in set_apart)
@@ -101,30 +105,6 @@ def add_volumes(files: list[Inspected], unread: UnreadFiles, options: Options, a
         check_is_of_the_files(error)
         refused = [Refusal(tuple(file.path for file in files), "unreadable", where_raised(error), series=series)]
     assembly.refused += refused
-
-
-def _without_copies(files: list[Inspected]) -> tuple[list[Inspected], list[Refusal]]:
-    """Drops instances that are there twice.
-
-    Raises:
-        Rejected: An instance is there twice with different pixels or a different place.
-    """
-    first: dict[str, Inspected] = {}
-    copies = []
-    for file in files:
-        instance = Instance.from_plain(file.own)
-        before = first.setdefault(instance.sop, file)
-        if before is file:
-            continue
-        other = Instance.from_plain(before.own)
-        if (instance.pixels, instance.slices) != (other.pixels, other.slices):
-            raise Rejected("instance_twice", f"{file.path} has the SOPInstanceUID of {before.path}, but differs")
-        copies.append(copy_refused(file.path, before.path))
-    return list(first.values()), copies
-
-
-def copy_refused(path: str, of: str) -> Refusal:
-    return Refusal((path,), "same_instance", f"a copy of {of}", ignored=True, copy_of=of)
 
 
 def _frames(files: list[Inspected]) -> list[Frame]:
@@ -159,7 +139,8 @@ def _degrees_to(normal: np.ndarray, frame: Frame) -> float:
     return dicom_geometry.angle(normal, dicom_geometry.normal_of(frame.place.orientation))
 
 
-def _volumes(frames: list[Frame], options: Options) -> list[Case]:
+def _volumes(frames: list[Frame], options: Options) -> list[tuple[list[Frame], Case]]:
+    """The volumes of a series, each with its slices in order."""
     _check_agreement(frames)
     dicom_geometry.check_complete(frames)
     normal = dicom_geometry.check_orientation(frames)
@@ -167,7 +148,7 @@ def _volumes(frames: list[Frame], options: Options) -> list[Case]:
     if len(ordered) == 1:
         raise Rejected("single_slice", f"{ordered[0].path}: a single slice has no spacing; ingest.kind can be images")
     phases = _phases(ordered, normal, options)
-    return [_case(phase, normal, i if len(phases) > 1 else None, options) for i, phase in enumerate(phases)]
+    return [(phase, _case(phase, normal, i if len(phases) > 1 else None, options)) for i, phase in enumerate(phases)]
 
 
 def _check_agreement(frames: list[Frame]) -> None:
