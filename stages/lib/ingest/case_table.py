@@ -5,6 +5,7 @@ but identifier, path and digest: what they have in common is stored once, as a `
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -144,3 +145,15 @@ def tabulate(whole: Sequence[Template], one_file: Sequence[OneFileCases]) -> Cas
         one, other = table.path(twice[0]), table.path(twice[0] + 1)
         raise ValueError(f"two cases are called {table.ids[twice[0]]:016x}: {one}, {other}")
     return table
+
+
+def repeated(cases: CaseTable, digests: np.ndarray) -> list[list[int]]:
+    """Positions of cases with equal pixels, several a list."""
+    halves = digests.view(np.uint64)[::2]  # whole digests numpy would sort in ten times the memory
+    order = np.argsort(halves, kind="stable")
+    alike = np.flatnonzero(halves[order][1:] == halves[order][:-1])
+    same: dict[tuple[bytes, str, tuple[int, ...]], list[int]] = defaultdict(list)
+    for i in np.unique(order[np.concatenate([alike, alike + 1])]).tolist():
+        case = cases.template(i).case
+        same[digests[i].tobytes(), case.dtype, case.shape].append(i)  # digests know nothing of shapes
+    return [members for members in same.values() if len(members) > 1]

@@ -1,16 +1,15 @@
 """What must stay on one side of the split: a patient's cases, a group of labels.csv, and cases with equal pixels."""
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from stages.lib.core.errors import UserError
-from stages.lib.ingest.case_table import CaseTable
+from stages.lib.ingest.case_table import CaseTable, repeated
 from stages.lib.ingest.labels.table import Row
-from stages.lib.ingest.readers.contract import Case, Options
+from stages.lib.ingest.readers.contract import Options
 
 NAMED = 5  # how many examples a message gives
 
@@ -63,7 +62,7 @@ def join_duplicates(cases: CaseTable, labels: Sequence[str], groups: np.ndarray,
     Raises:
         UserError: Equal pixels have different labels; the message lists the files.
     """
-    repeated = _repeated(cases, digests)
+    repeated = repeated(cases, digests)
     _check_labels(cases, labels, repeated)
     parent: dict[int, int] = {}
 
@@ -82,38 +81,6 @@ def join_duplicates(cases: CaseTable, labels: Sequence[str], groups: np.ndarray,
     groups = groups.copy()
     groups[joined] = [root(int(group)) for group in groups[joined]]
     return Grouping(groups, copies)
-
-
-def stored_again(cases: CaseTable, digests: np.ndarray) -> dict[int, int]:
-    """Scans that are there as single slices, and as a multi-frame object with a series of its own: object to slices.
-
-    They have equal pixels, at one place in one patient: a conversion, and no second case.
-    """
-    found = {}
-    for members in _repeated(cases, digests):
-        of = {i: cases.template(i).case for i in members}
-        for i, case in of.items():
-            slices = [j for j in members if len(of[j].files) == of[j].blocks > 1 and _is_one_scan(of[j], case)]
-            if len(case.files) == 1 < case.blocks and slices:
-                found[i] = slices[0]
-    return found
-
-
-def _is_one_scan(one: Case, other: Case) -> bool:
-    place = dict(one.attributes).get("affine")
-    return bool(place) and place == dict(other.attributes).get("affine") and one.patient == other.patient is not None
-
-
-def _repeated(cases: CaseTable, digests: np.ndarray) -> list[list[int]]:
-    """Positions of cases with equal pixels, several a list."""
-    halves = digests.view(np.uint64)[::2]  # whole digests numpy would sort in ten times the memory
-    order = np.argsort(halves, kind="stable")
-    alike = np.flatnonzero(halves[order][1:] == halves[order][:-1])
-    same: dict[tuple[bytes, str, tuple[int, ...]], list[int]] = defaultdict(list)
-    for i in np.unique(order[np.concatenate([alike, alike + 1])]).tolist():
-        case = cases.template(i).case
-        same[digests[i].tobytes(), case.dtype, case.shape].append(i)  # digests know nothing of shapes
-    return [members for members in same.values() if len(members) > 1]
 
 
 def _check_labels(cases: CaseTable, labels: Sequence[str], repeated: list[list[int]]) -> None:

@@ -11,9 +11,8 @@ import numpy as np
 from stages.lib.cases import allocate, piece_bits, piece_name
 from stages.lib.core.progress import progress
 from stages.lib.ingest import piece_jobs
-from stages.lib.ingest.case_table import CaseTable
+from stages.lib.ingest.case_table import CaseTable, repeated
 from stages.lib.ingest.file_table import DIGEST
-from stages.lib.ingest.groups import stored_again
 from stages.lib.ingest.piece_jobs import Common, Done, Job, index, joined, offsets, piece_key
 from stages.lib.ingest.readers.contract import Case, Options, Refusal
 from stages.lib.ingest.store import Store, Stored, keep
@@ -30,6 +29,26 @@ class Filled(NamedTuple):
     digests: np.ndarray  # (N,) DIGEST: of the pixels of each
     pieces: dict[str, Path]  # of cases/, by their names there
     refused: list[Refusal]
+
+
+def _stored_again(cases: CaseTable, digests: np.ndarray) -> dict[int, int]:
+    """Scans that are there as single slices, and as a multi-frame object with a series of its own: object to slices.
+
+    They have equal pixels, at one place in one patient: a conversion, and no second case.
+    """
+    found = {}
+    for members in repeated(cases, digests):
+        of = {i: cases.template(i).case for i in members}
+        for i, case in of.items():
+            slices = [j for j in members if len(of[j].files) == of[j].blocks > 1 and _is_one_scan(of[j], case)]
+            if len(case.files) == 1 < case.blocks and slices:
+                found[i] = slices[0]
+    return found
+
+
+def _is_one_scan(one: Case, other: Case) -> bool:
+    place = dict(one.attributes).get("affine")
+    return bool(place) and place == dict(other.attributes).get("affine") and one.patient == other.patient is not None
 
 
 def _conversion(cases: CaseTable, i: int, of: int) -> Refusal:
@@ -68,7 +87,7 @@ def fill(raw: Path, cases: CaseTable, raw_bytes: int, store: Store, options: Opt
         missing = [piece for piece in pieces if not store.has(piece.key)]
         if not missing:
             digests = np.concatenate([np.empty(0, DIGEST), *(store.digests(piece.key) for piece in pieces)])
-            if not (again := stored_again(cases, digests)):
+            if not (again := _stored_again(cases, digests)):
                 break
             refused += [_conversion(cases, i, of) for i, of in again.items()]
             rest = np.setdiff1d(np.arange(len(cases)), list(again))
