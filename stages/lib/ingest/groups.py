@@ -62,8 +62,8 @@ def join_duplicates(cases: CaseTable, labels: Sequence[str], groups: np.ndarray,
     Raises:
         UserError: Equal pixels have different labels; the message lists the files.
     """
-    repeated = repeated(cases, digests)
-    _check_labels(cases, labels, repeated)
+    alike = repeated(cases, digests)
+    _check_labels(cases, labels, alike)
     parent: dict[int, int] = {}
 
     def root(group: int) -> int:
@@ -72,7 +72,7 @@ def join_duplicates(cases: CaseTable, labels: Sequence[str], groups: np.ndarray,
         return group
 
     copies = {}
-    for members in repeated:
+    for members in alike:
         for i in members[1:]:
             copies[i] = members[0]
             low, high = sorted((root(int(groups[members[0]])), root(int(groups[i]))))
@@ -83,9 +83,9 @@ def join_duplicates(cases: CaseTable, labels: Sequence[str], groups: np.ndarray,
     return Grouping(groups, copies)
 
 
-def _check_labels(cases: CaseTable, labels: Sequence[str], repeated: list[list[int]]) -> None:
+def _check_labels(cases: CaseTable, labels: Sequence[str], alike: list[list[int]]) -> None:
     wrong = []
-    for members in repeated:
+    for members in alike:
         other = next((i for i in members if labels[i] != labels[members[0]]), None)
         if other is not None:
             pair = (members[0], other)
