@@ -20,7 +20,7 @@ from stages.lib.ingest.readers.contract import OTHER, Case, Refusal
 # Attributes that readers give, as far as they are columns of cases.csv. None of them names anybody.
 ATTRIBUTES = (
     *("modality", "sop_class", "manufacturer", "body_part", "image_type", "kvp", "slice_thickness"),
-    *("orientation", "affine"),
+    *("orientation", "affine", "resampled"),
 )
 BLOCK_CASES = 4096  # how many are turned into text at once
 COLUMNS = (
@@ -156,6 +156,7 @@ def summary(
         "exif_rotated": noted["exif_rotated"],
         "metadata_damaged": noted["metadata_damaged"],
         "burned_in": noted["burned_in"],
+        "resampled": noted["resampled"],
         "megapixels": int(cases.shapes()[:, 1:].prod(axis=1).sum()) / 1e6,
     }
 

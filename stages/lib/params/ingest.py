@@ -80,6 +80,25 @@ class IngestParams:
     max_tilt: Annotated[float, Field(ge=0, le=1), unit("degrees")] = 0.1
     """Angle allowed between the slices' normal and the line along which they are stacked."""
 
+    uneven: Literal["reject", "resample"] = "reject"
+    """Slices whose gaps differ by more than gap_tolerance: rejected, or resampled onto an even grid, in steps of the
+    smallest gap and linearly between the slices' true positions. A volume that lacks slices is rejected anyway."""
+
+    tilt: Literal["reject", "resample"] = "reject"
+    """Slices stacked at an angle (a tilted gantry): rejected, or each moved within its plane, linearly between pixels,
+    until they are stacked along their normal; the picture grows by what they are moved. A GantryDetectorTilt that the
+    positions do not show is then taken for a mistake."""
+
+    orientation_tolerance: Annotated[float, Field(gt=0, le=1), unit("degrees")] = 0.05
+    """How far the directions of two slices may differ: at 0.05, 0.2 mm at 250 mm from the centre."""
+
+    spacing_tolerance: Annotated[float, Field(gt=0, le=0.05), unit("fraction")] = 0.001
+    """How far the in-plane spacings of two slices may differ: at 0.001, half a pixel over 512."""
+
+    instance_uids: Literal["trust", "ignore"] = "trust"
+    """ignore: of deidentified files whose SOPInstanceUID was blanked or is one for all: each is an instance of its own,
+    unless pixels and place are the same."""
+
     issuer: bool = False
     """Whether the same PatientID of different IssuerOfPatientID is that of different patients. Left out, it is one
     patient, who stays in one split, as an issuer is often missing in some of a patient's files."""

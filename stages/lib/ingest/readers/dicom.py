@@ -23,7 +23,7 @@ from stages.lib.ingest.readers.contract import (
     check_is_of_the_files,
     where_raised,
 )
-from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_copies, dicom_pixels, dicom_series
+from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_copies, dicom_grid, dicom_pixels, dicom_series
 from stages.lib.ingest.readers.scans.dicom_choice import choose as choose
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_is_image, read_header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance, check_has_pixels, read_instance
@@ -134,17 +134,21 @@ def read(
     options: Options,
 ) -> Iterator[np.ndarray]:
     """Slices start..stop of a volume, each (H, W), or the one picture (C, H, W), in the recipe's dtype."""
-    dtype, places, twins = Recipe.from_plain(recipe, start, stop)
-    frames = ((files[place.file], place.frame) for place in places)
-    if not twins:
-        yield from _read(frames, dtype, load)
+    wanted = Recipe.from_plain(recipe, start, stop)
+    frames = ((files[place.file], place.frame) for place in wanted.places)
+    if not wanted.twins and wanted.grid is None:
+        yield from _read(frames, wanted.dtype, load)
         return
-    pixels = list(_read(frames, dtype, load))  # all at once: each file is loaded once, its copies after it
-    others = _read([(twin.file, twin.frame) for twin in twins], dtype, load)
-    for twin, other in zip(twins, others, strict=True):
-        file = files[places[twin.place - start].file]
+    pixels = list(_read(frames, wanted.dtype, load))  # all at once: each file is loaded once, its copies after it
+    others = _read([(twin.file, twin.frame) for twin in wanted.twins], wanted.dtype, load)
+    for twin, other in zip(wanted.twins, others, strict=True):
+        i = twin.place - wanted.first
+        file = files[wanted.places[i].file]
         syntaxes = [Header(*one.common).syntax for one in (file, twin.file)]
-        dicom_copies.check_same(pixels[twin.place - start], other, syntaxes, (file.path, twin.file.path))
+        dicom_copies.check_same(pixels[i], other, syntaxes, (file.path, twin.file.path))
+    if wanted.grid is not None:
+        fill = dicom_pixels.AIR_HU if Header(*files[0].common).modality == "CT" else 0
+        pixels = dicom_grid.resampled(wanted.grid, start, pixels, wanted.first, fill)[: stop - start]
     yield from pixels
 
 

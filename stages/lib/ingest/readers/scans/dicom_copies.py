@@ -61,7 +61,8 @@ def _needs_comparison(best: Inspected, other: Inspected) -> bool:
     sizes = [(h.rows, h.columns, h.in_colour, i.frames, i.slices) for h, i in zip(headers, instances, strict=True)]
     one_syntax = headers[0].syntax == headers[1].syntax
     if sizes[0] != sizes[1] or (one_syntax and instances[0].pixels != instances[1].pixels):
-        raise Rejected("instance_twice", f"{other.path} has the SOPInstanceUID of {best.path}, but differs")
+        differ = f"{other.path} has the SOPInstanceUID of {best.path}, but differs"
+        raise Rejected("instance_twice", f"{differ}; of blanked UIDs ingest.instance_uids can be ignore")
     return not one_syntax
 
 

@@ -116,12 +116,16 @@ def check_params(header: Header, frames: int, options: Options) -> None:
     check_voxels(header, frames, options)
 
 
-def check_voxels(header: Header, slices: int, options: Options) -> None:
-    """Raises:
-    Rejected: That many slices make more than a volume may have.
+def check_voxels(header: Header, slices: int, options: Options, size_of_slice: tuple[int, int] = (0, 0)) -> None:
+    """Args:
+        size_of_slice: Rows and columns, where they are not the header's.
+
+    Raises:
+        Rejected: That many slices make more than a volume may have.
     """
-    if slices * header.rows * header.columns > options.params.max_voxels:
-        size = f"{header.columns}x{header.rows}x{slices}"
+    rows, columns = size_of_slice if any(size_of_slice) else (header.rows, header.columns)
+    if slices * rows * columns > options.params.max_voxels:
+        size = f"{columns}x{rows}x{slices}"
         raise Rejected("too_large", f"{size} pixels; ingest.max_voxels is {options.params.max_voxels}")
 
 
@@ -190,11 +194,11 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
             palette_bits=_palette_bits(d),
             patient=_patient(d, key, issuer),
             series=identify(key, "series", _series_uid(d)),
-            frame_of_reference=identify(key, "frame of reference", text(d, "FrameOfReferenceUID")),
+            frame_of_reference=_hashed(d, key, "frame of reference", "FrameOfReferenceUID"),
             manufacturer=dicom_terms.maker(text(d, "Manufacturer")),
             body_part=dicom_terms.body_part(text(d, "BodyPartExamined")),
             image_type=dicom_terms.image_type(image_type),
-            kvp=f"{number(d, 'KVP'):g}" if d.get("KVP") else "",
+            kvp="\\".join(f"{kilovolts:g}" for kilovolts in numbers(d, "KVP")),
             slice_thickness=f"{thickness[0]:g}" if len(thickness) == 1 and 0 < thickness[0] < math.inf else "",
             described=not descriptions or dicom_terms.fits(text(d, "SeriesDescription"), descriptions),
         )
@@ -204,6 +208,11 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
         raise Rejected("malformed", where_raised(error)) from None
     _check_pixel_format(header)
     return header
+
+
+def _hashed(d: Dataset, key: bytes, kind: str, keyword: str) -> str:
+    given = text(d, keyword)
+    return identify(key, kind, given) if given else ""
 
 
 def _padding(d: Dataset) -> tuple[int, int] | None:

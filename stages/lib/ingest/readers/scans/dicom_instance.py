@@ -9,7 +9,8 @@ from pydicom.uid import UID
 
 from stages.lib.ingest.readers.contract import Options, Rejected
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_params
-from stages.lib.ingest.readers.scans.dicom_tags import PHASE_KEYWORDS, number, numbers, text
+from stages.lib.ingest.readers.scans.dicom_tags import PHASE_KEYWORDS, numbers, text
+from stages.lib.ingest.readers.scans.dicom_tags import number as number_of
 
 PIXEL_DATA_LITTLE, PIXEL_DATA_BIG = b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"  # tag (7FE0,0010) in either byte order
 
@@ -64,7 +65,7 @@ def read_instance(content: bytes, dataset: Dataset, end: int, header: Header, op
     Raises:
         Rejected: The file is damaged, or the params do not allow it.
     """
-    frames = int(number(dataset, "NumberOfFrames", 0)) or 1
+    frames = int(number_of(dataset, "NumberOfFrames", 0)) or 1
     if frames < 1:
         raise Rejected("malformed", f"NumberOfFrames is {frames}")
     element = _pixel_element(content, end, dataset.file_meta.TransferSyntaxUID, header)
@@ -72,9 +73,13 @@ def read_instance(content: bytes, dataset: Dataset, end: int, header: Header, op
         _check_length(element, header, frames, len(content))
     check_params(header, frames, options)
     digest = xxhash.xxh3_128_hexdigest(memoryview(content)[max(end, 0) :])
-    sop = options.identify("instance", text(dataset, "SOPInstanceUID") or xxhash.xxh3_128_hexdigest(content))
+    slices = _slices(dataset, frames)
+    uid = text(dataset, "SOPInstanceUID") or xxhash.xxh3_128_hexdigest(content)
+    if options.params.instance_uids == "ignore":
+        uid = xxhash.xxh3_128_hexdigest(f"{digest} {slices}".encode())
     start = element.start if element else -1
-    return Instance(sop, start, digest, frames, _finite([dataset], "InstanceNumber"), _slices(dataset, frames))
+    number = _finite([dataset], "InstanceNumber")
+    return Instance(options.identify("instance", uid), start, digest, frames, number, slices)
 
 
 def _pixel_element(content: bytes, at: int, syntax: UID, header: Header) -> _PixelElement | None:

@@ -16,6 +16,7 @@ from stages.lib.ingest.readers import codestream
 from stages.lib.ingest.readers.contract import Case, Rejected, where_raised
 from stages.lib.ingest.readers.scans import dicom_copies
 from stages.lib.ingest.readers.scans.dicom_copies import Twin
+from stages.lib.ingest.readers.scans.dicom_grid import Grid
 from stages.lib.ingest.readers.scans.dicom_header import Header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance, Slice
 from stages.lib.ingest.readers.scans.dicom_tags import parse
@@ -38,6 +39,8 @@ class Recipe(NamedTuple):
     dtype: str
     places: tuple[FramePlace, ...]  # of the slices in their order, or of the one picture
     twins: tuple[Twin, ...] = ()  # frames of other files that must show the same
+    grid: Grid | None = None  # that the slices are resampled onto
+    first: int = 0  # number of the first of the places
 
     @staticmethod
     def plain(dtype: str, places: Iterable[tuple[int, int]]) -> tuple[Any, ...]:
@@ -46,15 +49,26 @@ class Recipe(NamedTuple):
 
     @classmethod
     def from_plain(cls, plain: tuple[Any, ...], start: int, stop: int) -> "Recipe":
-        """Of the slices start..stop alone."""
-        dtype, places, *twins = plain
-        compared = tuple(dicom_copies.from_plain(twins[0], start, stop)) if twins else ()
-        return cls(dtype, tuple(FramePlace(*place) for place in places[start:stop]), compared)
+        """Of what the slices start..stop of the case are made of alone."""
+        dtype, places, twins, grid = (*plain, (), None)[:4]
+        on = Grid.from_plain(grid) if grid else None
+        first, last = on.sources(start, stop) if on else (start, stop)
+        compared = tuple(dicom_copies.from_plain(twins, first, last))
+        return cls(dtype, tuple(FramePlace(*place) for place in places[first:last]), compared, on, first)
 
 
 def compared_with(case: Case, twins: Sequence[Twin]) -> Case:
     """The case, whose pixels are held against those of other files when they are read."""
-    return case._replace(recipe=(*case.recipe, dicom_copies.plain(twins))) if twins else case
+    if not twins:
+        return case
+    dtype, places, *grid = case.recipe
+    return case._replace(recipe=(dtype, places, dicom_copies.plain(twins), *grid[1:]))
+
+
+def on_grid(recipe: tuple[Any, ...], grid: Grid) -> tuple[Any, ...]:
+    """The recipe, whose slices are resampled onto a grid."""
+    dtype, places, *twins = recipe
+    return dtype, places, twins[0] if twins else (), grid.plain()
 
 
 class Rescaling(NamedTuple):

@@ -43,15 +43,13 @@ MUST_AGREE = {
     "photometric": "mixed_pixels",
     "samples": "mixed_pixels",
     "bits_allocated": "mixed_pixels",
-    "bits_stored": "mixed_pixels",
-    "high_bit": "mixed_pixels",
     "signed": "mixed_pixels",
     "patient": "mixed_patients",
-    "frame_of_reference": "mixed_frames_of_reference",
     "rescale_type": "mixed_pixels",
 }
-
-HASHED = ("patient", "frame_of_reference", "rescale_type")  # of these; the last where it is unknown
+# Likewise where values are inverted within the stored bits; else each file's own bits say what its values are.
+INVERTED = {"bits_stored": "mixed_pixels", "high_bit": "mixed_pixels"}
+HASHED = ("patient", "rescale_type")  # of these; the last where it is unknown
 
 
 class UnreadFiles:
@@ -143,7 +141,7 @@ def _volumes(frames: list[Frame], options: Options) -> list[tuple[list[Frame], C
     """The volumes of a series, each with its slices in order."""
     _check_agreement(frames)
     dicom_geometry.check_complete(frames)
-    normal = dicom_geometry.check_orientation(frames)
+    normal = dicom_geometry.check_orientation(frames, options)
     ordered = dicom_geometry.in_order(frames, normal)
     if len(ordered) == 1:
         raise Rejected("single_slice", f"{ordered[0].path}: a single slice has no spacing; ingest.kind can be images")
@@ -153,12 +151,17 @@ def _volumes(frames: list[Frame], options: Options) -> list[tuple[list[Frame], C
 
 def _check_agreement(frames: list[Frame]) -> None:
     first = frames[0]
-    for field, reason in MUST_AGREE.items():
+    fields = MUST_AGREE | (INVERTED if first.header.photometric == "MONOCHROME1" else {})
+    for field, reason in fields.items():
         for frame in frames:
             one, other = getattr(first.header, field), getattr(frame.header, field)
             if one != other:
                 values = "another one" if field in HASHED else f"{other}, not {one}"
                 raise Rejected(reason, f"{field} of {frame.path} is {values} as in {first.path}")
+    placed = {f.header.frame_of_reference: f for f in frames if f.header.frame_of_reference}
+    if len(placed) > 1:  # one that lacks it is in that of its series
+        one, other, *_ = (frame.path for frame in placed.values())
+        raise Rejected("mixed_frames_of_reference", f"frame_of_reference of {other} is another one as in {one}")
     if first.header.samples != 1 or first.header.in_colour:
         raise Rejected("unsupported_colours", "a volume in colour")
 
@@ -229,21 +232,30 @@ def _has_own_places(ordered: list[Frame], normal: np.ndarray) -> bool:
 
 def _case(ordered: list[Frame], normal: np.ndarray, phase: int | None, options: Options) -> Case:
     stacking = dicom_geometry.check_stacking(ordered, normal, options)
-    header, place = ordered[0].header, ordered[0].place
-    check_voxels(header, len(ordered), options)
+    header, place = max((frame.header for frame in ordered), key=lambda h: h.bits_stored), ordered[0].place
+    depth, (height, width) = len(stacking.grid.mixes), stacking.grid.size
+    check_voxels(header, depth, options, (height, width))
     rescale = dicom_pixels.rescaling(header, [f.place for f in ordered])
     files = list({f.path: f.file for f in ordered}.values())
     position = {file.path: i for i, file in enumerate(files)}
+    recipe = Recipe.plain(rescale.dtype, ((position[f.path], f.number) for f in ordered))
+    if stacking.resampled:
+        recipe = dicom_pixels.on_grid(recipe, stacking.grid)
+    noted = {"burned_in": any(f.header.burned_in for f in ordered), "resampled": bool(stacking.resampled)}
     return Case(
         case=options.identify("volume", f"{header.series} {phase}"),
         patient=header.patient,
         files=tuple(files),
         dtype=rescale.dtype,
-        shape=(1, len(ordered), header.rows, header.columns),
-        spacing_mm=(stacking.spacing_mm, *(place.spacing or ())),
+        shape=(1, depth, height, width),
+        spacing_mm=(stacking.grid.step_mm, *(place.spacing or ())),
         units=rescale.units,
         series=header.series,
-        recipe=Recipe.plain(rescale.dtype, ((position[f.path], f.number) for f in ordered)),
-        attributes=(*header.attributes(), *dicom_geometry.axes_attributes(place, stacking.step)),
-        noted=("burned_in",) if any(f.header.burned_in for f in ordered) else (),
+        recipe=recipe,
+        attributes=(
+            *header.attributes(),
+            *dicom_geometry.axes_attributes(place, stacking),
+            ("resampled", stacking.resampled),
+        ),
+        noted=tuple(what for what, is_so in noted.items() if is_so),
     )
