@@ -3,6 +3,7 @@
 python -m stages.ingest digits
 """
 
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stages.lib.ingest.identifiers import load_key
 from stages.lib.ingest.labels import corrections, given_splits, labelling
 from stages.lib.ingest.labels.table import read_labels
 from stages.lib.ingest.publishing import publish, write_files
+from stages.lib.ingest.readers import contract
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.ingest.store import Store
 from stages.lib.params.ingest import IngestParams
@@ -36,6 +38,9 @@ def main(
 ) -> None:
     # They name source files, so they stay on this machine: as outs of dvc's, every clone would have to make them anew.
     rejected_csv, files_csv = (cases_csv.with_name(name) for name in ("rejected.csv", "files.csv"))
+    log = cases_csv.with_name("ingest.log")  # likewise
+    os.environ[contract.LOG] = str(log)
+    before = log.stat().st_size if log.exists() else 0
     options = Options(params, load_key(params.identifiers))
     store = Store(cases.parent / STORE, fingerprint(options))
     with rare_garbage_collection(), closing(store), Workers(count(machine.workers)) as workers:
@@ -44,8 +49,9 @@ def main(
         labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, excluded), options)
 
         files = inspection.inspect_all(raw, paths, store, options, workers)
-        # A labels.csv that names series says which ones are meant; one that names files must name them all.
-        is_listed = (lambda path, series: labels.of(path, series) is not None) if labels.by_series else None
+        # A labels.csv of series, studies or instances says which ones are meant; one of files must name them all.
+        labels.resolve(assembly.identities(files))
+        is_listed = (lambda path, series: labels.of(path, series) is not None) if labels.selects else None
         assembled, raw_bytes = assembly.assemble(files, options, labels.names, is_listed), files.total_bytes
         del files  # what matters of them is in the cases now, and they would take as much memory again
         labelled = labelling.label_cases(assembled.cases, labels)  # before the long work
@@ -72,7 +78,8 @@ def main(
         aside = sum(len(refusal.paths) for refusal in refused if refusal.outcome == "set aside")
         numbers = f"{len(rows)} cases of {len(np.unique(groups.groups))} groups, {lost} rejected"
         numbers += f", {aside} files set aside" if aside else ""
-        say(f"{numbers} ({rejected_csv} says why)")
+        more = f"; {log} holds the errors of libraries" if log.exists() and log.stat().st_size > before else ""
+        say(f"{numbers} ({rejected_csv} says why{more})")
 
 
 if __name__ == "__main__":

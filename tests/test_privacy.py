@@ -163,7 +163,9 @@ def test_ingest_lets_no_mark_of_a_dicom_header_out_and_rejected_csv_alone_names_
     done = ingest(marked, tmp_path, kind="volumes")  # one is a picture of another modality
     assert done.table["units"].unique().tolist() == [""]  # volumes, whose RescaleType is a mark
     assert done.counts["files"]["rejected"] > len(SPOILT)
-    found = marks_below(tmp_path, "rejected.csv", "files.csv", "files.jsonl", "files.new.jsonl", "refused.jsonl")
+    private = ("rejected.csv", "files.csv", "ingest.log", "files.jsonl", "files.new.jsonl", "refused.jsonl")
+    found = marks_below(tmp_path, *private)
+    assert (tmp_path / "ingest.log").stat().st_mode & 0o077 == 0
     assert found == {"cases.csv": sorted({*done.table[[*marks.COMES_THROUGH.values()]].to_numpy().ravel()} - {""})}
     # rejected.csv and the store are for their owner and hold paths, or hashes of them; but not what headers say.
     for path in [tmp_path / "rejected.csv", tmp_path / "files.csv", *tmp_path.rglob("*.jsonl")]:
@@ -394,7 +396,7 @@ def test_the_whole_pipeline_and_a_prediction_let_out_no_mark(tmp_path, monkeypat
     warned = [str(warning.message) for warning in recwarn]
     assert marks_in("\n".join([printed.out, printed.err, caplog.text, *warned]).encode()) == []
     shutil.move(Path("data", "raw"), tmp_path.with_name(f"{tmp_path.name} raw"))
-    found = marks_below(tmp_path, "rejected.csv", "files.csv", "files.jsonl", "files.new.jsonl")
+    found = marks_below(tmp_path, "rejected.csv", "files.csv", "ingest.log", "files.jsonl", "files.new.jsonl")
     table = pd.read_csv(Path("data", "secret", "cases.csv"), dtype=str)
     assert found == {"data/secret/cases.csv": sorted(set(table[[*marks.COMES_THROUGH.values()]].to_numpy().ravel()))}
     assert len(table) == 8

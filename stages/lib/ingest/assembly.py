@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,11 +12,11 @@ from stages.lib.ingest import companions, readers
 from stages.lib.ingest.case_table import CaseTable, OneFileCases, Template, tabulate
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.readers.colour import can_be_made, channels_of
-from stages.lib.ingest.readers.contract import Options, Refusal
+from stages.lib.ingest.readers.contract import Identity, Options, Refusal
 
 UNSELECTED = "not one of ingest.select"
 ALIKE = {"CR": "CR/DX", "DX": "CR/DX"}  # two techniques of one kind of picture
-UNLISTED = "labels.csv names series, and not this one"
+UNLISTED = "labels.csv names series or instances, and not this one"
 IsListed = Callable[[str, str | None], bool]  # of a path, and of the identifier of a series
 IsNamed = Callable[[str, str], bool]  # likewise
 VOLUME_AXES, IMAGE_AXES = 4, 3  # C, D, H, W and C, H, W
@@ -39,6 +39,13 @@ class SeveralKinds(UserError):
 def none_named(path: str, series: str) -> bool:
     """Where there is no labels.csv that names files."""
     return False
+
+
+def identities(files: FileTable) -> Iterator[Identity]:
+    """What labels.csv may know the files by, beside their paths."""
+    for name, positions in files.accepted.items():
+        if not readers.reader(name).ALONE:
+            yield from readers.reader(name).identities([files.file(i) for i in positions])
 
 
 def assemble(

@@ -17,7 +17,14 @@ from stages.lib.ingest import readers
 from stages.lib.ingest.case_table import Template
 from stages.lib.ingest.raw_files import stamp
 from stages.lib.ingest.readers.colour import converted
-from stages.lib.ingest.readers.contract import Inspected, Options, Rejected, check_is_of_the_files, where_raised
+from stages.lib.ingest.readers.contract import (
+    Inspected,
+    Options,
+    Rejected,
+    check_is_of_the_files,
+    reading,
+    where_raised,
+)
 
 LARGE_BYTES = 256 << 20  # of memory, above which a worker waits for the others that take as much
 
@@ -98,6 +105,7 @@ def loader(raw: str, options: Options, take: Callable[[int], object] = int) -> C
 
     def load(file: Inspected) -> bytes:
         path = os.path.join(raw, file.path)
+        reading(path)
         content = _loaded.unchanged(path, file.digest)
         if content is None:
             return _loaded.load(path, file, options.max_file_bytes, take)

@@ -14,7 +14,7 @@ from stages.lib.ingest import readers
 from stages.lib.ingest.decoding import MemoryTurn, reason_of
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason, Shared
 from stages.lib.ingest.raw_files import is_recent, stamp, stamps
-from stages.lib.ingest.readers.contract import Ignored, Options, Rejected
+from stages.lib.ingest.readers.contract import Ignored, Options, Rejected, reading
 from stages.lib.ingest.store import PASSING_REASONS, Store
 from stages.lib.workers import Workers, quietly, singles
 
@@ -82,6 +82,7 @@ def inspect_file(
     """
     digest = b""
     status: tuple[int, ...] = ()
+    reading(path)
     try:
         content, status = read(path, options, take)
         digest = xxhash.xxh3_128_digest(content)

@@ -68,7 +68,7 @@ def test_backslashes_are_folders_too(raw):
     ("text", "message"),
     [
         (rows(header="path,class"), "no column label: .*found path, class; rename class to label"),
-        (rows(header="file,label"), r"no column path \(or series\).*; rename file to path"),
+        (rows(header="file,label"), r"no column path \(or series.*; rename file to path"),
         (rows(header="Image_ID,Ground Truth"), "rename image_id to path and ground truth to label"),
         (rows(header="where,what"), "found where, what$"),
         ("path,label\n", "no rows"),
@@ -246,3 +246,84 @@ def as_capture(slices) -> None:
     for image in slices:
         image.SOPClassUID, image.Modality = SecondaryCaptureImageStorage, "OT"
         del image.ImagePositionPatient
+
+
+def numbered(number):
+    def change(slices):
+        for image in slices:
+            image.SeriesNumber = number
+
+    return change
+
+
+@pytest.fixture
+def studies(tmp_path):
+    """Two patients, each with the series 2 and 3."""
+    raw = tmp_path / "raw"
+    for i in range(2):
+        for number in (2, 3):
+            write_series(
+                raw / f"p{i}" / str(number), scan(seed=10 * i + number), numbered(number), f"{i}{number}", f"p{i}"
+            )
+    return raw
+
+
+def labelled(done):
+    return sorted(zip(done.table["label"], done.table["depth"], strict=True))
+
+
+def test_rows_of_a_study_and_a_series_number_select_series(studies, tmp_path):
+    rows = "".join(f"{uid_of(f'p{i}')},{number},{'ab'[i]}\n" for i, number in ((0, 2), (1, "003")))
+    (studies / "labels.csv").write_text("study,series_number,label\n" + rows)
+    done = ingest(studies, tmp_path / "out", max_rejected=0.0)
+    assert labelled(done) == [("a", "8"), ("b", "8")] and done.counts["set_aside"] == {"unlisted": 16}
+    assert done.reason("p0/3/000") == "unlisted" and done.reason("p1/2/000") == "unlisted"
+
+
+def test_rows_of_studies_alone_label_all_their_series(studies, tmp_path):
+    (studies / "labels.csv").write_text(f"study,label\n{uid_of('p0')},a\n{uid_of('p1')},b\n")
+    assert ingest(studies, tmp_path / "out").counts["classes"] == {"a": 2, "b": 2}
+
+
+def test_rows_of_instances_select_the_cases_that_these_are_of(studies, tmp_path):
+    uids = [generate_uid(entropy_srcs=[series, "4"]) for series in ("02", "13")]
+    (studies / "labels.csv").write_text(f"instance,label\n{uids[0]},a\n{uids[1]},b\n")
+    done = ingest(studies, tmp_path / "out", max_rejected=0.0)
+    assert labelled(done) == [("a", "8"), ("b", "8")] and done.counts["set_aside"] == {"unlisted": 16}
+    pictures = ingest(studies, tmp_path / "pictures", kind="images", max_rejected=0.0)
+    assert pictures.counts["classes"] == {"a": 1, "b": 1} and pictures.counts["set_aside"] == {"unlisted": 30}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("study,series_number,label\n{p0},9,a\n{p1},2,b\n", "row 2: no series of the study '.* 9' was read"),
+        ("study,label\n1.2.3,a\n{p1},b\n", "row 2: no series of the study '1.2.3' was read"),
+        ("instance,label\n1.2.3,a\n", "row 2: no instance '1.2.3' was read"),
+        ("study,series_number,label\n{p0},2,a\n{p0},02,b\n", "has the label 'b', but 'a' in row 2"),
+    ],
+)
+def test_a_study_or_instance_that_is_not_there_or_there_twice_is_an_error(studies, tmp_path, text, message):
+    (studies / "labels.csv").write_text(text.format(p0=uid_of("p0"), p1=uid_of("p1")))
+    with pytest.raises(UserError, match=message):
+        ingest(studies, tmp_path / "out")
+
+
+def test_patterns_of_paths_label_the_files_that_they_fit_and_a_file_s_own_row_counts_before_them(raw, tmp_path):
+    (raw / "labels.csv").write_text("path,label\ncat/*,cat\ndog/?.*,dog\ndog/0.png,wolf\n")
+    assert ingest(raw, tmp_path / "out").counts["classes"] == {"cat": 2, "dog": 1, "wolf": 1}
+    (raw / "labels.csv").write_text("path,label\n**/*.png,png\n**/*.jpg,jpg\n")
+    assert ingest(raw, tmp_path / "again").counts["classes"] == {"jpg": 2, "png": 2}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("cat/*,cat\ndog/*,dog\nbird/*,bird\n", r"row 4: no file fits the pattern 'bird/\*'"),
+        ("cat/*,cat\ndog/*,dog\n**/*.png,png\n", r"row 4: '\*\*/\*.png' fits cat/0.png, and so does 'cat/\*' in row 2"),
+    ],
+)
+def test_a_pattern_that_fits_nothing_or_what_another_fits_is_an_error(raw, tmp_path, rows, message):
+    (raw / "labels.csv").write_text("path,label\n" + rows)
+    with pytest.raises(UserError, match=message):
+        ingest(raw, tmp_path / "out")

@@ -490,3 +490,29 @@ def test_files_without_preamble_or_meta_header_are_read(tmp_path):
     assert not any(path.read_bytes()[128:132] == b"DICM" for path in (tmp_path / "raw" / "a").iterdir())
     done = ingest(tmp_path / "raw", tmp_path / "out")
     assert np.array_equal(done.pixels[0][0], pixels)
+
+
+def test_the_traceback_of_whatever_goes_wrong_in_a_series_is_in_a_log_that_its_owner_alone_can_read(
+    tmp_path, monkeypatch, capsys
+):
+    write_series(tmp_path / "raw" / "a" / "one")
+    write_series(tmp_path / "raw" / "a" / "two", scan(seed=1), series="two")
+    monkeypatch.setattr(dicom_geometry, "check_orientation", failing_once(dicom_geometry.check_orientation))
+    done = ingest(tmp_path / "raw", tmp_path / "out")
+    assert done.counts["rejected"] == {"unreadable": 1} and len(done.table) == 1
+    log = tmp_path / "out" / "ingest.log"
+    assert "ZeroDivisionError: of one series" in log.read_text() and "Traceback" in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
+    assert f"{log} holds the errors of libraries" in capsys.readouterr().out
+
+
+def failing_once(function):
+    calls = []
+
+    def wrapped(*arguments):
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise ZeroDivisionError("of one series")
+        return function(*arguments)
+
+    return wrapped

@@ -1,16 +1,17 @@
 """Labels: from labels.csv, or from the folder of the first level that a file lies in.
 
-labels.csv has the columns `label`; `path` (a file or folder below data/raw/<dataset>) or `series` (a DICOM
-SeriesInstanceUID); and, if wanted, `group` and `split`. Commas, semicolons or tabs; UTF-8 with or without a byte order
-mark.
+labels.csv has the columns `label`; `path` (a file or folder below data/raw/<dataset>, or a pattern of files), `series`
+(a DICOM SeriesInstanceUID), `study` (a StudyInstanceUID; with `series_number` one series of it) or `instance` (a
+SOPInstanceUID); and, if wanted, `group` and `split`. A table of `path` has to name all files; the others select.
+Commas, semicolons or tabs; UTF-8 with or without a byte order mark.
 """
 
 import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,21 +23,26 @@ from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest import patterns
 from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.labels import class_names, layout
-from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.readers.contract import Identity, Options
 
 LABELS_CSV = "labels.csv"
 SIMILAR = re.compile(r"(?:labels?|classes)\.(?:csv|tsv|tab|txt|xlsx?|ods|parquet)", re.IGNORECASE)
 EXCEL_SEPARATOR = re.compile(r"\"?sep=([,;\t])\"?", re.IGNORECASE)  # the line that tells Excel how columns are parted
-COLUMNS = ("path", "series", "label", "group", "split")
+NAMING = ("path", "series", "study", "instance")  # one of them says what a row is about
+COLUMNS = (*NAMING, "series_number", "label", "group", "split")
 # What other tools and people call a column, without case, blanks, hyphens and underscores.
 _CALLED = {
     "path": "file files filename filenames filepath image images imagepath imagename imageid imagefile imgpath img id",
     "series": "seriesinstanceuid seriesuid seriesid",
+    "study": "studyinstanceuid studyuid studyid",
+    "instance": "sopinstanceuid sopuid instanceuid",
+    "series_number": "seriesnumber seriesno",
     "label": "labels class classes classname category target diagnosis groundtruth dx y",
     "group": "groups patient patientid subject subjectid participantid lesionid case caseid",
     "split": "set subset partition datasplit",
 }
 SYNONYMS = {column: {column, *names.split()} for column, names in _CALLED.items()}
+GLOB = re.compile(r"[*?\[]")
 WORTH = {"group": "says what must stay together (a patient)", "split": "says train, validation or test"}
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
 MAX_CHARACTERS = 4096  # of a value: no path is longer
@@ -60,6 +66,8 @@ class Labels:
     source: str  # for messages
     by_path: dict[str, Row] = field(default_factory=dict)
     by_series: dict[str, Row] = field(default_factory=dict)  # keyed by hashed UID
+    by_study: dict[tuple[str, str], Row] = field(default_factory=dict)  # by hashed UID and SeriesNumber, "" for any
+    by_instance: dict[str, Row] = field(default_factory=dict)  # by hashed UID
     grouped: bool = False  # whether labels.csv has a column group
     split: bool = False  # whether it has a column split
     spellings: set[str] = field(default_factory=set)  # of the labels, as the raw data have them
@@ -73,6 +81,31 @@ class Labels:
     def names(self, path: str, series: str) -> bool:
         """Whether a row is about this file, or this series, alone: not about the folder that it lies in."""
         return path in self.by_path or series in self.by_series
+
+    @property
+    def selects(self) -> bool:
+        """Whether the table says which series or instances are meant: what it does not name is left out."""
+        return bool(self.by_series or self.by_study or self.by_instance)
+
+    def resolve(self, identities: Iterable[Identity]) -> None:
+        """Finds the series and files that rows about studies and instances mean.
+
+        Raises:
+            UserError: A row means none.
+        """
+        used: set[int] = set()
+        for one in identities if self.by_study or self.by_instance else ():
+            row = self.by_study.get((one.study, one.series_number)) or self.by_study.get((one.study, ""))
+            if row:
+                self.by_series.setdefault(one.series, row)
+                used.add(row.number)
+            if named := self.by_instance.get(one.instance):
+                self.by_path.setdefault(one.path, named)
+                used.add(named.number)
+        for row in (*self.by_study.values(), *self.by_instance.values()):
+            if row.number not in used:
+                what = "instance" if self.by_instance else "series of the study"
+                raise UserError(f"{self.source}, row {row.number}: no {what} '{row.name}' was read (see rejected.csv)")
 
     def _of_folder(self, folder: str) -> Row | None:
         unknown = []
@@ -192,9 +225,11 @@ class _Table:
         self._folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
         self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
         self.labels = Labels(str(table))
+        self._globbed: dict[str, Row] = {}  # files that patterns fit
         for number, values in self._rows():
             self._add(number, values)
-        if not self.labels.by_path and not self.labels.by_series:
+        self.labels.by_path = self._globbed | self.labels.by_path  # a row about a file alone counts before a pattern
+        if not self.labels.by_path and not self.labels.selects:
             raise UserError(f"{table} has no rows below its header")
 
     def _rows(self) -> Iterator[tuple[int, dict[str, str]]]:
@@ -239,8 +274,8 @@ class _Table:
 
     def _checked(self, header: list[str]) -> list[str]:
         names = set(header)
-        if "label" not in names or not names & {"path", "series"}:
-            missing = "label" if "label" not in names else "path (or series)"
+        if "label" not in names or not names & set(NAMING):
+            missing = "label" if "label" not in names else "path (or series, study, instance)"
             found = shortened(", ".join(header) or "nothing")
             renamed = [f"{name} to {column}" for column, name in _meant(header).items() if column in ("path", "label")]
             way_out = f"; rename {' and '.join(renamed)}" if renamed else ""
@@ -249,7 +284,11 @@ class _Table:
             )
         if len(names - {""}) < len([name for name in header if name]):
             raise UserError(f"{self._table} has a column twice: {shortened(', '.join(header))}")
-        self._name_column = "path" if "path" in names else "series"
+        self._name_column, *others = (column for column in NAMING if column in names)
+        if others:
+            say(f"{self._table}: rows are about {self._name_column}; not used: {', '.join(others)}")
+        if "series_number" in names and self._name_column != "study":
+            say(f"{self._table}: series_number is not used, as it goes with a column study")
         self.labels.grouped = "group" in names
         self.labels.split = "split" in names
         if unused := [name for name in header if name and name not in COLUMNS]:
@@ -277,16 +316,41 @@ class _Table:
         label = class_names.spelling(label)
         label = self._aliases.get(label, label)
         row = Row(label, group, number, name, self._split_of(where, values))
-        if self._name_column == "series":
-            table, key = self.labels.by_series, identify(self._key, "series", name)
-        else:
+        if self._name_column == "path" and GLOB.search(name) and name not in self._paths:
+            self._add_pattern(where, name, row)
+            return
+        table: Any
+        key: Any
+        if self._name_column == "path":
             table, key = self.labels.by_path, self._existing(where, name)
+        elif self._name_column == "study":
+            series_number = values.get("series_number", "").strip().lstrip("0")
+            table, key = self.labels.by_study, (identify(self._key, "study", name), series_number)
+            row = replace(row, name=f"{name} {series_number}".strip())
+        elif self._name_column == "instance":
+            table, key = self.labels.by_instance, identify(self._key, "instance", name)
+        else:
+            table, key = self.labels.by_series, identify(self._key, "series", name)
         before = table.get(key)
         if before is not None and before.label != label:
             raise UserError(f"{where}: '{name}' has the label '{label}', but '{before.label}' in row {before.number}")
         if before is not None:
             raise UserError(f"{where}: '{name}' was in row {before.number} already: remove one of the two")
         table[key] = row
+
+    def _add_pattern(self, where: str, pattern: str, row: Row) -> None:
+        """A row about all files that a pattern fits, as patterns of ingest.include fit.
+
+        Raises:
+            UserError: It fits none, or one that another pattern fits, too, with another label, group or split.
+        """
+        fitting = patterns.fitting([f"/{pattern}"], sorted(self._paths))
+        if not fitting:
+            raise UserError(f"{where}: no file fits the pattern '{pattern}'")
+        for path in sorted(fitting):
+            before = self._globbed.setdefault(path, row)
+            if (before.label, before.group, before.split) != (row.label, row.group, row.split):
+                raise UserError(f"{where}: '{pattern}' fits {path}, and so does '{before.name}' in row {before.number}")
 
     def _split_of(self, where: str, values: dict[str, str]) -> str:
         value = values.get("split", "").strip()

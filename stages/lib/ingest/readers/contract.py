@@ -4,7 +4,7 @@ Ingest goes over the data twice. First every file is read once and inspected: en
 The inspected files of a reader are assembled into cases; then `read` decodes their pixels. Both passes run in several
 processes, and what `inspect` and `assemble` return is cached: it is plain (numbers, strings, None, tuples of those).
 
-A reader is a module of this package with a flag, three functions or four, and one line in READERS, by which its files
+A reader is a module of this package with a flag, three functions or five, and one line in READERS, by which its files
 are recognised (for the example below: `"raw4": lambda content: content[:4] == b"RAW4"`):
 
     inspect(content: bytes, options: Options) -> tuple[Common, Own]
@@ -16,7 +16,10 @@ are recognised (for the example below: `"raw4": lambda content: content[:4] == b
         reason. `unread` are the files that could not be inspected; one of them may be what a case lacks.
 
     choose(files: list[Inspected], is_named, options: Options) -> tuple[list[Inspected], list[Refusal]]
-        Which files are meant as cases, and the others, set aside. Where ALONE is False alone.
+        Which files are meant as cases, and the others, set aside. Where ALONE is False alone, as the next one.
+
+    identities(files: list[Inspected]) -> Iterator[Identity]
+        What labels.csv may know the files by.
 
     read(files, recipe, start, stop, load, options) -> Iterator[np.ndarray]
         Decodes the blocks start..stop of a case, in the case's dtype: the slices (H, W) of a volume, or the only block
@@ -53,8 +56,12 @@ For example, the reader of raw grey pictures of 4x4 pixels behind the four lette
         yield np.frombuffer(load(files[0]), np.uint8, offset=4).reshape(1, 4, 4)
 """
 
+import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -158,11 +165,30 @@ class Rejected(Exception):
         self.series = ""  # identifier of the series that lacks the file, if its header still holds it
 
 
+LOG = "INGEST_LOG"
+"""An environment variable, as workers inherit it: the file that the tracebacks of libraries' errors are added to."""
+_reading = [""]  # the file that is being read, for the log
+
+
+def reading(path: str) -> None:
+    """Is told, before a file is read, which one it is."""
+    _reading[0] = path
+
+
+def _log(error: Exception) -> None:
+    if place := os.environ.get(LOG):
+        text = "".join(traceback.format_exception(error))
+        with suppress(OSError), open(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as log:
+            log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {_reading[0]}\n{text}\n")  # one write: workers share it
+
+
 def where_raised(error: Exception) -> str:
     """What a library's error was and where, as in "ValueError in pydicom.valuerep, line 9".
 
-    In place of its message, which may quote what the file holds, a name too.
+    In place of its message, which may quote what the file holds, a name too. The log, which stays on this machine, gets
+    the whole of it.
     """
+    _log(error)
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -230,6 +256,16 @@ class Case(NamedTuple):
         return self.shape[1] if len(self.shape) == 4 else 1
 
 
+class Identity(NamedTuple):
+    """What labels.csv may know a file by; identifiers, but for the path and the number."""
+
+    path: str
+    study: str
+    series: str
+    series_number: str  # "" where there is none
+    instance: str
+
+
 class Refusal(NamedTuple):
     """Files that make no case, and why."""
 
@@ -268,6 +304,8 @@ class Reader(Protocol):
     def choose(  # of those that are not ALONE
         self, files: list[Inspected], is_named: Callable[[str, str], bool], options: Options
     ) -> tuple[list[Inspected], list[Refusal]]: ...
+
+    def identities(self, files: list[Inspected]) -> Iterator[Identity]: ...  # likewise
 
     def read(
         self,

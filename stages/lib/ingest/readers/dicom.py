@@ -16,6 +16,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.ingest.readers.contract import (
     Assembly,
     Case,
+    Identity,
     Inspected,
     Options,
     Refusal,
@@ -47,6 +48,13 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
         if uid := text(dataset, "SeriesInstanceUID"):
             error.series = options.identify("series", uid)
         raise
+
+
+def identities(files: list[Inspected]) -> Iterator[Identity]:
+    """What labels.csv may know the files by."""
+    for file in files:
+        header = Header(*file.common)
+        yield Identity(file.path, header.study, header.series, header.series_number, Instance.from_plain(file.own).sop)
 
 
 def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:

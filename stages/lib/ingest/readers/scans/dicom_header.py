@@ -52,8 +52,10 @@ class Header(NamedTuple):
     lookup_table: bool
     burned_in: str  # why text may be burned into the pixels, "" if nothing says so
     palette_bits: int  # 0 without a palette
-    patient: str | None  # hashed, as are the next two
+    patient: str | None  # hashed, as are the series, the study and the frame of reference
     series: str
+    study: str
+    series_number: str  # "" where it is not given
     frame_of_reference: str
     manufacturer: str
     body_part: str
@@ -194,6 +196,8 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
             palette_bits=_palette_bits(d),
             patient=_patient(d, key, issuer),
             series=identify(key, "series", _series_uid(d)),
+            study=_hashed(d, key, "study", "StudyInstanceUID"),
+            series_number=f"{int(series_number[0])}" if len(series_number := numbers(d, "SeriesNumber")) == 1 else "",
             frame_of_reference=_hashed(d, key, "frame of reference", "FrameOfReferenceUID"),
             manufacturer=dicom_terms.maker(text(d, "Manufacturer")),
             body_part=dicom_terms.body_part(text(d, "BodyPartExamined")),

@@ -34,7 +34,7 @@ SERIES_KEYWORDS = (  # usually the same in all slices of a series
     *("Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleType", "GantryDetectorTilt"),
     *("ModalityLUTSequence", "BurnedInAnnotation", "ConversionType", "RedPaletteColorLookupTableDescriptor"),
-    *("SeriesDescription", "SliceThickness"),
+    *("SeriesDescription", "SliceThickness", "SeriesNumber"),
 )
 INSTANCE_KEYWORDS = (
     *("SOPInstanceUID", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "DirectoryRecordSequence"),
