@@ -10,7 +10,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pandas as pd
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from stages.ingest import main
 from stages.lib.cases import Cases
@@ -125,3 +125,26 @@ def write_series(
     for name, image in zip(order, slices, strict=True):
         image.save_as(folder / f"{name:03d}", enforce_file_format=True)
     return pixels
+
+
+def as_one_object(slices: list[Dataset], series: str) -> Dataset:
+    """An enhanced CT of the slices."""
+    whole = make_slice(0, np.zeros((slices[0].Rows, slices[0].Columns), np.int16))
+    del whole.ImagePositionPatient, whole.ImageOrientationPatient, whole.PixelSpacing
+    del whole.RescaleSlope, whole.RescaleIntercept
+    whole.SOPClassUID, whole.SOPInstanceUID = EnhancedCTImageStorage, generate_uid(entropy_srcs=[series, "whole"])
+    whole.SeriesInstanceUID, whole.NumberOfFrames = series, len(slices)
+    whole.PixelData = b"".join(image.PixelData for image in slices)
+    whole.PerFrameFunctionalGroupsSequence = []
+    for image in slices:
+        group, position, scale = Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient = image.ImagePositionPatient
+        scale.RescaleSlope, scale.RescaleIntercept = image.RescaleSlope, image.RescaleIntercept
+        group.PlanePositionSequence, group.PixelValueTransformationSequence = [position], [scale]
+        whole.PerFrameFunctionalGroupsSequence.append(group)
+    shared, orientation, measures = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = slices[0].ImageOrientationPatient
+    measures.PixelSpacing = slices[0].PixelSpacing
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    whole.SharedFunctionalGroupsSequence = [shared]
+    return whole

@@ -70,9 +70,10 @@ class IngestParams:
 
     select: SelectParams = SelectParams()
 
-    split_4d: bool = False
-    """A series with several slices at one position (phases, echoes) becomes one volume per phase, where these can
-    be told apart: by one element or two of those that say so, or by InstanceNumber where that is no guess."""
+    split_4d: bool | Literal["all", "first", "mean"] | Annotated[int, Field(ge=0)] = False
+    """A series with several slices at one position (time points, echoes, b-values): false rejects it; all (or true)
+    makes a volume of each phase, a number or first the one of that number, from 0 on, and mean their mean. Phases are
+    told apart by one element or two of those that say so, or by InstanceNumber where that is no guess."""
 
     gap_tolerance: Annotated[float, Field(gt=0, le=0.1), unit("fraction")] = 0.01
     """How far a gap between slices may be from the mean gap, as a fraction of it."""

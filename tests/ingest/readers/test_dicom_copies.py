@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import Dataset
 from pydicom.uid import (
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -21,7 +19,7 @@ from pydicom.uid import (
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.readers.scans.dicom_copies import loss
-from tests.raw_data import ingest, make_slice, scan, write_series
+from tests.raw_data import as_one_object, ingest, scan, write_series
 
 LOSSLESS = (RLELossless, JPEG2000Lossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
@@ -46,29 +44,6 @@ def write_again(raw: Path, syntax: str, change=None) -> None:
             image.compress(syntax, generate_instance_uid=False, **options)
         image.file_meta.TransferSyntaxUID = syntax
         image.save_as(folder / path.name, implicit_vr=syntax == ImplicitVRLittleEndian, little_endian=True)
-
-
-def as_one_object(slices: list[Dataset], series: str) -> Dataset:
-    """An enhanced CT of the slices."""
-    whole = make_slice(0, np.zeros((slices[0].Rows, slices[0].Columns), np.int16))
-    del whole.ImagePositionPatient, whole.ImageOrientationPatient, whole.PixelSpacing
-    del whole.RescaleSlope, whole.RescaleIntercept
-    whole.SOPClassUID, whole.SOPInstanceUID = EnhancedCTImageStorage, generate_uid(entropy_srcs=[series, "whole"])
-    whole.SeriesInstanceUID, whole.NumberOfFrames = series, len(slices)
-    whole.PixelData = b"".join(image.PixelData for image in slices)
-    whole.PerFrameFunctionalGroupsSequence = []
-    for image in slices:
-        group, position, scale = Dataset(), Dataset(), Dataset()
-        position.ImagePositionPatient = image.ImagePositionPatient
-        scale.RescaleSlope, scale.RescaleIntercept = image.RescaleSlope, image.RescaleIntercept
-        group.PlanePositionSequence, group.PixelValueTransformationSequence = [position], [scale]
-        whole.PerFrameFunctionalGroupsSequence.append(group)
-    shared, orientation, measures = Dataset(), Dataset(), Dataset()
-    orientation.ImageOrientationPatient = slices[0].ImageOrientationPatient
-    measures.PixelSpacing = slices[0].PixelSpacing
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
-    whole.SharedFunctionalGroupsSequence = [shared]
-    return whole
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from pydicom.uid import SegmentationStorage, generate_uid
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.readers.scans import dicom_geometry
-from tests.raw_data import SHARED, Ingested, ingest, make_slice, scan, write_series
+from tests.raw_data import SHARED, Ingested, as_one_object, ingest, make_slice, scan, write_series
 
 RIGHT = "right"
 MIDDLE = 4  # the slice that is spoilt
@@ -516,3 +516,79 @@ def failing_once(function):
         return function(*arguments)
 
     return wrapped
+
+
+def numbered_phases(folder, **elements):
+    volumes, slices = phases(4, lambda v, i: 8 * v + i, **elements)
+    put(folder / "raw" / "x", slices)
+    return volumes
+
+
+@pytest.mark.parametrize(("asked", "number"), [("first", 0), (0, 0), (2, 2)])
+def test_one_phase_is_taken_where_it_is_asked_for_and_the_others_are_set_aside(tmp_path, asked, number):
+    volumes = numbered_phases(tmp_path)
+    done = ingest(tmp_path / "raw", tmp_path / "out", split_4d=asked, max_rejected=0.0)
+    assert np.array_equal(done.pixels[0][0], volumes[number])
+    assert done.table["phase"].tolist() == [str(number)] and done.counts["set_aside"] == {"other_phase": 24}
+    all_of_them = ingest(tmp_path / "raw", tmp_path / "all", split_4d="all")
+    assert sorted(all_of_them.table["phase"]) == ["0", "1", "2", "3"]
+    assert set(done.table["case"]) < set(all_of_them.table["case"])
+
+
+def test_the_mean_of_all_phases_is_rounded_and_of_all_their_files(tmp_path):
+    volumes = numbered_phases(tmp_path)
+    done = ingest(tmp_path / "raw", tmp_path / "out", split_4d="mean", max_rejected=0.0)
+    expected = np.rint(np.mean(volumes, axis=0)).astype(np.int16)
+    assert np.array_equal(done.pixels[0][0], expected) and done.table["phase"].tolist() == ["mean"]
+    assert done.counts["files"]["in_cases"] == 32 and done.counts["set_aside"] == {}
+
+
+def test_a_phase_that_is_not_there_is_rejected_with_what_there_is(tmp_path):
+    numbered_phases(tmp_path)
+    write_healthy(tmp_path / "raw")
+    with pytest.raises(UserError):
+        ingest(tmp_path / "raw", tmp_path / "out", split_4d=4)
+    assert "ingest.split_4d is 4, and there are the phases 0 to 3" in (tmp_path / "out" / "rejected.csv").read_text()
+
+
+def test_directions_of_diffusion_tell_phases_apart_with_their_b_values(tmp_path):
+    directions = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 1, 0)]
+    volumes, slices = phases(
+        4,
+        lambda v, i: 1,
+        DiffusionBValue=lambda v, i: float([0, 1000, 1000, 2000][v]),
+        DiffusionGradientOrientation=lambda v, i: list(map(float, directions[v])),
+    )
+    put(tmp_path / "raw" / "x", slices)
+    done = ingest(tmp_path / "raw", tmp_path / "out", split_4d="all")
+    by_phase = dict(zip(done.table["phase"], done.pixels, strict=True))
+    assert np.array_equal(by_phase["0"][0], volumes[0]) and len(by_phase) == 4
+
+
+def test_mosaics_are_rejected_as_such_one_or_many(tmp_path):
+    def as_mosaic(slices):
+        for image in slices:
+            image.ImageType = ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]
+            image.ImagePositionPatient = [0, 0, 0]
+
+    write_series(tmp_path / "raw" / "a", scan(3), as_mosaic)
+    write_series(tmp_path / "raw" / "b", scan(1), as_mosaic, series="one more")
+    write_healthy(tmp_path / "raw")
+    with pytest.raises(UserError, match="no case of class"):
+        ingest(tmp_path / "raw", tmp_path / "out")
+    assert (tmp_path / "out" / "rejected.csv").read_text().count(",rejected,mosaic,") == 4
+
+
+def test_the_phases_of_an_enhanced_object_are_told_apart_by_its_functional_groups(tmp_path):
+    volumes, slices = phases(3, lambda v, i: 1)
+    whole = as_one_object(slices, slices[0].SeriesInstanceUID)
+    for i, group in enumerate(whole.PerFrameFunctionalGroupsSequence):
+        content = Dataset()
+        content.TemporalPositionIndex = i // 8 + 1
+        group.FrameContentSequence = [content]
+    put(tmp_path / "raw" / "x", [whole])
+    done = ingest(tmp_path / "raw", tmp_path / "out", split_4d="all", max_rejected=0.0)
+    by_phase = dict(zip(done.table["phase"], done.pixels, strict=True))
+    assert all(np.array_equal(by_phase[str(v)][0], volume) for v, volume in enumerate(volumes))
+    mean = ingest(tmp_path / "raw", tmp_path / "mean", split_4d="mean")
+    assert np.array_equal(mean.pixels[0][0], np.rint(np.mean(volumes, axis=0)))

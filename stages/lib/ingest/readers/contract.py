@@ -144,6 +144,7 @@ SET_ASIDE_REASONS = {
     "secondary_capture": "a screenshot, dose page or other capture beside scans or other pictures",
     "unlisted": "of a series that a labels.csv of series does not name",
     "unselected": "not one of ingest.select",
+    "other_phase": "a slice of another phase than ingest.split_4d asks for",
 }
 """Why files that may well be pictures are no cases of this data set: they are neither a loss nor waste."""
 

@@ -144,19 +144,21 @@ def read(
     """Slices start..stop of a volume, each (H, W), or the one picture (C, H, W), in the recipe's dtype."""
     wanted = Recipe.from_plain(recipe, start, stop)
     frames = ((files[place.file], place.frame) for place in wanted.places)
-    if not wanted.twins and wanted.grid is None:
+    if not (wanted.twins or wanted.grid or wanted.averaged):
         yield from _read(frames, wanted.dtype, load)
         return
     pixels = list(_read(frames, wanted.dtype, load))  # all at once: each file is loaded once, its copies after it
     others = _read([(twin.file, twin.frame) for twin in wanted.twins], wanted.dtype, load)
     for twin, other in zip(wanted.twins, others, strict=True):
-        i = twin.place - wanted.first
+        i = wanted.numbers.index(twin.place)
         file = files[wanted.places[i].file]
         syntaxes = [Header(*one.common).syntax for one in (file, twin.file)]
         dicom_copies.check_same(pixels[i], other, syntaxes, (file.path, twin.file.path))
+    if wanted.averaged:
+        pixels = dicom_pixels.mean_of(pixels, wanted.averaged)
     if wanted.grid is not None:
         fill = dicom_pixels.AIR_HU if Header(*files[0].common).modality == "CT" else 0
-        pixels = dicom_grid.resampled(wanted.grid, start, pixels, wanted.first, fill)[: stop - start]
+        pixels = dicom_grid.resampled(wanted.grid, start, pixels, wanted.numbers[0], fill)[: stop - start]
     yield from pixels
 
 

@@ -5,7 +5,7 @@ Which file is kept is decided here, by the header; that the others show the same
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import numpy as np
@@ -135,9 +135,9 @@ def plain(twins: Iterable[Twin]) -> tuple[tuple[object, ...], ...]:
     return tuple((twin.place, tuple(twin.file), twin.frame) for twin in twins)
 
 
-def from_plain(given: Iterable[tuple[int, tuple, int]], start: int, stop: int) -> list[Twin]:
-    """Those of the slices start..stop, in the order of their files."""
-    twins = [Twin(place, Inspected(*file), frame) for place, file, frame in given if start <= place < stop]
+def from_plain(given: Iterable[tuple[int, tuple, int]], places: Set[int]) -> list[Twin]:
+    """Those of some places, in the order of their files."""
+    twins = [Twin(place, Inspected(*file), frame) for place, file, frame in given if place in places]
     return sorted(twins, key=lambda twin: (twin.file.path, twin.frame))
 
 

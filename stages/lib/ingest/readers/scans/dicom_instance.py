@@ -130,8 +130,16 @@ def _slice(sources: list[Dataset], spacing_keywords: tuple[str, ...]) -> Slice:
         spacing=next((spacing for spacing in spacings if spacing), None),
         slope=slope[0] if slope else None,
         intercept=intercept[0] if intercept else None,
-        phase=tuple(_finite(sources, keyword) for keyword in PHASE_KEYWORDS),
+        phase=tuple(_phase_value(sources, keyword) for keyword in PHASE_KEYWORDS),
     )
+
+
+def _phase_value(sources: list[Dataset], keyword: str) -> float | None:
+    """An element's number; of three, one that no other three of as many digits give."""
+    found = next((values for source in sources if (values := numbers(source, keyword))), ())
+    if not found or not all(map(math.isfinite, found)):
+        return None
+    return sum(round(value, 4) * 1000.0**i for i, value in enumerate(found[:3]))
 
 
 def _finite(sources: list[Dataset], keyword: str) -> float | None:

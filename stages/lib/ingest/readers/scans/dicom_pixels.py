@@ -22,6 +22,7 @@ from stages.lib.ingest.readers.scans.dicom_instance import Instance, Slice
 from stages.lib.ingest.readers.scans.dicom_tags import parse
 
 AIR_HU = -1000
+MOSAIC = "a Siemens mosaic holds many slices in one picture: convert it first, as dcm2niix does"
 # Packages of pyproject.toml, which `make setup` installs, by how the names of their transfer syntaxes start.
 DECODERS = {"JPEG-LS": "pyjpegls", "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg", "JPEG": "python-gdcm"}
 
@@ -40,35 +41,46 @@ class Recipe(NamedTuple):
     places: tuple[FramePlace, ...]  # of the slices in their order, or of the one picture
     twins: tuple[Twin, ...] = ()  # frames of other files that must show the same
     grid: Grid | None = None  # that the slices are resampled onto
-    first: int = 0  # number of the first of the places
+    numbers: tuple[int, ...] = ()  # of the places, among all of the case
+    averaged: int = 0  # of so many phases, one after the other in places, the mean is taken
 
     @staticmethod
-    def plain(dtype: str, places: Iterable[tuple[int, int]]) -> tuple[Any, ...]:
-        """As the contract wants it: plain tuples."""
-        return dtype, tuple(places)
+    def plain(
+        dtype: str, places: Iterable[tuple[int, int]], grid: Grid | None = None, averaged: int = 0
+    ) -> tuple[Any, ...]:
+        """As the contract wants it: plain tuples; no more of them than there is to say."""
+        short: tuple[Any, ...] = (dtype, tuple(places))
+        return (*short, (), grid.plain() if grid else None, averaged) if grid or averaged else short
 
     @classmethod
     def from_plain(cls, plain: tuple[Any, ...], start: int, stop: int) -> "Recipe":
         """Of what the slices start..stop of the case are made of alone."""
-        dtype, places, twins, grid = (*plain, (), None)[:4]
+        left_out: tuple[Any, ...] = ((), None, 0)
+        dtype, places, twins, grid, averaged = plain + left_out[len(plain) - 2 :]
         on = Grid.from_plain(grid) if grid else None
         first, last = on.sources(start, stop) if on else (start, stop)
-        compared = tuple(dicom_copies.from_plain(twins, first, last))
-        return cls(dtype, tuple(FramePlace(*place) for place in places[first:last]), compared, on, first)
+        depth = len(places) // (averaged or 1)
+        numbers = tuple(phase * depth + i for phase in range(averaged or 1) for i in range(first, last))
+        compared = tuple(dicom_copies.from_plain(twins, set(numbers))) if twins else ()
+        return cls(dtype, tuple(FramePlace(*places[i]) for i in numbers), compared, on, numbers, averaged)
 
 
 def compared_with(case: Case, twins: Sequence[Twin]) -> Case:
     """The case, whose pixels are held against those of other files when they are read."""
     if not twins:
         return case
-    dtype, places, *grid = case.recipe
-    return case._replace(recipe=(dtype, places, dicom_copies.plain(twins), *grid[1:]))
+    dtype, places, *more = case.recipe
+    return case._replace(recipe=(dtype, places, dicom_copies.plain(twins), *more[1:]))
 
 
-def on_grid(recipe: tuple[Any, ...], grid: Grid) -> tuple[Any, ...]:
-    """The recipe, whose slices are resampled onto a grid."""
-    dtype, places, *twins = recipe
-    return dtype, places, twins[0] if twins else (), grid.plain()
+def mean_of(phases: Sequence[np.ndarray], number: int) -> list[np.ndarray]:
+    """The mean slices of that many phases, which follow each other; integers are rounded, halves to even ones."""
+    depth = len(phases) // number
+    found = []
+    for i in range(depth):
+        mean = np.mean([phases[phase * depth + i] for phase in range(number)], axis=0, dtype=np.float64)
+        found.append((mean if phases[i].dtype.kind == "f" else np.rint(mean)).astype(phases[i].dtype))
+    return found
 
 
 class Rescaling(NamedTuple):
@@ -87,7 +99,7 @@ def rescaling(header: Header, slices: Sequence[Slice]) -> Rescaling:
     if header.lookup_table:
         raise Rejected("modality_lut", "a modality lookup table is not supported")
     if header.mosaic:
-        raise Rejected("mosaic", "a Siemens mosaic holds many slices in one picture")
+        raise Rejected("mosaic", MOSAIC)
     if header.in_colour:
         return Rescaling("uint16" if max(header.palette_bits, header.bits_allocated) > 8 else "uint8", "")
     ct = header.modality == "CT"

@@ -1,8 +1,7 @@
 """From the files of a DICOM series to its volumes: copies and localizers set apart, phases split, faults refused."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 
@@ -17,12 +16,11 @@ from stages.lib.ingest.readers.contract import (
     check_is_of_the_files,
     where_raised,
 )
-from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_copies, dicom_geometry, dicom_pixels
+from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_copies, dicom_geometry, dicom_phases, dicom_pixels
 from stages.lib.ingest.readers.scans.dicom_geometry import Frame
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_voxels
 from stages.lib.ingest.readers.scans.dicom_instance import Instance
 from stages.lib.ingest.readers.scans.dicom_pixels import Recipe
-from stages.lib.ingest.readers.scans.dicom_tags import PHASE_KEYWORDS
 
 LOCALIZER_DEGREES = 10  # a slice tilted by more against the others is a localizer, not a slice with a fault
 DAMAGED = (
@@ -92,7 +90,9 @@ def add_volumes(files: list[Inspected], unread: UnreadFiles, options: Options, a
         for frame in frames:
             dicom_burned_in.check(frame.header.burned_in, options)
         if frames:
-            for frames_of_case, case in _volumes(frames, options):
+            volumes = _volumes(frames, options)
+            refused += dicom_phases.left_out(frames, [case for _, case in volumes])
+            for frames_of_case, case in volumes:
                 compared = dicom_copies.of_frames(frames_of_case, twins, twin_frames)
                 assembly.cases.append(dicom_pixels.compared_with(case, compared))
     except Rejected as error:
@@ -139,14 +139,24 @@ def _degrees_to(normal: np.ndarray, frame: Frame) -> float:
 
 def _volumes(frames: list[Frame], options: Options) -> list[tuple[list[Frame], Case]]:
     """The volumes of a series, each with its slices in order."""
+    if mosaic := next((frame for frame in frames if frame.header.mosaic), None):
+        raise Rejected("mosaic", f"{mosaic.path}: {dicom_pixels.MOSAIC}")
     _check_agreement(frames)
     dicom_geometry.check_complete(frames)
     normal = dicom_geometry.check_orientation(frames, options)
     ordered = dicom_geometry.in_order(frames, normal)
     if len(ordered) == 1:
         raise Rejected("single_slice", f"{ordered[0].path}: a single slice has no spacing; ingest.kind can be images")
-    phases = _phases(ordered, normal, options)
-    return [(phase, _case(phase, normal, i if len(phases) > 1 else None, options)) for i, phase in enumerate(phases)]
+    phases = dicom_phases.split(ordered, normal, options)
+    if len(phases) == 1:
+        return [(ordered, _case(ordered, normal, None, options))]
+    split_4d = options.params.split_4d
+    if split_4d == "mean":
+        dicom_phases.check_same_places(phases)
+        together = [frame for phase in phases for frame in phase]
+        return [(together, _case(phases[0], normal, "mean", options, phases))]
+    numbers = dicom_phases.wanted(len(phases), split_4d)
+    return [(phases[i], _case(phases[i], normal, str(i), options)) for i in numbers]
 
 
 def _check_agreement(frames: list[Frame]) -> None:
@@ -166,81 +176,24 @@ def _check_agreement(frames: list[Frame]) -> None:
         raise Rejected("unsupported_colours", "a volume in colour")
 
 
-def _phases(ordered: list[Frame], normal: np.ndarray, options: Options) -> list[list[Frame]]:
-    """The slices of one volume, or under split_4d of one volume per phase.
-
-    Raises:
-        Rejected: Several slices are at one place, and splitting isn't asked for or can't be done.
+def _case(
+    ordered: list[Frame], normal: np.ndarray, phase: str | None, options: Options, averaged: Sequence[list[Frame]] = ()
+) -> Case:
+    """Args:
+    phase: Its number or "mean", None where there is one alone.
+    averaged: All phases, where the case is their mean.
     """
-    pair = dicom_geometry.find_pair_at_one_place(ordered, normal)
-    if pair is None:
-        return [ordered]
-    place = f"{pair[0].path} and {pair[1].path} are at one place"
-    if not options.params.split_4d:
-        raise Rejected("several_at_a_place", f"{place} with different pixels: 4D? ingest.split_4d can split it")
-    for keys in (*combinations(range(len(PHASE_KEYWORDS)), 1), *combinations(range(len(PHASE_KEYWORDS)), 2)):
-        if volumes := _by_phase(ordered, normal, keys):
-            return volumes
-    if volumes_by_number := _by_instance_number(ordered, normal):
-        return volumes_by_number
-    keywords = ", ".join((*PHASE_KEYWORDS, "InstanceNumber"))
-    raise Rejected("several_at_a_place", f"{place}, and none of {keywords} splits the series into volumes")
-
-
-def _by_phase(ordered: list[Frame], normal: np.ndarray, keys: Sequence[int]) -> list[list[Frame]]:
-    """The volumes that some of PHASE_KEYWORDS tell apart together; none where they do not."""
-    found: dict[tuple[tuple[bool, float], ...], list[Frame]] = defaultdict(list)
-    for frame in ordered:
-        values = (frame.place.phase[i] for i in keys)
-        found[tuple((value is None, value or 0.0) for value in values)].append(frame)
-    volumes = [found[phase] for phase in sorted(found)]
-    sizes = {len(volume) for volume in volumes}
-    if len(volumes) < 2 or len(sizes) > 1 or sizes == {1}:  # a single slice is no volume
-        return []
-    return volumes if all(_has_own_places(volume, normal) for volume in volumes) else []
-
-
-def _by_instance_number(ordered: list[Frame], normal: np.ndarray) -> list[list[Frame]]:
-    """The volumes of a series whose instances are told apart by their numbers alone; none where that is a guess.
-
-    It is none where each place has as many instances, and the numbers go through one volume after the other, or
-    through all instances of one place after the other. Then the n-th instance of each place belongs to the n-th volume.
-    """
-    places = dicom_geometry.places(ordered, normal)
-    numbers = [(frame.instance.number, frame.number) for frame in ordered]
-    if len({len(place) for place in places}) > 1 or len(set(numbers)) < len(numbers) or None in dict(numbers):
-        return []
-    ranked = [sorted(place, key=lambda frame: (frame.instance.number or 0, frame.number)) for place in places]
-    volumes = [list(volume) for volume in zip(*ranked, strict=True)]
-    if len(places) < 2 or not any(_follow_each_other(groups) for groups in (volumes, ranked)):
-        return []
-    return volumes
-
-
-def _follow_each_other(groups: list[list[Frame]]) -> bool:
-    """Whether the numbers of each group are all below those of the next one."""
-    ranges = sorted(
-        (min(numbers), max(numbers))
-        for numbers in ([(frame.instance.number or 0, frame.number) for frame in group] for group in groups)
-    )
-    return all(one[1] < other[0] for one, other in zip(ranges, ranges[1:], strict=False))
-
-
-def _has_own_places(ordered: list[Frame], normal: np.ndarray) -> bool:
-    return dicom_geometry.find_pair_at_one_place(ordered, normal) is None
-
-
-def _case(ordered: list[Frame], normal: np.ndarray, phase: int | None, options: Options) -> Case:
     stacking = dicom_geometry.check_stacking(ordered, normal, options)
     header, place = max((frame.header for frame in ordered), key=lambda h: h.bits_stored), ordered[0].place
     depth, (height, width) = len(stacking.grid.mixes), stacking.grid.size
     check_voxels(header, depth, options, (height, width))
-    rescale = dicom_pixels.rescaling(header, [f.place for f in ordered])
-    files = list({f.path: f.file for f in ordered}.values())
+    rescale = dicom_pixels.rescaling(header, [f.place for frames in averaged or [ordered] for f in frames])
+    frames = [frame for frames_of_phase in averaged for frame in frames_of_phase] or ordered
+    files = list({f.path: f.file for f in frames}.values())
     position = {file.path: i for i, file in enumerate(files)}
-    recipe = Recipe.plain(rescale.dtype, ((position[f.path], f.number) for f in ordered))
-    if stacking.resampled:
-        recipe = dicom_pixels.on_grid(recipe, stacking.grid)
+    grid = stacking.grid if stacking.resampled else None
+    places = ((position[f.path], f.number) for f in frames)
+    recipe = Recipe.plain(rescale.dtype, places, grid=grid, averaged=len(averaged))
     noted = {"burned_in": any(f.header.burned_in for f in ordered), "resampled": bool(stacking.resampled)}
     return Case(
         case=options.identify("volume", f"{header.series} {phase}"),
@@ -256,6 +209,7 @@ def _case(ordered: list[Frame], normal: np.ndarray, phase: int | None, options: 
             *header.attributes(),
             *dicom_geometry.axes_attributes(place, stacking),
             ("resampled", stacking.resampled),
+            ("phase", phase or ""),
         ),
         noted=tuple(what for what, is_so in noted.items() if is_so),
     )

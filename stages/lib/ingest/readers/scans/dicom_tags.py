@@ -20,12 +20,9 @@ VOLUMETRIC = ("CT", "MR", "PT")  # modalities whose series are volumes
 
 # What may distinguish the phases (echoes, time points) of a 4D series; the first that does is used.
 PHASE_KEYWORDS = (
-    "TemporalPositionIdentifier",
-    "AcquisitionNumber",
-    "EchoNumbers",
-    "EchoTime",
-    "TriggerTime",
-    "DiffusionBValue",
+    *("TemporalPositionIdentifier", "TemporalPositionIndex", "AcquisitionNumber", "EchoNumbers", "EchoTime"),
+    *("EffectiveEchoTime", "TriggerTime", "NominalCardiacTriggerDelayTime", "DiffusionBValue"),
+    *("DiffusionGradientOrientation", "FrameAcquisitionNumber", "AcquisitionTime", "ContentTime"),
 )
 # Only these elements are parsed. Skipping the rest of a header, above all its sequences, halves the time.
 SERIES_KEYWORDS = (  # usually the same in all slices of a series
