@@ -118,14 +118,21 @@ def _check_one_kind(whole: list[Template], options: Options) -> None:
     SeveralKinds: DICOM files are of several modalities, or pictures and volumes, and nothing says which are meant.
     """
     kinds: Counter[tuple[str, str]] = Counter()
+    classes: Counter[tuple[str, str]] = Counter()
     for template in whole:
         if template.reader == "dicom":
             modality = dict(template.case.attributes).get("modality", "")
             kind = "volumes" if len(template.case.shape) == VOLUME_AXES else "images"
             kinds[ALIKE.get(modality, modality), kind] += 1
+            classes[dict(template.case.attributes).get("intent", ""), kind] += 1
     if options.params.kind != "auto":
         kinds = Counter({key: number for key, number in kinds.items() if key[1] == options.params.kind})
     select = options.params.select
+    intents = {intent: number for (intent, kind), number in classes.items() if intent and kind == "images"}
+    if len(intents) > 1 and not select.sop_class:
+        there = " and ".join(f"{number} {intent}" for intent, number in sorted(intents.items()))
+        way = 'ingest: {select: {sop_class: "*For Presentation"}} takes one kind, {sop_class: "*"} all'
+        raise UserError(f"the X-rays are of two kinds ({there}), whose pixels do not compare: {way}")
     if len(kinds) < 2 or select.modality or select.sop_class:
         return
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))

@@ -19,7 +19,8 @@ from stages.lib.ingest.readers.contract import OTHER, Case, Refusal
 
 # Attributes that readers give, as far as they are columns of cases.csv. None of them names anybody.
 ATTRIBUTES = (
-    *("modality", "sop_class", "manufacturer", "body_part", "image_type", "kvp", "slice_thickness"),
+    *("modality", "sop_class", "manufacturer", "body_part", "image_type", "kvp", "slice_thickness", "view"),
+    *("laterality", "intent"),
     *("orientation", "affine", "resampled", "phase"),
 )
 BLOCK_CASES = 4096  # how many are turned into text at once

@@ -55,8 +55,15 @@ class IngestParams:
     transparency: Literal["reject", "black", "white"] = "reject"
     """A partly transparent picture is rejected, or laid on black or white; an opaque alpha channel is dropped."""
 
-    frames: Literal["reject", "first", "split"] = "reject"
-    """Animated or multi-page pictures: rejected, their first frame, or one case per frame (in one group)."""
+    frames: Literal["reject", "first", "middle", "split"] | Annotated[int, Field(ge=1)] = "reject"
+    """Animated or multi-page pictures, ultrasound and angiography films: rejected, their first or middle frame, or one
+    case per frame (in one group); a number takes every so many frames, from the first on."""
+
+    intensity: Literal["stored", "bits", "voi", "hu"] = "stored"
+    """Of DICOM pictures, as X-rays. stored: values by slope and intercept, Hounsfield units in a CT. bits: stretched so
+    that the range of BitsStored becomes 16 bits. voi: as a viewer shows them, by VOI LUT or window, in 16 bits. hu:
+    what has no Hounsfield units is rejected. Pictures whose high values are dark (MONOCHROME1, PresentationLUTShape
+    INVERSE) are always turned."""
 
     min_side: Annotated[Count, unit("pixels")] = 2
     """A picture that is lower or narrower is rejected."""

@@ -102,10 +102,12 @@ REASONS = {
     "whole_slide": "a microscope's whole slide, whose tiles are no pictures of their own",
     "mosaic": "many slices tiled in one Siemens mosaic",
     "monochrome1_in_ct": "a CT whose PhotometricInterpretation makes high values dark",
+    "voi_missing": "neither a VOI LUT nor a window, and ingest.intensity is voi",
+    "no_hounsfield_units": "no CT in Hounsfield units, and ingest.intensity is hu",
     "rescale_missing": "a CT without slope or intercept, so without Hounsfield units",
     "out_of_range": "rescaled values that the case's dtype can't hold",
     "instance_twice": "one SOPInstanceUID for different pixels or places",
-    "frames_without_geometry": "several frames without a place for each",
+    "frames_without_geometry": "several frames without a place for each, in what should be a volume",
     # of DICOM series
     "unreadable_slice": "a file that can't be read may be one of the slices",
     "single_slice": "one slice, which has no spacing",
@@ -255,6 +257,13 @@ class Case(NamedTuple):
     def blocks(self) -> int:
         """Slices of a volume; a picture is one block."""
         return self.shape[1] if len(self.shape) == 4 else 1
+
+
+def frames_taken(number: int, wanted: str | int) -> list[int]:
+    """Which of several frames `ingest.frames` takes, where it takes any."""
+    if wanted in ("first", "middle"):
+        return [0 if wanted == "first" else number // 2]
+    return list(range(0, number, wanted if isinstance(wanted, int) else 1))
 
 
 class Identity(NamedTuple):

@@ -22,6 +22,7 @@ from stages.lib.ingest.readers.contract import (
     Refusal,
     Rejected,
     check_is_of_the_files,
+    frames_taken,
     where_raised,
 )
 from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_copies, dicom_grid, dicom_pixels, dicom_series
@@ -29,7 +30,7 @@ from stages.lib.ingest.readers.scans.dicom_choice import choose as choose
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_is_image, read_header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance, check_has_pixels, read_instance
 from stages.lib.ingest.readers.scans.dicom_pixels import Recipe
-from stages.lib.ingest.readers.scans.dicom_tags import VOLUMETRIC, parse, text
+from stages.lib.ingest.readers.scans.dicom_tags import parse, text
 
 ALONE = False  # several files make a case
 
@@ -58,10 +59,10 @@ def identities(files: list[Inspected]) -> Iterator[Identity]:
 
 
 def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
-    """One volume per series, and one case per single picture.
+    """One volume per series, and one case per picture, or per frame that `ingest.frames` takes of a film.
 
     Raises:
-        UserError: No decoder is installed for a transfer syntax that occurs.
+        UserError: No decoder is installed for a transfer syntax that occurs; or `ingest.intensity` can't be of volumes.
     """
     _check_decoders({Header(*file.common).syntax for file in files})
     series: dict[str, list[Inspected]] = defaultdict(list)
@@ -69,12 +70,14 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
     assembly = Assembly([])
     for file in files:
         header = Header(*file.common)
-        if options.params.kind == "images" or header.modality not in VOLUMETRIC:
+        if options.params.kind == "images" or not header.is_volumetric:
             pictures[Instance.from_plain(file.own).sop].append(file)
         else:
             series[header.series].append(file)
     for copies in pictures.values():
         _add_picture(copies, options, assembly)
+    if series and (intensity := options.params.intensity) in ("bits", "voi"):
+        raise UserError(f"ingest.intensity: {intensity} is for pictures: leave it out, or set ingest.kind: images")
     unread_files = dicom_series.UnreadFiles(unread)
     for name in sorted(series):
         dicom_series.add_volumes(series[name], unread_files, options, assembly)
@@ -89,13 +92,14 @@ def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -
         (file,), copies, twins = dicom_copies.without_copies(files)
         header, instance = Header(*file.common), Instance.from_plain(file.own)
         dicom_burned_in.check(header.burned_in, options)
-        if instance.frames > 1:
-            raise Rejected("frames_without_geometry", f"{instance.frames} frames, and not of a volume")
+        several = instance.frames > 1
+        if several and options.params.frames == "reject":
+            detail = f"{instance.frames} frames; ingest.frames can be first, middle, split or a number"
+            raise Rejected("several_frames", detail)
         if min(header.rows, header.columns) < options.params.min_side:
             size = f"{header.columns}x{header.rows}"
             raise Rejected("too_small", f"{size} pixels; ingest.min_side is {options.params.min_side}")
-        only = instance.slices[0]
-        rescale = dicom_pixels.rescaling(header, [only])
+        rescale = dicom_pixels.rescaling(header, instance.slices, options.params.intensity)
     except Rejected as error:
         paths = tuple(f.path for f in files)
         assembly.refused.append(Refusal(paths, error.reason, error.detail, series=header.series))
@@ -106,25 +110,24 @@ def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -
         assembly.refused.append(Refusal(paths, "unreadable", where_raised(error), series=header.series))
         return
     assembly.refused += copies
-    compared = [dicom_copies.Twin(0, twin, 0) for same in twins.values() for twin in same]
-    assembly.cases.append(
-        dicom_pixels.compared_with(
-            Case(
-                case=options.identify("instance", instance.sop),
-                patient=header.patient,
-                files=(file,),
-                dtype=rescale.dtype,
-                shape=(3 if header.in_colour else 1, header.rows, header.columns),
-                spacing_mm=only.spacing,
-                units=rescale.units,
-                series=header.series,
-                recipe=Recipe.plain(rescale.dtype, [(0, 0)]),
-                attributes=header.attributes(),
-                noted=("burned_in",) if header.burned_in else (),
-            ),
-            compared,
+    numbers = frames_taken(instance.frames, options.params.frames) if several else [0]
+    for i in numbers:
+        name = options.identify("instance", f"{instance.sop} {i}" if len(numbers) > 1 else instance.sop)
+        case = Case(
+            case=name,
+            patient=header.patient or (header.series if several else None),
+            files=(file,),
+            dtype=rescale.dtype,
+            shape=(3 if header.in_colour else 1, header.rows, header.columns),
+            spacing_mm=instance.slices[min(i, len(instance.slices) - 1)].spacing,
+            units=rescale.units,
+            series=header.series,
+            recipe=Recipe.plain(rescale.dtype, [(0, i)]),
+            attributes=(*header.attributes(), *((("phase", str(i)),) if several else ())),
+            noted=("burned_in",) if header.burned_in else (),
         )
-    )
+        compared = [dicom_copies.Twin(0, twin, i) for same in twins.values() for twin in same]
+        assembly.cases.append(dicom_pixels.compared_with(case, compared))
 
 
 def _check_decoders(syntaxes: set[str]) -> None:
@@ -145,10 +148,11 @@ def read(
     wanted = Recipe.from_plain(recipe, start, stop)
     frames = ((files[place.file], place.frame) for place in wanted.places)
     if not (wanted.twins or wanted.grid or wanted.averaged):
-        yield from _read(frames, wanted.dtype, load)
+        yield from _read(frames, wanted.dtype, load, options.params.intensity)
         return
-    pixels = list(_read(frames, wanted.dtype, load))  # all at once: each file is loaded once, its copies after it
-    others = _read([(twin.file, twin.frame) for twin in wanted.twins], wanted.dtype, load)
+    # All at once: each file is loaded once, its copies after it.
+    pixels = list(_read(frames, wanted.dtype, load, options.params.intensity))
+    others = _read([(twin.file, twin.frame) for twin in wanted.twins], wanted.dtype, load, options.params.intensity)
     for twin, other in zip(wanted.twins, others, strict=True):
         i = wanted.numbers.index(twin.place)
         file = files[wanted.places[i].file]
@@ -163,7 +167,7 @@ def read(
 
 
 def _read(
-    frames: Iterable[tuple[Inspected, int]], dtype: str, load: Callable[[Inspected], bytes]
+    frames: Iterable[tuple[Inspected, int]], dtype: str, load: Callable[[Inspected], bytes], intensity: str
 ) -> Iterator[np.ndarray]:
     for _, of_file in groupby(frames, lambda frame: frame[0].path):
         content: bytes | None = None
@@ -171,6 +175,6 @@ def _read(
             if content is None:
                 content, header, instance = load(file), Header(*file.common), Instance.from_plain(file.own)
             try:
-                yield dicom_pixels.read(content, header, instance, number, dtype)
+                yield dicom_pixels.read(content, header, instance, number, dtype, intensity)
             except Rejected as error:
                 raise Rejected(error.reason, f"{file.path}: {error.detail}") from None

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from stages.lib.ingest.readers import codestream
-from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
+from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected, frames_taken
 from stages.lib.ingest.readers.pictures import formats, jpeg, orientation, pillow
 from stages.lib.ingest.readers.pictures.alpha import without_alpha
 from stages.lib.ingest.readers.pictures.picture import Picture
 
+WAYS = "ingest.frames can be first, middle, split or a number"
 ALONE = True  # a file is a case, unless it is split
 
 
@@ -34,10 +35,13 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
         pages = [plain]
     else:
         with pillow.bounded(params.max_pixels):
-            pages = pillow.inspect(content, params.frames, params.max_voxels)
+            known = params.frames if params.frames in ("reject", "first") else "split"
+            pages = pillow.inspect(content, known, params.max_voxels)
+            if known == "split":
+                pages = [pages[i] for i in frames_taken(len(pages), params.frames)]
     checked = [_checked(page, options) for page in pages]
     if len(checked) > 1 and params.frames == "reject":
-        raise Rejected("several_frames", "several frames or pages; ingest.frames can be first or split")
+        raise Rejected("several_frames", f"several frames or pages; {WAYS}")
     pictures = [page for page in checked if isinstance(page, Picture)]
     _check_voxels(pictures, params.max_voxels)
     if not pictures:

@@ -11,7 +11,7 @@ from stages.lib.ingest.readers.scans import dicom_terms
 from stages.lib.ingest.readers.scans.dicom_burned_in import CAPTURED, CAPTURES, DETAILS
 from stages.lib.ingest.readers.scans.dicom_header import Header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance
-from stages.lib.ingest.readers.scans.dicom_tags import VOLUMETRIC, sop_class_name
+from stages.lib.ingest.readers.scans.dicom_tags import sop_class_name
 from stages.lib.params.ingest import SelectParams
 
 IsNamed = Callable[[str, str], bool]
@@ -37,7 +37,7 @@ def choose(files: list[Inspected], is_named: IsNamed, options: Options) -> tuple
     reasons = {id(file): reason for file in chosen if (reason := _reason(file, select))}
     others = [file for file in chosen if id(file) not in reasons]
     if options.params.burned_in == "keep":
-        slices = options.params.kind != "images" and any(Header(*f.common).modality in VOLUMETRIC for f in others)
+        slices = options.params.kind != "images" and any(Header(*f.common).is_volumetric for f in others)
         reasons = {key: reason for key, reason in reasons.items() if slices or reason == "localizer"}
     if not others or not reasons:
         return chosen, refused

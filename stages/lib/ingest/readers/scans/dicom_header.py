@@ -17,6 +17,8 @@ from stages.lib.ingest.readers.contract import OTHER, Ignored, Options, Rejected
 from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_terms
 from stages.lib.ingest.readers.scans.dicom_tags import (
     SERIES_TAGS,
+    VOLUMES,
+    VOLUMETRIC,
     has_public_syntax,
     number,
     numbers,
@@ -61,8 +63,22 @@ class Header(NamedTuple):
     body_part: str
     image_type: str
     kvp: str
+    view: str
+    laterality: str
+    intent: str  # FOR PRESENTATION or FOR PROCESSING
+    inverse: bool  # whether PresentationLUTShape is INVERSE
     slice_thickness: str  # mm, "" where it is not given
     described: bool  # whether SeriesDescription is one that ingest.select asks for
+
+    @property
+    def is_volumetric(self) -> bool:
+        """Whether its frames, or those of its series, may be slices of a volume."""
+        return self.modality in VOLUMETRIC or self.sop_class in VOLUMES
+
+    @property
+    def inverted(self) -> bool:
+        """Whether high values stand for dark."""
+        return self.photometric == "MONOCHROME1" or self.inverse
 
     @property
     def in_colour(self) -> bool:
@@ -83,6 +99,9 @@ class Header(NamedTuple):
             ("kvp", self.kvp),
             ("sop_class", sop_class_name(self.sop_class)),
             ("slice_thickness", self.slice_thickness),
+            ("view", self.view),
+            ("laterality", self.laterality),
+            ("intent", self.intent),
         )
 
 
@@ -203,6 +222,10 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
             body_part=dicom_terms.body_part(text(d, "BodyPartExamined")),
             image_type=dicom_terms.image_type(image_type),
             kvp="\\".join(f"{kilovolts:g}" for kilovolts in numbers(d, "KVP")),
+            view=dicom_terms.known(text(d, "ViewPosition").upper(), dicom_terms.VIEWS),
+            laterality=dicom_terms.known(text(d, "ImageLaterality") or text(d, "Laterality"), dicom_terms.LATERALITIES),
+            intent=dicom_terms.known(text(d, "PresentationIntentType"), dicom_terms.INTENTS),
+            inverse=text(d, "PresentationLUTShape").strip() == "INVERSE",
             slice_thickness=f"{thickness[0]:g}" if len(thickness) == 1 and 0 < thickness[0] < math.inf else "",
             described=not descriptions or dicom_terms.fits(text(d, "SeriesDescription"), descriptions),
         )

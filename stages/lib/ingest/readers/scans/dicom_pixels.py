@@ -14,7 +14,7 @@ from pydicom.uid import UID
 
 from stages.lib.ingest.readers import codestream
 from stages.lib.ingest.readers.contract import Case, Rejected, where_raised
-from stages.lib.ingest.readers.scans import dicom_copies
+from stages.lib.ingest.readers.scans import dicom_copies, dicom_voi
 from stages.lib.ingest.readers.scans.dicom_copies import Twin
 from stages.lib.ingest.readers.scans.dicom_grid import Grid
 from stages.lib.ingest.readers.scans.dicom_header import Header
@@ -22,6 +22,7 @@ from stages.lib.ingest.readers.scans.dicom_instance import Instance, Slice
 from stages.lib.ingest.readers.scans.dicom_tags import parse
 
 AIR_HU = -1000
+MOST_16_BITS = 65535
 MOSAIC = "a Siemens mosaic holds many slices in one picture: convert it first, as dcm2niix does"
 # Packages of pyproject.toml, which `make setup` installs, by how the names of their transfer syntaxes start.
 DECODERS = {"JPEG-LS": "pyjpegls", "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg", "JPEG": "python-gdcm"}
@@ -88,8 +89,8 @@ class Rescaling(NamedTuple):
     units: str  # "HU" or ""
 
 
-def rescaling(header: Header, slices: Sequence[Slice]) -> Rescaling:
-    """The dtype that holds every value of these slices, and its unit.
+def rescaling(header: Header, slices: Sequence[Slice], intensity: str = "stored") -> Rescaling:
+    """The dtype that holds every value of these slices, and its unit; `intensity` as of `IngestParams`.
 
     Slope and intercept that differ between slices (PET), or are no integers, give float32.
 
@@ -109,6 +110,10 @@ def rescaling(header: Header, slices: Sequence[Slice]) -> Rescaling:
         raise Rejected(
             "rescale_missing", "RescaleSlope or RescaleIntercept is missing, so these are no Hounsfield units"
         )
+    if intensity in ("bits", "voi"):
+        return Rescaling("uint16", "")
+    if intensity == "hu" and not (ct and header.rescale_type in ("", "HU")):
+        raise Rejected("no_hounsfield_units", "ingest.intensity is hu, and these are none")
     scales = {_scale(s) for s in slices}
     if any(slope == 0 or not math.isfinite(slope) or not math.isfinite(intercept) for slope, intercept in scales):
         raise Rejected("malformed", "RescaleSlope is 0 or no number")
@@ -155,8 +160,10 @@ def missing_decoder(syntax: str) -> str | None:
         return None  # no decoder exists: each such file is rejected
 
 
-def read(content: bytes, header: Header, instance: Instance, frame: int, dtype: str) -> np.ndarray:
-    """A frame's values: (H, W), or (3, H, W) in colour.
+def read(
+    content: bytes, header: Header, instance: Instance, frame: int, dtype: str, intensity: str = "stored"
+) -> np.ndarray:
+    """A frame's values: (H, W), or (3, H, W) in colour; `intensity` as of `IngestParams`.
 
     Raises:
         Rejected: The pixels can't be decoded, or don't fit.
@@ -169,8 +176,20 @@ def read(content: bytes, header: Header, instance: Instance, frame: int, dtype: 
     if container is None:
         container = _decoded(content, header, instance.frames, frame)
     place = instance.slices[min(frame, len(instance.slices) - 1)]
+    if intensity == "bits":
+        low, high = _stored_range(header)
+        return _in_16_bits((_stored(container, header).astype(np.float64) - low) / (high - low), header)
+    if intensity == "voi":
+        values = _stored(container, header) * _scale(place)[0] + _scale(place)[1]
+        shown = dicom_voi.shown(values, _whole(content, header, instance.frames).dataset, frame)
+        return _in_16_bits(shown, header)
     is_air = _is_padding(container, header) if header.modality == "CT" and header.padding is not None else None
     return _rescaled(_stored(container, header), place, header, dtype, is_air)
+
+
+def _in_16_bits(shown: np.ndarray, header: Header) -> np.ndarray:
+    """From 0 for the darkest to 1 for the brightest, but where the header says that it is the other way round."""
+    return np.rint((1 - shown if header.inverted else shown) * MOST_16_BITS).astype(np.uint16)
 
 
 def _uncompressed(content: bytes, header: Header, instance: Instance, frame: int) -> np.ndarray:
@@ -269,7 +288,7 @@ def _rescaled(
 
 def _scaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> np.ndarray:
     """The values, in the dtype if they all fit; else as int32, of which some may not."""
-    if header.photometric == "MONOCHROME1":
+    if header.inverted:
         low, high = _stored_range(header)
         stored = (low + high) - stored.astype(np.int32)
     slope, intercept = _scale(place)

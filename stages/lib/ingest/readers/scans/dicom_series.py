@@ -39,6 +39,7 @@ MUST_AGREE = {
     "rows": "mixed_sizes",
     "columns": "mixed_sizes",
     "photometric": "mixed_pixels",
+    "inverse": "mixed_pixels",
     "samples": "mixed_pixels",
     "bits_allocated": "mixed_pixels",
     "signed": "mixed_pixels",
@@ -161,7 +162,7 @@ def _volumes(frames: list[Frame], options: Options) -> list[tuple[list[Frame], C
 
 def _check_agreement(frames: list[Frame]) -> None:
     first = frames[0]
-    fields = MUST_AGREE | (INVERTED if first.header.photometric == "MONOCHROME1" else {})
+    fields = MUST_AGREE | (INVERTED if first.header.inverted else {})
     for field, reason in fields.items():
         for frame in frames:
             one, other = getattr(first.header, field), getattr(frame.header, field)
@@ -187,7 +188,8 @@ def _case(
     header, place = max((frame.header for frame in ordered), key=lambda h: h.bits_stored), ordered[0].place
     depth, (height, width) = len(stacking.grid.mixes), stacking.grid.size
     check_voxels(header, depth, options, (height, width))
-    rescale = dicom_pixels.rescaling(header, [f.place for frames in averaged or [ordered] for f in frames])
+    slices = [f.place for frames in averaged or [ordered] for f in frames]
+    rescale = dicom_pixels.rescaling(header, slices, options.params.intensity)
     frames = [frame for frames_of_phase in averaged for frame in frames_of_phase] or ordered
     files = list({f.path: f.file for f in frames}.values())
     position = {file.path: i for i, file in enumerate(files)}

@@ -17,6 +17,8 @@ from stages.lib.ingest.readers.scans import dicom_deflated, dicom_walk
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote values, names among them
 
 VOLUMETRIC = ("CT", "MR", "PT")  # modalities whose series are volumes
+# SOP classes of other modalities, an object of which is a volume: tomosynthesis and reconstructions of angiography.
+VOLUMES = {f"1.2.840.10008.5.1.4.1.1.13.1.{i}" for i in (1, 2, 3)}
 
 # What may distinguish the phases (echoes, time points) of a 4D series; the first that does is used.
 PHASE_KEYWORDS = (
@@ -31,7 +33,8 @@ SERIES_KEYWORDS = (  # usually the same in all slices of a series
     *("Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit"),
     *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleType", "GantryDetectorTilt"),
     *("ModalityLUTSequence", "BurnedInAnnotation", "ConversionType", "RedPaletteColorLookupTableDescriptor"),
-    *("SeriesDescription", "SliceThickness", "SeriesNumber"),
+    *("SeriesDescription", "SliceThickness", "SeriesNumber", "ViewPosition", "ImageLaterality", "Laterality"),
+    *("PresentationIntentType", "PresentationLUTShape"),
 )
 INSTANCE_KEYWORDS = (
     *("SOPInstanceUID", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "DirectoryRecordSequence"),
@@ -108,7 +111,7 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
     Raises:
         Rejected: It holds something else.
     """
-    tag = TAG_OF[keyword]
+    tag = TAG_OF.get(keyword) or Tag(keyword)
     if tag not in dataset:
         return ()
     try:

@@ -66,6 +66,14 @@ IMAGE_TYPES = _terms("""
     COLOR, RED, GREEN, BLUE
 """)
 
+# ViewPosition of X-rays: PS3.3 C.8.1.2 and C.8.11.5, and the eponymous views of mammography, PS3.16 CID 4014.
+VIEWS = _terms("""
+    AP, PA, LL, RL, RLD, LLD, RLO, LLO, LATERAL, OBLIQUE, AXIAL, ML, LM, LMO, MLO, CC, FB, SIO, ISO, XCC, XCCL, XCCM,
+    CCID, MLID, CV, AT
+""")
+LATERALITIES = _terms("R, L, B, U")  # right, left, both, unpaired
+INTENTS = _terms("FOR PRESENTATION, FOR PROCESSING")
+
 # Makers by the first words of Manufacturer in lower case, as they call themselves by many names that go on differently.
 # Synthetic is the demo dataset's.
 _MAKERS = _terms("""

@@ -1,0 +1,58 @@
+"""The values of interest of a DICOM picture as a viewer shows them: its VOI LUT or its first window, PS3.3 C.11.2."""
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_voi
+
+from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.scans.dicom_tags import numbers, text
+
+
+def shown(values: np.ndarray, dataset: Dataset, frame: int) -> np.ndarray:
+    """From 0 for the darkest value that is shown to 1 for the brightest, as float64.
+
+    Args:
+        values: (H, W), by slope and intercept.
+
+    Raises:
+        Rejected: The picture has neither a VOI LUT nor a window, or one that can't be.
+    """
+    groups = [dataset, *_frame_groups(dataset, frame)]
+    for of in groups:
+        if of.get("VOILUTSequence"):
+            bits = int(of.VOILUTSequence[0].LUTDescriptor[2])
+            try:
+                mapped = apply_voi(np.rint(values).astype(np.int32), of)
+            except Exception:  # damaged tables raise many types
+                raise Rejected("malformed", "the VOI LUT is damaged") from None
+            return np.clip(mapped / ((1 << bits) - 1), 0, 1)
+    for of in groups:
+        centres, widths = numbers(of, "WindowCenter"), numbers(of, "WindowWidth")
+        if centres and widths:
+            return windowed(values, centres[0], widths[0], text(of, "VOILUTFunction") or "LINEAR")
+    raise Rejected("voi_missing", "neither a VOI LUT nor a window; ingest.intensity can be bits or stored")
+
+
+def windowed(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
+    """Raises:
+    Rejected: The width can't be, or the function is none of the standard's.
+    """
+    if not width >= 1 and function == "LINEAR" or not width > 0:
+        raise Rejected("malformed", f"WindowWidth is {width:g}")
+    if function == "LINEAR":  # of whole pixel values: half a value off the exact one
+        return np.clip((values - (centre - 0.5)) / max(width - 1, 1e-9) + 0.5, 0, 1)
+    if function == "LINEAR_EXACT":
+        return np.clip((values - centre) / width + 0.5, 0, 1)
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(-4 * (values - centre) / width))
+    raise Rejected("malformed", "VOILUTFunction is none of LINEAR, LINEAR_EXACT and SIGMOID")
+
+
+def _frame_groups(dataset: Dataset, frame: int) -> list[Dataset]:
+    """The windows of a multi-frame object's functional groups, the frame's own first."""
+    found = []
+    for keyword, i in (("PerFrameFunctionalGroupsSequence", frame), ("SharedFunctionalGroupsSequence", 0)):
+        groups = dataset.get(keyword)
+        if groups and len(groups) > i and (windows := groups[i].get("FrameVOILUTSequence")):
+            found.append(windows[0])
+    return found
