@@ -1,5 +1,6 @@
 """Raw data for tests: pictures, and DICOM series whose slices can be damaged one by one."""
 
+import copy
 import json
 import os
 import time
@@ -129,7 +130,7 @@ def write_series(
 
 def as_one_object(slices: list[Dataset], series: str) -> Dataset:
     """An enhanced CT of the slices."""
-    whole = make_slice(0, np.zeros((slices[0].Rows, slices[0].Columns), np.int16))
+    whole = copy.deepcopy(slices[0])
     del whole.ImagePositionPatient, whole.ImageOrientationPatient, whole.PixelSpacing
     del whole.RescaleSlope, whole.RescaleIntercept
     whole.SOPClassUID, whole.SOPInstanceUID = EnhancedCTImageStorage, generate_uid(entropy_srcs=[series, "whole"])

@@ -1,6 +1,7 @@
 """The same slices twice: resent, compressed in several ways, and as one multi-frame object."""
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,15 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
+    SecondaryCaptureImageStorage,
     generate_uid,
 )
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.readers.scans.dicom_copies import loss
-from tests.raw_data import as_one_object, ingest, scan, write_series
+from tests.raw_data import SHARED, as_one_object, ingest, make_slice, scan, write_series
 
+CHEST = SHARED / "ct-chest-dicom.zip"
 LOSSLESS = (RLELossless, JPEG2000Lossless, JPEGLSLossless, DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian)
 
 
@@ -191,3 +194,38 @@ def test_a_random_scan_too_is_compared_bit_by_bit(tmp_path):
     write_series(tmp_path / "raw" / "a" / "ct", scan())
     write_again(tmp_path / "raw", RLELossless)
     assert ingest(tmp_path / "raw", tmp_path / "out", max_rejected=0.0).counts["ignored"] == {"same_instance": 8}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CHEST.exists(), reason=f"{CHEST} is missing")
+def test_a_real_ct_in_five_encodings_and_as_one_object_with_what_lies_beside_it_is_one_case(tmp_path):
+    raw, every = tmp_path / "raw", tmp_path / "alone"
+    with zipfile.ZipFile(CHEST) as archive:
+        archive.extractall(tmp_path / "chest")
+    found = [pydicom.dcmread(path) for path in (tmp_path / "chest").rglob("*") if path.is_file() and is_dicom(path)]
+    slices = sorted(found, key=lambda image: image.ImagePositionPatient[2])[:24]
+    for folder in (raw / "a" / "ct", every / "a" / "ct"):
+        folder.mkdir(parents=True)
+        for i, image in enumerate(slices):
+            image.save_as(folder / f"{i:03d}.dcm", enforce_file_format=True)
+    for syntax in LOSSLESS[:-1]:
+        write_again(raw, syntax)
+    as_one_object(slices, generate_uid()).save_as(raw / "a" / "whole.dcm", enforce_file_format=True)
+    (raw / "a" / "ct" / "report.txt").write_text("all is well")
+    scout, shot = (make_slice(0, scan(1)[0], name, slices[0].PatientID) for name in ("scout", "shot"))
+    scout.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    shot.SOPClassUID = SecondaryCaptureImageStorage
+    del shot.ImagePositionPatient, shot.ImageOrientationPatient
+    for name, image in (("scout", scout), ("shot", shot)):
+        image.save_as(raw / "a" / f"{name}.dcm", enforce_file_format=True)
+    for folder in (raw, every):
+        write_series(folder / "b", patient="Roe", series="other")
+    alone = ingest(every, tmp_path / "one", max_rejected=0.0)
+    done = ingest(raw, tmp_path / "out", max_rejected=0.0)
+    assert len(done.table) == 2 and np.array_equal(first(done), first(alone))
+    assert done.counts["set_aside"] == {"localizer": 1, "secondary_capture": 1}
+    assert done.counts["ignored"] == {"no_picture": 1, "same_instance": 4 * len(slices), "same_scan": 1}
+
+
+def is_dicom(path: Path) -> bool:
+    return path.read_bytes()[128:132] == b"DICM"
