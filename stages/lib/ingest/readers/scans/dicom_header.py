@@ -173,12 +173,13 @@ def read_header(dataset: Dataset, key: bytes, issuer: bool = False, descriptions
         Rejected: The header is damaged, or lacks what a picture must have.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
-    items = [dataset.get_item(tag) for tag in SERIES_TAGS if tag in dataset]
+    held = dataset.keys()  # `tag in dataset` would make a tag of the tag first
+    items = [dataset.get_item(tag) for tag in SERIES_TAGS if tag in held]
     # Without a SeriesInstanceUID, the series' identifier may be made of an element that is the file's own.
     if "SeriesInstanceUID" not in dataset or any(item.VR == "SQ" for item in items):
         return _make_header(dataset, syntax, key, issuer, descriptions)
-    held = tuple((item.tag, item.VR, item.value if item.is_raw else str(item.value)) for item in items)
-    return _cached_header(_Elements(held, syntax, dataset), key, issuer, descriptions)
+    elements = tuple((item.tag, item.VR, item.value if item.is_raw else str(item.value)) for item in items)
+    return _cached_header(_Elements(elements, syntax, dataset), key, issuer, descriptions)
 
 
 @lru_cache(MAX_CACHED_HEADERS)

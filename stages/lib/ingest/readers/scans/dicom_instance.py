@@ -9,9 +9,10 @@ from pydicom.uid import UID
 
 from stages.lib.ingest.readers.contract import Options, Rejected
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_params
-from stages.lib.ingest.readers.scans.dicom_tags import PHASE_KEYWORDS, numbers, text
+from stages.lib.ingest.readers.scans.dicom_tags import PHASE_KEYWORDS, TAG_OF, numbers, text
 from stages.lib.ingest.readers.scans.dicom_tags import number as number_of
 
+PHASE_TAGS = frozenset(TAG_OF[keyword] for keyword in PHASE_KEYWORDS)
 PIXEL_DATA_LITTLE, PIXEL_DATA_BIG = b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"  # tag (7FE0,0010) in either byte order
 
 
@@ -130,8 +131,13 @@ def _slice(sources: list[Dataset], spacing_keywords: tuple[str, ...]) -> Slice:
         spacing=next((spacing for spacing in spacings if spacing), None),
         slope=slope[0] if slope else None,
         intercept=intercept[0] if intercept else None,
-        phase=tuple(_phase_value(sources, keyword) for keyword in PHASE_KEYWORDS),
+        phase=_phase(sources),
     )
+
+
+def _phase(sources: list[Dataset]) -> tuple[float | None, ...]:
+    held = {tag for source in sources for tag in PHASE_TAGS.intersection(source.keys())}  # most often few of them
+    return tuple(_phase_value(sources, keyword) if TAG_OF[keyword] in held else None for keyword in PHASE_KEYWORDS)
 
 
 def _phase_value(sources: list[Dataset], keyword: str) -> float | None:

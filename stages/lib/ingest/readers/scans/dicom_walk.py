@@ -14,10 +14,12 @@ import io
 import struct
 from collections.abc import Callable, Set
 from functools import lru_cache
+from typing import Any
 
 from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_dataset
+from pydicom.filereader import data_element_generator, read_dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_16, EXPLICIT_VR_LENGTH_32
 
@@ -29,6 +31,7 @@ CHARACTER_SET = 0x00080005
 # Value representations (VR) whose length takes 16 or 32 bits.
 VRS_SHORT = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_16)
 VRS_LONG = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
+MAX_CACHED_BYTES, MAX_CACHED_ELEMENTS = 256, 1024
 MIN_VR_LETTERS = 0x4141  # "AA": a length of no less may really be the letters of a VR
 explicit_at = struct.Struct("<HH2sH").unpack_from
 implicit_at = struct.Struct("<HHL").unpack_from
@@ -55,18 +58,50 @@ def read(content: bytes, wanted: Set[int]) -> tuple[Dataset, int] | None:
         return None
     try:
         meta, at = _walk(content, 132, META, _explicit, group=2)
-        file_meta = _meta(meta)
+        file_meta = _meta(b"".join(meta))
         implicit = file_meta.TransferSyntaxUID.is_implicit_VR
         if implicit and implicit_at(content, at)[2] >= MIN_VR_LETTERS:
             return None
         elements, end = _walk(content, at, wanted, _implicit if implicit else _explicit)
         if not elements:
             return None
-        dataset = read_dataset(io.BytesIO(elements), implicit, is_little_endian=True)
+        dataset = _parsed(elements, implicit)
     except Exception:  # Doubt, or any of what damaged files raise: pydicom's own error is the one to report
         return None
     dataset.file_meta = file_meta
     return dataset, end
+
+
+def _parsed(elements: list[bytes], implicit: bool) -> Dataset:
+    """The elements; those that many files have in common are made once, as making them takes most of the time."""
+    implicit, encoding = _encoding(elements[0], implicit)
+    found = [_element(one, implicit) for one in elements]
+    if any(element.tag == CHARACTER_SET for element in found[1:]):
+        raise Doubt
+    dataset = Dataset({element.tag: element for element in found})
+    dataset.set_original_encoding(implicit, True, encoding)
+    return dataset
+
+
+@lru_cache(MAX_CACHED_ELEMENTS)
+def _encoding(first: bytes, implicit: bool) -> tuple[bool, Any]:
+    """Whether elements have no VR, whatever the transfer syntax says, and their character set, by the first of them."""
+    dataset = read_dataset(io.BytesIO(first), implicit, is_little_endian=True)
+    return bool(dataset.original_encoding[0]), dataset.original_character_set
+
+
+def _element(content: bytes, implicit: bool) -> RawDataElement:
+    return _cached(content, implicit) if len(content) <= MAX_CACHED_BYTES else _made(content, implicit)
+
+
+def _made(content: bytes, implicit: bool) -> RawDataElement:
+    (element,) = data_element_generator(io.BytesIO(content), implicit, True)
+    if not isinstance(element, RawDataElement):
+        raise Doubt
+    return element
+
+
+_cached = lru_cache(MAX_CACHED_ELEMENTS)(_made)
 
 
 @lru_cache(100)
@@ -105,7 +140,14 @@ def _may_be_sequence(tag: int) -> bool:
         return True
 
 
-def _walk(content: bytes, at: int, wanted: Set[int], element_at: Reader, group: int | None = None) -> tuple[bytes, int]:
+@lru_cache(1024)
+def _is_sequence(tag: int) -> bool:
+    return dictionary_VR(tag) == "SQ"
+
+
+def _walk(
+    content: bytes, at: int, wanted: Set[int], element_at: Reader, group: int | None = None
+) -> tuple[list[bytes], int]:
     """The wanted elements' bytes, and where the walk ended: at the pixels, or at the first element of another group."""
     kept = []
     size = len(content)
@@ -128,10 +170,10 @@ def _walk(content: bytes, at: int, wanted: Set[int], element_at: Reader, group: 
         if at > size:
             raise Doubt
         if tag in wanted:
-            if sequence or dictionary_VR(tag) == "SQ" or length >= MIN_VR_LETTERS:
+            if sequence or _is_sequence(tag) or length >= MIN_VR_LETTERS:
                 raise Doubt
             kept.append(content[start:at])
-    return b"".join(kept), at
+    return kept, at
 
 
 def _after_sequence(content: bytes, at: int, element_at: Reader) -> int:
