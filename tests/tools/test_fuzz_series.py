@@ -10,6 +10,7 @@ def test_no_volume_of_shuffled_cut_doubled_or_merged_series_is_wrong(capsys):
     assert "60 series, 0 wrong" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_an_ingest_that_looks_at_no_gaps_is_found_out(monkeypatch, capsys):
     monkeypatch.setattr(dicom_geometry, "_is_even", lambda *arguments: True)
     monkeypatch.setattr(dicom_series.UnreadFiles, "check_none_of", lambda self, files: None)
