@@ -224,6 +224,7 @@ def test_pictures_have_their_own_pixels_and_those_that_look_alike_are_told(tmp_p
         assert pictures.about(found.cases[whole])["shape"] == [3, 300, 200]
 
 
+@pytest.mark.slow
 def test_a_page_that_is_loaded_again_shows_what_has_run_meanwhile(project, address):
     before = json.loads(ask(f"{address}cases.json")[1])
     marks = listing.Marks(project / "data/raw/mine", read())

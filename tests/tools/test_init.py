@@ -65,6 +65,7 @@ def test_a_dry_run_changes_nothing(project, photographs, capsys):
     assert "  mine:" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_data_may_be_moved_or_lie_in_their_place_already(project, photographs):
     begin("mine", photographs, move=True)
     assert not photographs.exists()
@@ -73,6 +74,7 @@ def test_data_may_be_moved_or_lie_in_their_place_already(project, photographs):
     assert list(params.load(Path("params.yaml")).datasets) == ["digits", "phantoms", "mine", "other"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", ["", "\n", "\n\n# about the machine\n"])
 def test_a_block_goes_to_the_end_of_datasets_whatever_comes_next(project, photographs, tail):
     text = Path("params.yaml").read_text()
@@ -121,6 +123,7 @@ def test_series_are_looked_at_in_whole_folders(project, tmp_path, capsys):
     assert "mm from one to the next" in printed
 
 
+@pytest.mark.slow
 def test_of_several_kinds_of_scan_the_most_frequent_is_chosen_and_the_block_says_so(project, tmp_path, capsys):
     def as_mr(slices):
         for image in slices:

@@ -45,11 +45,13 @@ def test_each_series_is_a_row_with_what_ingest_would_make_of_it(raw, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.slow
 def test_what_select_would_leave_out_is_seen_before_ingest(raw):
     table, _ = survey.survey(raw, IngestParams(select=SelectParams(series_description="lung")))
     assert table["result"].str.startswith("set aside: unselected").tolist() == [False, True, True]
 
 
+@pytest.mark.slow
 def test_it_prints_the_table_and_writes_it_with_uids_where_asked_to(raw, tmp_path, capsys):
     survey.main([str(raw)])
     printed = capsys.readouterr().out
@@ -60,6 +62,7 @@ def test_it_prints_the_table_and_writes_it_with_uids_where_asked_to(raw, tmp_pat
     assert tuple(written.columns) == survey.CSV_COLUMNS and written["series"].is_unique
 
 
+@pytest.mark.slow
 def test_the_datasets_own_block_counts(raw, tmp_path, monkeypatch, capsys):
     (tmp_path / "params.yaml").write_text(
         "datasets: {mine: {ingest: {select: {modality: MR}}, split: {}, statistics: {}, dataset: {}, train: {}, "

@@ -74,6 +74,7 @@ def taken(done) -> list[str]:
     return [line.partition(",")[2] for line in lines(done)]
 
 
+@pytest.mark.slow
 def test_copies_in_five_lossless_transfer_syntaxes_are_one_case_and_counted(raw, tmp_path):
     alone = ingest(raw, tmp_path / "alone")
     for syntax in LOSSLESS:
