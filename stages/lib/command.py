@@ -86,10 +86,12 @@ def seconds_file(dataset: str) -> Path:
 
 def expectation(stage: str, dataset: str) -> str:
     """How long a stage and those behind it take: by their last runs, or reckoned from another dataset's."""
-    order, place = list(params.SECTIONS), seconds_file(dataset)
+    order = list(params.SECTIONS)
+    deps, outs = stage_paths("ingest", dataset)
+    place = outs["cases_csv"].with_name(durations.FILE)
     own = durations.read(place)
     known = own.keys() >= set(order[order.index(stage) :])
-    other = durations.Expected({}) if known else durations.reckoned(place, stage_paths("ingest", dataset)[0]["raw"])
+    other = durations.Expected({}) if known else durations.reckoned(place, deps["raw"])
     return durations.sentence(stage, order, own, other)
 
 

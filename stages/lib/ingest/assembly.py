@@ -12,13 +12,12 @@ from stages.lib.ingest import companions, readers
 from stages.lib.ingest.case_table import CaseTable, OneFileCases, Template, tabulate
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.readers.colour import can_be_made, channels_of
-from stages.lib.ingest.readers.contract import Identity, Options, Refusal
+from stages.lib.ingest.readers.contract import Identity, IsNamed, Options, Refusal
 
 UNSELECTED = "not one of ingest.select"
 ALIKE = {"CR": "CR/DX", "DX": "CR/DX"}  # two techniques of one kind of picture
 UNLISTED = "labels.csv names series or instances, and not this one"
 IsListed = Callable[[str, str | None], bool]  # of a path, and of the identifier of a series
-IsNamed = Callable[[str, str], bool]  # likewise
 VOLUME_AXES, IMAGE_AXES = 4, 3  # C, D, H, W and C, H, W
 
 
@@ -121,10 +120,11 @@ def _check_one_kind(whole: list[Template], options: Options) -> None:
     classes: Counter[tuple[str, str]] = Counter()
     for template in whole:
         if template.reader == "dicom":
-            modality = dict(template.case.attributes).get("modality", "")
+            attributes = dict(template.case.attributes)
+            modality = attributes.get("modality", "")
             kind = "volumes" if len(template.case.shape) == VOLUME_AXES else "images"
             kinds[ALIKE.get(modality, modality), kind] += 1
-            classes[dict(template.case.attributes).get("intent", ""), kind] += 1
+            classes[attributes.get("intent", ""), kind] += 1
     if options.params.kind != "auto":
         kinds = Counter({key: number for key, number in kinds.items() if key[1] == options.params.kind})
     select = options.params.select

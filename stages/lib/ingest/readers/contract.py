@@ -302,6 +302,9 @@ class Assembly:
     refused: list[Refusal] = field(default_factory=list)
 
 
+IsNamed = Callable[[str, str], bool]  # of a path, and of the identifier of a series
+
+
 class Reader(Protocol):
     """A reader's module, for type checkers."""
 
@@ -312,7 +315,7 @@ class Reader(Protocol):
     def assemble(self, files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly: ...
 
     def choose(  # of those that are not ALONE
-        self, files: list[Inspected], is_named: Callable[[str, str], bool], options: Options
+        self, files: list[Inspected], is_named: IsNamed, options: Options
     ) -> tuple[list[Inspected], list[Refusal]]: ...
 
     def identities(self, files: list[Inspected]) -> Iterator[Identity]: ...  # likewise

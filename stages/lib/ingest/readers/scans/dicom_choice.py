@@ -3,10 +3,10 @@
 An archive holds localizers, dose pages and screenshots beside its scans, often more of them than scans.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 
 from stages.lib.core.errors import UserError
-from stages.lib.ingest.readers.contract import Inspected, Options, Refusal
+from stages.lib.ingest.readers.contract import Inspected, IsNamed, Options, Refusal
 from stages.lib.ingest.readers.scans import dicom_terms
 from stages.lib.ingest.readers.scans.dicom_burned_in import CAPTURED, CAPTURES, DETAILS
 from stages.lib.ingest.readers.scans.dicom_header import Header
@@ -14,7 +14,6 @@ from stages.lib.ingest.readers.scans.dicom_instance import Instance
 from stages.lib.ingest.readers.scans.dicom_tags import sop_class_name
 from stages.lib.params.ingest import SelectParams
 
-IsNamed = Callable[[str, str], bool]
 MOST_LISTED = 8  # values that a message gives
 
 
@@ -31,10 +30,12 @@ def choose(files: list[Inspected], is_named: IsNamed, options: Options) -> tuple
         UserError: A key of `ingest.select` fits no file.
     """
     select = options.params.select
-    chosen = _selected(files, select)
-    lost = [file for file in files if id(file) not in {id(one) for one in chosen}] if len(chosen) < len(files) else []
+    taken = _selected(files, select)
+    chosen = [file for file, is_taken in zip(files, taken, strict=True) if is_taken]
+    lost = [file for file, is_taken in zip(files, taken, strict=True) if not is_taken]
     refused = [_aside(file, "unselected", "not one of ingest.select") for file in lost]
-    reasons = {id(file): reason for file in chosen if (reason := _reason(file, select))}
+    given = select.given()
+    reasons = {id(file): reason for file in chosen if (reason := _reason(file, given))}
     others = [file for file in chosen if id(file) not in reasons]
     if options.params.burned_in == "keep":
         slices = options.params.kind != "images" and any(Header(*f.common).is_volumetric for f in others)
@@ -54,14 +55,16 @@ def choose(files: list[Inspected], is_named: IsNamed, options: Options) -> tuple
     return kept, refused
 
 
-def _selected(files: list[Inspected], select: SelectParams) -> list[Inspected]:
-    """Raises:
-    UserError: A key fits no file.
+def _selected(files: list[Inspected], select: SelectParams) -> list[bool]:
+    """Which files `ingest.select` takes.
+
+    Raises:
+        UserError: A key fits no file.
     """
-    if not select or not files:
-        return files
-    headers = [Header(*file.common) for file in files]
     taken = [True] * len(files)
+    if not select or not files:
+        return taken
+    headers = [Header(*file.common) for file in files]
     for key, wanted in select.given().items():
         if key == "series_description":
             there, fitting = [], [header.described for header in headers]
@@ -82,7 +85,7 @@ def _selected(files: list[Inspected], select: SelectParams) -> list[Inspected]:
         taken = [one and mm is not None and low <= mm <= high for one, mm in zip(taken, given, strict=True)]
     if not any(taken):
         raise UserError("ingest.select: each key fits some DICOM files, but none fits all of them together")
-    return [file for file, is_taken in zip(files, taken, strict=True) if is_taken]
+    return taken
 
 
 def _texts(header: Header, key: str) -> tuple[str, ...]:
@@ -92,10 +95,9 @@ def _texts(header: Header, key: str) -> tuple[str, ...]:
     return (str(getattr(header, key)),)
 
 
-def _reason(file: Inspected, select: SelectParams) -> str:
-    """Why a file is a picture about scans, "" where it is none, or asked for as such."""
+def _reason(file: Inspected, given: Mapping[str, Sequence[str]]) -> str:
+    """Why a file is a picture about scans, "" where it is none, or asked for as such by the keys of `select`."""
     header = Header(*file.common)
-    given = select.given()
     if header.localizer:
         asked_for = any("LOCALIZER" in pattern.upper() for pattern in given.get("image_type", ()))
         return "" if asked_for else "localizer"

@@ -142,7 +142,6 @@ def check_stacking(ordered: list[Frame], normal: np.ndarray, options: Options) -
     Raises:
         Rejected: They are not evenly stacked along their normal, and the params don't let them be resampled.
     """
-    params = options.params
     positions = np.array([frame.place.position for frame in ordered])  # (D, 3) mm
     away = positions - positions[0]
     along = away @ normal
@@ -152,8 +151,9 @@ def check_stacking(ordered: list[Frame], normal: np.ndarray, options: Options) -
     step = away[-1] / (len(ordered) - 1)
     # Positions are decimal strings, so the difference of two may be 2.9999999 for 3: drop the digits of their error.
     mean = float(f"{float(step @ normal):.7g}")
+    as_they_are = Stacking(dicom_grid.even_grid(len(ordered), mean, size), step, positions[0], "")
     if is_even and not is_tilted:
-        return Stacking(dicom_grid.even_grid(len(ordered), mean, size), step, positions[0], "")
+        return as_they_are
     along_w, along_h = np.array(first.place.orientation).reshape(2, 3)
     height, width = first.place.spacing or (math.nan, math.nan)
     beside = np.stack([away @ along_h / height, away @ along_w / width], axis=1)
@@ -161,11 +161,11 @@ def check_stacking(ordered: list[Frame], normal: np.ndarray, options: Options) -
     if is_even:
         along = mean * np.arange(len(ordered))
     grid = dicom_grid.plan(along, beside, step_mm, size)
+    if is_even and not grid.is_moved:  # a tilt that only GantryDetectorTilt tells of
+        return as_they_are
     rows, columns = beside.min(axis=0) if grid.is_moved else (0, 0)
     origin = positions[0] + rows * height * along_h + columns * width * along_w
     why = " ".join(word for word, is_so in (("uneven", not is_even), ("tilt", is_tilted and grid.is_moved)) if is_so)
-    if not grid.is_moved and params.tilt == "resample" and is_even:  # a tilt that only GantryDetectorTilt tells of
-        return Stacking(dicom_grid.even_grid(len(ordered), mean, size), step, positions[0], "")
     return Stacking(grid, normal * step_mm, origin, why)
 
 
@@ -195,7 +195,7 @@ def _is_even(ordered: list[Frame], positions: np.ndarray, along: np.ndarray, opt
         if missing:
             raise Rejected("missing_slices", detail)
         return _resample_uneven(detail, options)
-    if not len(wrong) and not is_rounded and drift.max() > max(params.gap_tolerance, 1e-3) * mean * 5:
+    if not is_rounded and drift.max() > max(params.gap_tolerance, 1e-3) * mean * 5:
         i = int(drift.argmax())
         return _resample_uneven(f"slice {i} ({ordered[i].path}) is {drift[i]:.3g} mm from its place", options)
     line = positions[-1] - positions[0]
