@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.lib import command
+from stages.lib import command, drawing
 from stages.lib.core.progress import say
-from stages.lib.ingest import assembly, inspection, pieces, raw_files, rejected, selection
+from stages.lib.ingest import assembly, inspection, pieces, raw_files, selection
 from stages.lib.ingest.fingerprint import fingerprint
 from stages.lib.ingest.groups import join_duplicates, name_groups
 from stages.lib.ingest.identifiers import load_key
 from stages.lib.ingest.labels import corrections, given_splits, labelling
 from stages.lib.ingest.labels.table import read_labels
-from stages.lib.ingest.publishing import publish, write_files
 from stages.lib.ingest.readers import contract
 from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.results import rejected
+from stages.lib.ingest.results.publishing import publish, write_files
 from stages.lib.ingest.store import Store
 from stages.lib.params.ingest import IngestParams
 from stages.lib.params.machine import MachineParams
@@ -33,6 +34,7 @@ def main(
     cases: Path,
     cases_csv: Path,
     ingest_json: Path,
+    ingest_png: Path,
     params: IngestParams,
     machine: MachineParams = MachineParams(),
 ) -> None:
@@ -72,7 +74,12 @@ def main(
         groups = join_duplicates(filled.cases, classes, name_groups(filled.cases, rows, options), filled.digests)
         splits = given_splits.settle(filled.cases, [row.split for row in rows], groups.groups, params.same_group)
         write_files(files_csv, filled.cases)
-        publish(filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found, corrected.counts)
+        counts = publish(
+            filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found, corrected.counts
+        )
+        from stages.lib.ingest.results import overview  # Pillow: not before there is something to draw
+
+        overview.draw(ingest_png, cases_csv.with_name(drawing.LOCAL), cases, classes, counts, params.may_show)
         store.forget_all_but(filled.pieces.values())
         lost = sum(not refusal.ignored for refusal in refused)
         aside = sum(len(refusal.paths) for refusal in refused if refusal.outcome == "set aside")

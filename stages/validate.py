@@ -10,13 +10,15 @@ from typing import Any
 
 import pandas as pd
 
-from stages.lib import command, tensors
+from stages.lib import command, drawing, tensors
 from stages.lib.core import outs
 from stages.lib.core.machine import pin
 from stages.lib.core.progress import say
+from stages.lib.drawing import sheets
 from stages.lib.model import checkpoint
+from stages.lib.params.ingest import IngestParams
 from stages.lib.params.validate import ValidateParams
-from stages.lib.validate import curves, evaluation, out_of_distribution, predictions, scores, sheets
+from stages.lib.validate import curves, evaluation, out_of_distribution, predictions, scores
 from stages.lib.validate.answers import ask
 from stages.lib.validate.case_sheets import CaseSheets
 from stages.lib.validate.figures import evidence, history, read_history, save
@@ -35,6 +37,7 @@ def main(
     reliability_csv: Path,
     figures: Path,
     params: ValidateParams,
+    ingest: IngestParams,
     network: Mapping[str, Any] = checkpoint.NO_NETWORK,
 ) -> None:
     training = read_history(history_csv)
@@ -69,16 +72,20 @@ def main(
     for path, curve in zip((roc_csv, precision_recall_csv, reliability_csv), points, strict=True):
         outs.write_csv(path, curve)
 
+    local = dataset_h5.with_name(drawing.LOCAL)
     cases = CaseSheets(classifier, recipe.normalise["low"], recipe.normalise["high"], about.classes)
     with outs.replacing(figures) as folder:
         folder.mkdir()
         save(folder / "history", history(training))
         save(folder / "evidence", evidence(test.y, p.argmax(1), about.classes, points, scores.per_class(test.y, p)))
-        sheets.save(folder / "worst", cases.worst(test, p, params.worst))
-        sheets.save(folder / "uncertain", cases.uncertain(test, p, params.worst))
-        sheets.save(folder / "explained", cases.explained(test, p))
-        sheets.save(folder / "explained_mistakes", cases.explained_mistakes(test, p))
-        sheets.save(folder / "samples", cases.samples(tensors.read_split(dataset_h5, "train")))
+        shown = drawing.place(folder, local, ingest.may_show)
+        sheets.save(shown / "worst", cases.worst(test, p, params.worst))
+        sheets.save(shown / "uncertain", cases.uncertain(test, p, params.worst))
+        sheets.save(shown / "explained", cases.explained(test, p))
+        sheets.save(shown / "explained_mistakes", cases.explained_mistakes(test, p))
+        sheets.save(shown / "samples", cases.samples(tensors.read_split(dataset_h5, "train")))
+    if not ingest.may_show:
+        say(f"figures that show cases are in {local}: ingest.pictures: true puts them into {figures}, for git")
     for warning in evaluation.wide_intervals(report["test_interval"]):
         say(warning)
     say(f"test accuracy {report['test']['accuracy']:.4f} of {len(test.y)} cases; the rest is in {validate_json}")

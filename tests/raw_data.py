@@ -55,6 +55,7 @@ def ingest(raw: Path, out: Path, workers: int = 1, **params: object) -> Ingested
         out / "cases",
         out / "cases.csv",
         out / "ingest.json",
+        out / "ingest.png",
         IngestParams(**given),  # type: ignore[arg-type]
         MachineParams(workers=workers),
     )

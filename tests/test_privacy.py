@@ -401,3 +401,8 @@ def test_the_whole_pipeline_and_a_prediction_let_out_no_mark(tmp_path, monkeypat
     assert found == {"data/secret/cases.csv": sorted(set(table[[*marks.COMES_THROUGH.values()]].to_numpy().ravel()))}
     assert len(table) == 8
     assert all(Path(name, "secret").is_dir() for name in ("models", "metrics"))
+    drawn = {path.stem for path in Path("metrics", "secret", "figures").iterdir()}
+    assert drawn == {"history", "evidence"}, "a figure that shows cases would go into git"
+    assert {path.stem for path in Path("data", "secret", "figures").iterdir()} == {
+        *("ingest", "worst", "uncertain", "explained", "explained_mistakes", "samples"),
+    }

@@ -10,10 +10,10 @@ from PIL import Image
 
 from stages.lib.core import outs
 from stages.lib.core.errors import UserError
+from stages.lib.drawing.sheets import Sheet, Tile, short
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
 from stages.lib.validate import case_sheets, gradcam
-from stages.lib.validate.sheets import Sheet, Tile, short
 from tools.raw_cases import RawCase
 
 MOST = 50  # cases on one sheet: more would be looked through by nobody, and held in memory all at once

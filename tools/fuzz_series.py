@@ -161,7 +161,15 @@ def found_wrong(raw: Path, out: Path, params: IngestParams) -> str:
     """Ingests, and says what is wrong with the outs."""
     try:
         with redirect_stdout(StringIO()):
-            ingest.main(raw, out / "cases", out / "cases.csv", out / "ingest.json", params, MachineParams(workers=1))
+            ingest.main(
+                raw,
+                out / "cases",
+                out / "cases.csv",
+                out / "ingest.json",
+                out / "ingest.png",
+                params,
+                MachineParams(workers=1),
+            )
     except UserError as error:
         return "" if "same pixels have different labels" in str(error) else f"an error: {error}"
     rejected, files = (pd.read_csv(out / f"{name}.csv", dtype=str) for name in ("rejected", "files"))

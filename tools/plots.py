@@ -104,7 +104,7 @@ def _drawn(revisions: list[str], folder: Path) -> tuple[list[dict[str, Any]], li
 def _caption(name: str, revisions: list[str]) -> str:
     """ "digits: worst" of metrics/digits/figures/worst.png; the revision, where it is not what lies here."""
     path = PurePosixPath(name)
-    dataset = path.parts[1] if len(path.parts) == 4 and path.parts[0] == "metrics" else path.parent.name
+    dataset = path.parts[1] if path.parts[0] == "metrics" and len(path.parts) > 2 else path.parent.name
     revision = ", ".join(revision for revision in revisions if revision != "workspace")
     return f"{dataset}: {path.stem}" + (f" ({revision})" if revision else "")
 

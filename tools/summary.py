@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.lib import command, params
+from stages.lib import command, drawing, params
 from stages.lib.core import durations, terminal
 from stages.lib.core.progress import say
 
@@ -50,7 +50,11 @@ def lines(name: str, metrics: Path = METRICS) -> list[str]:
     for key, title in SCORES.items():
         if isinstance(scores.get(key), float):
             found.append(f"  {title:27} {scores[key]:7.4f}{_interval(intervals.get(key))}")
-    found.append(f"  pictures                    {folder / 'figures'} (worst.png, explained.png, evidence.png)")
+    drawn, local = folder / "figures", command.stage_paths("ingest", name)[1]["cases_csv"].with_name(drawing.LOCAL)
+    if (drawn / "worst.png").exists():
+        found.append(f"  pictures                    {drawn} (worst.png, explained.png, evidence.png)")
+    else:  # git must not get those of cases
+        found.append(f"  pictures                    {drawn} (evidence.png), {local} (worst.png, explained.png)")
     if export:
         found.append(
             f"  model                       models/{name}/model.onnx, and what it is for: models/{name}/card.md"

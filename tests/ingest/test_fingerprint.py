@@ -25,7 +25,7 @@ from stages.lib.params.ingest import IngestParams
 
 raw, out = map(Path, sys.argv[1:])
 given = IngestParams(identifiers="open", kind="images", max_rejected=1.0)
-ingest.main(raw, out / "cases", out / "cases.csv", out / "ingest.json", given)
+ingest.main(raw, out / "cases", out / "cases.csv", out / "ingest.json", out / "ingest.png", given)
 """
 
 
@@ -99,7 +99,7 @@ def test_whatever_the_stored_cases_come_from_renames_the_store(of_a_copy, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ingest/groups.py", "ingest/publishing.py", "train/loop.py", "params/train.py"])
+@pytest.mark.parametrize("name", ["ingest/groups.py", "ingest/results/publishing.py", "train/loop.py", "params/train.py"])
 def test_what_no_stored_case_comes_from_leaves_the_store_its_name(of_a_copy, name):
     assert not changed_by(of_a_copy / name, "\nNEW = 1\n")
 

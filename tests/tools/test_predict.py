@@ -209,7 +209,7 @@ def test_names_that_match_nothing_are_a_mistake(folder, capsys):
 def test_a_series_is_read_to_the_pixels_and_spacing_that_ingest_stores(tmp_path):
     raw = tmp_path / "raw"
     sample.main(raw, params.check(params.SampleParams, {"source": "phantoms", "patients": 3}))
-    names = ("cases", "cases.csv", "ingest.json")
+    names = ("cases", "cases.csv", "ingest.json", "ingest.png")
     paths = {name.replace(".", "_"): tmp_path / "out" / name for name in names}
     (tmp_path / "out").mkdir()
     ingest.main(

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.lib.drawing import sheets
+from stages.lib.drawing.sheets import Sheet, Tile
 from stages.lib.tensors import Split
-from stages.lib.validate import sheets
 from stages.lib.validate.case_sheets import CaseSheets, caption
-from stages.lib.validate.sheets import Sheet, Tile
 
 VERMILION = (213, 94, 0)
 

@@ -13,6 +13,7 @@ from stages import validate
 from stages.lib import params, tensors
 from stages.lib.core.errors import UserError
 from stages.lib.model import checkpoint
+from stages.lib.params.ingest import IngestParams
 from stages.lib.params.validate import ValidateParams
 from stages.lib.validate import evaluation
 from tests.conftest import write_dataset_h5, write_model_pt
@@ -24,10 +25,11 @@ FILES = (*TABLES, *(f"figures/{name}.{kind}" for name in FIGURES for kind in ("p
 HISTORY = "epoch,train_loss,train_accuracy,validation_loss,validation_accuracy\n1,1.1,0.3,1.2,0.4\n2,0.5,0.8,0.7,0.6\n"
 
 
-def run(folder, dataset_h5, model_pt, **given):
+def run(folder, dataset_h5, model_pt, may_show=True, **given):
     paths = {name.replace(".", "_"): folder / name for name in (*TABLES, "figures")}
     (folder / "history.csv").write_text(HISTORY)
-    validate.main(dataset_h5, model_pt, folder / "history.csv", **paths, params=params.check(ValidateParams, given))
+    settings = {"params": params.check(ValidateParams, given), "ingest": IngestParams(pictures=may_show)}
+    validate.main(dataset_h5, model_pt, folder / "history.csv", **paths, **settings)
     return json.loads((folder / "validate.json").read_text())
 
 

@@ -80,7 +80,9 @@ def tasks(folder: Path | None, scratch: Path) -> dict[str, Path]:
         found[raw.name] = out / "dataset.h5"
         with quiet():
             open_names = check(IngestParams, {"identifiers": "open"})
-            ingest_stage.main(raw, out / "cases", out / "cases.csv", out / "ingest.json", open_names)
+            ingest_stage.main(
+                raw, out / "cases", out / "cases.csv", out / "ingest.json", out / "ingest.png", open_names
+            )
             split_stage.main(out / "cases.csv", out / "split.csv", SplitParams())
             statistics_stage.main(out / "cases", out / "split.csv", out / "statistics.json", StatisticsParams())
             dataset_stage.main(

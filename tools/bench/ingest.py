@@ -58,7 +58,15 @@ def run_stage(raw: Path, out: Path, workers: int = 0) -> int:
     """Runs ingest; the number of cases."""
     params = check(IngestParams, {"identifiers": "open"})
     with quiet():
-        ingest.main(raw, out / "cases", out / "cases.csv", out / "ingest.json", params, MachineParams(workers=workers))
+        ingest.main(
+            raw,
+            out / "cases",
+            out / "cases.csv",
+            out / "ingest.json",
+            out / "ingest.png",
+            params,
+            MachineParams(workers=workers),
+        )
     with Cases(out / "cases") as cases:
         return len(cases)
 

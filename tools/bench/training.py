@@ -139,7 +139,7 @@ def prepare(images: Path, folder: Path, section: dict[str, Any]) -> Path:
         folder / name for name in ("raw", "cases", "cases.csv", "split.csv", "dataset.h5")
     )
     birds.copy(images, birds.CLASSES, raw, folder / "unpacked")
-    ingest.main(raw, cases, cases_csv, folder / "ingest.json", section["ingest"])
+    ingest.main(raw, cases, cases_csv, folder / "ingest.json", folder / "ingest.png", section["ingest"])
     split.main(cases_csv, split_csv, params.check(SplitParams, {"validation": 0.2, "test": 0.0}))
     measured.main(cases, split_csv, folder / "statistics.json", section["statistics"])
     dataset.main(cases, split_csv, folder / "statistics.json", dataset_h5, section["dataset"])

@@ -8,7 +8,7 @@ from PIL import Image
 
 from stages.lib import moments
 from stages.lib.cases import Cases
-from stages.lib.validate.sheets import displayable
+from stages.lib.drawing.sheets import displayable
 
 SMALL = 160  # pixels along a small picture's longer side, at most
 MOST_READ = 1 << 20  # pixels that a case's own window is measured on

@@ -28,11 +28,11 @@ def replacing(path: Path) -> Iterator[Path]:
     # The ending stays: torch and others tell formats by it.
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove(partial)  # of a run that was killed
+    remove(partial)  # of a run that was killed
     try:
         yield partial
         if partial.is_dir():
-            _remove(path)  # os.replace refuses a folder that holds something; dvc has removed the out beforehand
+            remove(path)  # os.replace refuses a folder that holds something; dvc has removed the out beforehand
         else:
             with open(partial, "rb+") as written:
                 os.fsync(written.fileno())
@@ -43,10 +43,11 @@ def replacing(path: Path) -> Iterator[Path]:
             error.filename, error.filename2 = str(path) + name.removeprefix(str(partial)), None
         raise
     finally:
-        _remove(partial)
+        remove(partial)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """A file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 NOT_IN_STORE = (
     *("include", "exclude", "split_folders", "same_group", "aliases"),
-    *("burned_in", "group", "max_rejected", "identifiers"),
+    *("burned_in", "group", "max_rejected", "identifiers", "pictures"),
 )
 """Params that decide what becomes of the cases, not what they are: the store holds nothing that depends on them."""
 

@@ -139,6 +139,15 @@ class IngestParams:
     identifiers: Literal["keyed", "open"] = "keyed"
     """keyed: only who has the key can compute the names of cases and groups; open: a public key, for nobody's data."""
 
+    pictures: bool | None = None
+    """Whether figures in metrics/, which git takes along, may show cases. Left out, they may where identifiers are
+    open; else such figures are written beside cases.csv, where neither git nor dvc takes them."""
+
+    @property
+    def may_show(self) -> bool:
+        """Whether a case's picture may leave the machine."""
+        return self.identifiers == "open" if self.pictures is None else self.pictures
+
     def __post_init__(self) -> None:
         if self.group is not None:
             try:

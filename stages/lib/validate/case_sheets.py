@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from stages.lib.drawing import sheets
+from stages.lib.drawing.sheets import Sheet, Tile, short
 from stages.lib.model.classifier import Classifier
 from stages.lib.tensors import Split
-from stages.lib.validate import gradcam, predictions, sheets
-from stages.lib.validate.sheets import Sheet, Tile, short
+from stages.lib.validate import gradcam, predictions
 
 SAMPLES_PER_CLASS = sheets.COLUMNS  # one row of the sheet
 NAME = 20  # characters of a class's name in a caption

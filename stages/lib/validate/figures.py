@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from stages.lib.core import tables
-from stages.lib.validate.sheets import short, text_width
+from stages.lib.drawing.sheets import short, text_width
 
 DPI = 100
 MAX_CURVES = 10  # classes: more would be a tangle

@@ -50,13 +50,13 @@ class Sheet:
         canvas = Image.new("L" if grey else "RGB", size, 255 if grey else (255, 255, 255))
         draw = ImageDraw.Draw(canvas)
         black = 0 if grey else (0, 0, 0)
-        draw.text((size[0] / 2, MARGIN), _printable(self.title), black, _font(TITLE_SIZE), "ma")
+        draw.text((size[0] / 2, MARGIN), printable(self.title), black, font(TITLE_SIZE), "ma")
         for tile, picture, (left, top, side) in zip(self.tiles, pictures, places, strict=True):
             box = (left, top, left + picture.width * side, top + picture.height * side)
             canvas.paste(picture.resize((box[2] - box[0], box[3] - box[1]), Image.Resampling.NEAREST), box[:2])
             for i, line in enumerate(_lines(tile)):
                 at = ((box[0] + box[2]) / 2, self._caption_top(top) + i * LINE)
-                draw.text(at, line, black, _font(CAPTION_SIZE), "ma")
+                draw.text(at, line, black, font(CAPTION_SIZE), "ma")
         if grey:
             levels = np.arange(256) * (GREYS - 1) / 255
             canvas = canvas.point(levels.round().astype(int).tolist())
@@ -74,7 +74,7 @@ class Sheet:
                     top + picture.height * side + FRAME - 1,
                 )
                 frames.rectangle(box, outline=WRONG_COLOUR, width=FRAME)
-        return _encoded(canvas)
+        return encoded(canvas)
 
     def svg(self) -> str:
         """With the samples' own pixels, which a viewer enlarges without blurring, and captions that are text."""
@@ -85,13 +85,13 @@ class Sheet:
             "<style>text{font-family:'DejaVu Sans',Verdana,sans-serif;text-anchor:middle}"
             "image{image-rendering:crisp-edges;image-rendering:pixelated}</style>",
             '<rect width="100%" height="100%" fill="#fff"/>',
-            _text(width / 2, MARGIN + TITLE_SIZE, TITLE_SIZE, _printable(self.title)),
+            _text(width / 2, MARGIN + TITLE_SIZE, TITLE_SIZE, printable(self.title)),
         ]
         for tile, picture, (left, top, side) in zip(self.tiles, pictures, places, strict=True):
             wide, high = picture.width * side, picture.height * side
             if picture.mode == "RGB":
                 picture = picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-            data = base64.b64encode(_encoded(picture)).decode()
+            data = base64.b64encode(encoded(picture)).decode()
             place = f'x="{left}" y="{top}" width="{wide}" height="{high}"'
             parts.append(f'<image {place} href="data:image/png;base64,{data}"/>')
             if tile.right is False:
@@ -174,17 +174,18 @@ def _picture(image: np.ndarray, together: int) -> Image.Image:
     return picture.reduce(together) if together > 1 else picture
 
 
-def _encoded(picture: Image.Image) -> bytes:
+def encoded(picture: Image.Image) -> bytes:
+    """As PNG."""
     written = io.BytesIO()
     picture.save(written, format="png", compress_level=9)
     return written.getvalue()
 
 
 def _lines(tile: Tile) -> list[str]:
-    return (MARKS[tile.right] + _printable(tile.caption)).split("\n")
+    return (MARKS[tile.right] + printable(tile.caption)).split("\n")
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Without the characters that XML has no word for."""
     return NOT_XML.sub("\ufffd", text)
 
@@ -195,11 +196,11 @@ def _text(x: float, y: float, size: int, text: str) -> str:
 
 def text_width(text: str, size: int) -> float:
     """In pixels, of a font of so many pixels."""
-    return _font(size).getlength(text)
+    return font(size).getlength(text)
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int) -> ImageFont.FreeTypeFont:
     """The font of matplotlib's figures, found without matplotlib, which takes half a second to import."""
     package = find_spec("matplotlib")
     assert package and package.origin

@@ -43,12 +43,15 @@ def publish(
     refused: Sequence[Refusal],
     found: Scan,
     corrected: Mapping[str, object],
-) -> None:
+) -> dict[str, object]:
     """Puts the outs into their places; an earlier run's are removed first, so that old and new are never mixed.
 
     Args:
         corrected: What corrections.csv has changed, for ingest.json; empty where there is none.
         splits: (N,) of each case where the raw data give one: then cases.csv has a column `split`.
+
+    Returns:
+        What ingest.json holds.
     """
     for out in (cases_csv, ingest_json):
         out.unlink(missing_ok=True)
@@ -58,7 +61,9 @@ def publish(
             _link(path, partial / name)
     write_lines(cases_csv, _lines(filled.cases, labels, grouping, splits))
     counts = summary(filled.cases, labels, grouping, refused, found)
-    outs.write_json(ingest_json, counts | ({"corrected": corrected} if corrected else {}))
+    counts |= {"corrected": corrected} if corrected else {}
+    outs.write_json(ingest_json, counts)
+    return counts
 
 
 def write_files(files_csv: Path, cases: CaseTable) -> None:
