@@ -99,7 +99,9 @@ def test_whatever_the_stored_cases_come_from_renames_the_store(of_a_copy, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ingest/groups.py", "ingest/results/publishing.py", "train/loop.py", "params/train.py"])
+@pytest.mark.parametrize(
+    "name", ["ingest/groups.py", "ingest/results/publishing.py", "train/loop.py", "params/train.py"]
+)
 def test_what_no_stored_case_comes_from_leaves_the_store_its_name(of_a_copy, name):
     assert not changed_by(of_a_copy / name, "\nNEW = 1\n")
 

@@ -25,7 +25,14 @@ from stages.lib.ingest.readers.contract import (
     frames_taken,
     where_raised,
 )
-from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_copies, dicom_grid, dicom_pixels, dicom_series
+from stages.lib.ingest.readers.scans import (
+    dicom_burned_in,
+    dicom_copies,
+    dicom_grid,
+    dicom_mosaic,
+    dicom_pixels,
+    dicom_series,
+)
 from stages.lib.ingest.readers.scans.dicom_choice import choose as choose
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_is_image, read_header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance, check_has_pixels, read_instance
@@ -44,7 +51,10 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
             check_has_pixels(content, end, dataset.file_meta.TransferSyntaxUID.is_little_endian)
         descriptions = options.params.select.given().get("series_description", ())
         header = read_header(dataset, options.key, options.params.issuer, descriptions)
-        return tuple(header), tuple(read_instance(content, dataset, end, header, options))
+        instance = read_instance(content, dataset, end, header, options)
+        if header.mosaic:
+            header, instance = dicom_mosaic.unpacked(content, header, instance)
+        return tuple(header), tuple(instance)
     except Rejected as error:
         if uid := text(dataset, "SeriesInstanceUID"):
             error.series = options.identify("series", uid)

@@ -50,7 +50,7 @@ class Header(NamedTuple):
     rescale_type: str  # hashed where it is none of the standard's
     tilt: float  # degrees, GantryDetectorTilt
     localizer: bool
-    mosaic: bool
+    mosaic: int  # tiles along a side of a mosaic that was unpacked, -1 of one that was not, 0 of what is none
     lookup_table: bool
     burned_in: str  # why text may be burned into the pixels, "" if nothing says so
     palette_bits: int  # 0 without a palette
@@ -210,7 +210,7 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
             rescale_type=_rescale_type(d, key),
             tilt=number(d, "GantryDetectorTilt", 0),
             localizer="LOCALIZER" in image_type,
-            mosaic="MOSAIC" in image_type,
+            mosaic=-1 if "MOSAIC" in image_type else 0,
             lookup_table="ModalityLUTSequence" in d,
             burned_in=dicom_burned_in.reason(d),
             palette_bits=_palette_bits(d),

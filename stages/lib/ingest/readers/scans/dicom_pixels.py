@@ -14,7 +14,7 @@ from pydicom.uid import UID
 
 from stages.lib.ingest.readers import codestream
 from stages.lib.ingest.readers.contract import Case, Rejected, where_raised
-from stages.lib.ingest.readers.scans import dicom_copies, dicom_voi
+from stages.lib.ingest.readers.scans import dicom_copies, dicom_mosaic, dicom_voi
 from stages.lib.ingest.readers.scans.dicom_copies import Twin
 from stages.lib.ingest.readers.scans.dicom_grid import Grid
 from stages.lib.ingest.readers.scans.dicom_header import Header
@@ -23,7 +23,6 @@ from stages.lib.ingest.readers.scans.dicom_tags import parse
 
 AIR_HU = -1000
 MOST_16_BITS = 65535
-MOSAIC = "a Siemens mosaic holds many slices in one picture: convert it first, as dcm2niix does"
 # Packages of pyproject.toml, which `make setup` installs, by how the names of their transfer syntaxes start.
 DECODERS = {"JPEG-LS": "pyjpegls", "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg", "JPEG": "python-gdcm"}
 
@@ -99,8 +98,8 @@ def rescaling(header: Header, slices: Sequence[Slice], intensity: str = "stored"
     """
     if header.lookup_table:
         raise Rejected("modality_lut", "a modality lookup table is not supported")
-    if header.mosaic:
-        raise Rejected("mosaic", MOSAIC)
+    if header.mosaic < 0:
+        raise Rejected("mosaic", dicom_mosaic.UNCERTAIN)
     if header.in_colour:
         return Rescaling("uint16" if max(header.palette_bits, header.bits_allocated) > 8 else "uint8", "")
     ct = header.modality == "CT"
@@ -168,6 +167,9 @@ def read(
     Raises:
         Rejected: The pixels can't be decoded, or don't fit.
     """
+    if header.mosaic > 0:
+        stored = read(content, *dicom_mosaic.whole(header, instance), 0, dtype, intensity)
+        return dicom_mosaic.tile(stored, header, instance, frame)
     if header.in_colour:
         return np.ascontiguousarray(_colours(content, header, instance.frames, frame).transpose(2, 0, 1)).astype(
             dtype, copy=False

@@ -16,7 +16,14 @@ from stages.lib.ingest.readers.contract import (
     check_is_of_the_files,
     where_raised,
 )
-from stages.lib.ingest.readers.scans import dicom_burned_in, dicom_copies, dicom_geometry, dicom_phases, dicom_pixels
+from stages.lib.ingest.readers.scans import (
+    dicom_burned_in,
+    dicom_copies,
+    dicom_geometry,
+    dicom_mosaic,
+    dicom_phases,
+    dicom_pixels,
+)
 from stages.lib.ingest.readers.scans.dicom_geometry import Frame
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_voxels
 from stages.lib.ingest.readers.scans.dicom_instance import Instance
@@ -140,8 +147,8 @@ def _degrees_to(normal: np.ndarray, frame: Frame) -> float:
 
 def _volumes(frames: list[Frame], options: Options) -> list[tuple[list[Frame], Case]]:
     """The volumes of a series, each with its slices in order."""
-    if mosaic := next((frame for frame in frames if frame.header.mosaic), None):
-        raise Rejected("mosaic", f"{mosaic.path}: {dicom_pixels.MOSAIC}")
+    if mosaic := next((frame for frame in frames if frame.header.mosaic < 0), None):
+        raise Rejected("mosaic", f"{mosaic.path}: {dicom_mosaic.UNCERTAIN}")
     _check_agreement(frames)
     dicom_geometry.check_complete(frames)
     normal = dicom_geometry.check_orientation(frames, options)
