@@ -56,7 +56,8 @@ def main(
         is_listed = (lambda path, series: labels.of(path, series) is not None) if labels.selects else None
         assembled, raw_bytes = assembly.assemble(files, options, labels.names, is_listed), files.total_bytes
         del files  # what matters of them is in the cases now, and they would take as much memory again
-        labelled = labelling.label_cases(assembled.cases, labels)  # before the long work
+        rejected.write_rejected(rejected_csv, assembled.refused, found.litter)  # what messages refer to, from here on
+        labelled = labelling.label_cases(assembled.cases, labels, assembled.refused)  # before the long work
         labelling.check_copies(assembled.refused, labels)
         corrected = corrections.apply(raw, corrections.read(raw), assembled.cases, labelled, assembled.refused)
         assembled, labelled = assembled._replace(cases=corrected.cases), corrected.rows

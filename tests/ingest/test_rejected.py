@@ -3,8 +3,8 @@ import csv
 import pytest
 
 from stages.lib.core.errors import UserError
-from stages.lib.ingest import rejected
 from stages.lib.ingest.readers.contract import Refusal
+from stages.lib.ingest.results import rejected
 
 
 def test_a_files_name_and_what_was_found_in_it_open_as_no_formula(tmp_path):

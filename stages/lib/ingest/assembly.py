@@ -255,17 +255,21 @@ def _images_or_volumes(
         kind = "volumes" if volumes * 2 > len(whole) + sum(len(cases.paths) for cases in one_file) else "images"
     axes = VOLUME_AXES if kind == "volumes" else IMAGE_AXES
     reason = "picture_among_volumes" if kind == "volumes" else "volume_among_pictures"
-    lost = [tuple(f.path for f in template.case.files) for template in whole if len(template.case.shape) != axes]
+    other = "images" if kind == "volumes" else "volumes"
+    detail = f"the data set is one of {kind}; ingest: {{kind: {other}}} makes it one of {other}"
+    refused = [
+        Refusal(tuple(f.path for f in t.case.files), reason, detail, series=t.case.series or "")
+        for t in whole
+        if len(t.case.shape) != axes
+    ]
     pictures = [path for cases in one_file if len(cases.template.case.shape) != axes for path in cases.paths]
     beside: list[str] = []
     if kind == "volumes":
         beside, pictures = companions.thumbnails(pictures, slices)
-    lost += [(path,) for path in pictures]
-    other = "images" if kind == "volumes" else "volumes"
-    detail = f"the data set is one of {kind}; ingest: {{kind: {other}}} makes it one of {other}"
-    refused = [Refusal((path,), "thumbnail", "a picture beside slices", ignored=True) for path in beside]
+    refused += [Refusal((path,), reason, detail) for path in pictures]
+    refused += [Refusal((path,), "thumbnail", "a picture beside slices", ignored=True) for path in beside]
     return (
         [template for template in whole if len(template.case.shape) == axes],
         [cases for cases in one_file if len(cases.template.case.shape) == axes],
-        refused + [Refusal(paths, reason, detail) for paths in lost],
+        refused,
     )

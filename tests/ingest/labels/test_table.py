@@ -7,7 +7,7 @@ from pydicom.uid import SecondaryCaptureImageStorage, generate_uid
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.readers.colour import converted
-from stages.lib.params.ingest import IngestParams
+from stages.lib.params.ingest import IngestParams, SelectParams
 from tests.raw_data import ingest, scan, write_pictures, write_series
 
 FILES = ["cat/0.png", "cat/1.jpg", "dog/0.png", "dog/1.jpg"]
@@ -223,14 +223,17 @@ def test_what_a_table_of_series_does_not_name_is_left_out_and_counted_before_any
     assert done.reason("p3/ct/000") == "unlisted"
 
 
-def test_a_series_that_is_named_and_can_not_be_read_is_rejected(tmp_path):
+def test_a_series_that_is_named_and_can_not_be_read_is_rejected_and_its_row_told(tmp_path, capsys):
     raw = tmp_path / "raw"
     for i in range(3):
         write_series(raw / f"p{i}", scan(1 if i == 2 else 8, seed=i), None, f"ct{i}", f"p{i}")
     rows = "".join(f"{uid_of(f'ct{i}')},{'aba'[i]}\n" for i in range(3))
     (raw / "labels.csv").write_text("series,label\n" + rows)
-    with pytest.raises(UserError, match="row 4: no series"):
-        ingest(raw, tmp_path / "out")
+    done = ingest(raw, tmp_path / "out")
+    assert done.counts["cases"] == 2 and done.counts["rejected"] == {"single_slice": 1}
+    assert f"no case came of row 4 ({uid_of('ct2')}): rejected.csv says why" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"1 of 3 cases were rejected \(1 single_slice\)"):
+        ingest(raw, tmp_path / "again", max_rejected=0.2)
 
 
 def test_a_table_of_files_still_has_to_name_them_all(tmp_path):
@@ -246,6 +249,11 @@ def as_capture(slices) -> None:
     for image in slices:
         image.SOPClassUID, image.Modality = SecondaryCaptureImageStorage, "OT"
         del image.ImagePositionPatient
+
+
+def as_localizer(slices) -> None:
+    for image in slices:
+        image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 
 
 def numbered(number):
@@ -273,7 +281,7 @@ def labelled(done):
 
 
 def test_rows_of_a_study_and_a_series_number_select_series(studies, tmp_path):
-    rows = "".join(f"{uid_of(f'p{i}')},{number},{'ab'[i]}\n" for i, number in ((0, 2), (1, "003")))
+    rows = "".join(f"{uid_of(f'p{i}')},{number},{'ab'[i]}\n" for i, number in ((0, "2.0"), (1, "003")))
     (studies / "labels.csv").write_text("study,series_number,label\n" + rows)
     done = ingest(studies, tmp_path / "out", max_rejected=0.0)
     assert labelled(done) == [("a", "8"), ("b", "8")] and done.counts["set_aside"] == {"unlisted": 16}
@@ -283,6 +291,42 @@ def test_rows_of_a_study_and_a_series_number_select_series(studies, tmp_path):
 def test_rows_of_studies_alone_label_all_their_series(studies, tmp_path):
     (studies / "labels.csv").write_text(f"study,label\n{uid_of('p0')},a\n{uid_of('p1')},b\n")
     assert ingest(studies, tmp_path / "out").counts["classes"] == {"a": 2, "b": 2}
+
+
+@pytest.mark.parametrize("by_number", [False, True])
+def test_what_lies_beside_the_scans_of_a_study_is_set_aside_although_a_row_names_the_study(
+    studies, tmp_path, by_number, capsys
+):
+    for i in range(2):
+        write_series(studies / f"p{i}" / "1", scan(2, seed=40 + i), as_localizer, f"{i}1", f"p{i}")
+        write_series(studies / f"p{i}" / "9", scan(1, seed=50 + i), as_capture, f"{i}9", f"p{i}")
+    header, key = ("study,series_number,label", ",2") if by_number else ("study,label", "")
+    (studies / "labels.csv").write_text(f"{header}\n{uid_of('p0')}{key},a\n{uid_of('p1')}{key},b\n")
+    done = ingest(studies, tmp_path / "out", max_rejected=0.0)
+    assert done.counts["cases"] == (2 if by_number else 4)
+    assert done.counts["set_aside"]["localizer"] == 4 and done.counts["set_aside"]["secondary_capture"] == 2
+    assert "no case came of" not in capsys.readouterr().out
+
+
+def test_rows_about_series_that_select_leaves_out_are_told_and_no_error(studies, tmp_path, capsys):
+    rows = "".join(f"{uid_of(series)},{label}\n" for series, label in (("02", "a"), ("03", "a"), ("12", "b")))
+    (studies / "labels.csv").write_text("series,label\n" + rows)
+    for path in studies.glob("p*/*/*"):
+        image = pydicom.dcmread(path)
+        image.BodyPartExamined = "HEAD" if path.parent == studies / "p0" / "3" else "CHEST"
+        image.save_as(path)
+    done = ingest(studies, tmp_path / "out", max_rejected=0.0, select=SelectParams(body_part="CHEST"))
+    assert done.counts["cases"] == 2 and done.counts["set_aside"] == {"unlisted": 8, "unselected": 8}
+    assert "no case came of row 3" in capsys.readouterr().out
+
+
+def test_a_pattern_does_not_name_each_of_its_files_so_captures_stay_set_aside(studies, tmp_path):
+    write_series(studies / "p0" / "9", scan(1, seed=50), as_capture, "09", "p0")
+    (studies / "labels.csv").write_text("path,label\np0/**,a\np1/**,b\n")
+    done = ingest(studies, tmp_path / "out", max_rejected=0.0)
+    assert done.counts["cases"] == 4 and done.counts["set_aside"] == {"secondary_capture": 1}
+    (studies / "labels.csv").write_text("path,label\np0/**,a\np1/**,b\np0/9/000,a\n")
+    assert ingest(studies, tmp_path / "named").counts["rejected"] == {"secondary_capture": 1}
 
 
 def test_rows_of_instances_select_the_cases_that_these_are_of(studies, tmp_path):
@@ -297,8 +341,12 @@ def test_rows_of_instances_select_the_cases_that_these_are_of(studies, tmp_path)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("study,series_number,label\n{p0},9,a\n{p1},2,b\n", "row 2: no series of the study '.* 9' was read"),
-        ("study,label\n1.2.3,a\n{p1},b\n", "row 2: no series of the study '1.2.3' was read"),
+        (
+            "study,series_number,label\n{p0},9,a\n{p1},2,b\n",
+            "row 2: series 9 of the study .* has the series numbers 2, 3",
+        ),
+        ("study,series_number,label\n{p0},x,a\n{p1},2,b\n", "row 2: series_number is 'x', expected a whole number"),
+        ("study,label\n1.2.3,a\n{p1},b\n", "row 2: no file of the study '1.2.3' was read"),
         ("instance,label\n1.2.3,a\n", "row 2: no instance '1.2.3' was read"),
         ("study,series_number,label\n{p0},2,a\n{p0},02,b\n", "has the label 'b', but 'a' in row 2"),
     ],

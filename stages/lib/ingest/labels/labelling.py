@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.progress import say
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.labels.table import Labels, Row
 from stages.lib.ingest.readers.contract import Case, Refusal
@@ -10,11 +11,14 @@ from stages.lib.ingest.readers.contract import Case, Refusal
 NAMED = 5  # how many examples a message gives
 
 
-def label_cases(cases: CaseTable, labels: Labels) -> list[Row]:
-    """The row of each case.
+def label_cases(cases: CaseTable, labels: Labels, refused: Sequence[Refusal]) -> list[Row]:
+    """The row of each case. Rows about series that make no case are told.
+
+    Args:
+        refused: The files that are in no case.
 
     Raises:
-        UserError: A case has no label, or its files have several, or a series of labels.csv has no case.
+        UserError: A case has no label, or its files have several, or labels.csv names a series that nobody knows.
     """
     rows: list[Row | None] = []
     for i, path in enumerate(cases.paths):
@@ -27,7 +31,7 @@ def label_cases(cases: CaseTable, labels: Labels) -> list[Row]:
         listed = ", ".join(without[:NAMED])
         more = f" and {len(without) - NAMED} more" if len(without) > NAMED else ""
         raise UserError(f"{labels.source}: {len(without)} case(s) without a label: {listed}{more}: add or remove them")
-    _check_series(cases, labels)
+    _check_series(cases, labels, refused)
     return [row for row in rows if row]
 
 
@@ -76,11 +80,24 @@ def _check_copy(path: str, of: str, copied: Row | None, taken: Row | None) -> No
             )
 
 
-def _check_series(cases: CaseTable, labels: Labels) -> None:
+def _check_series(cases: CaseTable, labels: Labels, refused: Sequence[Refusal]) -> None:
+    """Raises:
+    UserError: A row is about a series of which there is neither a case nor a file that was refused.
+    """
     read = {template.case.series for template in cases.templates}
-    if unread := [row for series, row in labels.by_series.items() if series not in read]:
-        row = unread[0]
-        raise UserError(f"{labels.source}, row {row.number}: no series '{row.name}' was read (see rejected.csv)")
+    known = {refusal.series for refusal in refused}
+    with_case = {row.number for series, row in labels.by_series.items() if series in read}
+    lost: dict[int, Row] = {}
+    for series, row in labels.by_series.items():
+        if row.number in with_case:
+            continue
+        if series not in known:
+            raise labels.not_read(row, f"no series '{row.name}'")
+        lost[row.number] = row
+    if lost:
+        listed = ", ".join(f"row {row.number} ({row.name})" for row in list(lost.values())[:NAMED])
+        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+        say(f"{labels.source}: no case came of {listed}{more}: rejected.csv says why")
 
 
 def check_classes(rows: Sequence[Row], labels: Labels, rejected_csv: str) -> None:

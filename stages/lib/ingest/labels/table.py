@@ -10,6 +10,7 @@ import csv
 import io
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -71,6 +72,8 @@ class Labels:
     grouped: bool = False  # whether labels.csv has a column group
     split: bool = False  # whether it has a column split
     spellings: set[str] = field(default_factory=set)  # of the labels, as the raw data have them
+    fitted: set[str] = field(default_factory=set)  # files that patterns fit
+    of_studies: set[str] = field(default_factory=set)  # series whose row is about their study as a whole
     _folders: dict[str, Row | None] = field(default_factory=dict)  # what `_of_folder` has found before
 
     def of(self, path: str, series: str | None) -> Row | None:
@@ -79,8 +82,9 @@ class Labels:
         return row or self._of_folder(path.rpartition("/")[0])
 
     def names(self, path: str, series: str) -> bool:
-        """Whether a row is about this file, or this series, alone: not about the folder that it lies in."""
-        return path in self.by_path or series in self.by_series
+        """Whether a row is about this file, or this series, alone: not about its folder or study, nor a pattern."""
+        by_itself = path in self.by_path and path not in self.fitted
+        return by_itself or (series in self.by_series and series not in self.of_studies)
 
     @property
     def selects(self) -> bool:
@@ -94,18 +98,37 @@ class Labels:
             UserError: A row means none.
         """
         used: set[int] = set()
+        numbers: dict[str, set[str]] = defaultdict(set)  # of the series of each study
         for one in identities if self.by_study or self.by_instance else ():
-            row = self.by_study.get((one.study, one.series_number)) or self.by_study.get((one.study, ""))
-            if row:
+            numbers[one.study].add(one.series_number)
+            by_number = self.by_study.get((one.study, one.series_number)) if one.series_number else None
+            if row := by_number or self.by_study.get((one.study, "")):
                 self.by_series.setdefault(one.series, row)
                 used.add(row.number)
+                if not by_number:
+                    self.of_studies.add(one.series)
             if named := self.by_instance.get(one.instance):
                 self.by_path.setdefault(one.path, named)
                 used.add(named.number)
-        for row in (*self.by_study.values(), *self.by_instance.values()):
+        for row in self.by_instance.values():
             if row.number not in used:
-                what = "instance" if self.by_instance else "series of the study"
-                raise UserError(f"{self.source}, row {row.number}: no {what} '{row.name}' was read (see rejected.csv)")
+                raise self.not_read(row, f"no instance '{row.name}'")
+        for (study, number), row in self.by_study.items():
+            if row.number not in used and number and numbers[study]:
+                there = ", ".join(sorted(numbers[study], key=lambda text: (len(text), text)))
+                there = shortened(there) or "none"
+                raise UserError(
+                    f"{self.source}, row {row.number}: {row.name}: the study has the series numbers {there}"
+                )
+            if row.number not in used:
+                raise self.not_read(row, f"no file of the study '{row.name}'")
+
+    def not_read(self, row: Row, what: str) -> UserError:
+        """The error of a row that nothing was found of."""
+        return UserError(
+            f"{self.source}, row {row.number}: {what} was read: mend or remove the row, or the files, if rejected.csv "
+            "names them"
+        )
 
     def _of_folder(self, folder: str) -> Row | None:
         unknown = []
@@ -228,6 +251,7 @@ class _Table:
         self._globbed: dict[str, Row] = {}  # files that patterns fit
         for number, values in self._rows():
             self._add(number, values)
+        self.labels.fitted = self._globbed.keys() - self.labels.by_path.keys()
         self.labels.by_path = self._globbed | self.labels.by_path  # a row about a file alone counts before a pattern
         if not self.labels.by_path and not self.labels.selects:
             raise UserError(f"{table} has no rows below its header")
@@ -324,9 +348,9 @@ class _Table:
         if self._name_column == "path":
             table, key = self.labels.by_path, self._existing(where, name)
         elif self._name_column == "study":
-            series_number = values.get("series_number", "").strip().lstrip("0")
+            series_number = self._number(where, values)
             table, key = self.labels.by_study, (identify(self._key, "study", name), series_number)
-            row = replace(row, name=f"{name} {series_number}".strip())
+            row = replace(row, name=f"series {series_number} of the study {name}" if series_number else name)
         elif self._name_column == "instance":
             table, key = self.labels.by_instance, identify(self._key, "instance", name)
         else:
@@ -337,6 +361,14 @@ class _Table:
         if before is not None:
             raise UserError(f"{where}: '{name}' was in row {before.number} already: remove one of the two")
         table[key] = row
+
+    def _number(self, where: str, values: dict[str, str]) -> str:
+        """SeriesNumber as headers have it; "" for any. A table that was a spreadsheet's may say 2.0."""
+        given = values.get("series_number", "").strip()
+        try:
+            return f"{int(float(given))}" if given and float(given) == int(float(given)) else given
+        except (ValueError, OverflowError):
+            raise UserError(f"{where}: series_number is '{shortened(given)}', expected a whole number") from None
 
     def _add_pattern(self, where: str, pattern: str, row: Row) -> None:
         """A row about all files that a pattern fits, as patterns of ingest.include fit.
