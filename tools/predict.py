@@ -69,13 +69,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             observers.append(lambda one: explained.add(one.case, one.probabilities))
         write = opened.enter_context(_output(arguments.to))
-        batches: Batches = answered(run, taken(files, metadata, watched))
+        left_out = Counter[str]()
+        batches: Batches = answered(run, taken(files, metadata, watched, left_out))
         if watched:
             batches = progress(batches, "predict", "file", number, lambda batch: sum(one.case.files for one in batch))
         for text in FORMS[arguments.output](_observed(batches, observers), metadata["classes"], arguments.top):
             write(text)
         if arguments.explain:
             tally.sentences.append(explained.finish())
+    tally.sentences += [f"{number} files left out: {what.replace('_', ' ')}" for what, number in left_out.items()]
     tally.tell()
     sys.exit(1 if tally.bad else 0)
 
@@ -174,16 +176,18 @@ def _errors_of_files() -> Iterator[None]:
         raise UserError(f"{error.filename or 'the output'} can't be written: {error.strerror or error}") from None
 
 
-def taken(files: Iterable[File], metadata: dict[str, Any], watched: bool = False) -> Iterator[RawCase]:
+def taken(
+    files: Iterable[File], metadata: dict[str, Any], watched: bool = False, left_out: Counter[str] | None = None
+) -> Iterator[RawCase]:
     """The cases of the files, of their own size; one that the model does not take has the reason instead of pixels.
 
     Args:
         files: As `raw_inputs.find` gives them.
-        watched: As of `read_files`.
+        watched, left_out: As of `read_files`.
     """
     contract = metadata["input"]
     wanted: Literal["images", "volumes"] = "images" if len(contract["shape"]) == 3 else "volumes"
-    for read in read_files(files, wanted, min(contract["channels"]), _as_in_training(contract), watched):
+    for read in read_files(files, wanted, min(contract["channels"]), _as_in_training(contract), watched, left_out):
         case = _grey(read, contract["channels"])
         if case.pixels is None:
             yield case
@@ -193,9 +197,10 @@ def taken(files: Iterable[File], metadata: dict[str, Any], watched: bool = False
             yield case._replace(pixels=case.pixels.astype(contract["dtype"]))
 
 
-def _as_in_training(contract: dict[str, Any]) -> dict[str, str]:
-    """The params of ingest that say how pictures are read."""
-    return {name: contract[name] for name in ("transparency", "colour") if name in contract}
+def _as_in_training(contract: dict[str, Any]) -> dict[str, Any]:
+    """The params of ingest that say how pictures and scans are read."""
+    pictures = {name: contract[name] for name in ("transparency", "colour") if name in contract}
+    return pictures | contract.get("reading", {})
 
 
 def _grey(case: RawCase, channels: Sequence[int]) -> RawCase:

@@ -1,18 +1,19 @@
 """Reads single pictures and series as ingest does, without a data set, for tools.predict."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import islice
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import xxhash
 
 from stages.lib.core.progress import progress
-from stages.lib.ingest import readers
+from stages.lib.ingest import companions, readers
 from stages.lib.ingest.assembly import none_named
 from stages.lib.ingest.case_table import Template
 from stages.lib.ingest.decoding import decode, loader, reason_of
@@ -21,7 +22,7 @@ from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
 from stages.lib.ingest.raw_files import STAMP_FIELDS
 from stages.lib.ingest.readers.colour import can_be_made
-from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
+from stages.lib.ingest.readers.contract import Inspected, Options, Refusal, Rejected
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.workers import quietly
@@ -47,7 +48,7 @@ def read_cases(
     names: Sequence[str],
     kind: Literal["images", "volumes"],
     channels: int,
-    as_in_training: Mapping[str, str] = MappingProxyType({}),
+    as_in_training: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[RawCase]:
     """Every case that names stand for, as `read_files` gives them.
 
@@ -65,8 +66,9 @@ def read_files(
     files: Iterable[File],
     kind: Literal["images", "volumes"],
     channels: int,
-    as_in_training: Mapping[str, str] = MappingProxyType({}),
+    as_in_training: Mapping[str, Any] = MappingProxyType({}),
     watched: bool = False,
+    left_out: Counter[str] | None = None,
 ) -> Iterator[RawCase]:
     """Every case that files hold: one per picture file, or one per series of slices.
 
@@ -76,8 +78,11 @@ def read_files(
 
     Args:
         channels: Of the model; where it takes three, a grey picture is repeated.
-        as_in_training: `transparency` and `colour` of ingest, as they were for the model's training.
+        as_in_training: `transparency`, `colour` and those of `IngestParams.reading`, as they were for the model's
+            training.
         watched: Whether stderr shows how far the headers of volumes are.
+        left_out: Counts by reason, when all cases were asked for, the files that are no cases, as ingest leaves them
+            out: localizers and captures beside scans, copies, and texts, empty files and thumbnails beside slices.
 
     Yields:
         The cases, and the files that make none, in the order of their first files.
@@ -89,12 +94,13 @@ def read_files(
     given = {"kind": kind, "burned_in": "keep", **as_in_training}
     options = Options(check(IngestParams, given), OPEN)
     with closing(Archives()) as archives:
+        counted = Counter[str]() if left_out is None else left_out
         if kind == "volumes":
-            yield from _Run(list(files), options, archives, watched).cases(channels)
+            yield from _Run(list(files), options, archives, watched).cases(channels, counted)
             return
         remaining = iter(files)
         while run := list(islice(remaining, RUN_FILES)):
-            yield from _Run(run, options, archives).cases(channels)
+            yield from _Run(run, options, archives).cases(channels, counted)
 
 
 class _Run:
@@ -128,19 +134,28 @@ class _Run:
             raise Rejected("changed", f"{file.path} changed while it was read")
         return content
 
-    def cases(self, channels: int) -> Iterator[RawCase]:
+    def cases(self, channels: int, left_out: Counter[str]) -> Iterator[RawCase]:
         """The cases, and the files that make none, in the order of their first files."""
         made: list[tuple[int, Template | RawCase]] = []
         refused = list(self._table.refused)
+        volumes = self._options.params.kind == "volumes"
+        slices = companions.of_slices(self._table.paths[i] for i in self._table.accepted.get("dicom", ()))
         for reader, positions in self._table.accepted.items():
             files = [self._table.file(i) for i in positions]
-            if self._options.params.kind == "volumes" and not readers.reader(reader).ALONE:
-                files, _ = readers.reader(reader).choose(files, none_named, self._options)
+            if volumes and readers.reader(reader).ALONE:  # a picture in a folder of slices
+                beside, _ = companions.thumbnails([file.path for file in files], slices)
+                refused += [Refusal((path,), "thumbnail", "", ignored=True) for path in beside]
+                files = [file for file in files if file.path not in set(beside)]
+            elif volumes:
+                files, aside = readers.reader(reader).choose(files, none_named, self._options)
+                refused += aside
             assembly = readers.reader(reader).assemble(files, self._table.refused, self._options)
             made += [(self._first(file.path for file in case.files), Template(reader, case)) for case in assembly.cases]
             refused += assembly.refused
-        for refusal in refused:
-            if not refusal.ignored:
+        for refusal in companions.set_aside(refused, slices) if volumes else refused:
+            if refusal.ignored:
+                left_out[refusal.reason] += len(refusal.paths)
+            else:
                 trouble = _trouble(refusal.reason, refusal.detail)
                 case = RawCase(_named(refusal.paths), trouble=trouble, files=len(refusal.paths))
                 made.append((self._first(refusal.paths), case))
@@ -153,6 +168,8 @@ class _Run:
     def _read(self, template: Template, channels: int) -> RawCase:
         case = template.case
         name, number = _named([file.path for file in case.files]), len(case.files)
+        if phase := dict(case.attributes).get("phase", ""):
+            name += f", phase {phase}"
         if len(case.shape) == 3 and can_be_made(case.shape[0], channels, self._options.params.colour):
             template = template._replace(case=case._replace(shape=(channels, *case.shape[1:])))
         try:

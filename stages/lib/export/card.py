@@ -100,16 +100,23 @@ def _contract(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("axes of `input`", ", ".join(f"{axis} = {size}" for axis, size in zip(axes, sizes, strict=True))),
         ("size", fitted if contract["size"] == "fitted" else f"the network runs on what it gets; trained on {trained}"),
         ("dtype", contract["dtype"]),
-        ("units", escape(contract["units"]) or "none: the pixels' own numbers"),
+        ("units", escape(contract["units"]) or _without_units(contract)),
     ]
     if contract.get("transparency", "reject") != "reject":
         rows.append(("partly transparent pictures", f"laid on {contract['transparency']}, as in training"))
+    for name, value in contract.get("reading", {}).items():
+        rows.append((f"`ingest.{name}` in training", f"{escape(str(value))}: read what is given in the same way"))
     if contract["spacing_mm"]:
         steps = ", ".join(f"{a} {mm:g}" for a, mm in zip(axes[2:], contract["spacing_mm"], strict=True))
         rows.append(("`spacing_mm`", f"({len(axes) - 2},) float64: of all N, along {', '.join(axes[2:])}, in mm"))
         rows.append(("spacing inside (mm)", f"{steps}: what is given is resampled to it"))
     rows.append(("output", f"probabilities, (N, {len(facts['classes'])}), each row sums to 1"))
     return rows
+
+
+def _without_units(contract: Mapping[str, Any]) -> str:
+    scaled = contract.get("reading", {}).get("intensity", "stored") in ("bits", "voi")
+    return "none: 0 to 65535, scaled by `ingest.intensity`" if scaled else "none: the pixels' own numbers"
 
 
 def _counts(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:

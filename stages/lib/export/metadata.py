@@ -70,6 +70,7 @@ def contract(about: Mapping[str, Any], size: str, ingest: IngestParams = NO_CHOI
         "dtype": about["dtype"] if integer else "float32",  # holds all integers of 8 and 16 bits
         "units": about["units"],
         "spacing_mm": about["spacing_mm"],  # of a sample in training; the input's own is the second input
+        **({"reading": ingest.reading()} if ingest.reading() else {}),  # further params of ingest that say how to read
         **pictures,  # as of ingest: what a partly transparent picture is laid on, and how a coloured one becomes grey
     }
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stages.lib.core.errors import UserError
+from stages.lib.params.ingest import READING
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
 Millimetres = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
@@ -32,6 +33,15 @@ class Input(_Strict):
     spacing_mm: Spacing | None
     transparency: Literal["reject", "black", "white"] = "reject"
     colour: Literal["auto", "grey_mean", "grey_luminance", "rgb"] = "auto"
+
+    reading: dict[str, str | bool | int | float] = {}
+
+    @field_validator("reading")
+    @classmethod
+    def _is_known(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if strange := given.keys() - set(READING):
+            raise ValueError(f"{min(strange)} does not say how a file is read")
+        return given
 
     @model_validator(mode="after")
     def _agrees(self) -> "Input":

@@ -1,12 +1,17 @@
 import re
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from stages.lib.core.sections import Count, section, unit
 
 Patterns = str | tuple[str, ...]
+
+READING = (
+    *("frames", "intensity", "split_4d", "gap_tolerance", "max_tilt", "uneven", "tilt", "orientation_tolerance"),
+    *("spacing_tolerance", "instance_uids"),
+)
 
 
 @section
@@ -142,6 +147,11 @@ class IngestParams:
     pictures: bool | None = None
     """Whether figures in metrics/, which git takes along, may show cases. Left out, they may where identifiers are
     open; else such figures are written beside cases.csv, where neither git nor dvc takes them."""
+
+    def reading(self) -> dict[str, Any]:
+        """The keys, with values other than their defaults, that decide what numbers a case of given files has: who
+        asks the model later has to read in the same way."""
+        return {name: value for name in READING if (value := getattr(self, name)) != getattr(IngestParams, name)}
 
     @property
     def may_show(self) -> bool:

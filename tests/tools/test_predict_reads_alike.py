@@ -1,0 +1,117 @@
+"""What a model was trained on is read in the same way when it is asked: the exported file says how."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.lib.export import metadata
+from stages.lib.export.metadata_check import Input
+from stages.lib.params.ingest import READING, IngestParams
+from tests import raw_data
+from tests.ingest.readers.test_dicom_faults import tilt
+from tests.ingest.readers.test_dicom_pictures import film, x_ray
+from tools import raw_cases
+
+VOLUMES = {"kind": "volumes"}
+
+
+def in_phases(slices):
+    """Two volumes, one after the other, in the places of one."""
+    half = len(slices) // 2
+    for i, image in enumerate(slices):
+        image.ImagePositionPatient = slices[i % half].ImagePositionPatient
+        image.AcquisitionNumber = i // half + 1
+
+
+def write_x_rays(raw):
+    for i, bits in enumerate((10, 12)):
+        (raw / "ab"[i]).mkdir(parents=True)
+        image = x_ray(i, bits, WindowCenter=300, WindowWidth=500)
+        image.save_as(raw / "ab"[i] / f"{i}.dcm", enforce_file_format=True)
+
+
+def write_films(raw):
+    for i in range(2):
+        (raw / "ab"[i]).mkdir(parents=True)
+        film(i)[0].save_as(raw / "ab"[i] / f"{i}.dcm", enforce_file_format=True)
+
+
+def write_scans(spoil):
+    def write(raw):
+        for i in range(2):
+            raw_data.write_series(raw / "ab"[i], raw_data.scan(8, seed=i), spoil, f"s{i}", f"p{i}")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("write", "reading"),
+    [
+        (write_x_rays, {"intensity": "bits"}),
+        (write_x_rays, {"intensity": "voi"}),
+        (write_films, {"frames": "middle"}),
+        (write_films, {"frames": 2}),
+        (write_scans(tilt), {"tilt": "resample"}),
+        (write_scans(in_phases), {"split_4d": "mean"}),
+        (write_scans(in_phases), {"split_4d": "all"}),
+    ],
+)
+def test_a_scan_is_read_as_in_training(tmp_path, write, reading):
+    write(tmp_path / "raw")
+    trained = raw_data.ingest(tmp_path / "raw", tmp_path / "out", **reading)
+    kind = "volumes" if trained.axes == "CDHW" else "images"
+    asked = list(raw_cases.read_cases([str(tmp_path / "raw")], kind, 1, IngestParams(**reading).reading()))
+    assert [case.trouble for case in asked] == [""] * len(trained.pixels)
+    assert sorted(case.pixels.tobytes() for case in asked) == sorted(x.tobytes() for x in trained.pixels)
+    assert len({case.name for case in asked}) == len(asked), "several cases of a file or a series are told apart"
+    untold = list(raw_cases.read_cases([str(tmp_path / "raw")], kind, 1))
+    assert sorted(case.pixels.tobytes() if case.pixels is not None else b"" for case in untold) != sorted(
+        case.pixels.tobytes() for case in asked
+    )
+
+
+def test_the_exported_file_says_what_was_not_left_as_it_is_and_nothing_else():
+    about = {
+        "shape": [1, 8, 8],
+        "dtype": "uint8",
+        "units": "",
+        "axes": "NCHW",
+        "spacing_mm": None,
+        "geometry": {
+            "colour": "keep",
+            "resize": None,
+            "spacing_mm": None,
+            "shape": [8, 8],
+            "fill": 0.0,
+            "dtype": "uint8",
+        },
+    }
+    assert "reading" not in metadata.contract(about, "fitted", IngestParams(max_rejected=0.5, identifiers="open"))
+    told = metadata.contract(about, "fitted", IngestParams(intensity="bits", split_4d=2))
+    assert told["reading"] == {"intensity": "bits", "split_4d": 2}
+    assert Input.model_validate(told).reading == told["reading"]
+    with pytest.raises(ValueError, match="include does not say how a file is read"):
+        Input.model_validate(told | {"reading": {"include": "x"}})
+
+
+def test_every_key_that_says_how_to_read_is_a_parameter_of_ingest():
+    assert all(hasattr(IngestParams(), name) for name in READING)
+
+
+def test_what_lies_beside_slices_is_counted_and_no_error(tmp_path):
+    def with_localizer(slices):
+        slices[0].ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        slices[0].SeriesInstanceUID += ".9"
+
+    folder = tmp_path / "raw"
+    raw_data.write_series(folder, raw_data.scan(9), with_localizer)
+    (folder / "report.txt").write_text("all is well")
+    (folder / "empty.txt").touch()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "preview.jpg")
+    left_out = Counter()
+    files = raw_cases.raw_inputs.find([str(folder)])[0]
+    (case,) = raw_cases.read_files(files, "volumes", 1, left_out=left_out)
+    assert case.trouble == "" and case.pixels.shape == (1, 8, 7, 6)
+    assert left_out == {"localizer": 1, "no_picture": 1, "empty_file": 1, "thumbnail": 1}
