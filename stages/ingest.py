@@ -73,6 +73,8 @@ def main(
         labelling.check_classes(rows, labels, str(rejected_csv))
         classes = [row.label for row in rows]
         groups = join_duplicates(filled.cases, classes, name_groups(filled.cases, rows, options), filled.digests)
+        for remark in labelling.remarks(labels, classes, groups.groups):
+            say(f"warning: {remark}")
         splits = given_splits.settle(filled.cases, [row.split for row in rows], groups.groups, params.same_group)
         write_files(files_csv, filled.cases)
         counts = publish(
@@ -82,7 +84,7 @@ def main(
 
         overview.draw(ingest_png, cases_csv.with_name(drawing.LOCAL), cases, classes, counts, params.may_show)
         store.forget_all_but(filled.pieces.values())
-        lost = sum(not refusal.ignored for refusal in refused)
+        lost = len(rejected.lost_cases(refused))
         aside = sum(len(refusal.paths) for refusal in refused if refusal.outcome == "set aside")
         numbers = f"{len(rows)} cases of {len(np.unique(groups.groups))} groups, {lost} rejected"
         numbers += f", {aside} files set aside" if aside else ""

@@ -3,15 +3,18 @@ from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
+import pydicom
 import pytest
-from pydicom.uid import MRImageStorage
+from pydicom.uid import DigitalXRayImageStorageForProcessing, MRImageStorage
 from ruamel.yaml import YAML
 
 from stages.lib import params
 from stages.lib.core.errors import UserError
 from tests import ROOT
 from tests.demos import needs_demos
-from tests.raw_data import write_pictures, write_series
+from tests.ingest.readers.test_dicom_faults import tilt
+from tests.ingest.readers.test_dicom_pictures import x_ray
+from tests.raw_data import scan, write_pictures, write_series
 from tools.init.__main__ import begin
 
 pytestmark = needs_demos
@@ -175,3 +178,59 @@ def test_what_can_not_be_used_is_said_and_nothing_changes(project, photographs, 
         begin(name, tmp_path / folder)
     assert Path("params.yaml").read_bytes() == before
     assert not Path("data").exists()
+
+
+def series_in(folder: Path, number: int, **given) -> list:
+    """That many series of as many patients, below two folders; their StudyInstanceUIDs."""
+    uids = []
+    for i in range(number):
+        write_series(folder / "ab"[i % 2] / f"p{i}", scan(seed=i), series=f"s{i}", patient=f"p{i}", **given)
+        uids.append(pydicom.dcmread(next((folder / "ab"[i % 2] / f"p{i}").iterdir())).StudyInstanceUID)
+    return uids
+
+
+def test_a_labels_csv_of_studies_is_understood_and_what_it_does_not_name_is_left_out(project, tmp_path, capsys):
+    uids = series_in(tmp_path / "raw", 5)
+    rows = "".join(f"{uid},{'xy'[i % 2]}\n" for i, uid in enumerate(uids[:4]))
+    (tmp_path / "raw" / "labels.csv").write_text("study,label\n" + rows)
+    begin("mine", tmp_path / "raw")
+    printed = capsys.readouterr().out
+    assert "cases      4 volumes" in printed and "classes    2, by rows of labels.csv: x 2, y 2" in printed
+    assert "set aside: unlisted" in printed
+
+
+def test_what_ingest_would_stop_at_is_said_with_the_keys_that_decide_it(project, tmp_path, capsys):
+    series_in(tmp_path / "raw", 4)
+    write_series(tmp_path / "raw" / "a" / "tilted", scan(seed=9), tilt, series="t", patient="t")
+    begin("mine", tmp_path / "raw")
+    printed = capsys.readouterr().out
+    assert "First: 1 of 5 cases would be rejected" in printed and "set ingest.tilt," in printed
+    assert printed.index("First: ") < printed.index("Then: dvc repro export@mine")
+
+
+def test_the_table_is_printed_before_the_error_that_refers_to_it(project, tmp_path, capsys):
+    series_in(tmp_path / "raw", 2)
+    write_series(tmp_path / "raw" / "c" / "one", scan(1), series="t", patient="t")
+    with pytest.raises(UserError, match="no case of c can be used, as the table above says"):
+        begin("mine", tmp_path / "raw")
+    assert "not a case 1 rejected: single_slice" in capsys.readouterr().out
+
+
+def test_of_x_rays_of_two_kinds_the_most_frequent_is_chosen(project, tmp_path, capsys):
+    for i in range(5):
+        image = x_ray(i)
+        if i > 2:
+            image.SOPClassUID = DigitalXRayImageStorageForProcessing
+            image.PresentationIntentType = "FOR PROCESSING"
+        (tmp_path / "raw" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        image.save_as(tmp_path / "raw" / "ab"[i % 2] / f"{i}", enforce_file_format=True)
+    begin("mine", tmp_path / "raw")
+    assert section().select.sop_class == ("Digital X-Ray Image Storage - For Presentation",)
+    assert "3 FOR PRESENTATION and 2 FOR PROCESSING" in Path("params.yaml").read_text()
+
+
+def test_folders_that_look_like_patients_are_remarked_on(project, tmp_path, capsys):
+    for i in range(3):
+        write_series(tmp_path / "raw" / f"study {i}", scan(seed=i), series=f"s{i}", patient=f"p{i}")
+    begin("mine", tmp_path / "raw")
+    assert "warning    each of the 3 class folders, as study 0, is of one group" in capsys.readouterr().out

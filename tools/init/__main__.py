@@ -63,9 +63,12 @@ def begin(name: str, folder: Path, dry_run: bool = False, move: bool = False) ->
     place = RAW / name
     if place.exists() and not place.samefile(folder):
         raise UserError(f"{place} is there already: take another name, or give that folder")
-    found = look.look(folder)
-    for row in found.rows:
-        say(row)
+    found = look.Found()
+    try:
+        look.look(folder, found)
+    finally:
+        for row in found.rows:
+            say(row)
     text = block.text(name, found)
     if dry_run:
         say(f"\nWould be written into {PARAMS_YAML}:\n\n{text}")
@@ -74,10 +77,15 @@ def begin(name: str, folder: Path, dry_run: bool = False, move: bool = False) ->
         _bring(folder, place, move)
     block.insert(PARAMS_YAML, text)
     say(
-        f"\nWritten into {PARAMS_YAML}:\n\n{text}\nNext: dvc repro export@{name} validate@{name}\n"
+        f"\nWritten into {PARAMS_YAML}:\n\n{text}\n{_next(name, found)}\n"
         f"To keep the data in versions, too: dvc add {place}; then commit {place}.dvc with {PARAMS_YAML}, dvc.lock and "
         "metrics/"
     )
+
+
+def _next(name: str, found: look.Found) -> str:
+    command = f"dvc repro export@{name} validate@{name}"
+    return f"First: {found.trouble}\nThen: {command}" if found.trouble else f"Next: {command}"
 
 
 def _bring(folder: Path, place: Path, move: bool) -> None:

@@ -17,9 +17,11 @@ from stages.lib.ingest import assembly, inspection, raw_files, selection
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
+from stages.lib.ingest.labels import labelling
 from stages.lib.ingest.labels.corrections import CORRECTIONS_CSV
 from stages.lib.ingest.labels.table import LABELS_CSV, Labels, read_labels
 from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.results import rejected
 from stages.lib.ingest.store import Store
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
@@ -60,16 +62,19 @@ class Found:
     size: tuple[float, ...] = ()  # medians along H, W or D, H, W
     ingest: dict[str, Any] = field(default_factory=dict)  # keys that the data ask for, with `why`
     why: dict[str, str] = field(default_factory=dict)
+    trouble: str = ""  # why ingest will stop
     offers: dict[str, tuple[Any, str]] = field(default_factory=dict)  # keys of ingest that may help, and why
 
 
-def look(folder: Path) -> Found:
+def look(folder: Path, found: Found) -> None:
     """Looks at all names and at some headers.
+
+    Args:
+        found: What is found is added to it, also where an error ends the look.
 
     Raises:
         UserError: The data can't be used as they are.
     """
-    found = Found()
     scan = raw_files.scan(folder)
     paths = [path for path in scan.paths if path not in (LABELS_CSV, CORRECTIONS_CSV)]
     offer = selection.find_companions(paths)
@@ -78,24 +83,33 @@ def look(folder: Path) -> Found:
         found.why["exclude"] = f"{len(offer.files)} files that look like masks or thumbnails: {offer.seen}" + (
             f"; and {len(offer.others)} others" if offer.others else ""
         )
-    options = Options(check(IngestParams, {"burned_in": "keep", **found.ingest}), OPEN)
+    options = Options(check(IngestParams, found.ingest), OPEN)
     taken, excluded = selection.select(scan.paths, options.params)
     labels = read_labels(folder, taken, raw_files.folders_of(taken, scan.folders, excluded), options)
     with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "look")) as store:
         chosen = _chosen(folder, taken, options, store, workers)
         files = inspection.inspect_all(folder, chosen, store, options, workers)
-    try:
-        cases = _describe(found, files, options, len(taken))
-    except assembly.SeveralKinds as several:  # the user sees which was chosen, in the table and in the block
-        found.ingest["select"] = {"modality": several.modalities}
-        found.why["select"] = f"the DICOM files are of several kinds: {several.kinds}"
-        options = Options(check(IngestParams, {"burned_in": "keep", **found.ingest}), OPEN)
-        cases = _describe(found, files, options, len(taken))
+    all_read = len(files.paths) == len(taken)
+    if labels.selects and all_read:
+        labels.resolve(assembly.identities(files))
+    listed = labels if labels.selects and all_read else None
+    while True:
+        try:
+            cases = _describe(found, files, options, len(taken), listed)
+            break
+        except assembly.SeveralKinds as several:  # the user sees which was chosen, in the table and in the block
+            found.ingest["select"] = found.ingest.get("select", {}) | several.select
+            found.why["select"] = f"the DICOM files are of several kinds: {several.kinds}"
+            options = Options(check(IngestParams, found.ingest), OPEN)
     _say(found, "left out", f"{len(scan.litter)} hidden files and the like" * bool(scan.litter))
     _say(found, "left out", found.why.get("exclude", ""))
-    _classes(found, labels, taken, cases, all_read=len(files.paths) == len(taken))
+    _classes(found, labels, taken, cases, all_read)
     _groups(found, labels, taken, files)
-    return found
+    if all_read and not labels.grouped and "dicom" in files.accepted:
+        named = [labels.of(cases.path(i), cases.template(i).case.series) for i in range(len(cases))]
+        patients = np.array([cases.template(i).case.patient or "" for i in range(len(cases))])
+        for remark in labelling.remarks(labels, [row.label if row else "" for row in named], patients):
+            _say(found, "warning", remark)
 
 
 def _say(found: Found, what: str, text: str) -> None:
@@ -124,13 +138,18 @@ def _evenly(items: Sequence[str], number: int) -> list[str]:
     return [items[i] for i in np.linspace(0, len(items) - 1, number).astype(int)]
 
 
-def _describe(found: Found, files: FileTable, options: Options, number: int) -> CaseTable:
+def _describe(found: Found, files: FileTable, options: Options, number: int, listed: Labels | None) -> CaseTable:
     """Kinds, sizes and channels of what was read, and what can't be read; gives the cases.
+
+    Args:
+        listed: A labels.csv that says which series or instances are meant.
 
     Raises:
         UserError: No case can be read.
+        SeveralKinds: Nothing says which are meant.
     """
-    assembled = assembly.assemble(files, options)
+    is_listed = (lambda path, series: listed.of(path, series) is not None) if listed else None
+    assembled = assembly.assemble(files, options, listed.names if listed else assembly.none_named, is_listed)
     cases, accepted = assembled.cases, files.accepted
     read = f" (of {len(files.paths)} of {number} files)" if len(files.paths) < number else ""
     kinds = ", ".join(f"{len(of)} {'DICOM files' if name == 'dicom' else 'pictures'}" for name, of in accepted.items())
@@ -159,6 +178,14 @@ def _describe(found: Found, files: FileTable, options: Options, number: int) -> 
     why = [f"{times} {what} ({shortened(example[what])})" for what, times in reasons.most_common()]
     for line in why:
         _say(found, "not a case", line)
+    lost = rejected.lost_cases(assembled.refused)
+    if rejected.too_many(len(cases), lost, options.params.max_rejected):
+        keys = rejected.ways(refusal.reason for refusal in lost)
+        found.trouble = (
+            f"{len(lost)} of {len(cases) + len(lost)} cases would be rejected, more than ingest.max_rejected allows: "
+            f"mend them{''.join(f', set {key}' for key in keys)}, leave out what are no cases (ingest.exclude), or "
+            "raise ingest.max_rejected"
+        )
     if not len(cases):
         told = "; ".join(why) or "no file"
         raise UserError(f"none of the {len(files.paths)} files that were looked at can be read: {told}")
@@ -170,9 +197,12 @@ def _classes(found: Found, labels: Labels, taken: list[str], cases: CaseTable, a
     UserError: There is one class alone, or a class has no case, or a case has no class.
     """
     rows = [row for path in taken if (row := labels.of(path, None))]
-    rows += labels.by_series.values()
+    selecting = {
+        row.number: row for of in (labels.by_series, labels.by_study, labels.by_instance) for row in of.values()
+    }
+    rows += selecting.values()
     counts = Counter(row.label for row in rows)
-    if not labels.by_series:
+    if not labels.selects:
         paths = [path or cases.template(i).case.files[0].path for i, path in enumerate(cases.paths)]
         of_case = [(path, labels.of(path, None)) for path in paths]
         if unlabelled := [path for path, row in of_case if row is None]:
@@ -194,7 +224,7 @@ def _classes(found: Found, labels: Labels, taken: list[str], cases: CaseTable, a
         )
     listed = [f"{shown(label)} {number}" for label, number in sorted(counts.items())]
     more = f" and {len(listed) - MOST_NAMED} more" if len(listed) > MOST_NAMED else ""
-    by = "cases" if all_read and not labels.by_series else "files"
+    by = "rows of labels.csv" if labels.selects else "cases" if all_read else "files"
     _say(found, "classes", f"{len(counts)}, by {by}: {', '.join(listed[:MOST_NAMED])}{more}")
     if rare := [label for label, number in counts.items() if number < FEW] if found.kind == "images" else []:
         _say(found, "", f"fewer than {FEW} of {shortened(', '.join(map(shown, sorted(rare))))}: scores will say little")

@@ -1,7 +1,7 @@
 """From inspected files to the cases of one data set: all images or all volumes, of one colour mode."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -29,10 +29,10 @@ class Assembled(NamedTuple):
 class SeveralKinds(UserError):
     """Nothing says which kind of scan or picture is meant."""
 
-    def __init__(self, modalities: list[str], message: str, kinds: str) -> None:
-        """Args: modalities: Of the most frequent kind; kinds: all of them, with their numbers."""
+    def __init__(self, select: dict[str, list[str]], message: str, kinds: str) -> None:
+        """Args: select: `ingest.select` of the most frequent kind; kinds: all of them, with their numbers."""
         super().__init__(message)
-        self.modalities, self.kinds = modalities, kinds
+        self.select, self.kinds = select, kinds
 
 
 def none_named(path: str, series: str) -> bool:
@@ -117,22 +117,26 @@ def _check_one_kind(whole: list[Template], options: Options) -> None:
     SeveralKinds: DICOM files are of several modalities, or pictures and volumes, and nothing says which are meant.
     """
     kinds: Counter[tuple[str, str]] = Counter()
-    classes: Counter[tuple[str, str]] = Counter()
+    intents: dict[str, Counter[str]] = defaultdict(Counter)  # of pictures, the SOP classes of each
     for template in whole:
         if template.reader == "dicom":
             attributes = dict(template.case.attributes)
             modality = attributes.get("modality", "")
             kind = "volumes" if len(template.case.shape) == VOLUME_AXES else "images"
             kinds[ALIKE.get(modality, modality), kind] += 1
-            classes[attributes.get("intent", ""), kind] += 1
+            if (intent := attributes.get("intent", "")) and kind == "images":
+                intents[intent][attributes.get("sop_class", "")] += 1
     if options.params.kind != "auto":
         kinds = Counter({key: number for key, number in kinds.items() if key[1] == options.params.kind})
     select = options.params.select
-    intents = {intent: number for (intent, kind), number in classes.items() if intent and kind == "images"}
     if len(intents) > 1 and not select.sop_class:
-        there = " and ".join(f"{number} {intent}" for intent, number in sorted(intents.items()))
-        way = 'ingest: {select: {sop_class: "*For Presentation"}} takes one kind, {sop_class: "*"} all'
-        raise UserError(f"the X-rays are of two kinds ({there}), whose pixels do not compare: {way}")
+        there = " and ".join(f"{of.total()} {intent}" for intent, of in sorted(intents.items()))
+        most = max(sorted(intents), key=lambda intent: intents[intent].total())
+        of_others = {name for intent, of in intents.items() if intent != most for name in of}
+        chosen = sorted(intents[most].keys() - of_others) or sorted(intents[most])
+        way = f'ingest: {{select: {{sop_class: {json.dumps(chosen)}}}}} takes the most frequent, {{sop_class: "*"}} all'
+        message = f"the X-rays are of two kinds ({there}), whose pixels do not compare: {way}"
+        raise SeveralKinds({"sop_class": chosen}, message, there)
     if len(kinds) < 2 or select.modality or select.sop_class:
         return
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
@@ -148,7 +152,7 @@ def _check_one_kind(whole: list[Template], options: Options) -> None:
         f"the DICOM files are of several kinds ({there}), and a data set is of one: {', '.join(ways)}; "
         "python -m tools.survey shows what there is, series by series"
     )
-    raise SeveralKinds(modality.split("/"), message, there)
+    raise SeveralKinds({"modality": modality.split("/")}, message, there)
 
 
 def _listed(

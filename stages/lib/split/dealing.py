@@ -117,7 +117,8 @@ def _check_enough_groups(classes: list[str], groups: np.ndarray, wanted: list[st
     if len(few):
         raise UserError(
             f"class '{classes[few[0]]}' has {groups[few[0]]} group(s) (patients); {', '.join(wanted)} need one each: "
-            "add cases, leave the class out, or set split.validation or split.test to 0"
+            "add cases, leave the class out, set split.validation or split.test to 0, or, if groups are not the true "
+            "ones, say which files belong together (labels.csv's column group, ingest.group)"
         )
 
 

@@ -307,3 +307,21 @@ def test_names_that_are_different_are_not_told():
     assert (
         class_names.notes(["1", "11", "class1", "class2", "A", "B", "grade 1", "grade 2", "s", "bus", "bug"], {}) == []
     )
+
+
+def test_class_folders_of_one_patient_each_are_remarked_on(tmp_path, capsys):
+    for i in range(3):
+        write_series(tmp_path / "raw" / f"2023010{i}", scan(seed=i), None, f"s{i}", f"p{i}")
+    ingest(tmp_path / "raw", tmp_path / "out")
+    said = "warning: each of the 3 class folders, as 20230100, is of one group (patient)"
+    assert said in capsys.readouterr().out
+    write_series(tmp_path / "raw" / "20230100" / "more", scan(seed=9), None, "s9", "p9")
+    ingest(tmp_path / "raw", tmp_path / "again")
+    assert "class folders" not in capsys.readouterr().out
+
+
+def test_one_patient_for_all_cases_is_remarked_on(tmp_path, capsys):
+    for i in range(4):
+        write_series(tmp_path / "raw" / "ab"[i % 2] / f"{i}", scan(seed=i), None, f"s{i}", "ANONYMOUS")
+    ingest(tmp_path / "raw", tmp_path / "out")
+    assert "warning: all 4 cases are of one group (patient), which can't be split" in capsys.readouterr().out

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from stages.lib.ingest.case_table import CaseTable
@@ -9,6 +11,7 @@ from stages.lib.ingest.labels.table import Labels, Row
 from stages.lib.ingest.readers.contract import Case, Refusal
 
 NAMED = 5  # how many examples a message gives
+MOST_ALONE = 2  # classes of one group each, which may be a first try
 
 
 def label_cases(cases: CaseTable, labels: Labels, refused: Sequence[Refusal]) -> list[Row]:
@@ -98,6 +101,29 @@ def _check_series(cases: CaseTable, labels: Labels, refused: Sequence[Refusal]) 
         listed = ", ".join(f"row {row.number} ({row.name})" for row in list(lost.values())[:NAMED])
         more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
         say(f"{labels.source}: no case came of {listed}{more}: rejected.csv says why")
+
+
+def remarks(labels: Labels, classes: Sequence[str], groups: np.ndarray) -> list[str]:
+    """What labels and groups look as if they were not meant.
+
+    Args:
+        classes, groups: (N,) of each case.
+    """
+    found = []
+    different = len(np.unique(groups))
+    if len(groups) > 1 and different == 1:
+        found.append(
+            f"all {len(groups)} cases are of one group (patient), which can't be split: deidentified files often name "
+            "one patient for all; labels.csv's column group, or ingest.group, says whose each file is"
+        )
+    names = set(classes)
+    alone = MOST_ALONE < len(names) >= different and len(set(zip(classes, groups.tolist(), strict=True))) == len(names)
+    if alone and not labels.listed:
+        found.append(
+            f"each of the {len(names)} class folders, as {min(names)}, is of one group (patient): if folders are "
+            "patients or studies, not classes, write a labels.csv with the columns path (or study, series) and label"
+        )
+    return found
 
 
 def check_classes(rows: Sequence[Row], labels: Labels, rejected_csv: str) -> None:

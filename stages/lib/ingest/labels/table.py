@@ -69,6 +69,7 @@ class Labels:
     by_series: dict[str, Row] = field(default_factory=dict)  # keyed by hashed UID
     by_study: dict[tuple[str, str], Row] = field(default_factory=dict)  # by hashed UID and SeriesNumber, "" for any
     by_instance: dict[str, Row] = field(default_factory=dict)  # by hashed UID
+    listed: bool = False  # whether there is a labels.csv
     grouped: bool = False  # whether labels.csv has a column group
     split: bool = False  # whether it has a column split
     spellings: set[str] = field(default_factory=set)  # of the labels, as the raw data have them
@@ -247,7 +248,7 @@ class _Table:
         self._table, self._paths, self._key, self._aliases = table, paths, key, aliases
         self._folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
         self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
-        self.labels = Labels(str(table))
+        self.labels = Labels(str(table), listed=True)
         self._globbed: dict[str, Row] = {}  # files that patterns fit
         for number, values in self._rows():
             self._add(number, values)

@@ -1,12 +1,34 @@
 """What became of the files that are in no case: rejected.csv, and how many may be rejected before the stage fails."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.csv_lines import csv_line, write_lines
 from stages.lib.ingest.readers.contract import Refusal
+
+WAYS = {
+    "transparent": "ingest.transparency",
+    "several_frames": "ingest.frames",
+    "voi_missing": "ingest.intensity",
+    "no_hounsfield_units": "ingest.intensity",
+    "too_small": "ingest.min_side",
+    "too_large": "ingest.max_pixels or max_voxels",
+    "uneven_gaps": "ingest.uneven",
+    "tilted": "ingest.tilt",
+    "mixed_orientations": "ingest.orientation_tolerance",
+    "mixed_spacing": "ingest.spacing_tolerance",
+    "instance_twice": "ingest.instance_uids",
+    "several_at_a_place": "ingest.split_4d",
+    "single_slice": "ingest.kind",
+    "picture_among_volumes": "ingest.kind",
+    "volume_among_pictures": "ingest.kind",
+    "unsupported_colours": "ingest.colour",
+    "burned_in_annotation": "ingest.burned_in",
+    "secondary_capture": "ingest.burned_in",
+}
+"""Which key of params.yaml decides on a reason: docs/data.md says how."""
 
 COLUMNS = ("path", "outcome", "reason", "detail")
 
@@ -28,20 +50,30 @@ def check_rejected(cases: int, refused: list[Refusal], limit: float, rejected_cs
     Raises:
         UserError: More than that fraction of the cases was rejected, or nothing is left.
     """
-    lost = _lost_cases(refused)
-    if cases and len(lost) <= limit * (cases + len(lost)):
+    lost = lost_cases(refused)
+    if cases and not too_many(cases, lost, limit):
         return
-    reasons = Counter(refusal.reason for refusal in refused if not refusal.ignored)
+    reasons = Counter(refusal.reason for refusal in lost)
     summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "no file is a picture"
     what = f"{len(lost)} of {cases + len(lost)} cases were rejected ({summary})"
-    wayout = (
-        f'{rejected_csv} names them; mend them, leave out what are no cases (ingest.exclude: ["*.xml"]), or raise '
-        f"ingest.max_rejected ({limit:g})"
-    )
-    raise UserError(f"{what}: {wayout}" if cases else f"no case could be read: {what}: {rejected_csv} names the files")
+    keys = ways(reasons)
+    wayout = f"mend them{''.join(f', set {key}' for key in keys)}, leave out what are no cases (ingest.exclude)"
+    if cases:
+        raise UserError(f"{what}: {rejected_csv} names them; {wayout}, or raise ingest.max_rejected ({limit:g})")
+    raise UserError(f"no case could be read: {what}: {rejected_csv} names the files; {wayout}")
 
 
-def _lost_cases(refused: list[Refusal]) -> list[Refusal]:
+def too_many(cases: int, lost: Sequence[Refusal], limit: float) -> bool:
+    """Whether more than this fraction of the cases was rejected."""
+    return len(lost) > limit * (cases + len(lost))
+
+
+def ways(reasons: Iterable[str]) -> list[str]:
+    """The keys of `ingest` that decide on these reasons, each once, in their order."""
+    return list(dict.fromkeys(WAYS[reason] for reason in reasons if reason in WAYS))
+
+
+def lost_cases(refused: Sequence[Refusal]) -> list[Refusal]:
     """What was rejected, a series once: its unreadable files, which were rejected before it, are not counted again."""
     rejected = [refusal for refusal in refused if not refusal.ignored]
     series = {refusal.series for refusal in rejected if refusal.reason == "unreadable_slice"}
