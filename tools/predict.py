@@ -22,7 +22,6 @@ model takes it, the spacing in mm along D, H, W:
 """
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,7 +46,6 @@ BATCH = 32
 BATCH_BYTES = 64 << 20  # of pixels: 32 volumes would be gigabytes
 GREY, RGB = 1, 3  # channels
 SAVED_IN_COLOUR = "grey pictures saved in colour, given to the model as grey"
-UNREAD = 128 + 13  # the exit status of a program whose output nobody reads any more, as a shell tells it
 
 
 @terminal.program()
@@ -157,14 +155,8 @@ def _output(to: Path | None) -> Iterator[Callable[[str], object]]:
 
 
 def _print(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:  # as of `| head`
-        nowhere = os.open(os.devnull, os.O_WRONLY)  # what is left in the buffer would raise again at the end
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        sys.exit(UNREAD)
+    sys.stdout.write(text)
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -172,6 +164,8 @@ def _errors_of_files() -> Iterator[None]:
     """Around the writing of files: what the system says becomes a message."""
     try:
         yield
+    except BrokenPipeError:  # as of `| head`: `terminal.program` ends the program
+        raise
     except OSError as error:
         raise UserError(f"{error.filename or 'the output'} can't be written: {error.strerror or error}") from None
 

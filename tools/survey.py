@@ -9,6 +9,7 @@ The table quotes what headers say, SeriesDescription and UIDs too: it is for thi
 """
 
 import argparse
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import closing
@@ -32,9 +33,22 @@ from stages.lib.params.ingest import IngestParams
 from stages.lib.workers import Workers, count
 
 PARAMS_YAML = Path("params.yaml")
-SELECTED_BY = ("modality", "sop_class", "series_description", "body_part", "image_type", "slice_thickness")
+SELECTED_BY = (
+    *(
+        "modality",
+        "sop_class",
+        "series_description",
+        "body_part",
+        "image_type",
+        "slice_thickness",
+        "view",
+        "laterality",
+    ),
+)
 COLUMNS = ("folder", "files", *SELECTED_BY, "size", "result")
 CSV_COLUMNS = (*COLUMNS, "detail", "series_number", "series", "study")
+PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+SIZES = re.compile(r" of \d.*| \(\d+\)$|^\d+ (?=pictures)")  # what tells one volume or number from another
 HEADER = ("SeriesDescription", "SeriesNumber", "SeriesInstanceUID", "StudyInstanceUID")
 NAMES = dict(zip(HEADER, ("series_description", "series_number", "series", "study"), strict=True))
 
@@ -46,13 +60,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--csv", type=Path, help="write the table there, with UIDs and why a series is refused")
     arguments = parser.parse_args(argv)
     table, others = survey(arguments.folder, section_of(arguments.folder.name))
-    if arguments.csv:
-        table.to_csv(arguments.csv, index=False)
-        print(f"{arguments.csv}: {len(table)} series")
-    elif len(table):
-        print(table[list(COLUMNS)].map(shown).to_string(index=False))
+    if len(table):
+        told = [name for name in COLUMNS if (table[name] != "").any()]
+        print(table[told].map(shown).to_string(index=False))
     for line in totals(table):
         print(line)
+    if arguments.csv:
+        table.to_csv(arguments.csv, index=False)
+        print(f"{arguments.csv}: {len(table)} series, with UIDs and details")
     if others:
         print("other files: " + ", ".join(f"{number} {what}" for what, number in sorted(others.items())))
 
@@ -81,7 +96,9 @@ def survey(folder: Path, section: IngestParams) -> tuple[pd.DataFrame, Counter[s
             others["pictures"] += len(of)
     inspected = [files.file(i) for i in files.accepted.get("dicom", ())]
     if not inspected:
-        raise UserError(f"{folder}: none of {len(paths)} files is a DICOM file that can be read")
+        packed = [path for path in paths if path.lower().endswith(PACKED)]
+        way = f"; unpack archives, as {packed[0]}, first" if packed else ""
+        raise UserError(f"{folder}: none of {len(paths)} files is a DICOM file that can be read{way}")
     reader = readers.reader("dicom")
     chosen, aside = reader.choose(inspected, none_named, options)
     assembly = reader.assemble(chosen, files.refused, options)
@@ -102,6 +119,7 @@ class _Series:
 
         self._headers: dict[str, Any] = {}
         self._paths: dict[str, list[str]] = defaultdict(list)
+        self._first: dict[str, str] = {}  # a file that can be read
         self._series: dict[str, str] = {}  # by path
         self._results: dict[str, Counter[str]] = defaultdict(Counter)
         self._details: dict[str, str] = {}
@@ -109,6 +127,7 @@ class _Series:
             header = Header(*file.common)
             self._headers.setdefault(header.series, header)
             self._paths[header.series].append(file.path)
+            self._first.setdefault(header.series, file.path)
             self._series[file.path] = header.series
 
     def in_order(self) -> list[str]:
@@ -127,23 +146,31 @@ class _Series:
         series = refusal.series or self._series.get(refusal.paths[0], "")
         if series not in self._paths:
             return False
+        self._paths[series] += [path for path in refusal.paths if path not in self._series]  # those that can't be read
+        self._series |= dict.fromkeys(refusal.paths, series)
         self._results[series][f"{refusal.outcome}: {refusal.reason}"] += len(refusal.paths)
         self._details.setdefault(series, refusal.detail)
         return True
 
     def row(self, folder: Path, series: str) -> dict[str, Any]:
         header, paths = self._headers[series], sorted(self._paths[series])
-        found = pydicom.dcmread(folder / paths[0], stop_before_pixels=True, specific_tags=list(HEADER), force=True)
+        found = pydicom.dcmread(
+            folder / self._first[series], stop_before_pixels=True, specific_tags=list(HEADER), force=True
+        )
         texts = {name: str(found.get(keyword) or "") for keyword, name in NAMES.items()}
         known = dict(header.attributes())
-        return texts | {
-            "folder": paths[0].rpartition("/")[0],
-            "files": len(paths),
-            **{key: known[key] for key in SELECTED_BY if key in known},
-            "size": f"{header.rows} x {header.columns}",
-            "result": ", ".join(_counted(what, n) for what, n in self._results[series].most_common()),
-            "detail": self._details.get(series, ""),
-        }
+        return (
+            dict.fromkeys(CSV_COLUMNS, "")
+            | texts
+            | {
+                "folder": paths[0].rpartition("/")[0] or ".",
+                "files": len(paths),
+                **{key: known[key] for key in SELECTED_BY if key in known},
+                "size": f"{header.rows} x {header.columns}",
+                "result": ", ".join(_counted(what, n) for what, n in self._results[series].most_common()),
+                "detail": self._details.get(series, ""),
+            }
+        )
 
 
 def _counted(what: str, number: int) -> str:
@@ -151,14 +178,15 @@ def _counted(what: str, number: int) -> str:
 
 
 def totals(table: pd.DataFrame) -> list[str]:
-    """How many series there are of each modality and SOP class."""
+    """How many series there are of each modality and SOP class, and what would become of how many."""
     numbers: dict[tuple[str, str], list[int]] = defaultdict(list)
     for modality, sop_class, files in zip(table["modality"], table["sop_class"], table["files"], strict=True):
         numbers[modality, sop_class].append(files)
+    outcomes = Counter(SIZES.sub("", text) for result in table["result"] for text in result.split(", ") if result)
     return [
         f"{len(of)} series of {modality or 'no modality'} ({sop_class}), {sum(of)} files"
         for (modality, sop_class), of in sorted(numbers.items())
-    ]
+    ] + [f"{what}: {number} series" for what, number in outcomes.most_common()]
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from stages import ingest, sample
 from stages.lib import params, tensors
 from stages.lib.cases import Cases
+from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.export import formats, metadata
 from stages.lib.export.end_to_end import Native
@@ -530,7 +531,7 @@ def test_an_output_that_nobody_reads_any_more_ends_the_program_without_a_traceba
     process.stdout.close()
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
-    assert process.wait(HANG_SECONDS) == predict.UNREAD
+    assert process.wait(HANG_SECONDS) == terminal.UNREAD
 
 
 def test_a_file_that_can_not_be_written_is_named_and_nothing_half_written_stays(folder, capsys, tmp_path):

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 from stages.lib.params.ingest import IngestParams, SelectParams
-from tests.raw_data import scan, write_series
+from tests.ingest.readers.test_dicom_pictures import x_ray
+from tests.raw_data import ingest, scan, write_series
 from tools import survey
 
 
@@ -77,4 +78,37 @@ def test_a_folder_without_dicom_files_is_said_to_be_one(tmp_path, monkeypatch):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "x.txt").write_text("x")
     with pytest.raises(SystemExit, match="none of 1 files is a DICOM file"):
+        survey.main([str(tmp_path / "raw")])
+
+
+def test_views_have_a_column_where_there_are_some_and_a_key_that_selects_them(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    raw = tmp_path / "raw"
+    for i in range(4):
+        (raw / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        image = x_ray(i, ViewPosition=("PA", "LL")[i // 2], ImageLaterality="U")
+        image.save_as(raw / "ab"[i % 2] / f"{i}", enforce_file_format=True)
+    survey.main([str(raw)])
+    printed = capsys.readouterr().out
+    assert " view " in printed and " LL " in printed and "slice_thickness" not in printed
+    assert "picture: 4 series" in printed
+    done = ingest(raw, tmp_path / "out", select=SelectParams(view="pa"))
+    assert set(done.table["view"]) == {"PA"} and done.counts["set_aside"] == {"unselected": 2}
+
+
+def test_a_slice_that_is_cut_counts_as_a_file_of_its_series(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_series(tmp_path / "raw" / "a")
+    cut = tmp_path / "raw" / "a" / "000"
+    cut.write_bytes(cut.read_bytes()[:-10])
+    table, others = survey.survey(tmp_path / "raw", IngestParams())
+    assert table["files"].tolist() == [8] and not others
+    assert "rejected: truncated" in table["result"][0] and "rejected: unreadable_slice" in table["result"][0]
+
+
+def test_an_archive_file_is_to_be_unpacked_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "export.zip").write_bytes(b"PK\3\4")
+    with pytest.raises(SystemExit, match=r"unpack archives, as export\.zip, first"):
         survey.main([str(tmp_path / "raw")])

@@ -5,6 +5,7 @@ what stood before it, a mark that turns the direction of writing round, or bytes
 """
 
 import json
+import os
 import re
 import sys
 import unicodedata
@@ -16,6 +17,7 @@ from stages.lib.core.errors import UserError
 
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's categories: control, format, surrogate; ends of lines, paragraphs
 JOINERS = "\u200c\u200d"  # of Persian and Indic words, and of emoji
+UNREAD = 128 + 13  # the exit status of a program whose output nobody reads any more
 SHORT = 200  # characters of a list, in a message
 _SUSPECT = re.compile(r"[^\x20-\x7e]")
 
@@ -32,10 +34,17 @@ def shortened(text: str) -> str:
 
 @contextmanager
 def program() -> Iterator[None]:
-    """Around a program's main: escapes what it prints; a user's mistake exits 1 with one message, Ctrl-C with 130."""
+    """Around a program's main: escapes what it prints; a user's mistake exits 1 with one message, Ctrl-C with 130, and
+    output that nobody reads any more, as of `| head`, with 141, all as a shell tells it."""
     escape_output()
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # what is left in the buffer would raise again at the end
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        sys.exit(UNREAD)
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

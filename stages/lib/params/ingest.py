@@ -35,6 +35,12 @@ class SelectParams:
     image_type: Patterns = ()
     r"""The values of ImageType with backslashes between them, as 'ORIGINAL\\PRIMARY\\AXIAL' or '*AXIAL*'."""
 
+    view: Patterns = ()
+    """ViewPosition of an X-ray, as PA or MLO."""
+
+    laterality: Patterns = ()
+    """ImageLaterality or Laterality: L, R or B."""
+
     slice_thickness: Annotated[tuple[float, float] | None, unit("mm")] = None
     """The least and the largest SliceThickness."""
 

@@ -38,13 +38,14 @@ _CALLED = {
     "study": "studyinstanceuid studyuid studyid",
     "instance": "sopinstanceuid sopuid instanceuid",
     "series_number": "seriesnumber seriesno",
-    "label": "labels class classes classname category target diagnosis groundtruth dx y",
+    "label": "labels class classes classname category target diagnosis groundtruth dx y finding findings result",
     "group": "groups patient patientid subject subjectid participantid lesionid case caseid",
     "split": "set subset partition datasplit",
 }
 SYNONYMS = {column: {column, *names.split()} for column, names in _CALLED.items()}
 GLOB = re.compile(r"[*?\[]")
 WORTH = {"group": "says what must stay together (a patient)", "split": "says train, validation or test"}
+BY_UID = {("group", name) for name in ("series", "study", "instance")}
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
 MAX_CHARACTERS = 4096  # of a value: no path is longer
 
@@ -302,7 +303,8 @@ class _Table:
         if "label" not in names or not names & set(NAMING):
             missing = "label" if "label" not in names else "path (or series, study, instance)"
             found = shortened(", ".join(header) or "nothing")
-            renamed = [f"{name} to {column}" for column, name in _meant(header).items() if column in ("path", "label")]
+            wanted = ("label", *(() if names & set(NAMING) else (*NAMING, "series_number")))
+            renamed = [f"{name} to {column}" for column, name in _meant(header).items() if column in wanted]
             way_out = f"; rename {' and '.join(renamed)}" if renamed else ""
             raise UserError(
                 f"{self._table} has no column {missing}: expected path,label[,group,split], found {found}{way_out}"
@@ -319,7 +321,8 @@ class _Table:
         if unused := [name for name in header if name and name not in COLUMNS]:
             say(f"{self._table}: not used: {shortened(', '.join(unused))}")
             for column, name in _meant(unused).items():
-                if column in WORTH and column not in names:
+                # Scans, which UIDs name, say whose they are themselves.
+                if column in WORTH and column not in names and (column, self._name_column) not in BY_UID:
                     say(f"{self._table}: if {shortened(name)} {WORTH[column]}, call it {column}")
         return header
 
