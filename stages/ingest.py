@@ -73,7 +73,8 @@ def main(
         labelling.check_classes(rows, labels, str(rejected_csv))
         classes = [row.label for row in rows]
         groups = join_duplicates(filled.cases, classes, name_groups(filled.cases, rows, options), filled.digests)
-        for remark in labelling.remarks(labels, classes, groups.groups):
+        of_labels = labelling.remarks(labels, classes, groups.groups)
+        for remark in [*of_labels, *assembly.remarks(filled.cases, options)]:
             say(f"warning: {remark}")
         splits = given_splits.settle(filled.cases, [row.split for row in rows], groups.groups, params.same_group)
         write_files(files_csv, filled.cases)

@@ -105,6 +105,8 @@ def look(folder: Path, found: Found) -> None:
     _say(found, "left out", found.why.get("exclude", ""))
     _classes(found, labels, taken, cases, all_read)
     _groups(found, labels, taken, files)
+    for remark in assembly.remarks(cases, options):
+        _say(found, "warning", remark)
     if all_read and not labels.grouped and "dicom" in files.accepted:
         named = [labels.of(cases.path(i), cases.template(i).case.series) for i in range(len(cases))]
         patients = np.array([cases.template(i).case.patient or "" for i in range(len(cases))])

@@ -14,6 +14,7 @@ from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.readers.colour import can_be_made, channels_of
 from stages.lib.ingest.readers.contract import Identity, IsNamed, Options, Refusal
 
+X_RAYS = ("CR", "DX", "MG")
 UNSELECTED = "not one of ingest.select"
 ALIKE = {"CR": "CR/DX", "DX": "CR/DX"}  # two techniques of one kind of picture
 UNLISTED = "labels.csv names series or instances, and not this one"
@@ -89,6 +90,20 @@ def assemble(
         refused = companions.set_aside(refused, slices)
     whole, one_file, uncommon = _of_one_colour(whole, one_file, options)
     return Assembled(tabulate(whole, one_file), refused + of_other_kind + uncommon)
+
+
+def remarks(cases: CaseTable, options: Options) -> list[str]:
+    """What of the cases looks as if it did not belong together, although nothing forbids it."""
+    bits: Counter[str] = Counter()
+    numbers = np.bincount(cases.which, minlength=len(cases.templates)).tolist()
+    for template, number in zip(cases.templates, numbers, strict=True):
+        attributes = dict(template.case.attributes)
+        if len(template.case.shape) == IMAGE_AXES and attributes.get("modality") in X_RAYS:
+            bits[attributes.get("bits_stored", "")] += number
+    if len(bits) < 2 or options.params.intensity != "stored":
+        return []
+    there = ", ".join(f"{number} of {of} bits" for of, number in bits.most_common())
+    return [f"X-rays of different depths ({there}): ingest.intensity: bits, or voi, brings them onto one scale"]
 
 
 def _of_unselected(unread: list[Refusal], aside: list[Refusal]) -> list[Refusal]:

@@ -48,7 +48,7 @@ def pixels_of(done, name):
     return done.pixels[done.table["case"].tolist().index(line[:16])][0]
 
 
-def test_values_of_different_bits_are_stretched_to_the_same_range_where_asked_to(tmp_path):
+def test_values_of_different_bits_are_stretched_to_the_same_range_where_asked_to(tmp_path, capsys):
     images = {"a": x_ray(1, 12), "b": x_ray(2, 10), "c": x_ray(3, 14, PhotometricInterpretation="MONOCHROME1")}
     put(tmp_path / "raw", **images)
     done = ingest(tmp_path / "raw", tmp_path / "out", intensity="bits", max_rejected=0.0)
@@ -56,6 +56,11 @@ def test_values_of_different_bits_are_stretched_to_the_same_range_where_asked_to
     for name, bits in (("a", 12), ("b", 10)):
         assert np.array_equal(pixels_of(done, name), np.rint(values(images[name]) / (2**bits - 1) * 65535))
     assert np.array_equal(pixels_of(done, "c"), np.rint((1 - values(images["c"]) / (2**14 - 1)) * 65535))
+    assert sorted(done.table["bits_stored"]) == ["10", "12", "14"]
+    assert "X-rays of" not in capsys.readouterr().out
+    ingest(tmp_path / "raw", tmp_path / "stored")
+    said = "warning: X-rays of different depths (1 of 12 bits, 1 of 10 bits, 1 of 14 bits): ingest.intensity: bits"
+    assert said in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID", None])

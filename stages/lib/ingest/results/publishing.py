@@ -20,7 +20,7 @@ from stages.lib.ingest.readers.contract import OTHER, Case, Refusal
 # Attributes that readers give, as far as they are columns of cases.csv. None of them names anybody.
 ATTRIBUTES = (
     *("modality", "sop_class", "manufacturer", "body_part", "image_type", "kvp", "slice_thickness", "view"),
-    *("laterality", "intent"),
+    *("laterality", "intent", "bits_stored"),
     *("orientation", "affine", "resampled", "phase"),
 )
 BLOCK_CASES = 4096  # how many are turned into text at once

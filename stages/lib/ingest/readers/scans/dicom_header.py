@@ -102,6 +102,7 @@ class Header(NamedTuple):
             ("view", self.view),
             ("laterality", self.laterality),
             ("intent", self.intent),
+            ("bits_stored", str(self.bits_stored)),
         )
 
 
