@@ -26,6 +26,7 @@ from stages.lib.params.ingest import IngestParams
 from stages.lib.params.machine import MachineParams
 from stages.lib.workers import Workers, count, rare_garbage_collection
 
+MOST_LOG_BYTES = 10 << 20
 STORE = ".ingest"  # beside the outs; git and dvc ignore it
 
 
@@ -42,6 +43,8 @@ def main(
     rejected_csv, files_csv = (cases_csv.with_name(name) for name in ("rejected.csv", "files.csv"))
     log = cases_csv.with_name("ingest.log")  # likewise
     os.environ[contract.LOG] = str(log)
+    if log.exists() and log.stat().st_size > MOST_LOG_BYTES:
+        log.replace(log.with_name("ingest.old.log"))
     before = log.stat().st_size if log.exists() else 0
     options = Options(params, load_key(params.identifiers))
     store = Store(cases.parent / STORE, fingerprint(options))

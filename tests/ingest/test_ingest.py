@@ -9,6 +9,7 @@ import pydicom
 import pytest
 import SimpleITK
 
+from stages import ingest as stage
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.readers.pictures import pillow
 from tests.raw_data import SHARED, ingest, scan, write_pictures, write_series
@@ -106,3 +107,13 @@ def test_a_syntax_error_that_a_decoder_raises_rejects_its_file_alone(broken, tmp
     done = ingest(tmp_path / "raw", tmp_path / "out")
     assert done.reason("cat/odd.png") == "unreadable"
     assert done.counts["cases"] == 8
+
+
+def test_a_log_that_has_grown_large_is_kept_once_and_a_new_one_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "MOST_LOG_BYTES", 10)
+    write_pictures(tmp_path / "raw")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "ingest.log").write_text("what happened before")
+    ingest(tmp_path / "raw", tmp_path / "out")
+    assert (tmp_path / "out" / "ingest.old.log").read_text() == "what happened before"
+    assert not (tmp_path / "out" / "ingest.log").exists()
