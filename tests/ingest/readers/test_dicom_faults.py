@@ -328,6 +328,23 @@ def phases(count, number, **elements):
     return volumes, slices
 
 
+@pytest.mark.parametrize("by_element", [False, True])
+def test_a_slice_that_is_the_same_in_every_phase_as_of_air_is_one_of_each(tmp_path, by_element):
+    elements = {"TemporalPositionIdentifier": lambda v, i: v} if by_element else {}
+    volumes, slices = phases(3, lambda v, i: 8 * v + i, **elements)
+    for image in slices[::8]:
+        image.PixelData = slices[0].PixelData
+    for volume in volumes:
+        volume[0] = volumes[0][0]
+    resent = copy.deepcopy(slices[3])
+    resent.SOPInstanceUID = generate_uid()
+    put(tmp_path / "raw" / "x", [*slices, resent])
+    done = ingest(tmp_path / "raw", tmp_path / "out", split_4d="all")
+    by_phase = dict(zip(done.table["phase"], done.pixels, strict=True))
+    assert len(by_phase) == 3 and all(np.array_equal(by_phase[str(v)][0], volumes[v]) for v in range(3))
+    assert done.counts["ignored"] == {"same_instance": 1} and done.counts["set_aside"] == {}
+
+
 @pytest.mark.parametrize(
     ("number", "elements"),
     [

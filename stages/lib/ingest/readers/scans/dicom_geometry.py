@@ -99,24 +99,26 @@ def check_orientation(frames: list[Frame], options: Options) -> np.ndarray:
     return normal
 
 
-def in_order(frames: list[Frame], normal: np.ndarray) -> list[Frame]:
-    """The frames along the normal, equal slices once; by place alone, as names and instance numbers may be wrong."""
+def in_order(frames: list[Frame], normal: np.ndarray, options: Options) -> list[Frame]:
+    """The frames along the normal, equal slices once; by place alone, as names and instance numbers may be wrong.
+
+    Where phases are to be split, slices of several numbers are of several phases, even if they are equal, as of air.
+    """
+    split = options.params.split_4d is not False
 
     def key(frame: Frame) -> tuple[float, str, int]:
         return float(np.dot(frame.place.position, normal)), frame.instance.sop, frame.number  # type: ignore[arg-type]
 
-    kept: list[Frame] = []
+    def slice_of(frame: Frame) -> tuple[object, ...]:
+        """What is the same of two instances that show the same at the same place in the same phase."""
+        if frame.number or frame.instance.frames > 1:
+            return (frame.path, frame.number)
+        return frame.instance.pixels, frame.place, frame.instance.number if split else None
+
+    kept: dict[tuple[object, ...], Frame] = {}
     for frame in sorted(frames, key=key):
-        if not any(_is_same_slice(one, frame) for one in kept[-4:]):
-            kept.append(frame)
-    return kept
-
-
-def _is_same_slice(one: Frame, other: Frame) -> bool:
-    """Whether two instances show the same pixels at the same place in the same phase."""
-    if one.number or other.number or one.instance.frames > 1 or other.instance.frames > 1:
-        return False
-    return one.instance.pixels == other.instance.pixels and one.place == other.place
+        kept.setdefault(slice_of(frame), frame)
+    return list(kept.values())
 
 
 def find_pair_at_one_place(ordered: list[Frame], normal: np.ndarray) -> tuple[Frame, Frame] | None:

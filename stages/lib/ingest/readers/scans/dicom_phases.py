@@ -105,11 +105,12 @@ def check_same_places(phases: Sequence[Sequence[Frame]]) -> None:
             raise Rejected("several_at_a_place", detail)
 
 
-def left_out(frames: Sequence[Frame], cases: Sequence[Case]) -> list[Refusal]:
+def left_out(frames: Sequence[Frame], cases: Sequence[Case], options: Options) -> list[Refusal]:
     """The files that are in none of the cases: of other phases, or slices that are equal to others."""
     taken = {file.path for case in cases for file in case.files}
     paths = sorted({frame.path for frame in frames} - taken)
-    is_of_phases = any(value for case in cases for name, value in case.attributes if name == "phase")
+    is_split = any(value for case in cases for name, value in case.attributes if name == "phase")
+    is_of_phases = is_split and options.params.split_4d not in (True, "all", "mean")
     reason = "other_phase" if is_of_phases else "same_instance"
     detail = "another phase than ingest.split_4d asks for" if is_of_phases else "equal to another slice at its place"
     return [Refusal((path,), reason, detail, ignored=True) for path in paths]

@@ -99,7 +99,7 @@ def add_volumes(files: list[Inspected], unread: UnreadFiles, options: Options, a
             dicom_burned_in.check(frame.header.burned_in, options)
         if frames:
             volumes = _volumes(frames, options)
-            refused += dicom_phases.left_out(frames, [case for _, case in volumes])
+            refused += dicom_phases.left_out(frames, [case for _, case in volumes], options)
             for frames_of_case, case in volumes:
                 compared = dicom_copies.of_frames(frames_of_case, twins, twin_frames)
                 assembly.cases.append(dicom_pixels.compared_with(case, compared))
@@ -152,7 +152,7 @@ def _volumes(frames: list[Frame], options: Options) -> list[tuple[list[Frame], C
     _check_agreement(frames)
     dicom_geometry.check_complete(frames)
     normal = dicom_geometry.check_orientation(frames, options)
-    ordered = dicom_geometry.in_order(frames, normal)
+    ordered = dicom_geometry.in_order(frames, normal, options)
     if len(ordered) == 1:
         raise Rejected("single_slice", f"{ordered[0].path}: a single slice has no spacing; ingest.kind can be images")
     phases = dicom_phases.split(ordered, normal, options)
