@@ -32,7 +32,8 @@ def protocol(centres: list) -> bytes:
         for axis, value in zip(("Sag", "Cor", "Tra"), centre, strict=True):
             if value:
                 lines.append(f"sSliceArray.asSlice[{i}].sPosition.d{axis}\t = \t{value}")
-    return "\n".join(lines).encode()
+    before = ["sSliceArray.lSize\t = \t77", "### ASCCONV BEGIN object=MrProtDataImpl ###"]  # of a template
+    return "\n".join([*before, *lines, "### ASCCONV END ###"]).encode()
 
 
 def mosaic(volume: np.ndarray, number: int = 1, normal=NORMAL, count: int | None = None, planned=None) -> Dataset:
@@ -106,7 +107,11 @@ def test_a_compressed_mosaic_gives_the_same_volume(tmp_path):
 
 def test_a_protocol_that_plans_the_same_slices_is_no_obstacle_and_its_order_does_not_matter(tmp_path):
     centres = [(0, 5, 30 + i * STEP_MM) for i in (0, 2, 4, 1, 3)]
-    write(tmp_path / "raw" / "a", mosaic(volume_of(5), planned=centres))
+    image = mosaic(volume_of(5), planned=centres)
+    left_over = b"\nsSliceArray.asSlice[5].sPosition.dTra\t = \t999"  # of an earlier plan with more slices
+    element = image[0x0029, 0x1020]
+    element.value = element.value.replace(b"\n### ASCCONV END", left_over + b"\n### ASCCONV END")
+    write(tmp_path / "raw" / "a", image)
     assert len(ingest(tmp_path / "raw", tmp_path / "out").pixels) == 1
 
 

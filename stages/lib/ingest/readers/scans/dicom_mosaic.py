@@ -144,9 +144,14 @@ def _only(tags: dict[str, Any], name: str, count: int) -> list[Any]:
 def _planned(dataset: Dataset) -> np.ndarray:
     """(slices, 3) mm: the centres of the slices that the protocol plans; none where it isn't there."""
     block = dataset.private_block(0x29, CREATOR)
-    protocol = bytes(block[SERIES_HEADER].value) if SERIES_HEADER in block else b""
+    header = bytes(block[SERIES_HEADER].value) if SERIES_HEADER in block else b""
+    protocol = header.rpartition(b"### ASCCONV BEGIN")[2].partition(b"### ASCCONV END")[0]  # before it are templates
+    if protocol == header:
+        return np.zeros((0, 3))
     found = SLICE_COUNT.search(protocol)
     centres = np.zeros((int(found[1]) if found else 0, 3))
-    for i, axis, value in SLICE_CENTRE.findall(protocol) if found else []:  # a coordinate that is 0 isn't written down
-        centres[int(i), AXES[axis]] = float(value)
+    # A coordinate that is 0 isn't written down; slices beyond the number are left over from an earlier plan.
+    for i, axis, value in SLICE_CENTRE.findall(protocol):
+        if int(i) < len(centres):
+            centres[int(i), AXES[axis]] = float(value)
     return centres
