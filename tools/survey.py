@@ -10,6 +10,7 @@ The table quotes what headers say, SeriesDescription and UIDs too: it is for thi
 
 import argparse
 import re
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import closing
@@ -18,16 +19,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
-import pydicom
 
 from stages.lib import params
-from stages.lib.core import terminal
+from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.terminal import shown
 from stages.lib.ingest import inspection, raw_files, readers, selection
 from stages.lib.ingest.assembly import none_named
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.contract import Case, Inspected, Options, Refusal
+from stages.lib.ingest.readers.scans import dicom_tags
+from stages.lib.ingest.readers.scans.dicom_header import Header
 from stages.lib.ingest.store import Store
 from stages.lib.params.ingest import IngestParams
 from stages.lib.workers import Workers, count
@@ -66,7 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     for line in totals(table):
         print(line)
     if arguments.csv:
-        table.to_csv(arguments.csv, index=False)
+        try:
+            outs.write_csv(arguments.csv, table.map(shown))
+        except OSError as error:
+            raise UserError(f"{arguments.csv} can't be written: {error.strerror}") from None
         print(f"{arguments.csv}: {len(table)} series, with UIDs and details")
     if others:
         print("other files: " + ", ".join(f"{number} {what}" for what, number in sorted(others.items())))
@@ -115,8 +120,6 @@ class _Series:
     """The files of each series, and what became of them."""
 
     def __init__(self, files: Sequence[Inspected]) -> None:
-        from stages.lib.ingest.readers.scans.dicom_header import Header  # pydicom takes a third of a second
-
         self._headers: dict[str, Any] = {}
         self._paths: dict[str, list[str]] = defaultdict(list)
         self._first: dict[str, str] = {}  # a file that can be read
@@ -154,10 +157,10 @@ class _Series:
 
     def row(self, folder: Path, series: str) -> dict[str, Any]:
         header, paths = self._headers[series], sorted(self._paths[series])
-        found = pydicom.dcmread(
-            folder / self._first[series], stop_before_pixels=True, specific_tags=list(HEADER), force=True
-        )
-        texts = {name: str(found.get(keyword) or "") for keyword, name in NAMES.items()}
+        with warnings.catch_warnings():  # as of an unknown character set
+            warnings.simplefilter("ignore")
+            found, _ = dicom_tags.parse((folder / self._first[series]).read_bytes())
+            texts = {name: dicom_tags.text(found, keyword) for keyword, name in NAMES.items()}
         known = dict(header.attributes())
         return (
             dict.fromkeys(CSV_COLUMNS, "")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.lib.core.errors import UserError
+from stages.lib.core.progress import say
 from stages.lib.ingest import companions, readers
 from stages.lib.ingest.case_table import CaseTable, OneFileCases, Template, tabulate
 from stages.lib.ingest.file_table import FileTable
@@ -87,23 +88,31 @@ def assemble(
     slices = companions.of_slices(files.paths[i] for i in files.accepted.get("dicom", ()))
     whole, one_file, of_other_kind = _images_or_volumes(whole, one_file, slices, options)
     if whole and len(whole[0].case.shape) == VOLUME_AXES:
-        refused = companions.set_aside(refused, slices)
+        series = [tuple(file.path for file in t.case.files) for t in whole] + [r.paths for r in refused if r.series]
+        above = {place for paths in series if len(paths) > 1 for place in companions.around(paths)}
+        refused = companions.set_aside(refused, slices, above)
+    whole = _of_one_dtype(whole)
     whole, one_file, uncommon = _of_one_colour(whole, one_file, options)
     return Assembled(tabulate(whole, one_file), refused + of_other_kind + uncommon)
 
 
 def remarks(cases: CaseTable, options: Options) -> list[str]:
     """What of the cases looks as if it did not belong together, although nothing forbids it."""
-    bits: Counter[str] = Counter()
+    bits, units = Counter[str](), Counter[str]()
     numbers = np.bincount(cases.which, minlength=len(cases.templates)).tolist()
     for template, number in zip(cases.templates, numbers, strict=True):
         attributes = dict(template.case.attributes)
         if len(template.case.shape) == IMAGE_AXES and attributes.get("modality") in X_RAYS:
             bits[attributes.get("bits_stored", "")] += number
+        units[template.case.units] += number
+    found = []
+    if len(units) > 1:
+        there = ", ".join(f"{number} in {of or 'other units'}" for of, number in sorted(units.items()))
+        found.append(f"scans of several units ({there}), whose numbers do not compare: ingest.intensity: hu takes one")
     if len(bits) < 2 or options.params.intensity != "stored":
-        return []
+        return found
     there = ", ".join(f"{number} of {of} bits" for of, number in bits.most_common())
-    return [f"X-rays of different depths ({there}): ingest.intensity: bits, or voi, brings them onto one scale"]
+    return found + [f"X-rays of different depths ({there}): ingest.intensity: bits, or voi, brings them onto one scale"]
 
 
 def _of_unselected(unread: list[Refusal], aside: list[Refusal]) -> list[Refusal]:
@@ -252,6 +261,22 @@ def _of_one_colour(
         ],
         refused,
     )
+
+
+def _of_one_dtype(whole: list[Template]) -> list[Template]:
+    """Volumes of DICOM series in a dtype that holds the values of all: scanners store the same in different ones.
+
+    Their numbers stay what they are: float32 holds every integer of 16 bits.
+    """
+    scans = [t for t in whole if t.reader == "dicom" and len(t.case.shape) == VOLUME_AXES]
+    dtypes = {template.case.dtype for template in scans}
+    if len(dtypes) < 2:
+        return whole
+    common = np.result_type(*dtypes).name
+    common = common if common in ("uint8", "uint16", "int16") else "float32"
+    say(f"volumes of {', '.join(sorted(dtypes))}: all are stored as {common}, with the same numbers")
+    made = {id(t): t._replace(case=t.case._replace(dtype=common, recipe=(common, *t.case.recipe[1:]))) for t in scans}
+    return [made.get(id(template), template) for template in whole]
 
 
 def _with_channels(template: Template, channels: int) -> Template:

@@ -6,6 +6,7 @@ or emptied: it stays what it was, and `dicom_series` gives its series up.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
 from stages.lib.ingest.readers.contract import Refusal
@@ -37,21 +38,44 @@ def of_slices(paths: Iterable[str]) -> set[Place]:
     return found | {(folder, ending) for folder, _ in found for ending in ENDINGS}
 
 
-def set_aside(refused: Sequence[Refusal], slices: Collection[Place]) -> list[Refusal]:
+def around(paths: Iterable[str]) -> set[Place]:
+    """Of a series whose slices lie in several folders of one, as one a folder: any folder there may hold another slice.
+
+    Returns:
+        Places whose folder is the one around them, with the endings of the slices.
+    """
+    folders: dict[str, set[str]] = defaultdict(set)
+    endings: dict[str, set[str]] = defaultdict(set)
+    for folder, ending in {place(path) for path in paths}:
+        above = os.path.dirname(folder)
+        folders[above].add(folder)
+        endings[above].add(ending)
+    return {
+        (above, ending) for above, below in folders.items() if len(below) > 1 for ending in {*endings[above], *ENDINGS}
+    }
+
+
+def set_aside(refused: Sequence[Refusal], slices: Collection[Place], above: Collection[Place] = ()) -> list[Refusal]:
     """The refusals of a data set of volumes, where files beside the slices that are none of them are ignored.
 
     Args:
         slices: As of `of_slices`.
+        above: As of `around`, of all series.
     """
-    return [_ignored(refusal) if _is_companion(refusal, slices) else refusal for refusal in refused]
+    return [_ignored(refusal) if _is_companion(refusal, slices, above) else refusal for refusal in refused]
 
 
-def _is_companion(refusal: Refusal, slices: Collection[Place]) -> bool:
+def _is_companion(refusal: Refusal, slices: Collection[Place], above: Collection[Place]) -> bool:
     if refusal.ignored or refusal.series or refusal.reason not in KINDS:
         return False
     if refusal.reason == "unsupported_format" and not refusal.detail.startswith(DOCUMENTS):
         return False  # an archive or a volume of another format may be what somebody wants read
-    return all(place(path) not in slices for path in refusal.paths)
+    return all(place(path) not in slices and one_up(place(path)) not in above for path in refusal.paths)
+
+
+def one_up(place: Place) -> Place:
+    """The same ending in the folder around."""
+    return os.path.dirname(place[0]), place[1]
 
 
 def _ignored(refusal: Refusal) -> Refusal:

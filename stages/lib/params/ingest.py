@@ -44,6 +44,10 @@ class SelectParams:
     slice_thickness: Annotated[tuple[float, float] | None, unit("mm")] = None
     """The least and the largest SliceThickness."""
 
+    def __post_init__(self) -> None:
+        if self.slice_thickness is not None and self.slice_thickness[0] > self.slice_thickness[1]:
+            raise ValueError(f"slice_thickness is {list(self.slice_thickness)}: expected the least before the largest")
+
     def given(self) -> dict[str, tuple[str, ...]]:
         """The keys that hold patterns, with these."""
         patterns = {name: value for name, value in vars(self).items() if name != "slice_thickness" and value}
@@ -127,7 +131,8 @@ class IngestParams:
     screenshots. Kept ones are counted. Of a PNG or JPEG nothing is known."""
 
     include: tuple[str, ...] = ()
-    """Patterns as in .gitignore, on paths below data/raw/<name>: only files that fit one may become cases."""
+    """Patterns as in .gitignore, on paths below data/raw/<name>: only files that fit one may become cases. `x/` is all
+    below a folder x, `x/*` the files in it alone."""
 
     exclude: tuple[str, ...] = ()
     """Patterns of files that are left out, such as '**/*_mask.png'; they are counted as ignored."""

@@ -194,7 +194,7 @@ FAULTS: dict[str, tuple[Callable[[list[Dataset]], None], str]] = {
     "a slice twice under another name": (repeat_with_other_uid, RIGHT),
     "an instance twice with other pixels": (other_pixels, "instance_twice"),
     "a tilt in its tag alone": (tilt_in_tag, "tilted"),
-    "MONOCHROME1": (set_all(PhotometricInterpretation="MONOCHROME1"), "monochrome1_in_ct"),
+    "MONOCHROME1": (set_all(PhotometricInterpretation="MONOCHROME1"), "inverted_values"),
     "a modality lookup table": (lookup_table, "modality_lut"),
     "a Siemens mosaic": (set_all(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "mosaic"),
     "no rescale slope": (delete("RescaleSlope", True), "rescale_missing"),

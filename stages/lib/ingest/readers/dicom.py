@@ -51,7 +51,7 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
             check_has_pixels(content, end, dataset.file_meta.TransferSyntaxUID.is_little_endian)
         descriptions = options.params.select.given().get("series_description", ())
         header = read_header(dataset, options.key, options.params.issuer, descriptions)
-        instance = read_instance(content, dataset, end, header, options)
+        header, instance = read_instance(content, dataset, end, header, options)
         if header.mosaic:
             header, instance = dicom_mosaic.unpacked(content, header, instance)
         return tuple(header), tuple(instance)
@@ -68,7 +68,7 @@ def identities(files: list[Inspected]) -> Iterator[Identity]:
         yield Identity(file.path, header.study, header.series, header.series_number, Instance.from_plain(file.own).sop)
 
 
-def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
+def assemble(files: list[Inspected], unread: Sequence[Refusal], options: Options) -> Assembly:
     """One volume per series, and one case per picture, or per frame that `ingest.frames` takes of a film.
 
     Raises:
@@ -84,6 +84,7 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
             pictures[Instance.from_plain(file.own).sop].append(file)
         else:
             series[header.series].append(file)
+    unread = [*unread, *_strays(series, pictures, assembly)]
     for copies in pictures.values():
         _add_picture(copies, options, assembly)
     if series and (intensity := options.params.intensity) in ("bits", "voi"):
@@ -92,6 +93,30 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
     for name in sorted(series):
         dicom_series.add_volumes(series[name], unread_files, options, assembly)
     return assembly
+
+
+def _strays(
+    series: dict[str, list[Inspected]], pictures: dict[str, list[Inspected]], assembly: Assembly
+) -> list[Refusal]:
+    """Finds slices that a damaged element would lead elsewhere, so that no volume is made without them.
+
+    A picture of a volume's series and SOP class, whose Modality is another one, goes to that series, which then does
+    not agree in it. Slices without a SeriesInstanceUID are refused where their study has series: they may be of any.
+    """
+    classes = {(name, Header(*file.common).sop_class) for name, files in series.items() for file in files}
+    for sop, files in list(pictures.items()):
+        header = Header(*files[0].common)
+        if (header.series, header.sop_class) in classes:
+            series[header.series] += pictures.pop(sop)
+    studies = {header.study for files in series.values() if (header := Header(*files[0].common)).named}
+    found = []
+    for name, files in list(series.items()):
+        header = Header(*files[0].common)
+        if not header.named and header.study in studies:
+            detail = "no SeriesInstanceUID, so it may be of any series of its study"
+            found += [Refusal((file.path,), "malformed", detail) for file in series.pop(name)]
+    assembly.refused += found
+    return found
 
 
 def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -> None:

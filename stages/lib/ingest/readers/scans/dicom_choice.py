@@ -56,7 +56,8 @@ def choose(files: list[Inspected], is_named: IsNamed, options: Options) -> tuple
 
 
 def _selected(files: list[Inspected], select: SelectParams) -> list[bool]:
-    """Which files `ingest.select` takes.
+    """Which files `ingest.select` takes. A file that lacks an element goes with its series, which would be short
+    without it.
 
     Raises:
         UserError: A key fits no file.
@@ -74,7 +75,8 @@ def _selected(files: list[Inspected], select: SelectParams) -> list[bool]:
         if not any(fitting):
             known = f"; there is {', '.join(there[:MOST_LISTED])}" if there else ""
             raise UserError(f"ingest.select.{key}: {', '.join(wanted)} fits none of {len(files)} DICOM files{known}")
-        taken = [one and other for one, other in zip(taken, fitting, strict=True)]
+        there_is = [bool(_texts(header, key)[0]) for header in headers] if key != "series_description" else fitting
+        taken = _both(taken, _with_series(headers, fitting, there_is))
     if select.slice_thickness is not None:
         low, high = select.slice_thickness
         given = [float(header.slice_thickness) if header.slice_thickness else None for header in headers]
@@ -82,10 +84,24 @@ def _selected(files: list[Inspected], select: SelectParams) -> list[bool]:
             there = sorted({f"{mm:g}" for mm in given if mm is not None}, key=float)
             known = f"; there is {', '.join(there[:MOST_LISTED])}" if there else "; none has one"
             raise UserError(f"ingest.select.slice_thickness: none of {len(files)} DICOM files is in it{known}")
-        taken = [one and mm is not None and low <= mm <= high for one, mm in zip(taken, given, strict=True)]
+        fitting = [mm is not None and low <= mm <= high for mm in given]
+        taken = _both(taken, _with_series(headers, fitting, [mm is not None for mm in given]))
     if not any(taken):
         raise UserError("ingest.select: each key fits some DICOM files, but none fits all of them together")
     return taken
+
+
+def _both(one: list[bool], other: list[bool]) -> list[bool]:
+    return [a and b for a, b in zip(one, other, strict=True)]
+
+
+def _with_series(headers: list[Header], fitting: list[bool], there_is: list[bool]) -> list[bool]:
+    """What fits, and what has no value in a series of which something fits."""
+    series = {header.series for header, fits in zip(headers, fitting, strict=True) if fits}
+    return [
+        fits or (not known and header.series in series)
+        for header, fits, known in zip(headers, fitting, there_is, strict=True)
+    ]
 
 
 def _texts(header: Header, key: str) -> tuple[str, ...]:

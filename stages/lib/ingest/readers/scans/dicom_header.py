@@ -20,6 +20,7 @@ from stages.lib.ingest.readers.scans.dicom_tags import (
     VOLUMES,
     VOLUMETRIC,
     has_public_syntax,
+    lenient,
     number,
     numbers,
     sop_class_name,
@@ -68,6 +69,8 @@ class Header(NamedTuple):
     intent: str  # FOR PRESENTATION or FOR PROCESSING
     inverse: bool  # whether PresentationLUTShape is INVERSE
     slice_thickness: str  # mm, "" where it is not given
+    places: int  # NumberOfSlices, which PET has, 0 where it is not given
+    named: bool  # whether the file has a SeriesInstanceUID
     described: bool  # whether SeriesDescription is one that ingest.select asks for
 
     @property
@@ -189,7 +192,6 @@ def _cached_header(elements: _Elements, key: bytes, issuer: bool, descriptions: 
 
 
 def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions: tuple[str, ...]) -> Header:
-    thickness = numbers(d, "SliceThickness")
     try:
         bits = int(number(d, "BitsAllocated"))
         stored = int(number(d, "BitsStored", 0)) or bits
@@ -208,7 +210,7 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
             signed=bool(int(number(d, "PixelRepresentation", 0))),
             little_endian=syntax.is_little_endian,
             padding=_padding(d),
-            rescale_type=_rescale_type(d, key),
+            rescale_type=rescale_type(d, key),
             tilt=number(d, "GantryDetectorTilt", 0),
             localizer="LOCALIZER" in image_type,
             mosaic=-1 if "MOSAIC" in image_type else 0,
@@ -218,7 +220,7 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
             patient=_patient(d, key, issuer),
             series=identify(key, "series", _series_uid(d)),
             study=_hashed(d, key, "study", "StudyInstanceUID"),
-            series_number=f"{int(series_number[0])}" if len(series_number := numbers(d, "SeriesNumber")) == 1 else "",
+            series_number=_series_number(d),
             frame_of_reference=_hashed(d, key, "frame of reference", "FrameOfReferenceUID"),
             manufacturer=dicom_terms.maker(text(d, "Manufacturer")),
             body_part=dicom_terms.body_part(text(d, "BodyPartExamined")),
@@ -226,9 +228,11 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
             kvp="\\".join(f"{kilovolts:g}" for kilovolts in numbers(d, "KVP")),
             view=dicom_terms.known(text(d, "ViewPosition").upper(), dicom_terms.VIEWS),
             laterality=dicom_terms.known(text(d, "ImageLaterality") or text(d, "Laterality"), dicom_terms.LATERALITIES),
-            intent=dicom_terms.known(text(d, "PresentationIntentType"), dicom_terms.INTENTS),
+            intent=_intent(d),
             inverse=text(d, "PresentationLUTShape").strip() == "INVERSE",
-            slice_thickness=f"{thickness[0]:g}" if len(thickness) == 1 and 0 < thickness[0] < math.inf else "",
+            slice_thickness=thickness_text(d),
+            places=int(number(d, "NumberOfSlices", 0)),
+            named=bool(text(d, "SeriesInstanceUID")),
             described=not descriptions or dicom_terms.fits(text(d, "SeriesDescription"), descriptions),
         )
     except Rejected:
@@ -237,6 +241,24 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
         raise Rejected("malformed", where_raised(error)) from None
     _check_pixel_format(header)
     return header
+
+
+def thickness_text(d: Dataset) -> str:
+    """SliceThickness in mm, "" where there is none that can be."""
+    thickness = lenient(d, "SliceThickness")
+    return f"{thickness[0]:g}" if len(thickness) == 1 and 0 < thickness[0] < math.inf else ""
+
+
+def _series_number(d: Dataset) -> str:
+    found = lenient(d, "SeriesNumber")
+    return f"{int(found[0])}" if len(found) == 1 and math.isfinite(found[0]) else ""
+
+
+def _intent(d: Dataset) -> str:
+    """FOR PRESENTATION or FOR PROCESSING; where the element is empty, as the SOP class says."""
+    given = dicom_terms.known(text(d, "PresentationIntentType"), dicom_terms.INTENTS)
+    name = sop_class_name(text(d, "SOPClassUID")).upper()
+    return given or next((intent for intent in sorted(dicom_terms.INTENTS) if name.endswith(f"- {intent}")), "")
 
 
 def _hashed(d: Dataset, key: bytes, kind: str, keyword: str) -> str:
@@ -252,7 +274,7 @@ def _padding(d: Dataset) -> tuple[int, int] | None:
     return min(first, last), max(first, last)
 
 
-def _rescale_type(d: Dataset, key: bytes) -> str:
+def rescale_type(d: Dataset, key: bytes) -> str:
     """Slices must agree in it, so one that is unknown is told from others by a hash."""
     given = text(d, "RescaleType")
     return (

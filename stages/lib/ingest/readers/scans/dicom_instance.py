@@ -8,11 +8,18 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from stages.lib.ingest.readers.contract import Options, Rejected
-from stages.lib.ingest.readers.scans.dicom_header import Header, check_params
-from stages.lib.ingest.readers.scans.dicom_tags import PHASE_KEYWORDS, TAG_OF, numbers, text
+from stages.lib.ingest.readers.scans.dicom_header import Header, check_params, rescale_type, thickness_text
+from stages.lib.ingest.readers.scans.dicom_tags import PHASE_KEYWORDS, TAG_OF, lenient, numbers, text, values
 from stages.lib.ingest.readers.scans.dicom_tags import number as number_of
 
 PHASE_TAGS = frozenset(TAG_OF[keyword] for keyword in PHASE_KEYWORDS)
+# Groups that place a frame or scale it: of several nobody knows which holds.
+ONE_ITEM = (
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+)
 PIXEL_DATA_LITTLE, PIXEL_DATA_BIG = b"\xe0\x7f\x10\x00", b"\x7f\xe0\x00\x10"  # tag (7FE0,0010) in either byte order
 
 
@@ -57,8 +64,10 @@ def check_has_pixels(content: bytes, end: int, little_endian: bool) -> None:
         raise Rejected("no_pixels", "the file ends before its pixels" if cut else "no PixelData (7FE0,0010)")
 
 
-def read_instance(content: bytes, dataset: Dataset, end: int, header: Header, options: Options) -> Instance:
-    """What is a parsed file's own.
+def read_instance(
+    content: bytes, dataset: Dataset, end: int, header: Header, options: Options
+) -> tuple[Header, Instance]:
+    """What is a parsed file's own; and its header with what functional groups say of all frames.
 
     Args:
         end: Byte at which the element of the pixels starts, -1 in a deflated file.
@@ -74,13 +83,20 @@ def read_instance(content: bytes, dataset: Dataset, end: int, header: Header, op
         _check_length(element, header, frames, len(content))
     check_params(header, frames, options)
     digest = xxhash.xxh3_128_hexdigest(memoryview(content)[max(end, 0) :])
-    slices = _slices(dataset, frames)
+    groups = _frame_groups(dataset, frames)
+    if groups and dataset.get("ConcatenationUID") and number_of(dataset, "InConcatenationTotalNumber", 0) != 1:
+        raise Rejected("concatenation", "one part of several (ConcatenationUID): put them together first")
+    slices = tuple(_slice(pair, ("PixelSpacing",)) for pair in groups or ())
+    if groups is None:
+        slices = (_slice([dataset], ("PixelSpacing", "ImagerPixelSpacing")),)
+    else:
+        header = _of_groups(header, groups, options.key)
     uid = text(dataset, "SOPInstanceUID") or xxhash.xxh3_128_hexdigest(content)
     if options.params.instance_uids == "ignore":
         uid = xxhash.xxh3_128_hexdigest(f"{digest} {slices}".encode())
     start = element.start if element else -1
     number = _finite([dataset], "InstanceNumber")
-    return Instance(options.identify("instance", uid), start, digest, frames, number, slices)
+    return header, Instance(options.identify("instance", uid), start, digest, frames, number, slices)
 
 
 def _pixel_element(content: bytes, at: int, syntax: UID, header: Header) -> _PixelElement | None:
@@ -100,20 +116,48 @@ def _check_length(element: _PixelElement, header: Header, frames: int, file_byte
         raise Rejected("truncated", f"{file_bytes - element.start} bytes of pixels, expected {needed}")
     if element.length < needed:
         raise Rejected("truncated", f"PixelData holds {element.length} bytes, expected {needed}")
+    if element.length >= needed + needed // frames:
+        raise Rejected("malformed", f"PixelData holds {element.length} bytes, and {frames} frames need {needed}")
 
 
-def _slices(dataset: Dataset, frames: int) -> tuple[Slice, ...]:
-    """One slice per frame; one alone where frames have no functional groups of their own, however many there are."""
+def _frame_groups(dataset: Dataset, frames: int) -> list[list[Dataset]] | None:
+    """The functional groups of each frame, its own before the shared ones; of one alone where frames have none of their
+    own, however many there are. None in an object without such groups.
+
+    Raises:
+        Rejected: They are not as many as the frames, or one says a thing twice.
+    """
     shared = _item(dataset.get("SharedFunctionalGroupsSequence"), 0)
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence")
     if shared is None and per_frame is None:
-        return (_slice([dataset], ("PixelSpacing", "ImagerPixelSpacing")),)
+        return None
     if per_frame is None:
         frames = 1  # however many there are, they have no places of their own
-    elif len(per_frame) < frames:
+    elif len(per_frame) != frames:
         raise Rejected("malformed", f"{len(per_frame)} functional groups for {frames} frames")
     groups = [[g for g in (_item(per_frame, i), shared) if g is not None] for i in range(frames)]
-    return tuple(_slice([_flat(group) for group in pair], ("PixelSpacing",)) for pair in groups)
+    return [[_flat(group) for group in pair] for pair in groups]
+
+
+def _of_groups(header: Header, groups: list[list[Dataset]], key: bytes) -> Header:
+    """The header with what functional groups say of all frames.
+
+    Raises:
+        Rejected: They say several things that a volume must have in common.
+    """
+    first = [[group for group in pair if "RescaleType" in group][:1] for pair in groups]
+    types = {rescale_type(group, key) for found in first for group in found}
+    if len(types | {header.rescale_type} - {""}) > 1:
+        raise Rejected("mixed_pixels", "RescaleType differs between frames")
+    localizers = [any("LOCALIZER" in values(group.get("FrameType")) for group in pair) for pair in groups]
+    if any(localizers) and not all(localizers):
+        raise Rejected("mixed_kinds", f"{sum(localizers)} of {len(groups)} frames are localizers")
+    thickness = {text for pair in groups for group in pair if (text := thickness_text(group))}
+    return header._replace(
+        rescale_type=next(iter(types), header.rescale_type),
+        localizer=header.localizer or any(localizers),
+        slice_thickness=header.slice_thickness or (thickness.pop() if len(thickness) == 1 else ""),
+    )
 
 
 def _slice(sources: list[Dataset], spacing_keywords: tuple[str, ...]) -> Slice:
@@ -142,14 +186,14 @@ def _phase(sources: list[Dataset]) -> tuple[float | None, ...]:
 
 def _phase_value(sources: list[Dataset], keyword: str) -> float | None:
     """An element's number; of three, one that no other three of as many digits give."""
-    found = next((values for source in sources if (values := numbers(source, keyword))), ())
+    found = next((given for source in sources if (given := lenient(source, keyword))), ())
     if not found or not all(map(math.isfinite, found)):
         return None
     return sum(round(value, 4) * 1000.0**i for i, value in enumerate(found[:3]))
 
 
 def _finite(sources: list[Dataset], keyword: str) -> float | None:
-    found = next((value for source in sources for value in numbers(source, keyword)), None)
+    found = next((value for source in sources for value in lenient(source, keyword)), None)
     return found if found is not None and math.isfinite(found) else None
 
 
@@ -158,6 +202,8 @@ def _flat(group: Dataset) -> Dataset:
     flat = Dataset()
     for element in group:
         if element.VR == "SQ" and len(element.value):
+            if len(element.value) > 1 and element.keyword in ONE_ITEM:
+                raise Rejected("malformed", f"{element.keyword} has {len(element.value)} items")
             flat.update(element.value[0])
     return flat
 

@@ -46,7 +46,9 @@ def _by_phase(ordered: list[Frame], normal: np.ndarray, keys: Sequence[int]) -> 
     sizes = {len(volume) for volume in volumes}
     if len(volumes) < 2 or len(sizes) > 1 or sizes == {1}:  # a single slice is no volume
         return []
-    return volumes if all(_has_own_places(volume, normal) for volume in volumes) else []
+    # Each has a slice at each place: else they are parts of a volume, as slabs or every second slice.
+    same_places = len(dicom_geometry.places(ordered, normal)) in sizes
+    return volumes if same_places and all(_has_own_places(volume, normal) for volume in volumes) else []
 
 
 def _by_instance_number(ordered: list[Frame], normal: np.ndarray) -> list[list[Frame]]:

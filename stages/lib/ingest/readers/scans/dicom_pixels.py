@@ -21,8 +21,11 @@ from stages.lib.ingest.readers.scans.dicom_header import Header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance, Slice
 from stages.lib.ingest.readers.scans.dicom_tags import parse
 
-AIR_HU = -1000
+AIR_HU, MOST_HU = -1000, 3071  # 3071: the most that 12 bits hold, as of metal
+QUANTITIES = ("CT", "PT")  # modalities whose values measure something
 MOST_16_BITS = 65535
+BY_CODEC = ("YBR_ICT", "YBR_RCT")  # colours that JPEG 2000 alone turns into RGB
+PARTIAL = ("YBR_PARTIAL_420", "YBR_PARTIAL_422")  # nobody turns these
 # Packages of pyproject.toml, which `make setup` installs, by how the names of their transfer syntaxes start.
 DECODERS = {"JPEG-LS": "pyjpegls", "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg", "JPEG": "python-gdcm"}
 
@@ -103,8 +106,9 @@ def rescaling(header: Header, slices: Sequence[Slice], intensity: str = "stored"
     if header.in_colour:
         return Rescaling("uint16" if max(header.palette_bits, header.bits_allocated) > 8 else "uint8", "")
     ct = header.modality == "CT"
-    if ct and header.photometric == "MONOCHROME1":
-        raise Rejected("monochrome1_in_ct", "MONOCHROME1 means that high values are dark, which a CT can't be")
+    if header.modality in QUANTITIES and header.inverted:
+        detail = "by MONOCHROME1 or PresentationLUTShape high values stand for dark, in a CT or PET"
+        raise Rejected("inverted_values", detail)
     if ct and any(s.slope is None or s.intercept is None for s in slices):
         raise Rejected(
             "rescale_missing", "RescaleSlope or RescaleIntercept is missing, so these are no Hounsfield units"
@@ -159,6 +163,12 @@ def missing_decoder(syntax: str) -> str | None:
         return None  # no decoder exists: each such file is rejected
 
 
+def no_decoder(header: Header) -> Rejected:
+    """The reason why pixels of this transfer syntax can't be read."""
+    way = "decompress it first, as gdcmconv or dcmdjpeg do"
+    return Rejected("no_decoder", f"no decoder reads {UID(header.syntax).name}: {way}")
+
+
 def read(
     content: bytes, header: Header, instance: Instance, frame: int, dtype: str, intensity: str = "stored"
 ) -> np.ndarray:
@@ -182,10 +192,12 @@ def read(
         low, high = _stored_range(header)
         return _in_16_bits((_stored(container, header).astype(np.float64) - low) / (high - low), header)
     if intensity == "voi":
-        values = _stored(container, header) * _scale(place)[0] + _scale(place)[1]
-        shown = dicom_voi.shown(values, _whole(content, header, instance.frames).dataset, frame)
+        slope, intercept = _scale(place)
+        values = _stored(container, header) * slope + intercept
+        may_be_negative = min(value * slope + intercept for value in _stored_range(header)) < 0
+        shown = dicom_voi.shown(values, _whole(content, header, instance.frames).dataset, frame, may_be_negative)
         return _in_16_bits(shown, header)
-    is_air = _is_padding(container, header) if header.modality == "CT" and header.padding is not None else None
+    is_air = _is_padding(container, header, place) if header.modality == "CT" and header.padding is not None else None
     return _rescaled(_stored(container, header), place, header, dtype, is_air)
 
 
@@ -208,8 +220,10 @@ def _decoded(content: bytes, header: Header, frames: int, frame: int) -> np.ndar
         pixels = _whole(content, header, frames).decode(frame)
     except Rejected:
         raise
+    except NotImplementedError:
+        raise no_decoder(header) from None
     except Exception as error:  # every plugin raises its own types
-        raise Rejected("corrupt", where_raised(error)) from None
+        raise Rejected("corrupt", f"{where_raised(error)} ({UID(header.syntax).name})") from None
     if pixels.shape != (header.rows, header.columns):
         raise Rejected("corrupt", f"decoded to {pixels.shape}, expected {header.rows} rows, {header.columns} columns")
     return pixels.astype(pixels.dtype.newbyteorder("=")).view(f"u{pixels.dtype.itemsize}")
@@ -217,15 +231,19 @@ def _decoded(content: bytes, header: Header, frames: int, frame: int) -> np.ndar
 
 def _colours(content: bytes, header: Header, frames: int, frame: int) -> np.ndarray:
     """(H, W, 3)."""
+    if header.photometric in BY_CODEC and not UID(header.syntax).is_compressed or header.photometric in PARTIAL:
+        raise Rejected("unsupported_colours", f"{header.photometric} in {UID(header.syntax).name}")
     try:
         whole = _whole(content, header, frames)
-        pixels = whole.decode(frame)  # YBR comes back as RGB
+        pixels = whole.decode(frame)  # YBR_FULL comes back as RGB, and so do those of BY_CODEC
         if header.photometric == "PALETTE COLOR":
             pixels = apply_color_lut(pixels, whole.dataset)
     except Rejected:
         raise
+    except NotImplementedError:
+        raise no_decoder(header) from None
     except Exception as error:
-        raise Rejected("corrupt", where_raised(error)) from None
+        raise Rejected("corrupt", f"{where_raised(error)} ({UID(header.syntax).name})") from None
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise Rejected("unsupported_colours", f"decoded to {pixels.shape}, expected rows, columns and 3 colours")
     return pixels
@@ -296,7 +314,9 @@ def _scaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> np.
     slope, intercept = _scale(place)
     if dtype == "float32":
         return (stored * np.float64(slope) + intercept).astype(np.float32)
-    checked = header.modality == "CT" and header.bits_stored > 15 or abs(slope) > 1
+    limits = np.iinfo(dtype)
+    ends = sorted(value * slope + intercept for value in _stored_range(header))
+    checked = ends[0] < limits.min or ends[1] > limits.max
     if slope == 1 and not checked:
         values = stored.astype(dtype)
         values += np.int64(intercept).astype(dtype)  # intermediate values may wrap around, the sum does not
@@ -312,13 +332,22 @@ def _check_fits(values: np.ndarray, dtype: str) -> None:
         raise Rejected("out_of_range", f"values from {low} to {high}, more than {dtype} holds")
 
 
-def _is_padding(container: np.ndarray, header: Header) -> np.ndarray:
-    """Which pixels are padding. Its value may lie outside the stored bits, so all allocated bits are compared."""
+def _is_padding(container: np.ndarray, header: Header, place: Slice) -> np.ndarray:
+    """Which pixels are padding, by a value that no tissue has: one that may be tissue's is left as it is.
+
+    The value may lie outside the stored bits, so all allocated bits are compared.
+    """
     assert header.padding is not None
     bits = 8 * container.dtype.itemsize
     wrapped = [value & ((1 << bits) - 1) for value in header.padding]
-    if not header.signed:
-        return (container >= wrapped[0]) & (container <= wrapped[1])
-    signed = container.view(f"i{container.dtype.itemsize}")
-    first, last = sorted(value - (1 << bits) if value >> (bits - 1) else value for value in wrapped)
-    return (signed >= first) & (signed <= last)
+    numbers = container
+    if header.signed:
+        numbers = container.view(f"i{container.dtype.itemsize}")
+        wrapped = sorted(value - (1 << bits) if value >> (bits - 1) else value for value in wrapped)
+    found = (numbers >= wrapped[0]) & (numbers <= wrapped[1])
+    slope, intercept = _scale(place)
+    ends = [value * slope + intercept for value in wrapped]
+    if max(ends) >= AIR_HU and min(ends) <= MOST_HU:
+        units = numbers * np.float64(slope) + intercept
+        found &= (units < AIR_HU) | (units > MOST_HU)
+    return found

@@ -61,15 +61,17 @@ HASHED = ("patient", "rescale_type")  # of these; the last where it is unknown
 class UnreadFiles:
     """Files that can't be read and may be slices: without the one at its end, a volume is short and looks whole."""
 
-    def __init__(self, unread: list[Refusal]) -> None:
+    def __init__(self, unread: Sequence[Refusal]) -> None:
         self._by_series: dict[str, Refusal] = {}
         self._by_place: dict[companions.Place, Refusal] = {}
+        self._by_above: dict[companions.Place, Refusal] = {}  # likewise by the folder around
         for refusal in unread:
             if refusal.series and not refusal.ignored:
                 self._by_series[refusal.series] = refusal
             elif not refusal.ignored:
                 folder, ending = companions.place(refusal.paths[0])
-                self._by_place[folder, ANY_ENDING if refusal.reason in DAMAGED else ending] = refusal
+                place = folder, ANY_ENDING if refusal.reason in DAMAGED else ending
+                self._by_place[place] = self._by_above[companions.one_up(place)] = refusal
 
     def check_none_of(self, files: list[Inspected]) -> None:
         """Raises:
@@ -78,6 +80,8 @@ class UnreadFiles:
         found = self._by_series.get(Header(*files[0].common).series)
         for folder, ending in sorted(companions.of_slices(file.path for file in files)):
             found = found or self._by_place.get((folder, ANY_ENDING)) or self._by_place.get((folder, ending))
+        for folder, ending in sorted(companions.around(file.path for file in files)):
+            found = found or self._by_above.get((folder, ANY_ENDING)) or self._by_above.get((folder, ending))
         if found:
             detail = f"{found.paths[0]} can't be read ({found.reason}) and may be one of its slices: mend or remove it"
             raise Rejected("unreadable_slice", detail)
@@ -131,10 +135,16 @@ def _without_localizers(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
         most, count = directions.most_common(1)[0]
         normal = dicom_geometry.normal_of(most)
         across = [f for f in rest if f.place.orientation and _degrees_to(normal, f) > LOCALIZER_DEGREES]
-        if len(across) * 5 <= count:
+        along = {_format(f) for f in rest if f not in across}
+        # In the format of the others it may be a slice with a damaged orientation: without it a volume would be short.
+        if len(across) * 5 <= count and not along & {_format(f) for f in across}:
             rest = [f for f in rest if f not in across]
     kept = {id(f) for f in rest}
     return rest, [f for f in frames if id(f) not in kept]
+
+
+def _format(frame: Frame) -> tuple[object, ...]:
+    return frame.header.rows, frame.header.columns, frame.place.spacing
 
 
 def _rounded(orientation: tuple[float, ...]) -> tuple[float, ...]:
@@ -156,6 +166,9 @@ def _volumes(frames: list[Frame], options: Options) -> list[tuple[list[Frame], C
     if len(ordered) == 1:
         raise Rejected("single_slice", f"{ordered[0].path}: a single slice has no spacing; ingest.kind can be images")
     phases = dicom_phases.split(ordered, normal, options)
+    places = ordered[0].header.places
+    if ordered[0].header.modality == "PT" and places not in (0, len(phases[0])):
+        raise Rejected("missing_slices", f"NumberOfSlices is {places}, but there are slices at {len(phases[0])} places")
     if len(phases) == 1:
         return [(ordered, _case(ordered, normal, None, options))]
     split_4d = options.params.split_4d

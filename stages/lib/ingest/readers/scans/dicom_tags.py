@@ -34,12 +34,13 @@ SERIES_KEYWORDS = (  # usually the same in all slices of a series
     *("PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleType", "GantryDetectorTilt"),
     *("ModalityLUTSequence", "BurnedInAnnotation", "ConversionType", "RedPaletteColorLookupTableDescriptor"),
     *("SeriesDescription", "SliceThickness", "SeriesNumber", "ViewPosition", "ImageLaterality", "Laterality"),
-    *("PresentationIntentType", "PresentationLUTShape"),
+    *("PresentationIntentType", "PresentationLUTShape", "NumberOfSlices"),
 )
 INSTANCE_KEYWORDS = (
     *("SOPInstanceUID", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "DirectoryRecordSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "PixelSpacing", "ImagerPixelSpacing"),
     *("ImagePositionPatient", "ImageOrientationPatient", "InstanceNumber", *PHASE_KEYWORDS),
+    *("ConcatenationUID", "InConcatenationTotalNumber"),
 )
 TAG_OF = {keyword: Tag(keyword) for keyword in (*SERIES_KEYWORDS, *INSTANCE_KEYWORDS)}
 TAGS = list(TAG_OF.values())
@@ -121,6 +122,14 @@ def numbers(dataset: Dataset, keyword: str) -> tuple[float, ...]:
         return tuple(float(value) for value in values(dataset.get(keyword)))
     except Exception:  # damaged values raise many types, and their messages quote the value
         raise Rejected("malformed", f"{keyword} is no number") from None
+
+
+def lenient(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """As `numbers`; () where it is no number, for elements that nothing depends on."""
+    try:
+        return numbers(dataset, keyword)
+    except Rejected:
+        return ()
 
 
 def number(dataset: Dataset, keyword: str, default: float | None = None) -> float:
