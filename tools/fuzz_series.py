@@ -2,11 +2,11 @@
 
     python -m tools.fuzz_series --series 500 --seed 0
 
-Every pixel says which series and slice it is of. A volume that ingest accepts must be of one series and one phase, its
-slices following each other in even steps, in its true spacing; all else has to be rejected, ignored or set aside, file
-by file. Slices that are missing at an end can't be noticed, as nothing tells of them, nor those of another patient that
-lie just where the next ones would and have all their identifiers. Exits 1, naming seed and number,
-when a volume is wrong, a file is not accounted for, or ingest fails in any other way than by a message.
+Every pixel says which series and slice it is of. A volume that ingest accepts must be of one series and one phase, with
+every slice of it that is there, following each other in even steps, in its true spacing; all else has to be rejected,
+ignored or set aside, file by file. Slices that are not there can't be noticed at an end, as nothing tells of them, nor
+those of another patient that lie just where the next ones would and have all their identifiers, nor that one of two
+slices alone was moved. Exits 1, naming seed and number, when a volume is wrong, a file is not accounted for, or ingest fails in any other way than by a message.
 """
 
 import argparse
@@ -74,14 +74,15 @@ def merge(slices: Slices, rng: np.random.Generator) -> Slices:
     """Some slices of another series under this one's UIDs, at places of this one or between them."""
     others = of_series(2)[: int(rng.integers(1, DEPTH))]
     for image in others:
-        image.SeriesInstanceUID, image.PatientID = slices[0].SeriesInstanceUID, slices[0].PatientID
-        image.FrameOfReferenceUID = slices[0].FrameOfReferenceUID
+        for keyword in ("SeriesInstanceUID", "PatientID", "FrameOfReferenceUID"):
+            setattr(image, keyword, slices[0].get(keyword, image.get(keyword)))
         image.ImagePositionPatient[2] += float(rng.choice([0, 0.4, 1.25, 40]))
     return slices + others
 
 
 def move(slices: Slices, rng: np.random.Generator) -> Slices:
-    image = slices[int(rng.integers(len(slices)))]
+    placed = [image for image in slices if "ImagePositionPatient" in image]
+    image = placed[int(rng.integers(len(placed)))]
     image.ImagePositionPatient[int(rng.integers(3))] += float(rng.choice([-2.5, -0.6, 0.3, 1.2, 2.5]))
     return slices
 
@@ -104,7 +105,8 @@ def double(slices: Slices, rng: np.random.Generator) -> Slices:
     """A slice again: the same, or with other pixels under its UID."""
     i = int(rng.integers(len(slices)))
     again = slice_of(1, i % DEPTH, i // DEPTH)
-    again.SeriesInstanceUID, again.ImagePositionPatient = slices[i].SeriesInstanceUID, slices[i].ImagePositionPatient
+    again.SeriesInstanceUID = slices[0].get("SeriesInstanceUID", again.SeriesInstanceUID)
+    again.ImagePositionPatient = slices[i].get("ImagePositionPatient", again.ImagePositionPatient)
     if rng.integers(2):
         again.PixelData = np.full((SIDE, SIDE), 1777, "<i2").tobytes()
     return [*slices, again]
@@ -113,7 +115,9 @@ def double(slices: Slices, rng: np.random.Generator) -> Slices:
 def forget(slices: Slices, rng: np.random.Generator) -> Slices:
     keywords = ("ImagePositionPatient", "PixelSpacing", "SOPInstanceUID", "FrameOfReferenceUID", "RescaleSlope", "Rows")
     image = slices[int(rng.integers(len(slices)))]
-    delattr(image, str(rng.choice(keywords)))
+    keyword = str(rng.choice([*keywords, "SeriesInstanceUID", "Modality", "PatientID", "StudyInstanceUID"]))
+    if keyword in image:
+        delattr(image, keyword)
     return slices
 
 
@@ -153,12 +157,21 @@ def try_series(seed: int, number: int) -> str:
             path = raw / "a" / "000"
             path.write_bytes(path.read_bytes()[: int(rng.integers(1, path.stat().st_size))])
         given = {"identifiers": "open", "max_rejected": 1.0, "kind": "volumes", "split_4d": "all"}
-        wrong = found_wrong(raw, out, check(IngestParams, given))
+        there = {int(np.frombuffer(image.PixelData, "<i2")[0]) for image in slices if not compressed(image)}
+        wrong = found_wrong(raw, out, check(IngestParams, given), there)
     return f"{', '.join(names)}{' and a cut file' if cut else ''}: {wrong}" if wrong else ""
 
 
-def found_wrong(raw: Path, out: Path, params: IngestParams) -> str:
-    """Ingests, and says what is wrong with the outs."""
+def compressed(image: Dataset) -> bool:
+    return bool(image.file_meta.TransferSyntaxUID.is_compressed)
+
+
+def found_wrong(raw: Path, out: Path, params: IngestParams, slices: set[int]) -> str:
+    """Ingests, and says what is wrong with the outs.
+
+    Args:
+        slices: Those that are there, whole or damaged, by the value of their pixels.
+    """
     try:
         with redirect_stdout(StringIO()):
             ingest.main(
@@ -178,21 +191,25 @@ def found_wrong(raw: Path, out: Path, params: IngestParams) -> str:
         return f"{sorted(lost)} are in no table"
     with Cases(out / "cases") as cases:
         for pixels, spacing in zip(cases, cases.spacings_mm, strict=True):
-            if why := wrong_volume(np.asarray(pixels)[0], spacing):
+            if why := wrong_volume(np.asarray(pixels)[0], spacing, slices):
                 return why
     return ""
 
 
-def wrong_volume(volume: np.ndarray, spacing: np.ndarray) -> str:
-    """Args: volume: (D, H, W); spacing: (3,) mm."""
+def wrong_volume(volume: np.ndarray, spacing: np.ndarray, slices: set[int]) -> str:
+    """Args: volume: (D, H, W); spacing: (3,) mm; slices: As of `found_wrong`."""
     ids = volume[:, 0, 0].astype(int)
     if (volume != ids[:, None, None]).any():
         return "slices are mixed within themselves"
     if len(set(ids // 100)) > 1:
         return f"slices of several series or phases: {ids.tolist()}"
+    if lost := sorted(i for i in slices - set(ids.tolist()) if i // 100 == ids[0] // 100):
+        return f"slices that are there are not in their volume: {lost} not in {ids.tolist()}"
     steps = np.diff(ids)
     if steps[0] < 1 or (steps != steps[0]).any():
         return f"slices out of order or missing: {ids.tolist()}"
+    if len(ids) == 2:  # whichever was moved, their distance is all that there is
+        return ""
     return "" if abs(spacing[0] - SPACING * steps[0]) < 1e-6 else f"a spacing of {spacing[0]} mm"
 
 
