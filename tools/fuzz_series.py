@@ -6,7 +6,8 @@ Every pixel says which series and slice it is of. A volume that ingest accepts m
 every slice of it that is there, following each other in even steps, in its true spacing; all else has to be rejected,
 ignored or set aside, file by file. Slices that are not there can't be noticed at an end, as nothing tells of them, nor
 those of another patient that lie just where the next ones would and have all their identifiers, nor that one of two
-slices alone was moved. Exits 1, naming seed and number, when a volume is wrong, a file is not accounted for, or ingest fails in any other way than by a message.
+slices alone was moved. Exits 1, naming seed and number, when a volume is wrong, a file is not accounted for, or ingest
+fails in any other way than by a message.
 """
 
 import argparse

@@ -96,6 +96,18 @@ def test_a_series_that_may_be_wrong_or_short_is_rejected_as_a_whole(sound, tmp_p
     assert reason in done.counts["rejected"]
 
 
+@pytest.mark.parametrize("part", [0.3, 0.6, 1.0])
+def test_a_slice_that_is_cut_within_its_series_uid_costs_the_series_beside_it(sound, tmp_path, part):
+    write_series(sound / "a" / "x")
+    for path in (sound / "a" / "x").iterdir():
+        image = pydicom.dcmread(path)
+        if image.InstanceNumber == 8:
+            content, uid = path.read_bytes(), image.SeriesInstanceUID.encode()
+            path.write_bytes(content[: content.index(uid) + round(part * len(uid))])
+    done = ingest(sound, tmp_path / "out")
+    assert len(done.table) == 1 and done.counts["rejected"]["unreadable_slice"] == 1
+
+
 def test_a_scout_in_another_format_is_set_aside_although_nothing_calls_it_one(tmp_path):
     def with_scout(slices):
         scout = make_slice(0, np.zeros((30, 5), np.int16))

@@ -37,7 +37,7 @@ from stages.lib.ingest.readers.scans.dicom_choice import choose as choose
 from stages.lib.ingest.readers.scans.dicom_header import Header, check_is_image, read_header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance, check_has_pixels, read_instance
 from stages.lib.ingest.readers.scans.dicom_pixels import Recipe
-from stages.lib.ingest.readers.scans.dicom_tags import parse, text
+from stages.lib.ingest.readers.scans.dicom_tags import TAG_OF, parse, text
 
 ALONE = False  # several files make a case
 
@@ -56,7 +56,9 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
             header, instance = dicom_mosaic.unpacked(content, header, instance)
         return tuple(header), tuple(instance)
     except Rejected as error:
-        if uid := text(dataset, "SeriesInstanceUID"):
+        # In a file that is cut within its header the last element may be, too: of a UID, a part is another UID.
+        is_whole = any(tag > TAG_OF["SeriesInstanceUID"] for tag in dataset.keys())  # noqa: SIM118
+        if is_whole and (uid := text(dataset, "SeriesInstanceUID")):
             error.series = options.identify("series", uid)
         raise
 
