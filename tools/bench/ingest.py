@@ -54,9 +54,11 @@ def run(options: Options) -> Measured:
     return Measured(rows)
 
 
-def run_stage(raw: Path, out: Path, workers: int = 0) -> int:
+DEFAULTS = check(IngestParams, {"identifiers": "open"})
+
+
+def run_stage(raw: Path, out: Path, params: IngestParams = DEFAULTS, workers: int = 0) -> int:
     """Runs ingest; the number of cases."""
-    params = check(IngestParams, {"identifiers": "open"})
     with quiet():
         ingest.main(
             raw,
@@ -74,7 +76,7 @@ def run_stage(raw: Path, out: Path, workers: int = 0) -> int:
 def run_anew(raw: Path, out: Path, workers: int = 0) -> int:
     """As `run_stage`, without the store of a former run."""
     shutil.rmtree(out, ignore_errors=True)
-    return run_stage(raw, out, workers)
+    return run_stage(raw, out, workers=workers)
 
 
 def files_below(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ of the series, warns, or refuses.
 """
 
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -61,8 +62,7 @@ FAULTS: dict[str, tuple[Callable[[Dataset, int, float], None], tuple[float, ...]
 
 @terminal.program()
 def main() -> None:
-    if not (dcm2niix := shutil.which("dcm2niix", path=f"{Path(sys.executable).parent}:/usr/bin")):
-        raise UserError("no dcm2niix: make bench installs it, into .venv-bench")
+    dcm2niix = program()
     say(f"{'fault':36} {'size':>8}  dcm2niix  ITK      ingest")
     for name, (spoil, errors) in FAULTS.items():
         for error in errors:
@@ -75,6 +75,18 @@ def main() -> None:
                     image.save_as(folder / f"{i}.dcm", enforce_file_format=True)
                 found = (by_dcm2niix(dcm2niix, folder), by_itk(folder), by_ingest(folder))
             say(f"{name:36} {error:8g}  " + "  ".join(f"{'objects' if objects else '-':7}" for objects in found))
+
+
+def program() -> str:
+    """Where dcm2niix is.
+
+    Raises:
+        UserError: It is nowhere.
+    """
+    found = shutil.which("dcm2niix", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if not found:
+        raise UserError("no dcm2niix: make bench installs it, into .venv-bench")
+    return found
 
 
 def by_dcm2niix(program: str, folder: Path) -> bool:

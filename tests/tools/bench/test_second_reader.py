@@ -1,0 +1,26 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.raw_data import scan, write_series
+from tools.bench import second_reader, tolerances
+
+
+def test_a_volume_is_the_same_in_any_order_and_direction_of_axes_and_with_another_scale():
+    volume = scan().astype(np.float64)
+    other = volume.transpose(2, 1, 0)[:, ::-1] * 2.5 - 7
+    assert second_reader.is_same(volume, other)
+    other[0, 0, 0] += 100
+    assert not second_reader.is_same(volume, other)
+    assert not second_reader.is_same(volume, scan(seed=1))
+    assert not second_reader.is_same(volume, volume[:-1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="no dcm2niix")
+def test_ingest_and_dcm2niix_make_the_same_of_a_series(tmp_path, capsys):
+    write_series(tmp_path / "raw")
+    assert second_reader.compare(tmp_path / "raw") == 0
+    assert "1 of 1 volumes are equal" in capsys.readouterr().out
+    assert not tolerances.by_dcm2niix(tolerances.program(), tmp_path / "raw")

@@ -1,0 +1,114 @@
+"""Holds every volume that ingest makes of DICOM files against those that dcm2niix makes of them, number by number.
+
+    .venv-bench/bin/python -m tools.bench.second_reader ~/dcm_qa_nih/In ~/dcm_qa_mosaic/In
+
+dcm2niix gives the axes another order and direction and may keep slope and intercept apart, or, of Philips, take others,
+so a volume is the same where all its numbers are, up to these. Volumes of dcm2niix that ingest has none of were
+rejected, set aside or are a second form of one: the counts of ingest.json say which. Exits 1 where a volume of ingest
+has no equal.
+"""
+
+import argparse
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import nibabel
+import numpy as np
+
+from stages.lib.cases import Cases
+from stages.lib.core import terminal
+from stages.lib.core.errors import UserError
+from stages.lib.core.progress import say
+from stages.lib.params import check
+from stages.lib.params.ingest import IngestParams
+from tools.bench.ingest import run_stage
+from tools.bench.tolerances import program
+
+GIVEN = {
+    **{"identifiers": "open", "max_rejected": 1.0, "kind": "volumes", "split_4d": "all", "burned_in": "keep"},
+    "select": {"modality": ["CT", "MR", "PT"]},
+}
+MOST_DIFFERENT = 2e-4  # of the range: slope and intercept in float32
+
+
+@terminal.program()
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.bench.second_reader", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("folders", nargs="+", type=Path, help="of DICOM files")
+    unequal = 0
+    for folder in parser.parse_args(argv).folders:
+        try:
+            unequal += compare(folder)
+        except UserError as error:
+            say(f"{folder}: {error}")
+    sys.exit(1 if unequal else 0)
+
+
+def compare(folder: Path) -> int:
+    """Prints how many volumes are equal; the number of those that are not.
+
+    Raises:
+        UserError: No volume can be made of the folder, or there is no dcm2niix.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        theirs = Path(place, "nii")
+        theirs.mkdir()
+        command = [program(), "-o", str(theirs), "-f", "%s_%j_%t", str(folder)]
+        subprocess.run(command, capture_output=True, check=False)
+        others = [volume for file in sorted(theirs.glob("*.nii")) for volume in volumes(file)]
+        out, raw = Path(place, "out"), Path(place, "raw")
+        shutil.copytree(folder, raw / "all")
+        with redirect_stdout(StringIO()):
+            run_stage(raw, out, check(IngestParams, GIVEN))
+        counts = json.loads((out / "ingest.json").read_text())
+        with Cases(out / "cases") as cases:
+            equal = sum(any(is_same(pixels[0], other) for other in others) for pixels in cases)
+            number = len(cases)
+    left = {key: counts[key] for key in ("rejected", "set_aside", "ignored") if counts[key]}
+    say(f"{folder}: {equal} of {number} volumes are equal to one of dcm2niix's {len(others)}; {json.dumps(left)}")
+    return number - equal
+
+
+def volumes(file: Path) -> Iterator[np.ndarray]:
+    """Each volume of a NIfTI file, three-dimensional."""
+    pixels = np.asarray(nibabel.load(file).dataobj)  # type: ignore[attr-defined]
+    if pixels.ndim >= 3 and not pixels.dtype.names:  # colours have names
+        flat = pixels.reshape(*pixels.shape[:3], -1)
+        yield from (flat[..., i] for i in range(flat.shape[3]))
+
+
+def is_same(volume: np.ndarray, other: np.ndarray) -> bool:
+    """Whether all numbers of two volumes are the same, up to order and direction of axes, slope and intercept."""
+    if sorted(volume.shape) != sorted(other.shape):
+        return False
+    wanted = _scaled(other)
+    for axes in itertools.permutations(range(3)):
+        turned = volume.transpose(axes)
+        if turned.shape != other.shape:
+            continue
+        for flips in itertools.product((1, -1), repeat=3):
+            if (
+                np.abs(_scaled(turned[tuple(slice(None, None, step) for step in flips)]) - wanted).max()
+                < MOST_DIFFERENT
+            ):
+                return True
+    return False
+
+
+def _scaled(volume: np.ndarray) -> np.ndarray:
+    numbers = volume.astype(np.float64)
+    return (numbers - numbers.min()) / (np.ptp(numbers) or 1)
+
+
+if __name__ == "__main__":
+    main()
