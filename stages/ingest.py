@@ -47,8 +47,11 @@ def main(
         log.replace(log.with_name("ingest.old.log"))
     before = log.stat().st_size if log.exists() else 0
     options = Options(params, load_key(params.identifiers))
-    store = Store(cases.parent / STORE, fingerprint(options))
-    with rare_garbage_collection(), closing(store), Workers(count(machine.workers)) as workers:
+    with (
+        rare_garbage_collection(),
+        closing(Store(cases.parent / STORE, fingerprint(options))) as store,
+        Workers(count(machine.workers)) as workers,
+    ):
         found = raw_files.scan(raw)
         paths, excluded = selection.select(found.paths, params)
         labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, excluded), options)

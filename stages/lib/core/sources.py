@@ -70,9 +70,10 @@ def digest(*modules: Path) -> bytes:
     files = closure(*modules)
     for file in files:
         found.update(file.relative_to(ROOT).as_posix().encode())
-        found.update(ast.dump(_WithoutTexts().visit(ast.parse(file.read_text(encoding="utf-8")))).encode())
+        found.update(ast.dump(_tree(file)).encode())
     for name in distributions(files):
         found.update(f"{name} {_version(name)}\n".encode())
+    _tree.cache_clear()  # processes that are forked from this one would carry them along
     return found.digest()
 
 
@@ -119,7 +120,7 @@ def imports(file: Path) -> Imports:
 def _imported_names(tree: ast.AST, file: Path) -> Iterator[str]:
     """Dotted names; one that ends with a dot stands for every module of that package."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+        if isinstance(node, ast.If) and _name(node.test) == "TYPE_CHECKING":
             for other in node.orelse:
                 yield from _imported_names(ast.Module([other], []), file)
             continue
@@ -132,9 +133,14 @@ def _imported_names(tree: ast.AST, file: Path) -> Iterator[str]:
                 raise ValueError(f"{file}: {ast.unparse(node)} hides what is imported: keep the name import_module")
             yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        elif isinstance(node, ast.Call) and _name(node.func).endswith(("import_module", "__import__")):
             yield _imported_by_name(node, file)
         yield from _imported_names(node, file)
+
+
+def _name(node: ast.expr) -> str:
+    """The last part of a dotted name; "" of any other expression. To unparse all of them would take long."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
 def _imported_by_name(call: ast.Call, file: Path) -> str:
@@ -152,9 +158,14 @@ def _imported_by_name(call: ast.Call, file: Path) -> str:
 def _files_of(parts: list[str]) -> set[Path]:
     """The files that importing a.b.c runs: a/__init__.py and a/b/__init__.py, too."""
     at = [ROOT.joinpath(*parts[:end]) for end in range(1, len(parts) + 1)]
-    return {file for place in at for file in (place / "__init__.py", place.with_suffix(".py")) if file.exists()}
+    return {file for place in at for file in (place / "__init__.py", place.with_suffix(".py")) if _exists(file)}
+
+
+_exists = cache(Path.exists)
 
 
 @cache
 def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
+    """A file's code, without docstrings."""
+    tree: ast.Module = _WithoutTexts().visit(ast.parse(file.read_text(encoding="utf-8")))
+    return tree

@@ -3,6 +3,7 @@
 Drawn by Pillow in hundredths of a second, for a stage that takes seconds; to import matplotlib takes half of one.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Protocol
 
 from PIL import Image, ImageDraw
 
-from stages.lib.drawing.sheets import encoded, font, printable, short, text_width
+from stages.lib.drawing.sheets import font, printable, short, text_width
 
 WIDTH, MARGIN, GAP = 960, 16, 28  # pixels
 TITLE_SIZE, HEAD_SIZE, SIZE, LINE = 17, 13, 11, 17  # pixels
@@ -160,7 +161,9 @@ def page(title: str, rows: Sequence[Sequence[Chart]]) -> bytes:
             on.text((left, top), printable(chart.title), BLACK, font(HEAD_SIZE), "la")
             chart.draw(canvas, left, top + HEAD_SIZE + 10, width)
         top += high + GAP
-    return encoded(canvas.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+    written = io.BytesIO()
+    canvas.save(written, format="png", compress_level=6)  # a palette would halve it, and take longer than all the rest
+    return written.getvalue()
 
 
 def _widest(texts: Sequence[str]) -> int:
