@@ -231,7 +231,7 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
             intent=_intent(d),
             inverse=text(d, "PresentationLUTShape").strip() == "INVERSE",
             slice_thickness=thickness_text(d),
-            places=int(number(d, "NumberOfSlices", 0)),
+            places=_places(d),
             named=bool(text(d, "SeriesInstanceUID")),
             described=not descriptions or dicom_terms.fits(text(d, "SeriesDescription"), descriptions),
         )
@@ -252,6 +252,11 @@ def thickness_text(d: Dataset) -> str:
 def _series_number(d: Dataset) -> str:
     found = lenient(d, "SeriesNumber")
     return f"{int(found[0])}" if len(found) == 1 and math.isfinite(found[0]) else ""
+
+
+def _places(d: Dataset) -> int:
+    found = lenient(d, "NumberOfSlices")
+    return int(found[0]) if len(found) == 1 and math.isfinite(found[0]) else 0
 
 
 def _intent(d: Dataset) -> str:
