@@ -13,10 +13,9 @@ import pandas as pd
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-from stages.ingest import main
 from stages.lib.cases import Cases
 from stages.lib.params.ingest import IngestParams
-from stages.lib.params.machine import MachineParams
+from tools.ingested import ingest_into
 
 SHARED = Path(os.environ.get("SHARED_DATA", Path(__file__).parent.parent.parent / "shared" / "data"))
 
@@ -50,15 +49,7 @@ def bytes_below(folder: Path) -> dict[str, bytes]:
 def ingest(raw: Path, out: Path, workers: int = 1, **params: object) -> Ingested:
     """Runs the stage's main, in this process alone unless `workers` is given."""
     given = {"identifiers": "open", "max_rejected": 1.0} | params
-    main(
-        raw,
-        out / "cases",
-        out / "cases.csv",
-        out / "ingest.json",
-        out / "ingest.png",
-        IngestParams(**given),  # type: ignore[arg-type]
-        MachineParams(workers=workers),
-    )
+    ingest_into(out, raw, IngestParams(**given), workers)  # type: ignore[arg-type]
     return Ingested(out)
 
 

@@ -22,13 +22,12 @@ import pandas as pd
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless, generate_uid
 
-from stages import ingest
 from stages.lib.cases import Cases
 from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
-from stages.lib.params.machine import MachineParams
+from tools.ingested import ingest_into
 
 DEPTH, SIDE, SPACING = 9, 8, 2.5
 Slices = list[Dataset]
@@ -175,15 +174,7 @@ def found_wrong(raw: Path, out: Path, params: IngestParams, slices: set[int]) ->
     """
     try:
         with redirect_stdout(StringIO()):
-            ingest.main(
-                raw,
-                out / "cases",
-                out / "cases.csv",
-                out / "ingest.json",
-                out / "ingest.png",
-                params,
-                MachineParams(workers=1),
-            )
+            ingest_into(out, raw, params, workers=1)
     except UserError as error:
         return "" if "same pixels have different labels" in str(error) else f"an error: {error}"
     rejected, files = (pd.read_csv(out / f"{name}.csv", dtype=str) for name in ("rejected", "files"))

@@ -143,9 +143,9 @@ class _Run:
         for reader, positions in self._table.accepted.items():
             files = [self._table.file(i) for i in positions]
             if volumes and readers.reader(reader).ALONE:  # a picture in a folder of slices
-                beside, _ = companions.thumbnails([file.path for file in files], slices)
+                beside = set(companions.thumbnails([file.path for file in files], slices)[0])
                 refused += [Refusal((path,), "thumbnail", "", ignored=True) for path in beside]
-                files = [file for file in files if file.path not in set(beside)]
+                files = [file for file in files if file.path not in beside]
             elif volumes:
                 files, aside = readers.reader(reader).choose(files, none_named, self._options)
                 refused += aside

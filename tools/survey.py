@@ -35,18 +35,8 @@ from stages.lib.params.ingest import IngestParams
 from stages.lib.workers import Workers, count
 
 PARAMS_YAML = Path("params.yaml")
-SELECTED_BY = (
-    *(
-        "modality",
-        "sop_class",
-        "series_description",
-        "body_part",
-        "image_type",
-        "slice_thickness",
-        "view",
-        "laterality",
-    ),
-)
+OF_SERIES = ("modality", "sop_class", "series_description", "body_part", "image_type", "slice_thickness")
+SELECTED_BY = (*OF_SERIES, "view", "laterality")
 COLUMNS = ("folder", "files", *SELECTED_BY, "size", "result")
 CSV_COLUMNS = (*COLUMNS, "detail", "series_number", "series", "study")
 PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")

@@ -1,11 +1,13 @@
 """What a model was trained on is read in the same way when it is asked: the exported file says how."""
 
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from stages.lib import tensors
 from stages.lib.export import metadata
 from stages.lib.export.metadata_check import Input
 from stages.lib.params.ingest import READING, IngestParams
@@ -13,8 +15,6 @@ from tests import raw_data
 from tests.ingest.readers.test_dicom_faults import tilt
 from tests.ingest.readers.test_dicom_pictures import film, x_ray
 from tools import raw_cases
-
-VOLUMES = {"kind": "volumes"}
 
 
 def in_phases(slices):
@@ -72,22 +72,8 @@ def test_a_scan_is_read_as_in_training(tmp_path, write, reading):
     )
 
 
-def test_the_exported_file_says_what_was_not_left_as_it_is_and_nothing_else():
-    about = {
-        "shape": [1, 8, 8],
-        "dtype": "uint8",
-        "units": "",
-        "axes": "NCHW",
-        "spacing_mm": None,
-        "geometry": {
-            "colour": "keep",
-            "resize": None,
-            "spacing_mm": None,
-            "shape": [8, 8],
-            "fill": 0.0,
-            "dtype": "uint8",
-        },
-    }
+def test_the_exported_file_says_what_was_not_left_as_it_is_and_nothing_else(images_h5):
+    about = asdict(tensors.read_description(images_h5))
     assert "reading" not in metadata.contract(about, "fitted", IngestParams(max_rejected=0.5, identifiers="open"))
     told = metadata.contract(about, "fitted", IngestParams(intensity="bits", split_4d=2))
     assert told["reading"] == {"intensity": "bits", "split_4d": 2}

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stages import dataset as dataset_stage
-from stages import ingest as ingest_stage
 from stages import split as split_stage
 from stages import statistics as statistics_stage
 from stages import train as train_stage
@@ -38,6 +37,7 @@ from tools.bench.groups import Options
 from tools.bench.processes import quiet
 from tools.bench.results import Measured
 from tools.bench.timing import Comparison
+from tools.ingested import ingest_into
 
 NAME = "defaults"
 DEMOS = ("digits", "phantoms")
@@ -80,9 +80,7 @@ def tasks(folder: Path | None, scratch: Path) -> dict[str, Path]:
         found[raw.name] = out / "dataset.h5"
         with quiet():
             open_names = check(IngestParams, {"identifiers": "open"})
-            ingest_stage.main(
-                raw, out / "cases", out / "cases.csv", out / "ingest.json", out / "ingest.png", open_names
-            )
+            ingest_into(out, raw, open_names)
             split_stage.main(out / "cases.csv", out / "split.csv", SplitParams())
             statistics_stage.main(out / "cases", out / "split.csv", out / "statistics.json", StatisticsParams())
             dataset_stage.main(

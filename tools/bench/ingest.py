@@ -16,19 +16,18 @@ from unittest import mock
 import imageio.v3 as imageio
 import numpy as np
 
-from stages import ingest
 from stages.lib.cases import Cases
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.contract import Options as ReaderOptions
 from stages.lib.ingest.store import Store
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
-from stages.lib.params.machine import MachineParams
 from tools.bench import synthetic
 from tools.bench.groups import Options
 from tools.bench.processes import quiet, used
 from tools.bench.results import Measured
 from tools.bench.timing import CLOCKS, Comparison, Work, installed, race
+from tools.ingested import ingest_into
 
 NAME = "ingest"
 FEWER_FILES, MORE_FILES = 5_000, 50_000  # whose peak memory is compared
@@ -60,15 +59,7 @@ DEFAULTS = check(IngestParams, {"identifiers": "open"})
 def run_stage(raw: Path, out: Path, params: IngestParams = DEFAULTS, workers: int = 0) -> int:
     """Runs ingest; the number of cases."""
     with quiet():
-        ingest.main(
-            raw,
-            out / "cases",
-            out / "cases.csv",
-            out / "ingest.json",
-            out / "ingest.png",
-            params,
-            MachineParams(workers=workers),
-        )
+        ingest_into(out, raw, params, workers)
     with Cases(out / "cases") as cases:
         return len(cases)
 

@@ -91,16 +91,13 @@ def is_same(volume: np.ndarray, other: np.ndarray) -> bool:
     """Whether all numbers of two volumes are the same, up to order and direction of axes, slope and intercept."""
     if sorted(volume.shape) != sorted(other.shape):
         return False
-    wanted = _scaled(other)
+    ours, wanted = _scaled(volume), _scaled(other)
     for axes in itertools.permutations(range(3)):
-        turned = volume.transpose(axes)
+        turned = ours.transpose(axes)
         if turned.shape != other.shape:
             continue
         for flips in itertools.product((1, -1), repeat=3):
-            if (
-                np.abs(_scaled(turned[tuple(slice(None, None, step) for step in flips)]) - wanted).max()
-                < MOST_DIFFERENT
-            ):
+            if np.abs(turned[tuple(slice(None, None, step) for step in flips)] - wanted).max() < MOST_DIFFERENT:
                 return True
     return False
 

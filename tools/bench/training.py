@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from stages import dataset, ingest, split, train
+from stages import dataset, split, train
 from stages import statistics as measured
 from stages.lib import params, tensors
 from stages.lib.core.progress import progress
@@ -39,6 +39,7 @@ from tools.bench.processes import fresh
 from tools.bench.results import Measured
 from tools.bench.timing import Comparison
 from tools.bench.training_peers import PlainLoop
+from tools.ingested import ingest_into
 
 NAME = "training"
 RECIPE = Path("recipes/birds.yaml")
@@ -139,7 +140,7 @@ def prepare(images: Path, folder: Path, section: dict[str, Any]) -> Path:
         folder / name for name in ("raw", "cases", "cases.csv", "split.csv", "dataset.h5")
     )
     birds.copy(images, birds.CLASSES, raw, folder / "unpacked")
-    ingest.main(raw, cases, cases_csv, folder / "ingest.json", folder / "ingest.png", section["ingest"])
+    ingest_into(folder, raw, section["ingest"])
     split.main(cases_csv, split_csv, params.check(SplitParams, {"validation": 0.2, "test": 0.0}))
     measured.main(cases, split_csv, folder / "statistics.json", section["statistics"])
     dataset.main(cases, split_csv, folder / "statistics.json", dataset_h5, section["dataset"])

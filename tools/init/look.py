@@ -182,11 +182,9 @@ def _describe(found: Found, files: FileTable, options: Options, number: int, lis
         _say(found, "not a case", line)
     lost = rejected.lost_cases(assembled.refused)
     if rejected.too_many(len(cases), lost, options.params.max_rejected):
-        keys = rejected.ways(refusal.reason for refusal in lost)
         found.trouble = (
             f"{len(lost)} of {len(cases) + len(lost)} cases would be rejected, more than ingest.max_rejected allows: "
-            f"mend them{''.join(f', set {key}' for key in keys)}, leave out what are no cases (ingest.exclude), or "
-            "raise ingest.max_rejected"
+            f"{rejected.way_out(lost)}, or raise ingest.max_rejected"
         )
     if not len(cases):
         told = "; ".join(why) or "no file"

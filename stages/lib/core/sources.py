@@ -158,10 +158,7 @@ def _imported_by_name(call: ast.Call, file: Path) -> str:
 def _files_of(parts: list[str]) -> set[Path]:
     """The files that importing a.b.c runs: a/__init__.py and a/b/__init__.py, too."""
     at = [ROOT.joinpath(*parts[:end]) for end in range(1, len(parts) + 1)]
-    return {file for place in at for file in (place / "__init__.py", place.with_suffix(".py")) if _exists(file)}
-
-
-_exists = cache(Path.exists)
+    return {file for place in at for file in (place / "__init__.py", place.with_suffix(".py")) if file.exists()}
 
 
 @cache

@@ -168,9 +168,14 @@ def overlaid(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return (coloured * (1 - weight) + np.array([1.0, 0.1, 0.0]) * weight).clip(0, 1)  # rounding may exceed 1
 
 
+def as_picture(image: np.ndarray) -> Image.Image:
+    """(H, W) as L or (H, W, 3) as RGB, from numbers in [0, 1]."""
+    return Image.fromarray((image * 255).round().astype(np.uint8))
+
+
 def _picture(image: np.ndarray, together: int) -> Image.Image:
     """L or RGB; `together` neighbours along each side are averaged."""
-    picture = Image.fromarray((image * 255).round().astype(np.uint8))
+    picture = as_picture(image)
     return picture.reduce(together) if together > 1 else picture
 
 

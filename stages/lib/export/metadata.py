@@ -60,6 +60,7 @@ def contract(about: Mapping[str, Any], size: str, ingest: IngestParams = NO_CHOI
     """
     geometry = Geometry(**about["geometry"])
     integer = np.issubdtype(np.dtype(about["dtype"]), np.integer)
+    reading = ingest.reading()
     pictures = {"transparency": ingest.transparency, "colour": ingest.colour} if len(about["shape"]) == 3 else {}
     return {
         "inputs": list(INPUTS if geometry.spaced else INPUTS[:1]),  # their names, in order
@@ -70,7 +71,7 @@ def contract(about: Mapping[str, Any], size: str, ingest: IngestParams = NO_CHOI
         "dtype": about["dtype"] if integer else "float32",  # holds all integers of 8 and 16 bits
         "units": about["units"],
         "spacing_mm": about["spacing_mm"],  # of a sample in training; the input's own is the second input
-        **({"reading": ingest.reading()} if ingest.reading() else {}),  # further params of ingest that say how to read
+        **({"reading": reading} if reading else {}),  # further params of ingest that say how to read
         **pictures,  # as of ingest: what a partly transparent picture is laid on, and how a coloured one becomes grey
     }
 

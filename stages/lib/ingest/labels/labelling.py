@@ -31,11 +31,17 @@ def label_cases(cases: CaseTable, labels: Labels, refused: Sequence[Refusal]) ->
         else:
             rows.append(_row_of_several_files(case, labels))
     if without := sorted(cases.path(i) for i, row in enumerate(rows) if row is None):
-        listed = ", ".join(without[:NAMED])
-        more = f" and {len(without) - NAMED} more" if len(without) > NAMED else ""
-        raise UserError(f"{labels.source}: {len(without)} case(s) without a label: {listed}{more}: add or remove them")
+        raise UserError(
+            f"{labels.source}: {len(without)} case(s) without a label: {_some(without)}: add or remove them"
+        )
     _check_series(cases, labels, refused)
     return [row for row in rows if row]
+
+
+def _some(texts: Sequence[str]) -> str:
+    """The first few of them, and how many there are beside these."""
+    more = f" and {len(texts) - NAMED} more" if len(texts) > NAMED else ""
+    return ", ".join(texts[:NAMED]) + more
 
 
 def _row_of_several_files(case: Case, labels: Labels) -> Row | None:
@@ -98,9 +104,8 @@ def _check_series(cases: CaseTable, labels: Labels, refused: Sequence[Refusal]) 
             raise labels.not_read(row, f"no series '{row.name}'")
         lost[row.number] = row
     if lost:
-        listed = ", ".join(f"row {row.number} ({row.name})" for row in list(lost.values())[:NAMED])
-        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-        say(f"{labels.source}: no case came of {listed}{more}: rejected.csv says why")
+        rows = [f"row {row.number} ({row.name})" for row in lost.values()]
+        say(f"{labels.source}: no case came of {_some(rows)}: rejected.csv says why")
 
 
 def remarks(labels: Labels, classes: Sequence[str], groups: np.ndarray) -> list[str]:

@@ -105,7 +105,8 @@ def _strays(
     A picture of a volume's series and SOP class, whose Modality is another one, goes to that series, which then does
     not agree in it. Slices without a SeriesInstanceUID are refused where their study has series: they may be of any.
     """
-    classes = {(name, Header(*file.common).sop_class) for name, files in series.items() for file in files}
+    files_of_volumes = [(name, file) for name, files in series.items() for file in files] if pictures else []
+    classes = {(name, Header(*file.common).sop_class) for name, file in files_of_volumes}
     for sop, files in list(pictures.items()):
         header = Header(*files[0].common)
         if (header.series, header.sop_class) in classes:

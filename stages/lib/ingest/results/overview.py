@@ -15,7 +15,7 @@ from PIL import Image
 from stages.lib import drawing
 from stages.lib.cases import Cases
 from stages.lib.core import outs
-from stages.lib.drawing import charts
+from stages.lib.drawing import charts, sheets
 from stages.lib.drawing.charts import BLUE, GREY, SKY, VERMILION, Bars, Chart, Histogram, Pictures, Ranges
 
 CLASSES = 12  # the most frequent ones have a bar
@@ -26,7 +26,11 @@ PIXELS = 4096  # of each
 BINS = 80
 WINDOW_HU = (-1000, 1000)  # soft tissue is grey, bone white
 Row = tuple[str, float, charts.Colour]
-COLOURS = {"in cases": BLUE, "set aside": SKY, "ignored": GREY, "rejected": VERMILION}
+OUTCOMES = (  # in ingest.json, what a bar says, and its colour
+    ("rejected", "rejected cases", VERMILION),
+    ("set_aside", "set aside", SKY),
+    ("ignored", "ignored", GREY),
+)
 
 
 def draw(
@@ -66,11 +70,9 @@ def _classes(classes: Mapping[str, int]) -> list[Row]:
 def _files(counts: Mapping[str, Any]) -> list[Row]:
     """A bar a reason; of rejected cases, which may be of many files, the number of cases."""
     rows: list[Row] = [("in cases", counts["files"]["in_cases"], BLUE)]
-    for outcome in ("rejected", "set_aside", "ignored"):
-        named = outcome.replace("_", " ")
-        kind = "rejected cases" if outcome == "rejected" else named
+    for outcome, named, colour in OUTCOMES:
         found = Counter(counts[outcome]).most_common(REASONS)
-        rows += [(f"{kind}: {reason.replace('_', ' ')}", number, COLOURS[named]) for reason, number in found]
+        rows += [(f"{named}: {reason.replace('_', ' ')}", number, colour) for reason, number in found]
     return rows
 
 
@@ -80,8 +82,7 @@ def _intensities(cases: Cases) -> Histogram:
     channels = min(cases.shapes[chosen, 0].max(), len(charts.COLOURS))
     values: list[list[np.ndarray]] = [[] for _ in range(channels)]
     for i in chosen:
-        plane = cases[i] if cases.dims == 2 else cases[i][:, cases[i].shape[1] // 2]
-        for channel, pixels in zip(values, plane, strict=False):
+        for channel, pixels in zip(values, _plane(cases, i), strict=False):
             flat = pixels.reshape(-1)
             channel.append(flat[:: -(-len(flat) // PIXELS)])
     lines = [np.concatenate(channel) for channel in values]
@@ -92,6 +93,12 @@ def _intensities(cases: Cases) -> Histogram:
     what = "middle slices" if cases.dims == 3 else "pictures"
     title = f"Intensities of {len(chosen)} {what}, logarithmic"
     return Histogram(title, counts, f"{low:g}{units}", f"{high:g}{units}")
+
+
+def _plane(cases: Cases, i: int) -> np.ndarray:
+    """(C, H, W): a picture, or the middle slice of a volume."""
+    pixels = cases[i]
+    return pixels if cases.dims == 2 else pixels[:, pixels.shape[1] // 2]
 
 
 def _sizes(cases: Cases) -> Ranges:
@@ -122,14 +129,12 @@ def _pictures(cases: Cases, labels: Sequence[str]) -> Pictures:
 def _small(cases: Cases, i: int) -> Image.Image:
     """A case as a small picture, from black to white between its 1st and 99th percentile, or in the window of what is
     measured in Hounsfield units; of a volume the middle slice, as wide and high as it is in millimetres."""
-    pixels = cases[i] if cases.dims == 2 else cases[i][:, cases[i].shape[1] // 2]  # (C, H, W)
+    pixels = _plane(cases, i)
     steps = cases.spacings_mm[i][-2:] if np.isfinite(cases.spacings_mm[i]).all() else (1, 1)
     high, wide = (size * step for size, step in zip(pixels.shape[1:], steps, strict=True))
     shape = [max(1, round(Pictures.side * size / max(high, wide))) for size in (wide, high)]
     shown = pixels[:3] if len(pixels) >= 3 else pixels[:1]
     low, top = WINDOW_HU if cases.units == "HU" else np.percentile(shown, (1, 99))
-    levels = ((shown.astype(np.float64) - low) / max(top - low, 1e-9)).clip(0, 1) * 255
-    bands = np.moveaxis(levels.round().astype(np.uint8), 0, -1)
-    picture = Image.fromarray(bands if len(shown) == 3 else bands[..., 0])
+    picture = sheets.as_picture(sheets.displayable(shown, [low], [top]))
     enlarged = picture.width < shape[0]
     return picture.resize(shape, Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX)

@@ -1,7 +1,7 @@
 """What became of the files that are in no case: rejected.csv, and how many may be rejected before the stage fails."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.lib.core.errors import UserError
@@ -56,8 +56,7 @@ def check_rejected(cases: int, refused: list[Refusal], limit: float, rejected_cs
     reasons = Counter(refusal.reason for refusal in lost)
     summary = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "no file is a picture"
     what = f"{len(lost)} of {cases + len(lost)} cases were rejected ({summary})"
-    keys = ways(reasons)
-    wayout = f"mend them{''.join(f', set {key}' for key in keys)}, leave out what are no cases (ingest.exclude)"
+    wayout = way_out(lost)
     if cases:
         raise UserError(f"{what}: {rejected_csv} names them; {wayout}, or raise ingest.max_rejected ({limit:g})")
     raise UserError(f"no case could be read: {what}: {rejected_csv} names the files; {wayout}")
@@ -68,9 +67,10 @@ def too_many(cases: int, lost: Sequence[Refusal], limit: float) -> bool:
     return len(lost) > limit * (cases + len(lost))
 
 
-def ways(reasons: Iterable[str]) -> list[str]:
-    """The keys of `ingest` that decide on these reasons, each once, in their order."""
-    return list(dict.fromkeys(WAYS[reason] for reason in reasons if reason in WAYS))
+def way_out(lost: Sequence[Refusal]) -> str:
+    """What can be done about rejected cases, with each key of `ingest` that decides on one of the reasons."""
+    keys = dict.fromkeys(WAYS[refusal.reason] for refusal in lost if refusal.reason in WAYS)
+    return f"mend them{''.join(f', set {key}' for key in keys)}, leave out what are no cases (ingest.exclude)"
 
 
 def lost_cases(refused: Sequence[Refusal]) -> list[Refusal]:

@@ -4,7 +4,6 @@ Whatever names a patient or a series is hashed here and goes no further; of othe
 pass.
 """
 
-import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from stages.lib.ingest.readers.scans.dicom_tags import (
     VOLUMES,
     VOLUMETRIC,
     has_public_syntax,
-    lenient,
+    lenient_number,
     number,
     numbers,
     sop_class_name,
@@ -231,7 +230,7 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
             intent=_intent(d),
             inverse=text(d, "PresentationLUTShape").strip() == "INVERSE",
             slice_thickness=thickness_text(d),
-            places=_places(d),
+            places=int(lenient_number(d, "NumberOfSlices") or 0),
             named=bool(text(d, "SeriesInstanceUID")),
             described=not descriptions or dicom_terms.fits(text(d, "SeriesDescription"), descriptions),
         )
@@ -245,18 +244,13 @@ def _make_header(d: Dataset, syntax: UID, key: bytes, issuer: bool, descriptions
 
 def thickness_text(d: Dataset) -> str:
     """SliceThickness in mm, "" where there is none that can be."""
-    thickness = lenient(d, "SliceThickness")
-    return f"{thickness[0]:g}" if len(thickness) == 1 and 0 < thickness[0] < math.inf else ""
+    thickness = lenient_number(d, "SliceThickness")
+    return f"{thickness:g}" if thickness is not None and thickness > 0 else ""
 
 
 def _series_number(d: Dataset) -> str:
-    found = lenient(d, "SeriesNumber")
-    return f"{int(found[0])}" if len(found) == 1 and math.isfinite(found[0]) else ""
-
-
-def _places(d: Dataset) -> int:
-    found = lenient(d, "NumberOfSlices")
-    return int(found[0]) if len(found) == 1 and math.isfinite(found[0]) else 0
+    found = lenient_number(d, "SeriesNumber")
+    return "" if found is None else f"{int(found)}"
 
 
 def _intent(d: Dataset) -> str:

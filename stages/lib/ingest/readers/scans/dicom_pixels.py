@@ -1,7 +1,8 @@
 """The pixels of a DICOM frame: stored values, masked to their bits and rescaled to physical values."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -132,13 +133,12 @@ def _scale(s: Slice) -> tuple[float, float]:
 
 def _integer_type(header: Header, slope: float, intercept: float) -> str:
     """The smallest integer type that holds every value of the stored bits; float32 where 16 bits are too few."""
-    low, high = _stored_range(header)
-    ends = sorted((low * slope + intercept, high * slope + intercept))
+    low, high = _ends(header, slope, intercept)
     if header.modality == "CT":
         return "int16"  # enough for any tissue or metal; whether these values fit is checked when they are read
     for dtype in ("uint8", "uint16", "int16"):
         limits = np.iinfo(dtype)
-        if limits.min <= ends[0] and ends[1] <= limits.max:
+        if limits.min <= low and high <= limits.max:
             return dtype
     return "float32"
 
@@ -147,6 +147,12 @@ def _stored_range(header: Header) -> tuple[int, int]:
     if header.signed:
         return -(1 << header.bits_stored - 1), (1 << header.bits_stored - 1) - 1
     return 0, (1 << header.bits_stored) - 1
+
+
+def _ends(header: Header, slope: float, intercept: float) -> tuple[float, float]:
+    """The least and the largest value that the stored bits can stand for."""
+    one, other = (value * slope + intercept for value in _stored_range(header))
+    return min(one, other), max(one, other)
 
 
 def missing_decoder(syntax: str) -> str | None:
@@ -163,12 +169,6 @@ def missing_decoder(syntax: str) -> str | None:
         return None  # no decoder exists: each such file is rejected
 
 
-def no_decoder(header: Header) -> Rejected:
-    """The reason why pixels of this transfer syntax can't be read."""
-    way = "decompress it first, as gdcmconv or dcmdjpeg do"
-    return Rejected("no_decoder", f"no decoder reads {UID(header.syntax).name}: {way}")
-
-
 def read(
     content: bytes, header: Header, instance: Instance, frame: int, dtype: str, intensity: str = "stored"
 ) -> np.ndarray:
@@ -178,8 +178,7 @@ def read(
         Rejected: The pixels can't be decoded, or don't fit.
     """
     if header.mosaic > 0:
-        stored = read(content, *dicom_mosaic.whole(header, instance), 0, dtype, intensity)
-        return dicom_mosaic.tile(stored, header, instance, frame)
+        return dicom_mosaic.tile(_mosaic(content, header, instance, dtype, intensity), header, instance, frame)
     if header.in_colour:
         return np.ascontiguousarray(_colours(content, header, instance.frames, frame).transpose(2, 0, 1)).astype(
             dtype, copy=False
@@ -194,11 +193,17 @@ def read(
     if intensity == "voi":
         slope, intercept = _scale(place)
         values = _stored(container, header) * slope + intercept
-        may_be_negative = min(value * slope + intercept for value in _stored_range(header)) < 0
+        may_be_negative = _ends(header, slope, intercept)[0] < 0
         shown = dicom_voi.shown(values, _whole(content, header, instance.frames).dataset, frame, may_be_negative)
         return _in_16_bits(shown, header)
     is_air = _is_padding(container, header, place) if header.modality == "CT" and header.padding is not None else None
     return _rescaled(_stored(container, header), place, header, dtype, is_air)
+
+
+@lru_cache(maxsize=1)
+def _mosaic(content: bytes, header: Header, instance: Instance, dtype: str, intensity: str) -> np.ndarray:
+    """The picture of all tiles of the mosaic that was read last: of each, all tiles are asked for."""
+    return read(content, *dicom_mosaic.whole(header, instance), 0, dtype, intensity)
 
 
 def _in_16_bits(shown: np.ndarray, header: Header) -> np.ndarray:
@@ -214,16 +219,27 @@ def _uncompressed(content: bytes, header: Header, instance: Instance, frame: int
     return flat.reshape(header.rows, header.columns)
 
 
-def _decoded(content: bytes, header: Header, frames: int, frame: int) -> np.ndarray:
-    """(H, W) unsigned integers of all allocated bits, decoded by pydicom and its plugins."""
+@contextmanager
+def _errors_of_decoders(header: Header) -> Iterator[None]:
+    """Raises:
+    Rejected: What is done in the block fails, or no decoder reads the transfer syntax, which the detail names.
+    """
+    name = UID(header.syntax).name
     try:
-        pixels = _whole(content, header, frames).decode(frame)
+        yield
     except Rejected:
         raise
     except NotImplementedError:
-        raise no_decoder(header) from None
+        way = "decompress it first, as gdcmconv or dcmdjpeg do"
+        raise Rejected("no_decoder", f"no decoder reads {name}: {way}") from None
     except Exception as error:  # every plugin raises its own types
-        raise Rejected("corrupt", f"{where_raised(error)} ({UID(header.syntax).name})") from None
+        raise Rejected("corrupt", f"{where_raised(error)} ({name})") from None
+
+
+def _decoded(content: bytes, header: Header, frames: int, frame: int) -> np.ndarray:
+    """(H, W) unsigned integers of all allocated bits, decoded by pydicom and its plugins."""
+    with _errors_of_decoders(header):
+        pixels = _whole(content, header, frames).decode(frame)
     if pixels.shape != (header.rows, header.columns):
         raise Rejected("corrupt", f"decoded to {pixels.shape}, expected {header.rows} rows, {header.columns} columns")
     return pixels.astype(pixels.dtype.newbyteorder("=")).view(f"u{pixels.dtype.itemsize}")
@@ -233,17 +249,11 @@ def _colours(content: bytes, header: Header, frames: int, frame: int) -> np.ndar
     """(H, W, 3)."""
     if header.photometric in BY_CODEC and not UID(header.syntax).is_compressed or header.photometric in PARTIAL:
         raise Rejected("unsupported_colours", f"{header.photometric} in {UID(header.syntax).name}")
-    try:
+    with _errors_of_decoders(header):
         whole = _whole(content, header, frames)
         pixels = whole.decode(frame)  # YBR_FULL comes back as RGB, and so do those of BY_CODEC
         if header.photometric == "PALETTE COLOR":
             pixels = apply_color_lut(pixels, whole.dataset)
-    except Rejected:
-        raise
-    except NotImplementedError:
-        raise no_decoder(header) from None
-    except Exception as error:
-        raise Rejected("corrupt", f"{where_raised(error)} ({UID(header.syntax).name})") from None
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise Rejected("unsupported_colours", f"decoded to {pixels.shape}, expected rows, columns and 3 colours")
     return pixels
@@ -315,8 +325,8 @@ def _scaled(stored: np.ndarray, place: Slice, header: Header, dtype: str) -> np.
     if dtype == "float32":
         return (stored * np.float64(slope) + intercept).astype(np.float32)
     limits = np.iinfo(dtype)
-    ends = sorted(value * slope + intercept for value in _stored_range(header))
-    checked = ends[0] < limits.min or ends[1] > limits.max
+    least, most = _ends(header, slope, intercept)
+    checked = least < limits.min or most > limits.max
     if slope == 1 and not checked:
         values = stored.astype(dtype)
         values += np.int64(intercept).astype(dtype)  # intermediate values may wrap around, the sum does not

@@ -78,10 +78,13 @@ class UnreadFiles:
         Rejected: An unread file names this series in its header, or lies beside it and may belong to it.
         """
         found = self._by_series.get(Header(*files[0].common).series)
-        for folder, ending in sorted(companions.of_slices(file.path for file in files)):
-            found = found or self._by_place.get((folder, ANY_ENDING)) or self._by_place.get((folder, ending))
-        for folder, ending in sorted(companions.around(file.path for file in files)):
-            found = found or self._by_above.get((folder, ANY_ENDING)) or self._by_above.get((folder, ending))
+        paths = [file.path for file in files]
+        for unread, places in (
+            (self._by_place, companions.of_slices(paths)),
+            (self._by_above, companions.around(paths)),
+        ):
+            for folder, ending in sorted(places):
+                found = found or unread.get((folder, ANY_ENDING)) or unread.get((folder, ending))
         if found:
             detail = f"{found.paths[0]} can't be read ({found.reason}) and may be one of its slices: mend or remove it"
             raise Rejected("unreadable_slice", detail)
@@ -135,10 +138,10 @@ def _without_localizers(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
         most, count = directions.most_common(1)[0]
         normal = dicom_geometry.normal_of(most)
         across = [f for f in rest if f.place.orientation and _degrees_to(normal, f) > LOCALIZER_DEGREES]
-        along = {_format(f) for f in rest if f not in across}
+        along = [f for f in rest if f not in across]
         # In the format of the others it may be a slice with a damaged orientation: without it a volume would be short.
-        if len(across) * 5 <= count and not along & {_format(f) for f in across}:
-            rest = [f for f in rest if f not in across]
+        if len(across) * 5 <= count and not {*map(_format, along)} & {*map(_format, across)}:
+            rest = along
     kept = {id(f) for f in rest}
     return rest, [f for f in frames if id(f) not in kept]
 

@@ -132,6 +132,12 @@ def lenient(dataset: Dataset, keyword: str) -> tuple[float, ...]:
         return ()
 
 
+def lenient_number(dataset: Dataset, keyword: str) -> float | None:
+    """An element's only number; None where there is none, several, or one that is not finite."""
+    found = lenient(dataset, keyword)
+    return found[0] if len(found) == 1 and math.isfinite(found[0]) else None
+
+
 def number(dataset: Dataset, keyword: str, default: float | None = None) -> float:
     """An element's only number; the default where it is missing or empty.
 
