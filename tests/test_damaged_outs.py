@@ -133,7 +133,8 @@ SPLIT = [
     (rows(lambda lines: lines.__setitem__(1, lines[1].rpartition(",")[0])), "row 1: no split"),
     (rows(lambda lines: lines.__delitem__(slice(1, None))), "it has no rows"),
     (lambda path: path.write_bytes(path.read_bytes()[:-1]), "its last line is cut short"),
-    (lambda path: path.write_bytes(path.read_bytes() + b"\xff,a,b,train\n"), "can't decode byte 0xff"),
+    (lambda path: path.write_bytes(path.read_bytes() + b"\xff,a,b,train\n"), "the case '.' is not of 1 to 16 ASCII"),
+    (lambda path: path.write_bytes(path.read_bytes() + b"a,a,\xff,train\n"), "can't decode byte 0xff"),
 ]
 
 

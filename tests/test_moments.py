@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -72,8 +74,24 @@ def test_a_single_value_has_one_bin():
 
 
 def test_a_pixel_that_is_no_number_is_refused():
+    counted = Moments("float32")
+    counted.add(np.array([1, np.nan], np.float32))
     with pytest.raises(ValueError, match="nan or infinite"):
-        Moments("float32").add(np.array([1, np.nan], np.float32))
+        counted.count_waiting()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_pixels_that_come_in_small_parts_are_counted_like_those_that_come_at_once(dtype, monkeypatch):
+    monkeypatch.setattr(moments, "BLOCK_PIXELS", 1000)
+    x = np.random.default_rng(0).integers(0, 100, (7, 10, 43)).astype(dtype)
+    at_once, in_parts = Moments(dtype), Moments(dtype)
+    at_once.add(x)
+    for part in np.split(x.reshape(-1), [1, 5, 900, 901, 2500]):
+        in_parts.add(part)
+    found, expected = in_parts.summary((1, 50)), at_once.summary((1, 50))
+    assert found.deviation == pytest.approx(expected.deviation, rel=1e-12)
+    assert replace(found, mean=0, deviation=0) == replace(expected, mean=0, deviation=0)
+    assert found.mean == pytest.approx(expected.mean, rel=1e-12)
 
 
 def test_an_unsupported_dtype_is_refused():

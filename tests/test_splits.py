@@ -39,6 +39,28 @@ def test_blocks_make_one_table_and_are_written_as_they_were(split_csv, tmp_path)
     assert (tmp_path / "again.csv").read_bytes() == split_csv.read_bytes()
 
 
+def test_labels_that_look_like_numbers_or_nothing_stay_text(tmp_path):
+    labels = ["007", "7", "1e3", "NA", "nan", "True"]
+    names = [f"{i}" for i in range(6)]
+    outs.write_csv(
+        tmp_path / "split.csv", pd.DataFrame({"case": names, "group": names, "label": labels, "split": "train"})
+    )
+    table = splits.read(tmp_path / "split.csv")
+    assert [table.classes[label] for label in table.label_of] == labels
+    assert table.case.tolist() == [name.encode() for name in names]
+
+
+@pytest.mark.parametrize("name", ["a" * 17, "a\x7f", "é", "a\tb"])
+@pytest.mark.parametrize("label", ["a", "=a"])  # in a table without guarded cells, and in one with them
+def test_a_name_that_ingest_would_not_give_is_refused(name, label, tmp_path):
+    outs.write_csv(
+        tmp_path / "split.csv",
+        pd.DataFrame({"case": ["1", name], "group": ["1", name], "label": label, "split": "train"}),
+    )
+    with pytest.raises(DamagedOut, match="row 2: the case '.*' is not of 1 to 16 ASCII characters"):
+        splits.read(tmp_path / "split.csv")
+
+
 def test_of_some_cases_only_the_classes_that_occur_are_left(split_csv):
     part = splits.read(split_csv).select(np.array([1, 4, 6]))
     assert part.classes == ["=1+1", "a"]

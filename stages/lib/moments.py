@@ -86,6 +86,9 @@ def of_run(dtype: str, channels: int, run: Run) -> list["Moments"]:
         with reading(run.path):
             for channel, count in enumerate(moments):
                 count.add(x[:, channel])
+    with reading(run.path):
+        for count in moments:
+            count.count_waiting()
     return moments
 
 
@@ -136,23 +139,49 @@ class Moments:
             raise ValueError(f"pixels of {dtype} can't be counted: expected 8- or 16-bit integers, or float32")
         self._counts = np.zeros(256 if self._dtype.itemsize == 1 else VALUES, np.int64)
         self._floats: list[_Floats] = []  # one for each block, in order
+        self._waiting = np.empty(0, self._dtype)  # few pixels are counted together with those that follow
+        self._number = 0  # of those that wait
 
     def add(self, pixels: np.ndarray) -> None:
-        """Counts pixels of any shape.
+        """Counts pixels of any shape, now or with the next.
 
         Raises:
             ValueError: A float is nan or infinite.
         """
-        flat = pixels.reshape(-1)
-        for start in range(0, len(flat), BLOCK_PIXELS):
-            block = flat[start : start + BLOCK_PIXELS]
-            if self._dtype.kind == "f":
-                block = block.astype(np.float32)
-                self._floats.append(_Floats.of(block))
-            self._counts += _counted(block)
+        if self._number + pixels.size > BLOCK_PIXELS:
+            self.count_waiting()
+        if pixels.size >= BLOCK_PIXELS:
+            flat = pixels.reshape(-1)
+            for start in range(0, len(flat), BLOCK_PIXELS):
+                self._count(flat[start : start + BLOCK_PIXELS])
+            return
+        if not len(self._waiting):
+            self._waiting = np.empty(BLOCK_PIXELS, self._dtype)
+        end = self._number + pixels.size
+        self._waiting[self._number : end].reshape(pixels.shape)[...] = pixels
+        self._number = end
+
+    def count_waiting(self) -> None:
+        """Counts what has been added and waits, and lets go of its memory: before this is sent to another process.
+
+        Raises:
+            ValueError: A float is nan or infinite.
+        """
+        waiting, self._waiting = self._waiting[: self._number], self._waiting[:0].copy()
+        self._number = 0
+        if len(waiting):
+            self._count(waiting)
+
+    def _count(self, block: np.ndarray) -> None:
+        if self._dtype.kind == "f":
+            block = block.astype(np.float32)
+            self._floats.append(_Floats.of(block))
+        self._counts += _counted(block)
 
     def merge(self, later: "Moments") -> None:
         """Adds what another has counted of the pixels that come next."""
+        for of in (self, later):
+            of.count_waiting()
         self._counts += later._counts
         self._floats += later._floats
 
@@ -162,6 +191,7 @@ class Moments:
         Raises:
             ValueError: Nothing was counted.
         """
+        self.count_waiting()
         all_counts = self._counts
         if self._dtype.kind == "i":  # in the order of the values: negative ones have the higher bits
             all_counts = np.roll(all_counts, len(all_counts) // 2)
@@ -244,7 +274,12 @@ def _counted(block: np.ndarray) -> np.ndarray:
     from PIL import Image  # not at the top: other dtypes need it not
 
     bytes_of = np.ascontiguousarray(block).view(np.uint8)
-    return np.array(Image.frombuffer("L", (len(bytes_of), 1), bytes_of, "raw", "L", 0, 1).histogram())
+    rest = len(bytes_of) % 4
+    counts = np.bincount(bytes_of[:rest], minlength=256)
+    if fours := len(bytes_of) // 4:  # four tables, so that no byte waits until the one before it is counted
+        picture = Image.frombuffer("RGBA", (fours, 1), bytes_of[rest:], "raw", "RGBA", 0, 1)
+        counts += np.array(picture.histogram()).reshape(4, 256).sum(axis=0)
+    return counts
 
 
 def _values(keys: np.ndarray, dtype: np.dtype) -> np.ndarray:

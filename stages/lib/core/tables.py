@@ -2,10 +2,12 @@
 
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
+import numpy as np
 import pandas as pd
 
 from stages.lib.core.formulas import bare, changed
@@ -26,7 +28,11 @@ def _bare(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_blocks(
-    path: Path, columns: Sequence[str], more: bool = False, optional: Sequence[str] = ()
+    path: Path,
+    columns: Sequence[str],
+    more: bool = False,
+    optional: Sequence[str] = (),
+    kinds: Mapping[str, str] | None = None,
 ) -> Iterator[pd.DataFrame]:
     """The columns of a table, all of it text as by `parse_text`, in blocks of BLOCK_ROWS rows.
 
@@ -34,6 +40,8 @@ def read_blocks(
         columns: None of them has an empty cell.
         more: Whether other columns may follow them; they are left out.
         optional: Those of them that are kept; they may have empty cells.
+        kinds: dtypes of columns that take less time than pandas' text: "object", whose cells are text as well, and
+            "S16", which cuts longer cells. Where a cell may be guarded, all are pandas' text.
 
     Raises:
         ValueError: It is no such table, or has no row.
@@ -42,7 +50,8 @@ def read_blocks(
     with open(path, "rb") as file:
         _check_end(file)
         guarded = _has_quote(file)
-        with pd.read_csv(file, dtype=str, keep_default_na=False, chunksize=BLOCK_ROWS) as blocks:
+        dtypes = defaultdict(lambda: "str", {} if guarded else kinds or {})
+        with pd.read_csv(file, dtype=dtypes, keep_default_na=False, chunksize=BLOCK_ROWS) as blocks:
             for block in blocks:
                 block = _bare(block) if guarded else block
                 found = block.columns.tolist()
@@ -55,7 +64,8 @@ def read_blocks(
                 number += len(block)
                 kept = block[[*columns, *(name for name in optional if name in found and name not in columns)]]
                 for column in columns:  # a row with too few cells ends in empty ones
-                    refuse(kept, kept[column] == "", f"no {column}")
+                    cells = kept[column]
+                    refuse(kept, cells == "" if cells.dtype.kind != "S" else cells.to_numpy() == b"", f"no {column}")
                 if len(kept):
                     yield kept
     if not number:
@@ -100,7 +110,7 @@ def _has_quote(file: BinaryIO) -> bool:
     return found
 
 
-def refuse(table: pd.DataFrame, wrong: pd.Series, fault: str) -> None:
+def refuse(table: pd.DataFrame, wrong: "pd.Series | np.ndarray", fault: str) -> None:
     """Raises a ValueError that names the first of the wrong rows, if there is one.
 
     Args:
@@ -109,8 +119,13 @@ def refuse(table: pd.DataFrame, wrong: pd.Series, fault: str) -> None:
         fault: What is wrong with the row; may name columns, as in "case {case} is there twice".
     """
     if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        raise_for_row(int(table.index[row]), int(wrong.sum()), fault.format(**table.iloc[row]))
+        row = int(np.asarray(wrong).argmax())
+        cells = {str(name): _text(cell) for name, cell in table.iloc[row].items()}
+        raise_for_row(int(table.index[row]), int(wrong.sum()), fault.format(**cells))
+
+
+def _text(cell: object) -> str:
+    return cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)
 
 
 def raise_for_row(row: int, number: int, fault: str) -> NoReturn:

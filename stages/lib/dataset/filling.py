@@ -60,6 +60,8 @@ def fill(common: Common, job: Job) -> list[Moments]:
                 if split == TRAIN:
                     for channel, count in enumerate(moments):
                         count.add(theirs[:, channel])
+    for count in moments:
+        count.count_waiting()
     return moments
 
 
