@@ -1,4 +1,4 @@
-"""Feeds mutated pictures of every format, and DICOM files, to ingest's readers: none may crash, hang or exhaust memory.
+"""Feeds mutated pictures, DICOM and NIfTI files to the readers of ingest: none may crash, hang or exhaust memory.
 
     python -m tools.fuzz_ingest --files 10000 --seed 0
 
@@ -7,6 +7,7 @@ only: the peak memory of a process is read from /proc.
 """
 
 import copy
+import gzip
 import io
 import struct
 import tempfile
@@ -14,6 +15,7 @@ from functools import cache
 from typing import Any
 
 import imagecodecs
+import nibabel
 import numpy as np
 import pydicom
 import tifffile
@@ -115,6 +117,7 @@ def originals() -> list[bytes]:
         bytes(imagecodecs.avif_encode(np.dstack([deep] * 3) % 1024, level=90, bitspersample=10)),
         bytes(imagecodecs.png_encode(np.dstack([deep] * 4))),
         *_dicom_files(deep % 4096),
+        *_nifti_files(deep.reshape(4, 25, 20)),
     ]
 
 
@@ -143,6 +146,14 @@ def _photoshop(pixels: np.ndarray) -> bytes:
     height, width, channels = pixels.shape
     header = struct.pack(">4sH6xHIIHH", b"8BPS", 1, channels, height, width, 8, 3)
     return header + struct.pack(">IIIH", 0, 0, 0, 0) + pixels.transpose(2, 0, 1).tobytes()
+
+
+def _nifti_files(pixels: np.ndarray) -> list[bytes]:
+    content = [
+        nibabel.Nifti1Image(pixels, np.eye(4)).to_bytes(),
+        nibabel.Nifti2Image(pixels.astype(np.float32)[..., None], np.diag([-1, 1, 2, 1])).to_bytes(),
+    ]
+    return [*content, *(gzip.compress(one, 1) for one in content)]
 
 
 def _dicom_files(pixels: np.ndarray) -> list[bytes]:

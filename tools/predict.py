@@ -52,6 +52,8 @@ SAVED_IN_COLOUR = "grey pictures saved in colour, given to the model as grey"
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     run, metadata = open_model(arguments.model, arguments.trust)
+    if arguments.hu:
+        metadata = _in_hounsfield_units(metadata)
     files, number = raw_inputs.find(arguments.files)
     watched = arguments.to is not None or not sys.stdout.isatty()  # else a bar would stand between the answers
     with _errors_of_files(), ExitStack() as opened:
@@ -84,12 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", type=Path, help="an exported file, such as model.onnx")
     parser.add_argument(
-        "files", nargs="+", help="pictures, DICOM files, folders or zip archives of them, globs; -: a list on stdin"
+        "files", nargs="+", help="pictures, DICOM and NIfTI files, folders or zips of them, globs; -: a list on stdin"
     )
     parser.add_argument("--top", type=int, default=3, help="how many classes per case (3)")
     parser.add_argument("--output", choices=FORMS, default="table", help="the form of the answers (table)")
     parser.add_argument("--to", type=Path, help="write the answers to this file instead of stdout")
     parser.add_argument("--raw", type=Path, help="also write what the model is given")
+    parser.add_argument("--hu", action="store_true", help="numbers of NIfTI files are Hounsfield units")
     parser.add_argument("--trust", action="store_true", help="run a file of others although it might run code")
     parser.add_argument(
         "--explain", type=Path, help="also write where the network looked (needs model.pt): a PNG, or a folder of them"
@@ -191,6 +194,18 @@ def taken(
             yield case._replace(pixels=case.pixels.astype(contract["dtype"]))
 
 
+def _in_hounsfield_units(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The metadata of a model whose NIfTI files hold Hounsfield units, though they don't say so.
+
+    Raises:
+        UserError: It takes others.
+    """
+    contract = metadata["input"]
+    if contract["units"] != "HU":
+        raise UserError("--hu: the model does not take Hounsfield units")
+    return metadata | {"input": contract | {"reading": contract.get("reading", {}) | {"intensity": "hu"}}}
+
+
 def _as_in_training(contract: dict[str, Any]) -> dict[str, Any]:
     """The params of ingest that say how pictures and scans are read."""
     pictures = {name: contract[name] for name in ("transparency", "colour") if name in contract}
@@ -209,7 +224,8 @@ def _trouble(case: RawCase, pixels: np.ndarray, contract: dict[str, Any]) -> str
     """Why the model does not take a case; empty if it does."""
     if case.units != contract["units"]:
         units = [units or "numbers without a unit" for units in (case.units, contract["units"])]
-        return f"it holds {units[0]}, the model takes {units[1]}"
+        way = "; --hu says that numbers of NIfTI files are in it" if contract["units"] and not case.units else ""
+        return f"it holds {units[0]}, the model takes {units[1]}{way}"
     if pixels.ndim != len(contract["shape"]):
         return "it is a picture, the model takes volumes"
     if len(pixels) == RGB and contract["channels"] == [GREY]:

@@ -8,13 +8,15 @@ import pytest
 from PIL import Image
 
 from stages.lib import tensors
+from stages.lib.core.errors import UserError
 from stages.lib.export import metadata
 from stages.lib.export.metadata_check import Input
 from stages.lib.params.ingest import READING, IngestParams
 from tests import raw_data
 from tests.ingest.readers.test_dicom_faults import tilt
 from tests.ingest.readers.test_dicom_pictures import film, x_ray
-from tools import raw_cases
+from tests.ingest.readers.test_nifti import save
+from tools import predict, raw_cases, raw_inputs
 
 
 def in_phases(slices):
@@ -46,9 +48,17 @@ def write_scans(spoil):
     return write
 
 
+def write_nifti(raw):
+    for i in range(2):
+        phases = np.stack([raw_data.scan(8, seed=2 * i + phase) for phase in range(2)])
+        save(raw / "ab"[i] / f"{i}.nii.gz", phases)
+
+
 @pytest.mark.parametrize(
     ("write", "reading"),
     [
+        (write_nifti, {"split_4d": "mean"}),
+        (write_nifti, {"split_4d": "all"}),
         (write_x_rays, {"intensity": "bits"}),
         (write_x_rays, {"intensity": "voi"}),
         (write_films, {"frames": "middle"}),
@@ -101,3 +111,16 @@ def test_what_lies_beside_slices_is_counted_and_no_error(tmp_path):
     (case,) = raw_cases.read_files(files, "volumes", 1, left_out=left_out)
     assert case.trouble == "" and case.pixels.shape == (1, 8, 7, 6)
     assert left_out == {"localizer": 1, "no_picture": 1, "empty_file": 1, "thumbnail": 1}
+
+
+def test_a_nifti_file_is_in_hounsfield_units_where_somebody_says_so(tmp_path):
+    save(tmp_path / "scan.nii.gz", pixels := raw_data.scan())
+    contract = {"shape": [1, 8, 7, 6], "channels": [1], "units": "HU", "dtype": "int16", "inputs": ["x", "spacing_mm"]}
+    files = list(raw_inputs.find([str(tmp_path)])[0])
+    (case,) = predict.taken(files, {"input": contract})
+    assert "without a unit, the model takes HU; --hu says" in case.trouble
+    (case,) = predict.taken(files, predict._in_hounsfield_units({"input": contract}))
+    assert np.array_equal(case.pixels[0], pixels)
+    assert np.allclose(case.spacing_mm, [2.5, 0.75, 0.5])
+    with pytest.raises(UserError, match="--hu"):
+        predict._in_hounsfield_units({"input": contract | {"units": ""}})

@@ -174,7 +174,7 @@ def block(seed: int, threads: int, change: dict[str, dict[str, Any]] | None = No
         "network": {"name": "torchvision", "arguments": {"model": "resnet18"}},
         "optimizer": {"name": "AdamW", "arguments": {"weight_decay": TASK["weight_decay"]}},
         "schedule": {"name": "OneCycleLR", "every": "batch"},
-        "augment": {"flip": "W"},
+        "augment": {"flip": "W", "shift": [0]},
         "keep": "last",
         "device": "cpu",
         "deterministic": False,

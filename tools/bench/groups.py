@@ -11,8 +11,8 @@ from tools.bench import machine
 from tools.bench.results import Group, Measured
 
 GROUPS = (
-    "defaults", "end_to_end", "ingest", "data", "training", "export", "loading", "decoding", "starting", "store",
-    "growth",
+    "defaults", "end_to_end", "ingest", "data", "training", "steps", "export", "loading", "decoding", "starting",
+    "store", "growth",
 )  # fmt: skip
 """Modules of this package, in the order of the page."""
 

@@ -6,8 +6,9 @@ memory, from PNG files or from files of their own format. Nothing is trained.
 """
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,9 +34,9 @@ from tools.bench.timing import Comparison, Work, race
 
 NAME = "loading"
 SIZES = {32: 10_000, 224: 1_000}  # training samples by side
-PARAMS = {
+PARAMS: dict[str, Any] = {
     "batch_size": BATCH,
-    "augment": {"flip": "W"},
+    "augment": {"flip": "W", "shift": [0]},
     "device": "cpu",
     "network": {"name": "fully_connected", "arguments": {"widths": [8]}},
     "deterministic": False,
@@ -86,10 +87,15 @@ def make(side: int, samples: int) -> np.ndarray:
     return pictures
 
 
-def prepare(x: np.ndarray, folder: Path) -> Ours:
-    """Runs the stages from cases/ to dataset.h5, all cases in the training split, and begins a training."""
+def prepare(x: np.ndarray, folder: Path, section: Mapping[str, Any] = PARAMS) -> Ours:
+    """Runs the stages from cases/ to dataset.h5, all cases in the training split, and begins a training.
+
+    Args:
+        x: (N, C, H, W) or (N, C, D, H, W).
+        section: Params of train.
+    """
     names = [f"{i:016x}" for i in range(len(x))]
-    write_cases(folder / "cases", dict(zip(names, x, strict=True)), "CHW")
+    write_cases(folder / "cases", dict(zip(names, x, strict=True)), "CHW" if x.ndim == 4 else "CDHW")
     table = pd.DataFrame({"case": names, "group": names, "label": ["ab"[i % 2] for i in range(len(x))]})
     table.assign(split="train").to_csv(folder / "split.csv", index=False)
     cases, split_csv, statistics_json, dataset_h5 = (
@@ -97,8 +103,8 @@ def prepare(x: np.ndarray, folder: Path) -> Ours:
     )
     with quiet():
         statistics_stage.main(cases, split_csv, statistics_json, StatisticsParams())
-        dataset_stage.main(cases, split_csv, statistics_json, dataset_h5, DatasetParams())
-    params = check(TrainParams, PARAMS | {"keep": "last"})
+        dataset_stage.main(cases, split_csv, statistics_json, dataset_h5, DatasetParams(shape=x.shape[2:]))
+    params = check(TrainParams, {**section, "keep": "last"})
     task, recipe = setup.prepare(dataset_h5, params, "bench", torch.device("cpu"), World())
     return Ours(setup.begin(task, recipe), task)
 

@@ -21,6 +21,7 @@ ALIKE = {"CR": "CR/DX", "DX": "CR/DX"}  # two techniques of one kind of picture
 UNLISTED = "labels.csv names series or instances, and not this one"
 IsListed = Callable[[str, str | None], bool]  # of a path, and of the identifier of a series
 VOLUME_AXES, IMAGE_AXES = 4, 3  # C, D, H, W and C, H, W
+OF_VOLUMES = ("dicom", "nifti")  # readers
 
 
 class Assembled(NamedTuple):
@@ -85,13 +86,13 @@ def assemble(
     if is_listed is not None:
         whole, one_file, refused = _listed(whole, one_file, refused, is_listed)
     _check_one_kind(whole, options)
-    slices = companions.of_slices(files.paths[i] for i in files.accepted.get("dicom", ()))
+    slices = companions.of_slices(files.paths[i] for name in OF_VOLUMES for i in files.accepted.get(name, ()))
     whole, one_file, of_other_kind = _images_or_volumes(whole, one_file, slices, options)
-    if whole and len(whole[0].case.shape) == VOLUME_AXES:
+    if any(len(t.case.shape) == VOLUME_AXES for t in (*whole, *(cases.template for cases in one_file))):
         series = [tuple(file.path for file in t.case.files) for t in whole] + [r.paths for r in refused if r.series]
         above = {place for paths in series if len(paths) > 1 for place in companions.around(paths)}
         refused = companions.set_aside(refused, slices, above)
-    whole = _of_one_dtype(whole)
+    whole, one_file = _of_one_dtype(whole, one_file)
     whole, one_file, uncommon = _of_one_colour(whole, one_file, options)
     return Assembled(tabulate(whole, one_file), refused + of_other_kind + uncommon)
 
@@ -263,20 +264,26 @@ def _of_one_colour(
     )
 
 
-def _of_one_dtype(whole: list[Template]) -> list[Template]:
-    """Volumes of DICOM series in a dtype that holds the values of all: scanners store the same in different ones.
+def _of_one_dtype(whole: list[Template], one_file: list[OneFileCases]) -> tuple[list[Template], list[OneFileCases]]:
+    """Volumes in a dtype that holds the values of all: scanners store the same in different ones.
 
     Their numbers stay what they are: float32 holds every integer of 16 bits.
     """
-    scans = [t for t in whole if t.reader == "dicom" and len(t.case.shape) == VOLUME_AXES]
-    dtypes = {template.case.dtype for template in scans}
+    both = [*whole, *(cases.template for cases in one_file)]
+    dtypes = {template.case.dtype for template in both if len(template.case.shape) == VOLUME_AXES}
     if len(dtypes) < 2:
-        return whole
+        return whole, one_file
     common = np.result_type(*dtypes).name
     common = common if common in ("uint8", "uint16", "int16") else "float32"
     say(f"volumes of {', '.join(sorted(dtypes))}: all are stored as {common}, with the same numbers")
-    made = {id(t): t._replace(case=t.case._replace(dtype=common, recipe=(common, *t.case.recipe[1:]))) for t in scans}
-    return [made.get(id(template), template) for template in whole]
+
+    def stored(template: Template) -> Template:
+        case = template.case
+        if len(case.shape) != VOLUME_AXES:
+            return template
+        return template._replace(case=case._replace(dtype=common, recipe=(common, *case.recipe[1:])))
+
+    return [stored(of) for of in whole], [cases._replace(template=stored(cases.template)) for cases in one_file]
 
 
 def _with_channels(template: Template, channels: int) -> Template:
@@ -295,8 +302,10 @@ def _images_or_volumes(
     """
     kind = options.params.kind
     if kind == "auto":
-        volumes = sum(len(template.case.shape) == VOLUME_AXES for template in whole)
-        kind = "volumes" if volumes * 2 > len(whole) + sum(len(cases.paths) for cases in one_file) else "images"
+        numbers = [(template, 1) for template in whole]
+        numbers += [(cases.template, len(cases.paths)) for cases in one_file]
+        volumes = sum(number for template, number in numbers if len(template.case.shape) == VOLUME_AXES)
+        kind = "volumes" if volumes * 2 > sum(number for _, number in numbers) else "images"
     axes = VOLUME_AXES if kind == "volumes" else IMAGE_AXES
     reason = "picture_among_volumes" if kind == "volumes" else "volume_among_pictures"
     other = "images" if kind == "volumes" else "volumes"

@@ -13,6 +13,7 @@ from stages.lib.ingest.readers.contract import Refusal
 
 Place = tuple[str, str]  # folder, and ending of the names in it
 ENDINGS = (".dcm", ".dicom", ".ima")  # of slices, whatever those beside are called
+VOLUME_ENDINGS = (".nii", ".nii.gz")  # of a whole volume, which may be the only one in its folder
 KINDS = {
     "empty": "empty_file",
     "not_an_image": "no_picture",
@@ -70,6 +71,8 @@ def _is_companion(refusal: Refusal, slices: Collection[Place], above: Collection
         return False
     if refusal.reason == "unsupported_format" and not refusal.detail.startswith(DOCUMENTS):
         return False  # an archive or a volume of another format may be what somebody wants read
+    if any(path.lower().endswith(VOLUME_ENDINGS) for path in refusal.paths):
+        return False
     return all(place(path) not in slices and one_up(place(path)) not in above for path in refusal.paths)
 
 

@@ -525,7 +525,6 @@ def test_a_photoshop_file_is_read_as_long_as_no_channel_is_left_out():
     ("name", "content"),
     [
         ("PDF", b"%PDF-1.7 ..."),
-        ("NIfTI", b"\x5c\1\0\0" + b"\0" * 340 + b"n+1\0"),
         ("NRRD", b"NRRD0004\ntype: short"),
         ("MetaImage", b"ObjectType = Image\nNDims = 3"),
         ("MetaImage", b"NDims = 3\nDimSize = 4 4 4"),

@@ -30,6 +30,8 @@ are recognised (for the example below: `"raw4": lambda content: content[:4] == b
         Whether `assemble` treats each file by itself, and by its Common alone. Then, where it makes one case of a file
         and names it options.identify("path", file.path), it is called once for all files with the same Common.
 
+A volume's recipe begins with its dtype, in whose place ingest may set a wider one, so that all volumes have one.
+
 Axes are C, H, W or C, D, H, W; spacing is in mm along D, H, W (or H, W). A reader checks the params that concern it,
 max_pixels and max_voxels before anything is decoded or unpacked. Identifiers never leave a reader: `inspect` passes
 whatever names a patient, a series or an instance through `options.identify`.
@@ -109,6 +111,7 @@ REASONS = {
     "rescale_missing": "a CT without slope or intercept, so without Hounsfield units",
     "out_of_range": "rescaled values that the case's dtype can't hold",
     "instance_twice": "one SOPInstanceUID for different pixels or places",
+    "not_finite": "floating point numbers of which some are nan or infinite",
     "frames_without_geometry": "several frames without a place for each, in what should be a volume",
     # of DICOM series
     "unreadable_slice": "a file that can't be read may be one of the slices",

@@ -26,6 +26,7 @@ from stages.lib.ingest.readers.contract import (
     where_raised,
 )
 from stages.lib.ingest.readers.scans import (
+    axes,
     dicom_burned_in,
     dicom_copies,
     dicom_grid,
@@ -197,7 +198,7 @@ def read(
         syntaxes = [Header(*one.common).syntax for one in (file, twin.file)]
         dicom_copies.check_same(pixels[i], other, syntaxes, (file.path, twin.file.path))
     if wanted.averaged:
-        pixels = dicom_pixels.mean_of(pixels, wanted.averaged)
+        pixels = axes.mean_of(pixels, wanted.averaged)
     if wanted.grid is not None:
         fill = dicom_pixels.AIR_HU if Header(*files[0].common).modality == "CT" else 0
         pixels = dicom_grid.resampled(wanted.grid, start, pixels, wanted.numbers[0], fill)[: stop - start]

@@ -1,5 +1,7 @@
 """Recognises a format by the first bytes of a file, never by its name."""
 
+import zlib
+
 TGA_TYPES = tuple(bytes([kind]) for kind in (1, 2, 3, 9, 10, 11))
 
 
@@ -17,3 +19,29 @@ def looks_like_dicom(content: bytes) -> bool:
     # A TGA with a name of two or eight letters starts in the same way; but no such element is empty.
     is_tga = content[2:3] in TGA_TYPES and content[4:8] == b"\0\0\0\0"
     return len(content) > 8 and (little or big) and not is_tga
+
+
+NIFTI_BYTES = (348, 540)  # of the headers of NIfTI-1 and -2
+PACKED_BYTES = 1 << 16  # in which a header lies, with the name that gzip may put before it
+MAGIC = {NIFTI_BYTES[0]: (344, (b"n+1\0", b"ni1\0")), NIFTI_BYTES[1]: (4, (b"n+2\0", b"ni2\0"))}
+
+
+def nifti_header(content: bytes) -> bytes:
+    """The header of a NIfTI file, packed by gzip or not; nothing of other files."""
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = zlib.decompressobj(31).decompress(content[:PACKED_BYTES], max(NIFTI_BYTES))
+        except zlib.error:
+            return b""
+    size = content[:4]
+    for length, (place, words) in MAGIC.items():
+        if content[place : place + 4] in words and length in (
+            int.from_bytes(size, "little"),
+            int.from_bytes(size, "big"),
+        ):
+            return content[:length] if len(content) >= length else b""
+    return b""
+
+
+def looks_like_nifti(content: bytes) -> bool:
+    return bool(nifti_header(content))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
-from stages.lib.ingest.readers.scans import dicom_grid
+from stages.lib.ingest.readers.scans import axes, dicom_grid
 from stages.lib.ingest.readers.scans.dicom_grid import Grid
 from stages.lib.ingest.readers.scans.dicom_header import Header
 from stages.lib.ingest.readers.scans.dicom_instance import Instance, Slice
@@ -55,11 +55,6 @@ def normal_of(orientation: object) -> np.ndarray:
 def _degrees_between(one: np.ndarray, other: np.ndarray) -> float:
     """Degrees between two directions: 180 where they are opposite."""
     return math.degrees(math.atan2(float(np.linalg.norm(np.cross(one, other))), float(one @ other)))
-
-
-def angle(one: np.ndarray, other: np.ndarray) -> float:
-    """Degrees between two lines."""
-    return math.degrees(math.atan2(float(np.linalg.norm(np.cross(one, other))), abs(float(one @ other))))
 
 
 def check_complete(frames: list[Frame]) -> None:
@@ -229,7 +224,7 @@ def _is_tilted(ordered: list[Frame], positions: np.ndarray, normal: np.ndarray, 
     """Raises:
     Rejected: The slices are stacked at an angle, or said to be, and are not to be resampled.
     """
-    measured = angle(positions[-1] - positions[0], normal)
+    measured = axes.angle(positions[-1] - positions[0], normal)
     stated = max(abs(frame.header.tilt) for frame in ordered)
     if max(measured, stated) <= options.params.max_tilt:
         return False
@@ -244,12 +239,4 @@ def axes_attributes(first: Slice, stacking: Stacking) -> tuple[tuple[str, str], 
     """Columns of cases.csv: where the axes point, and the affine from (d, h, w) to the patient's mm (LPS)."""
     along_w, along_h = np.array(first.orientation).reshape(2, 3)
     height, width = first.spacing or (math.nan, math.nan)
-    columns = np.stack([stacking.step, along_h * height, along_w * width, stacking.origin], axis=1)  # (3, 4)
-    affine = " ".join(f"{round(float(value), 6) + 0.0:.6g}" for value in columns.reshape(-1))
-    return ("orientation", "".join(_direction_letter(axis) for axis in columns[:, :3].T)), ("affine", affine)
-
-
-def _direction_letter(axis: np.ndarray) -> str:
-    """The letter of the direction that an axis mostly runs to: L, P, H or R, A, F."""
-    i = int(np.abs(axis).argmax())
-    return ("LPH" if axis[i] > 0 else "RAF")[i]
+    return axes.attributes(np.stack([stacking.step, along_h * height, along_w * width, stacking.origin], axis=1))

@@ -77,16 +77,6 @@ def compared_with(case: Case, twins: Sequence[Twin]) -> Case:
     return case._replace(recipe=(dtype, places, dicom_copies.plain(twins), *more[1:]))
 
 
-def mean_of(phases: Sequence[np.ndarray], number: int) -> list[np.ndarray]:
-    """The mean slices of that many phases, which follow each other; integers are rounded, halves to even ones."""
-    depth = len(phases) // number
-    found = []
-    for i in range(depth):
-        mean = np.mean([phases[phase * depth + i] for phase in range(number)], axis=0, dtype=np.float64)
-        found.append((mean if phases[i].dtype.kind == "f" else np.rint(mean)).astype(phases[i].dtype))
-    return found
-
-
 class Rescaling(NamedTuple):
     dtype: str
     units: str  # "HU" or ""

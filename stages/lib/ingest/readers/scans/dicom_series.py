@@ -17,6 +17,7 @@ from stages.lib.ingest.readers.contract import (
     where_raised,
 )
 from stages.lib.ingest.readers.scans import (
+    axes,
     dicom_burned_in,
     dicom_copies,
     dicom_geometry,
@@ -155,7 +156,7 @@ def _rounded(orientation: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _degrees_to(normal: np.ndarray, frame: Frame) -> float:
-    return dicom_geometry.angle(normal, dicom_geometry.normal_of(frame.place.orientation))
+    return axes.angle(normal, dicom_geometry.normal_of(frame.place.orientation))
 
 
 def _volumes(frames: list[Frame], options: Options) -> list[tuple[list[Frame], Case]]:

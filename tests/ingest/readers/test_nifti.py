@@ -1,0 +1,308 @@
+"""NIfTI files: the same case as the DICOM series that they were made of, or a reason."""
+
+import gzip
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from tests.raw_data import ingest, scan, write_pictures, write_series
+
+# From (i, j, k) to RAS, of the series that raw_data.write_series writes: W runs to the left, H to the back, D to the
+# head; 0.5 mm apart along W, 0.75 along H, 2.5 along D.
+SERIES = np.array([[-0.5, 0, 0, 10.0], [0, -0.75, 0, 20.0], [0, 0, 2.5, 0], [0, 0, 0, 1]])
+PHASES = np.stack([scan(seed=i) for i in range(3)])  # (phases, D, H, W)
+
+
+def save(
+    path: Path,
+    pixels: np.ndarray,
+    affine: np.ndarray | None = SERIES,
+    kind: type = nibabel.Nifti1Image,
+    codes: tuple[int, int] = (1, 1),
+    sform: np.ndarray | None = None,
+    **header: object,
+) -> None:
+    """Writes (D, H, W) or (phases, D, H, W) as they are; `codes` are those of sform and qform."""
+    image = kind(pixels.T, affine, dtype=pixels.dtype)
+    image.header.set_slope_inter(1, 0)
+    if affine is not None:
+        image.header.set_sform(affine if sform is None else sform, codes[0])
+        image.header.set_qform(affine, codes[1])
+    for name, value in header.items():
+        image.header[name] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    block = image.header
+    block["vox_offset"] = 352 if kind is nibabel.Nifti1Image else 544
+    content = block.binaryblock.ljust(int(block["vox_offset"]), b"\0") + pixels.astype(block.get_data_dtype()).tobytes()
+    path.write_bytes(gzip.compress(content, 1) if path.suffix == ".gz" else content)
+
+
+def turned(pixels: np.ndarray, affine: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The same volume stored in the other direction along some of its axes (0 for i, which is W)."""
+    affine = affine.copy()
+    for axis in axes:
+        size = pixels.shape[2 - axis]
+        affine[:, 3] += affine[:, axis] * (size - 1)
+        affine[:, axis] *= -1
+        pixels = np.flip(pixels, 2 - axis)
+    return pixels, affine
+
+
+@pytest.mark.parametrize("axes", [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)])
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+def test_a_volume_is_the_case_that_its_dicom_series_makes(axes, suffix, tmp_path):
+    raw = tmp_path / "raw"
+    pixels = write_series(raw / "ill" / "slices")
+    save(raw / "ill" / f"scan.{suffix}", *turned(pixels, SERIES, axes))
+    made = ingest(raw, tmp_path, intensity="hu")
+    assert made.units == "HU"
+    assert len(made.pixels) == 2
+    assert all(np.array_equal(of[0], pixels) for of in made.pixels)
+    assert np.allclose(made.spacings_mm, [2.5, 0.75, 0.5], rtol=1e-6, atol=0)
+    assert made.table["orientation"].tolist() == ["HPL", "HPL"]
+    assert made.table["affine"].nunique() == 1
+    assert made.table["copy_of"].tolist().count("") == 1  # the one is a copy of the other
+    assert made.table["group"].nunique() == 1
+
+
+@pytest.mark.parametrize(
+    ("i", "j", "k", "expected"),
+    [  # where i, j and k point, in RAS, and what becomes of it
+        ((0, -1, 0), (0, 0, -1), (-1, 0, 0), "LFP"),  # sagittal, as it is shown
+        ((0, 1, 0), (0, 0, 1), (1, 0, 0), "RFP"),
+        ((-1, 0, 0), (0, 0, -1), (0, -1, 0), "PFL"),  # coronal
+        ((1, 0, 0), (0, 0, 1), (0, 1, 0), "PFL"),
+        ((1, 0, 0), (0, 1, 0), (0, 0, 1), "HPL"),
+    ],
+)
+def test_slices_lie_as_a_viewer_shows_them_whatever_the_plane(i, j, k, expected, tmp_path):
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([i, j, k]).T
+    save(tmp_path / "raw" / "a" / "scan.nii", scan(), affine)
+    (found,) = ingest(tmp_path / "raw", tmp_path).table["orientation"]
+    assert found[1:] == expected[1:]
+    w, h, d = ("LPHRAF".index(letter) for letter in found[::-1])
+    axes = np.vstack([np.eye(3), -np.eye(3)])
+    assert np.array_equal(np.cross(axes[w], axes[h]), axes[d])
+
+
+@pytest.mark.parametrize(
+    ("stored", "slope", "intercept", "dtype"),
+    [
+        ("int16", None, 0, "int16"),
+        ("uint16", None, 0, "uint16"),
+        ("uint8", None, 0, "uint8"),
+        ("uint8", 2, -100, "int16"),
+        ("uint16", 1, -1024, "int16"),
+        ("int32", None, 0, "int16"),
+        ("uint32", None, 0, "uint16"),
+        ("int64", 1, 0, "int16"),
+        ("int16", 0.5, 0, "float32"),
+        ("uint8", 1, 0.25, "float32"),
+        ("float32", None, 0, "float32"),
+        ("float64", 3, 1, "float32"),
+        (">i2", None, 0, "int16"),
+        (">f4", 2, 0, "float32"),
+    ],
+)
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_values_are_those_that_nibabel_gives_in_the_smallest_dtype_that_keeps_them(
+    stored, slope, intercept, dtype, kind, tmp_path
+):
+    pixels = (scan() % 200).astype(stored)
+    path = tmp_path / "raw" / "a" / "scan.nii"
+    path.parent.mkdir(parents=True)
+    header = (nibabel.Nifti1Header if kind is nibabel.Nifti1Image else nibabel.Nifti2Header)(
+        endianness=">" if stored.startswith(">") else "<"
+    )
+    image = kind(pixels.T, SERIES, header, dtype=pixels.dtype)
+    image.header.set_slope_inter(1 if slope is None else slope, intercept)
+    image.to_filename(path)
+    written = nibabel.load(path)
+    made = ingest(tmp_path / "raw", tmp_path)
+    expected = np.asarray(written.dataobj).T
+    assert made.table["dtype"].tolist() == [dtype]
+    assert np.array_equal(made.pixels[0][0], expected.astype(dtype))
+    assert made.units == ""
+
+
+@pytest.mark.parametrize(
+    ("split_4d", "expected"),
+    [
+        ("all", [0, 1, 2]),
+        (True, [0, 1, 2]),
+        ("first", [0]),
+        (2, [2]),
+    ],
+)
+def test_phases_become_volumes_of_one_group(split_4d, expected, tmp_path):
+    save(tmp_path / "raw" / "a" / "scan.nii.gz", PHASES)
+    made = ingest(tmp_path / "raw", tmp_path, split_4d=split_4d)
+    assert sorted(made.table["phase"]) == [str(i) for i in expected]
+    for phase, pixels in zip(made.table["phase"], made.pixels, strict=True):
+        assert np.array_equal(pixels[0], PHASES[int(phase)])
+    assert made.table["group"].nunique() == 1
+
+
+def test_the_mean_of_phases_is_rounded(tmp_path):
+    save(tmp_path / "raw" / "a" / "scan.nii", PHASES)
+    made = ingest(tmp_path / "raw", tmp_path, split_4d="mean")
+    assert np.array_equal(made.pixels[0][0], np.rint(PHASES.mean(axis=0)).astype(np.int16))
+
+
+def test_units_of_length_become_millimetres(tmp_path):
+    metres = np.diag([0.001, 0.001, 0.001, 1]) @ SERIES
+    save(tmp_path / "raw" / "a" / "metres.nii", scan(), metres, xyzt_units=1)
+    save(tmp_path / "raw" / "a" / "microns.nii", scan(seed=1), np.diag([1000, 1000, 1000, 1]) @ SERIES, xyzt_units=3)
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert np.allclose(made.spacings_mm, [2.5, 0.75, 0.5], rtol=1e-6, atol=0)
+
+
+def slanted(amount: float, axis: int) -> np.ndarray:
+    affine = SERIES.copy()
+    affine[0, axis] += amount
+    return affine
+
+
+REFUSED = {
+    "orientation_missing": lambda path: save(path, scan(), codes=(0, 0)),
+    "tilted": lambda path: save(path, scan(), slanted(0.5, 2), codes=(1, 0)),
+    "malformed": lambda path: save(path, scan(), slanted(0.1, 1), codes=(1, 0)),
+    "spacing_missing": lambda path: save(path, scan(), np.diag([1.0, 1, 1, 1]), codes=(1, 0), srow_z=[0, 0, 0, 0]),
+    "single_slice": lambda path: save(path, scan(depth=1)),
+    "too_small": lambda path: save(path, scan(rows=1)),
+    "several_at_a_place": lambda path: save(path, PHASES),
+    "unsupported_colours": lambda path: save(path, PHASES.reshape(3, 1, *PHASES.shape[1:])),
+    "unsupported_depth": lambda path: save(path, scan().astype(np.complex64)),
+    "not_finite": lambda path: save(path, np.where(scan() > 0, np.nan, 1).astype(np.float32)),
+    "out_of_range": lambda path: save(path, scan().astype(np.int32) * 1000),
+    "truncated": lambda path: (save(path, scan()), path.write_bytes(path.read_bytes()[:-1])),
+    "unsupported_format": lambda path: save(path, scan(), magic=b"ni1"),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_is_not_certain_is_refused(reason, tmp_path, monkeypatch):
+    write_series(tmp_path / "raw" / "a" / "sound")
+    path = tmp_path / "raw" / "a" / "scan.nii"
+    REFUSED[reason](path)
+    if reason == "unsupported_format":
+        path.write_bytes(path.read_bytes().replace(b"n+1\0", b"ni1\0"))
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert made.reason("a/scan.nii") == reason
+    assert len(made.pixels) == 1
+
+
+def test_a_header_whose_two_affines_differ_is_refused(tmp_path):
+    write_series(tmp_path / "raw" / "a" / "sound")
+    for name, other in (("spacing", SERIES @ np.diag([2, 1, 1, 1])), ("side", SERIES @ np.diag([-1, 1, 1, 1]))):
+        save(tmp_path / "raw" / "a" / f"{name}.nii", scan(), sform=other)
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert [made.reason(f"a/{name}.nii") for name in ("spacing", "side")] == ["malformed", "malformed"]
+    assert made.rejected["detail"].str.contains("LPS in steps of .* by sform but").sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda content: content[:-40], "truncated"),
+        (lambda content: content[:-8] + b"\0\0\0\0" + content[-4:], "corrupt"),  # the checksum
+        (lambda content: content[:200] + bytes(20) + content[220:], None),
+    ],
+)
+def test_a_damaged_gzip_file_is_refused(spoil, reason, tmp_path):
+    write_series(tmp_path / "raw" / "a" / "sound")
+    path = tmp_path / "raw" / "a" / "scan.nii.gz"
+    save(path, scan(20, 30, 30))
+    path.write_bytes(spoil(path.read_bytes()))
+    found = ingest(tmp_path / "raw", tmp_path).reason("a/scan.nii.gz")
+    assert found == reason if reason else found in ("corrupt", "truncated", "not_an_image", "malformed")
+
+
+def test_a_gzip_file_of_several_members_is_read_whole(tmp_path):
+    path = tmp_path / "raw" / "a" / "scan.nii"
+    save(path, pixels := scan())
+    content = path.read_bytes()
+    path.unlink()
+    cuts = [content[at : at + 500] for at in range(0, len(content), 500)]
+    path.with_suffix(".nii.gz").write_bytes(b"".join(gzip.compress(cut) for cut in cuts))
+    assert np.array_equal(ingest(tmp_path / "raw", tmp_path).pixels[0][0], pixels)
+
+
+def test_a_volume_that_promises_more_than_it_may_hold_is_refused_before_it_is_unpacked(tmp_path):
+    write_series(tmp_path / "raw" / "a" / "sound")
+    path = tmp_path / "raw" / "a" / "scan.nii.gz"
+    save(path, np.zeros((100, 200, 200), np.uint8))
+    made = ingest(tmp_path / "raw", tmp_path, max_voxels=100 * 200 * 200 - 1)
+    assert made.reason("a/scan.nii.gz") == "too_large"
+
+
+def test_volumes_among_pictures_are_no_cases(tmp_path):
+    write_pictures(tmp_path / "raw")
+    save(tmp_path / "raw" / "cat" / "scan.nii", scan())
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert made.reason("cat/scan.nii") == "volume_among_pictures"
+
+
+def test_the_number_of_workers_changes_no_byte(tmp_path):
+    for i in range(6):
+        save(tmp_path / "raw" / "ab"[i % 2] / f"{i}.nii.gz", scan(9, 8, 7, seed=i))
+    one = ingest(tmp_path / "raw", tmp_path / "one").bytes()
+    two = ingest(tmp_path / "raw", tmp_path / "two", workers=2).bytes()
+    assert one == two
+
+
+def own_files() -> list[Path]:
+    """The volumes that nibabel's own tests read."""
+    folder = Path(nibabel.__file__).parent / "tests" / "data"
+    return sorted(path for path in folder.glob("*.nii*") if not path.name.endswith(".img"))
+
+
+@pytest.mark.skipif(not own_files(), reason="nibabel was installed without its tests")
+def test_nibabels_own_files_are_read_as_nibabel_reads_them_or_refused(tmp_path):
+    write_series(tmp_path / "raw" / "a" / "sound")
+    read = 0
+    for path in own_files():
+        folder = tmp_path / path.name
+        (folder / "raw" / "a").mkdir(parents=True)
+        (folder / "raw" / "a" / path.name).write_bytes(path.read_bytes())
+        write_series(folder / "raw" / "a" / "sound")
+        made = ingest(folder / "raw", folder, split_4d="first")
+        theirs = [i for i, found in enumerate(made.pixels) if found.shape[1:] != (8, 7, 6)]
+        if not theirs:
+            assert made.reason(f"a/{path.name}")
+            continue
+        expected = np.asarray(nibabel.load(path).dataobj)
+        expected = expected[..., 0] if expected.ndim > 3 else expected
+        (found,) = (made.pixels[i][0] for i in theirs)
+        assert sorted(found.shape) == sorted(expected.shape)
+        assert np.allclose(np.sort(found, axis=None), np.sort(expected.astype(found.dtype), axis=None))
+        read += 1
+    assert read
+
+
+def test_sidecars_are_ignored_and_a_damaged_volume_is_not(tmp_path):
+    for i in range(2):
+        save(tmp_path / "raw" / "a" / f"sub-{i}" / "anat" / "scan.nii.gz", scan(seed=i))
+        (tmp_path / "raw" / "a" / f"sub-{i}" / "anat" / "scan.json").write_text('{"EchoTime": 0.01}')
+        (tmp_path / "raw" / "a" / f"sub-{i}" / "anat" / "scan.bval").write_text("0 1000\n")
+    (tmp_path / "raw" / "a" / "sub-2").mkdir()
+    (tmp_path / "raw" / "a" / "sub-2" / "scan.nii.gz").write_text("502 Bad Gateway")
+    (tmp_path / "raw" / "a" / "sub-2" / "scan.nii").write_text("502 Bad Gateway")
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert made.counts["ignored"] == {"no_picture": 4}
+    assert made.reason("a/sub-2/scan.nii.gz") == made.reason("a/sub-2/scan.nii") == "not_an_image"
+    assert len(made.pixels) == 2
+
+
+def test_volumes_of_several_dtypes_become_one_with_the_same_numbers(tmp_path):
+    volumes = [scan(seed=i) % 200 for i in range(3)]
+    for i, dtype in enumerate(("uint8", "int16", "float32")):
+        save(tmp_path / "raw" / "a" / f"{i}.nii", volumes[i].astype(dtype))
+    slices = write_series(tmp_path / "raw" / "a" / "slices", scan(seed=9))
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert set(made.table["dtype"]) == {"float32"}
+    for expected in (*volumes, slices):
+        assert sum(np.array_equal(found[0], expected) for found in made.pixels) == 1
