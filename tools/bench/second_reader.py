@@ -1,6 +1,10 @@
-"""Holds every volume that ingest makes of DICOM files against those that dcm2niix makes of them, number by number.
+"""Holds every volume that ingest makes against that of another reader, number by number.
 
     .venv-bench/bin/python -m tools.bench.second_reader ~/dcm_qa_nih/In ~/dcm_qa_mosaic/In
+    python -m tools.bench.second_reader --nifti ~/dcm_qa_nih/Ref
+
+DICOM files are held against dcm2niix, and with --nifti the NIfTI files of a folder against nibabel, whose volumes lie
+in the patient where ours do.
 
 dcm2niix gives the axes another order and direction and may keep slope and intercept apart, or, of Philips, take others,
 so a volume is the same where all its numbers are, up to these. Volumes of dcm2niix that ingest has none of were
@@ -22,6 +26,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
 
 from stages.lib.cases import Cases
 from stages.lib.core import terminal
@@ -36,6 +41,7 @@ GIVEN = {
     **{"identifiers": "open", "max_rejected": 1.0, "kind": "volumes", "split_4d": "all", "burned_in": "keep"},
     "select": {"modality": ["CT", "MR", "PT"]},
 }
+MOST_APART_MM = 0.01  # affines of cases.csv have six digits
 MOST_DIFFERENT = 2e-4  # of the range: slope and intercept in float32
 
 
@@ -44,11 +50,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench.second_reader", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("folders", nargs="+", type=Path, help="of DICOM files")
+    parser.add_argument("folders", nargs="+", type=Path, help="of DICOM files, or with --nifti of NIfTI files")
+    parser.add_argument("--nifti", action="store_true", help="hold NIfTI files against nibabel")
+    given = parser.parse_args(argv)
     unequal = 0
-    for folder in parser.parse_args(argv).folders:
+    for folder in given.folders:
         try:
-            unequal += compare(folder)
+            unequal += compare_nifti(folder) if given.nifti else compare(folder)
         except UserError as error:
             say(f"{folder}: {error}")
     sys.exit(1 if unequal else 0)
@@ -77,6 +85,55 @@ def compare(folder: Path) -> int:
     left = {key: counts[key] for key in ("rejected", "set_aside", "ignored") if counts[key]}
     say(f"{folder}: {equal} of {number} volumes are equal to one of dcm2niix's {len(others)}; {json.dumps(left)}")
     return number - equal
+
+
+def compare_nifti(folder: Path) -> int:
+    """Prints how many volumes of NIfTI files are nibabel's; the number of those that are not.
+
+    Raises:
+        UserError: No volume can be made of the folder.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        out, raw = Path(place, "out"), Path(place, "raw")
+        for i, file in enumerate(sorted(folder.rglob("*.nii*"))):
+            target = raw / "all" / str(i) / file.name
+            target.parent.mkdir(parents=True)
+            shutil.copy(file, target)
+        with redirect_stdout(StringIO()):
+            run_stage(raw, out, check(IngestParams, {name: GIVEN[name] for name in GIVEN if name != "select"}))
+        counts = json.loads((out / "ingest.json").read_text())
+        table = pd.read_csv(out / "cases.csv", dtype=str, keep_default_na=False)
+        paths = pd.read_csv(out / "files.csv", dtype=str, index_col="case")["path"]
+        with Cases(out / "cases") as cases:
+            equal = sum(
+                is_nibabels(pixels[0], row, raw / paths[row["case"]])
+                for pixels, (_, row) in zip(cases, table.iterrows(), strict=True)
+            )
+    say(f"{folder}: {equal} of {len(table)} volumes are equal to nibabel's; {json.dumps(counts['rejected'])}")
+    return len(table) - equal
+
+
+def is_nibabels(volume: np.ndarray, row: "pd.Series[str]", file: Path) -> bool:
+    """Whether a volume has nibabel's numbers at nibabel's places.
+
+    Args:
+        volume: (D, H, W).
+        row: Of cases.csv.
+    """
+    found = nibabel.load(file)
+    phases = np.asarray(found.dataobj)  # type: ignore[attr-defined]
+    phases = phases.reshape(*phases.shape[:3], -1)
+    lps = np.array(row["affine"].split(), float).reshape(3, 4)[:, [2, 1, 0, 3]]  # steps along W, H, D
+    affine = np.vstack([np.diag([-1, -1, 1]) @ lps, [0, 0, 0, 1]])
+    theirs = _upright(phases[..., int(row["phase"] or 0)], found.affine)  # type: ignore[attr-defined]
+    ours = _upright(volume.T, affine)
+    same_place = np.allclose(ours.affine, theirs.affine, atol=MOST_APART_MM)
+    return same_place and np.array_equal(ours.get_fdata(dtype=np.float32), theirs.get_fdata(dtype=np.float32))
+
+
+def _upright(volume: np.ndarray, affine: np.ndarray) -> nibabel.Nifti1Image:
+    image = nibabel.Nifti1Image(volume.astype(np.float64), affine)
+    return nibabel.as_closest_canonical(image)
 
 
 def volumes(file: Path) -> Iterator[np.ndarray]:
