@@ -15,6 +15,7 @@ import xxhash
 
 from stages.lib.cases import allocate, index_of
 from stages.lib.core.writing import opened, write
+from stages.lib.ingest import readers
 from stages.lib.ingest.case_table import CaseTable, Template
 from stages.lib.ingest.decoding import MemoryTurn, decode, loader, reason_of, to_dtype
 from stages.lib.ingest.file_table import DIGEST
@@ -157,9 +158,11 @@ def _bring(options: Options, template: Template, flat: np.ndarray, load: Callabl
 
 
 def _decoded(template: Template) -> int:
-    """Bytes that decoding takes beside the file's own: of a volume, those of a slice at a time."""
+    """Bytes that decoding takes beside the file's own: of a volume, those of a slice at a time, if it isn't packed."""
     case = template.case
-    return DECODING_COPIES * (math.prod(case.shape) // case.blocks) * to_dtype(case.dtype).itemsize
+    unpacked = getattr(readers.reader(template.reader), "unpacked_bytes", None)
+    block = DECODING_COPIES * (math.prod(case.shape) // case.blocks) * to_dtype(case.dtype).itemsize
+    return block + (unpacked(case.recipe) if unpacked else 0)
 
 
 def _digest(flat: np.ndarray, blocks: int) -> bytes:

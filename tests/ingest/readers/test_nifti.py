@@ -7,6 +7,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from stages.lib import cases
+from stages.lib.ingest.decoding import MemoryTurn
+from stages.lib.ingest.readers import nifti
 from tests.raw_data import ingest, scan, write_pictures, write_series
 
 # From (i, j, k) to RAS, of the series that raw_data.write_series writes: W runs to the left, H to the back, D to the
@@ -144,6 +147,29 @@ def test_phases_become_volumes_of_one_group(split_4d, expected, tmp_path):
     for phase, pixels in zip(made.table["phase"], made.pixels, strict=True):
         assert np.array_equal(pixels[0], PHASES[int(phase)])
     assert made.table["group"].nunique() == 1
+
+
+def test_a_packed_file_is_unpacked_once_for_all_of_its_phases(tmp_path, monkeypatch):
+    unpacked = []
+    sound = nifti.unpack
+    monkeypatch.setattr(nifti, "unpack", lambda content, size: unpacked.append(size) or sound(content, size))
+    monkeypatch.setattr(cases, "MIN_PIECE_BYTES", 1)
+    for i in range(4):
+        phases = np.stack([scan(seed=10 * i + phase) for phase in range(9)])
+        save(tmp_path / "raw" / "a" / f"{i}.nii.gz", phases)
+    made = ingest(tmp_path / "raw", tmp_path, split_4d="all")
+    assert len(made.pixels) == 36
+    assert len(list((tmp_path / "cases").iterdir())) > 1
+    assert unpacked == [352 + 9 * 8 * 7 * 6 * 2] * 4
+
+
+def test_memory_is_bounded_by_what_a_packed_file_unpacks_to(tmp_path, monkeypatch):
+    save(tmp_path / "raw" / "a" / "scan.nii.gz", np.zeros((2, 30, 40, 50), np.int16))
+    told = []
+    beside = MemoryTurn.beside
+    monkeypatch.setattr(MemoryTurn, "beside", lambda self, number: told.append(number) or beside(self, number))
+    ingest(tmp_path / "raw", tmp_path, split_4d="first")
+    assert told and all(number > 352 + 2 * 30 * 40 * 50 * 2 for number in told)
 
 
 def test_the_mean_of_phases_is_rounded(tmp_path):

@@ -4,7 +4,7 @@ Ingest goes over the data twice. First every file is read once and inspected: en
 The inspected files of a reader are assembled into cases; then `read` decodes their pixels. Both passes run in several
 processes, and what `inspect` and `assemble` return is cached: it is plain (numbers, strings, None, tuples of those).
 
-A reader is a module of this package with a flag, three functions or five, and one line in READERS, by which its files
+A reader is a module of this package with a flag, three to six functions, and one line in READERS, by which its files
 are recognised (for the example below: `"raw4": lambda content: content[:4] == b"RAW4"`):
 
     inspect(content: bytes, options: Options) -> tuple[Common, Own]
@@ -25,6 +25,9 @@ are recognised (for the example below: `"raw4": lambda content: content[:4] == b
         Decodes the blocks start..stop of a case, in the case's dtype: the slices (H, W) of a volume, or the only block
         (C, H, W) of a picture. `files` and `recipe` are the case's; `load(file)` returns a file's content. Raises
         Rejected.
+
+    unpacked_bytes(recipe) -> int
+        Bytes of the whole content in memory, of a format that is unpacked as a whole; other readers lack it.
 
     ALONE: bool
         Whether `assemble` treats each file by itself, and by its Common alone. Then, where it makes one case of a file

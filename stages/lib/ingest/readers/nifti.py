@@ -30,6 +30,7 @@ RIGHT_ANGLE = 1e-3  # how large the cosine between two axes of a slice may be
 GZIP_WINDOW = 31  # zlib's word for gzip's header and checksum
 MOST_SMALL = 1 << 14  # of slope and intercept: with values of 16 bits, 32 hold what becomes of them
 MOST_BEHIND = 1 << 20  # bytes behind the pixels, which are read for the checksum behind them
+SAME_DIGITS = 6  # of identifiers: for 2^24 pieces
 SEVERAL = "of a time series, diffusion or echoes? ingest.split_4d can be all, first, mean or the number of one"
 
 
@@ -187,14 +188,17 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
             several = phases > 1 and split in (True, "all")
             assembly.cases.append(
                 Case(
-                    case=options.identify("phase", f"{phase} {file.path}") if several else name,
+                    # Phases of a file are in one piece of cases/, as the first digits say which: it is unpacked once.
+                    case=name[:SAME_DIGITS] + options.identify("phase", f"{phase} {file.path}")[SAME_DIGITS:]
+                    if several
+                    else name,
                     patient=name if several else None,
                     files=(file,),
                     dtype=volume.dtype,
                     shape=(1, *volume.shape[1:]),
                     spacing_mm=volume.spacing_mm,
                     units="HU" if options.params.intensity == "hu" else "",
-                    recipe=(volume.dtype, phase),
+                    recipe=(volume.dtype, phase, _end(volume)),
                     attributes=(*volume.attributes, *((("phase", str(phase)),) if phases > 1 else ())),
                 )
             )
@@ -220,7 +224,7 @@ def read(
     options: Options,
 ) -> Iterator[np.ndarray]:
     """Slices start..stop, each (H, W), in the case's dtype."""
-    (file,), (dtype, phase) = files, recipe
+    (file,), (dtype, phase, _) = files, recipe
     volume = Volume(*file.common)
     content = _unpacked.of(file, load, volume)
     count = math.prod(volume.shape)
@@ -270,6 +274,11 @@ def _end(volume: Volume) -> int:
 
 def _is_packed(content: bytes) -> bool:
     return content[:2] == b"\x1f\x8b"
+
+
+def unpacked_bytes(recipe: tuple[Any, ...]) -> int:
+    """What a case's file takes in memory where it is packed."""
+    return int(recipe[2])
 
 
 class _Unpacked:
