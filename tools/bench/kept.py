@@ -78,7 +78,7 @@ KEPT = [
         "dataset/fitting.py",
         "scipy.sparse; torchvision's resize, scipy.ndimage, SimpleITK",
         "resizing by a library rounds as its own arithmetic has it, which is not what the exported file computes",
-        "scipy.sparse is used for the sums; the weights are ours, since the exported file has the same",
+        "scipy.sparse and NumPy take the sums; the weights are ours, since the exported file has the same",
     ),
     Kept(
         "ingest/readers/pictures/",
