@@ -6,13 +6,25 @@ from collections.abc import Sequence
 
 import pathspec
 
-PICTURES = {"png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm"}
+PACKED = "nii.gz"
+VOLUMES = {"nii", PACKED}
+PICTURES = {"png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm"} | VOLUMES
 SPECIAL = re.compile(r"([\\*?\[\]#!])")
 
 
 def is_picture(path: str) -> bool:
-    """Whether a file is called as pictures are; DICOM files are called in any way."""
-    return path.rpartition(".")[2].lower() in PICTURES
+    """Whether a file is called as pictures or NIfTI volumes are; DICOM files are called in any way."""
+    return ending(path).lower() in PICTURES
+
+
+def is_volume(path: str) -> bool:
+    return ending(path).lower() in VOLUMES
+
+
+def ending(path: str) -> str:
+    """What a file's name ends with, after a dot: "nii.gz" is one ending."""
+    name = path.rpartition("/")[2]
+    return name[-len(PACKED) :] if name.lower().endswith(f".{PACKED}") else name.rpartition(".")[2]
 
 
 def fitting(patterns: Sequence[str], paths: Sequence[str]) -> set[str]:

@@ -17,14 +17,15 @@ from stages.lib.ingest.readers.contract import Refusal
 from stages.lib.params.ingest import IngestParams
 
 ROLE = (
-    "masks?|seg|segmentations?|groundtruth|gt|annotations?|annotated|labels?|overlays?|heatmaps?|thumbs?|thumbnails?|"
+    "masks?|d?seg|segmentations?|groundtruth|gt|annotations?|annotated|labels?|overlays?|heatmaps?|thumbs?|thumbnails?|"
     "previews?|small"
 )
 AFTER = re.compile(rf"^(?P<base>.+?)(?P<role>[ ._-](?:{ROLE}))(?P<number>[ ._-]?\d+)?$", re.IGNORECASE)  # x_mask_1
 BEFORE = re.compile(rf"^(?P<role>(?:{ROLE})[ ._-])(?P<base>.+)$", re.IGNORECASE)  # thumb_x
+BETWEEN = re.compile(r"[ ._-]")
 NUMBERED = re.compile(r"^(?P<word>.*?)(?P<number>\d+)$")
-FOLDERS = re.compile(rf"^(?:{ROLE})$", re.IGNORECASE)
-ANY_ROLE = re.compile(rf"(?:^|[/ ._-])(?:{ROLE})(?:[/ ._-]|\d|$)", re.IGNORECASE | re.MULTILINE)
+FOLDERS = re.compile(rf"^(?:{ROLE}|labelsT[rs])$", re.IGNORECASE)  # the latter of the Medical Segmentation Decathlon
+ANY_ROLE = re.compile(rf"(?:^|[/ ._-])(?:{ROLE}|labelsT[rs])(?:[/ ._-]|\d|$)", re.IGNORECASE | re.MULTILINE)
 NAMES_ROLE = re.compile(rf"(?:^|[ ._-])(?:{ROLE})(?:$|[ ._-])", re.IGNORECASE)  # no_mask: a class beside mask
 MOST_NAMED = 3  # files or folders that are named one by one, where no pattern fits them alone
 FEWEST_PARTNERS = 0.5  # of the files in a folder of masks
@@ -116,7 +117,7 @@ def check_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> None
 def _searches(pictures: Sequence[str]) -> list[Callable[[list[str]], Companions | None]]:
     """Those that may find any: most often none can, which is seen in a moment."""
     by_role = [_by_name, _by_number, _by_folder] if ANY_ROLE.search("\n".join(pictures)) else []
-    return [*by_role, *([_by_ending] if len({_ending(path) for path in pictures}) > 1 else [])]
+    return [*by_role, *([_by_ending] if len({patterns.ending(path) for path in pictures}) > 1 else [])]
 
 
 def _exact(found: Companions, paths: Sequence[str]) -> list[str]:
@@ -136,8 +137,13 @@ def _companions(pairs: dict[str, str], fitting: Iterable[str]) -> Companions | N
 
 
 def _by_name(paths: list[str]) -> Companions | None:
-    """x_mask.png beside x.png."""
+    """x_mask.png beside x.png, and x_seg.nii.gz beside x_t1.nii.gz."""
     places = {_place(path): path for path in paths}
+    for path in paths:
+        folder, stem = _place(path)
+        if patterns.is_volume(path) and not AFTER.match(stem):
+            for cut in BETWEEN.finditer(stem):
+                places.setdefault((folder, stem[: cut.start()]), path)
     pairs: dict[str, str] = {}
     fitting = []
     for path in paths:
@@ -152,7 +158,7 @@ def _by_name(paths: list[str]) -> Companions | None:
 
 def _pattern(match: re.Match[str], path: str) -> str:
     """What fits a file, and others that are called in the same way; its ending keeps it from fitting a folder."""
-    role, ending = patterns.literal(match["role"]), patterns.literal(_ending(path))
+    role, ending = patterns.literal(match["role"]), patterns.literal(patterns.ending(path))
     if match.re is AFTER:
         return f"*{role}*[0-9].{ending}" if match["number"] else f"*{role}.{ending}"
     return f"{role}*.{ending}"
@@ -172,7 +178,7 @@ def _by_number(paths: list[str]) -> Companions | None:
         rest = [path for word, path in together if not FOLDERS.match(word)]
         for word, path in roles if rest else ():
             pairs[path] = rest[0]
-            fitting.append(f"{patterns.literal(word)}*[0-9].{patterns.literal(_ending(path))}")
+            fitting.append(f"{patterns.literal(word)}*[0-9].{patterns.literal(patterns.ending(path))}")
     return _companions(pairs, fitting) if len(pairs) > 1 else None
 
 
@@ -229,8 +235,8 @@ def _by_ending(paths: list[str]) -> Companions | None:
     """x.png beside every x.jpg."""
     endings: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for path in paths:
-        endings[_place(path)][_ending(path)] = path
-    for ending, number in sorted(Counter(_ending(path) for path in paths).items(), key=lambda item: item[1]):
+        endings[_place(path)][patterns.ending(path)] = path
+    for ending, number in sorted(Counter(patterns.ending(path) for path in paths).items(), key=lambda item: item[1]):
         pairs = [places for places in endings.values() if ending in places and len(places) > 1]
         if number > 1 and len(pairs) == number:
             partner_of = {
@@ -254,8 +260,4 @@ def _stem(path: str) -> str:
 
 def _split(path: str) -> tuple[str, str]:
     folder, _, name = path.rpartition("/")
-    return folder, name.rpartition(".")[0] or name
-
-
-def _ending(path: str) -> str:
-    return path.rpartition("/")[2].rpartition(".")[2]
+    return folder, name.removesuffix(f".{patterns.ending(name)}") or name

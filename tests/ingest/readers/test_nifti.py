@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from stages.lib import cases
+from stages.lib.core.errors import UserError
 from stages.lib.ingest.decoding import MemoryTurn
 from stages.lib.ingest.readers import nifti
 from tests.raw_data import ingest, scan, write_pictures, write_series
@@ -332,3 +333,48 @@ def test_volumes_of_several_dtypes_become_one_with_the_same_numbers(tmp_path):
     assert set(made.table["dtype"]) == {"float32"}
     for expected in (*volumes, slices):
         assert sum(np.array_equal(found[0], expected) for found in made.pixels) == 1
+
+
+def turned_by(degrees: float, axis: int) -> np.ndarray:
+    radians = np.deg2rad(degrees)
+    rotation = np.eye(3)
+    one, other = (i for i in range(3) if i != axis)
+    rotation[one, one] = rotation[other, other] = np.cos(radians)
+    rotation[one, other], rotation[other, one] = -np.sin(radians), np.sin(radians)
+    return np.vstack([np.hstack([rotation @ SERIES[:3, :3], SERIES[:3, 3:]]), [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("degrees", [1, 44, 45, 46, 89, 91, 135, 180])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_an_oblique_volume_is_read_whatever_its_angle(degrees, axis, tmp_path):
+    save(tmp_path / "raw" / "a" / "scan.nii", pixels := scan(), turned_by(degrees, axis))
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert np.array_equal(np.sort(made.pixels[0], axis=None), np.sort(pixels, axis=None))
+    assert np.allclose(made.spacings_mm, [2.5, 0.75, 0.5], rtol=1e-6)
+
+
+def test_whole_numbers_that_float32_would_round_are_refused_beside_volumes_of_another_dtype(tmp_path):
+    save(tmp_path / "raw" / "a" / "sound.nii", scan(seed=1))
+    save(tmp_path / "raw" / "a" / "scan.nii", scan(), scl_slope=-2, scl_inter=1e9)
+    assert ingest(tmp_path / "raw", tmp_path).reason("a/scan.nii") == "out_of_range"
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "pattern"),
+    [
+        ("p{}/scan.nii.gz", "p{}/scan_seg.nii.gz", "*_seg.nii.gz"),
+        ("scan_{}.nii", "scan_{}_mask.nii", "*_mask.nii"),
+        ("imagesTr/scan_{}.nii.gz", "labelsTr/scan_{}.nii.gz", "labelsTr/"),
+        ("image_{}.nii.gz", "label_{}.nii.gz", "label*[0-9].nii.gz"),
+        ("p{}/BraTS_00{}_t1.nii.gz", "p{}/BraTS_00{}_seg.nii.gz", "*_seg.nii.gz"),
+        ("sub-0{}/anat/sub-0{}_T1w.nii.gz", "sub-0{}/anat/sub-0{}_dseg.nii.gz", "*_dseg.nii.gz"),
+    ],
+)
+def test_ingest_stops_where_segmentations_lie_beside_volumes(image, mask, pattern, tmp_path):
+    for i in range(3):
+        save(tmp_path / "raw" / "a" / image.format(i, i), scan(seed=i))
+        save(tmp_path / "raw" / "a" / mask.format(i, i), (scan(seed=i) > 0).astype(np.uint8))
+    with pytest.raises(UserError, match="3 of 6 files look like masks") as stopped:
+        ingest(tmp_path / "raw", tmp_path)
+    assert f'"{pattern}"' in str(stopped.value)
+    assert len(ingest(tmp_path / "raw", tmp_path, exclude=(pattern,)).pixels) == 3

@@ -26,8 +26,10 @@ from stages.lib.ingest.readers.sniff import NIFTI_BYTES, nifti_header
 ALONE = True
 MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by the code of the unit of length, NIFTI_UNITS_*; 0 is unknown
 DIFFERENT = 0.01  # of the spacing: between qform and sform
+MOST_TURNED = 0.7  # the cosine of 45 degrees, by which qform and sform may turn an axis
 RIGHT_ANGLE = 1e-3  # how large the cosine between two axes of a slice may be
 GZIP_WINDOW = 31  # zlib's word for gzip's header and checksum
+WHOLE_FLOAT32 = 1 << 24  # it holds all whole numbers up to here
 MOST_SMALL = 1 << 14  # of slope and intercept: with values of 16 bits, 32 hold what becomes of them
 MOST_BEHIND = 1 << 20  # bytes behind the pixels, which are read for the checksum behind them
 SAME_DIGITS = 6  # of identifiers: for 2^24 pieces
@@ -154,7 +156,9 @@ def _affine(header: Any) -> np.ndarray:
     if by_s and by_q:
         codes = [nibabel.aff2axcodes(one) for one in (sform, qform)]
         sizes = [nibabel.affines.voxel_sizes(one) for one in (sform, qform)]
-        if codes[0] != codes[1] or not np.allclose(sizes[0], sizes[1], rtol=DIFFERENT, atol=0):
+        cosines = [float(one @ other) for one, other in zip(sform[:3, :3].T, qform[:3, :3].T, strict=True)]
+        alike = np.all(cosines > MOST_TURNED * sizes[0] * sizes[1])
+        if not (alike and np.allclose(sizes[0], sizes[1], rtol=DIFFERENT, atol=0)):
             text = " but ".join(
                 f"{''.join(map(str, code))} in steps of {' x '.join(f'{mm:.4g}' for mm in steps)} by {name}"
                 for code, steps, name in zip(codes, sizes, ("sform", "qform"), strict=True)
@@ -245,7 +249,8 @@ def _scaled(plane: np.ndarray, volume: Volume, dtype: np.dtype) -> np.ndarray:
     Raises:
         Rejected: One is no number, or the dtype can't hold it.
     """
-    if dtype.kind == "f":
+    whole = plane.dtype.kind in "iu" and not (volume.slope % 1 or volume.intercept % 1)
+    if dtype.kind == "f" and not whole:
         values = plane.astype(np.float64)
         if (volume.slope, volume.intercept) != (1, 0):
             values = values * volume.slope + volume.intercept
@@ -257,9 +262,9 @@ def _scaled(plane: np.ndarray, volume: Volume, dtype: np.dtype) -> np.ndarray:
     if (volume.slope, volume.intercept) == (1, 0) and plane.dtype.newbyteorder("=") == dtype:
         return np.ascontiguousarray(plane, dtype)
     low, high = (int(value) for value in (plane.min(), plane.max()))
-    limits = np.iinfo(dtype)
+    least, most = (-WHOLE_FLOAT32, WHOLE_FLOAT32) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     ends = sorted(value * int(volume.slope) + int(volume.intercept) for value in (low, high))
-    if ends[0] < limits.min or ends[1] > limits.max:
+    if ends[0] < least or ends[1] > most:
         raise Rejected("out_of_range", f"values from {ends[0]} to {ends[1]}, which {dtype} can't hold")
     small = plane.dtype.itemsize <= 2 and max(abs(volume.slope), abs(volume.intercept)) < MOST_SMALL
     values = plane.astype(np.int32 if small else np.int64)
