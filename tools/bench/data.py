@@ -177,7 +177,5 @@ def _blocks(path: Path, part: int, parts: int) -> Iterator[memoryview]:
 
 def read(folder: Path) -> None:
     (piece,) = (folder / "cases").iterdir()
-    buffer = bytearray(CHUNK)
-    with open(piece, "rb", buffering=0) as source:
-        while source.readinto(buffer):
-            pass
+    for _ in _blocks(piece, 0, 1):
+        pass

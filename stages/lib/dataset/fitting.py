@@ -138,7 +138,7 @@ class Fitting:
             slices = reached[at : at + step]
             found = _resampled(volume[slices[0] : slices[-1] + 1], rows, columns)
             for d in slices:
-                plane = found[d - slices[0]].astype(np.float64)
+                plane = found[d - slices[0]].astype(np.float64, copy=False)
                 for wanted, weight in weights[d]:
                     sums[wanted] += weight * plane
         totals, is_padded = _totals(rows, columns, sums.dtype)

@@ -33,6 +33,11 @@ def place(path: str) -> Place:
     return folder, ending if any(map(str.isalpha, ending)) else ""
 
 
+def is_volume(path: str) -> bool:
+    """Whether a file is called as whole volumes are."""
+    return path.lower().endswith(VOLUME_ENDINGS)
+
+
 def of_slices(paths: Iterable[str]) -> set[Place]:
     """Where slices lie, and how the names there end, or could end."""
     found = {place(path) for path in paths}
@@ -71,7 +76,7 @@ def _is_companion(refusal: Refusal, slices: Collection[Place], above: Collection
         return False
     if refusal.reason == "unsupported_format" and not refusal.detail.startswith(DOCUMENTS):
         return False  # an archive or a volume of another format may be what somebody wants read
-    if any(path.lower().endswith(VOLUME_ENDINGS) for path in refusal.paths):
+    if any(map(is_volume, refusal.paths)):
         return False
     return all(place(path) not in slices and one_up(place(path)) not in above for path in refusal.paths)
 

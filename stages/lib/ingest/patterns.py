@@ -7,18 +7,13 @@ from collections.abc import Sequence
 import pathspec
 
 PACKED = "nii.gz"
-VOLUMES = {"nii", PACKED}
-PICTURES = {"png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm"} | VOLUMES
+PICTURES = {"png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm", "nii", PACKED}
 SPECIAL = re.compile(r"([\\*?\[\]#!])")
 
 
 def is_picture(path: str) -> bool:
     """Whether a file is called as pictures or NIfTI volumes are; DICOM files are called in any way."""
     return ending(path).lower() in PICTURES
-
-
-def is_volume(path: str) -> bool:
-    return ending(path).lower() in VOLUMES
 
 
 def ending(path: str) -> str:

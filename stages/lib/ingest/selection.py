@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pathspec
 
 from stages.lib.core.errors import UserError
-from stages.lib.ingest import patterns
+from stages.lib.ingest import companions, patterns
 from stages.lib.ingest.labels.corrections import CORRECTIONS_CSV
 from stages.lib.ingest.labels.table import LABELS_CSV
 from stages.lib.ingest.readers.contract import Refusal
@@ -141,7 +141,7 @@ def _by_name(paths: list[str]) -> Companions | None:
     places = {_place(path): path for path in paths}
     for path in paths:
         folder, stem = _place(path)
-        if patterns.is_volume(path) and not AFTER.match(stem):
+        if companions.is_volume(path) and not AFTER.match(stem):
             for cut in BETWEEN.finditer(stem):
                 places.setdefault((folder, stem[: cut.start()]), path)
     pairs: dict[str, str] = {}

@@ -274,6 +274,20 @@ def frames_taken(number: int, wanted: str | int) -> list[int]:
     return list(range(0, number, wanted if isinstance(wanted, int) else 1))
 
 
+def phases_taken(phases: int, split_4d: bool | int | str) -> list[int]:
+    """Which of several phases `ingest.split_4d` takes, where it takes any and not their mean.
+
+    Raises:
+        Rejected: There is none of that number.
+    """
+    if split_4d is True or split_4d == "all":
+        return list(range(phases))
+    number = 0 if split_4d == "first" else int(split_4d)
+    if number >= phases:
+        raise Rejected("several_at_a_place", f"ingest.split_4d is {number}, and there are the phases 0 to {phases - 1}")
+    return [number]
+
+
 class Identity(NamedTuple):
     """What labels.csv may know a file by; identifiers, but for the path and the number."""
 

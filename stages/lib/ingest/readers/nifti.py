@@ -21,14 +21,13 @@ import numpy as np
 from stages.lib.ingest.readers import contract
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
 from stages.lib.ingest.readers.scans import axes
-from stages.lib.ingest.readers.sniff import NIFTI_BYTES, nifti_header
+from stages.lib.ingest.readers.sniff import GZIP_WINDOW, NIFTI_BYTES, is_packed, nifti_header
 
 ALONE = True
 MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by the code of the unit of length, NIFTI_UNITS_*; 0 is unknown
 DIFFERENT = 0.01  # of the spacing: between qform and sform
 MOST_TURNED = 0.7  # the cosine of 45 degrees, by which qform and sform may turn an axis
 RIGHT_ANGLE = 1e-3  # how large the cosine between two axes of a slice may be
-GZIP_WINDOW = 31  # zlib's word for gzip's header and checksum
 WHOLE_FLOAT32 = 1 << 24  # it holds all whole numbers up to here
 MOST_SMALL = 1 << 14  # of slope and intercept: with values of 16 bits, 32 hold what becomes of them
 MOST_BEHIND = 1 << 20  # bytes behind the pixels, which are read for the checksum behind them
@@ -80,7 +79,7 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
     if math.prod(volume.shape) > options.params.max_voxels:
         what = "x".join(map(str, (*size[::-1], *((phases,) if phases > 1 else ()))))
         raise Rejected("too_large", f"{what} pixels; ingest.max_voxels is {options.params.max_voxels}")
-    if not _is_packed(content) and len(content) < _end(volume):
+    if not is_packed(content) and len(content) < _end(volume):
         raise Rejected("truncated", f"{len(content)} bytes, expected {_end(volume)}")
     return tuple(volume), ()
 
@@ -180,16 +179,14 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
     for file in files:
         volume = Volume(*file.common)
         phases, split = volume.shape[0], options.params.split_4d
-        if phases > 1 and split is False:
-            assembly.refused.append(Refusal((file.path,), "several_at_a_place", f"{phases} volumes {SEVERAL}"))
-            continue
-        if phases > 1 and isinstance(split, int) and not isinstance(split, bool) and split >= phases:
-            detail = f"{phases} volumes, but ingest.split_4d is {split}; the first is 0"
-            assembly.refused.append(Refusal((file.path,), "several_at_a_place", detail))
+        try:
+            taken = _taken(phases, split)
+        except Rejected as error:
+            assembly.refused.append(Refusal((file.path,), error.reason, error.detail))
             continue
         name = options.identify("path", file.path)
-        for phase in _wanted(phases, split):
-            several = phases > 1 and split in (True, "all")
+        several = phases > 1 and split in (True, "all")
+        for phase in taken:
             assembly.cases.append(
                 Case(
                     # Phases of a file are in one piece of cases/, as the first digits say which: it is unpacked once.
@@ -209,14 +206,17 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
     return assembly
 
 
-def _wanted(phases: int, split: bool | str | int) -> list[int | str]:
+def _taken(phases: int, split_4d: bool | str | int) -> Sequence[int | str]:
+    """The numbers of the phases that become volumes, or that it is their mean.
+
+    Raises:
+        Rejected: There are several, and `ingest.split_4d` is not given; or none of its number.
+    """
     if phases == 1:
         return [0]
-    if split == "mean":
-        return ["mean"]
-    if split in ("first", "all") or isinstance(split, bool):
-        return list(range(1 if split == "first" else phases))
-    return [int(split)]
+    if split_4d is False:
+        raise Rejected("several_at_a_place", f"{phases} volumes {SEVERAL}")
+    return ["mean"] if split_4d == "mean" else contract.phases_taken(phases, split_4d)
 
 
 def read(
@@ -277,10 +277,6 @@ def _end(volume: Volume) -> int:
     return volume.offset + math.prod(volume.shape) * np.dtype(volume.stored).itemsize
 
 
-def _is_packed(content: bytes) -> bool:
-    return content[:2] == b"\x1f\x8b"
-
-
 def unpacked_bytes(recipe: tuple[Any, ...]) -> int:
     """What a case's file takes in memory where it is packed."""
     return int(recipe[2])
@@ -299,7 +295,7 @@ class _Unpacked:
             Rejected: It ends earlier, or is damaged.
         """
         content = load(file)  # always: it notices when the file has changed
-        if not _is_packed(content):
+        if not is_packed(content):
             return content
         if file.digest != self._digest:
             self._digest, self._content = b"", b""  # not both in memory at once

@@ -21,16 +21,22 @@ def looks_like_dicom(content: bytes) -> bool:
     return len(content) > 8 and (little or big) and not is_tga
 
 
+GZIP_WINDOW = 31  # zlib's word for gzip's header and checksum
 NIFTI_BYTES = (348, 540)  # of the headers of NIfTI-1 and -2
 PACKED_BYTES = 1 << 16  # in which a header lies, with the name that gzip may put before it
 MAGIC = {NIFTI_BYTES[0]: (344, (b"n+1\0", b"ni1\0")), NIFTI_BYTES[1]: (4, (b"n+2\0", b"ni2\0"))}
 
 
+def is_packed(content: bytes) -> bool:
+    """Whether it is gzip's."""
+    return content[:2] == b"\x1f\x8b"
+
+
 def nifti_header(content: bytes) -> bytes:
     """The header of a NIfTI file, packed by gzip or not; nothing of other files."""
-    if content[:2] == b"\x1f\x8b":
+    if is_packed(content):
         try:
-            content = zlib.decompressobj(31).decompress(content[:PACKED_BYTES], max(NIFTI_BYTES))
+            content = zlib.decompressobj(GZIP_WINDOW).decompress(content[:PACKED_BYTES], max(NIFTI_BYTES))
         except zlib.error:
             return b""
     size = content[:4]

@@ -81,20 +81,6 @@ def _has_own_places(ordered: list[Frame], normal: np.ndarray) -> bool:
     return dicom_geometry.find_pair_at_one_place(ordered, normal) is None
 
 
-def wanted(phases: int, split_4d: bool | int | str) -> list[int]:
-    """The numbers of the phases that `ingest.split_4d` asks for.
-
-    Raises:
-        Rejected: There is none of that number.
-    """
-    if split_4d is True or split_4d == "all":
-        return list(range(phases))
-    number = 0 if split_4d == "first" else int(split_4d)
-    if number >= phases:
-        raise Rejected("several_at_a_place", f"ingest.split_4d is {number}, and there are the phases 0 to {phases - 1}")
-    return [number]
-
-
 def check_same_places(phases: Sequence[Sequence[Frame]]) -> None:
     """Raises:
     Rejected: Phases that are to be averaged do not lie at the same places.

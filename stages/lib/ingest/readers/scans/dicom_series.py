@@ -14,6 +14,7 @@ from stages.lib.ingest.readers.contract import (
     Refusal,
     Rejected,
     check_is_of_the_files,
+    phases_taken,
     where_raised,
 )
 from stages.lib.ingest.readers.scans import (
@@ -180,7 +181,7 @@ def _volumes(frames: list[Frame], options: Options) -> list[tuple[list[Frame], C
         dicom_phases.check_same_places(phases)
         together = [frame for phase in phases for frame in phase]
         return [(together, _case(phases[0], normal, "mean", options, phases))]
-    numbers = dicom_phases.wanted(len(phases), split_4d)
+    numbers = phases_taken(len(phases), split_4d)
     return [(phases[i], _case(phases[i], normal, str(i), options)) for i in numbers]
 
 
