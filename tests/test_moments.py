@@ -73,6 +73,15 @@ def test_a_single_value_has_one_bin():
     assert (found.deviation, found.counts, found.percentiles) == (0, [5], {"50": 7})
 
 
+@pytest.mark.parametrize("ends", [(1e9, 1e9 + 64), (-3e38, 3e38), (3e38, 3e38), (0, 1e-40)])
+def test_floats_of_any_size_have_a_histogram(ends):
+    moments = Moments("float32")
+    moments.add(np.resize(np.float32(ends), (1, 100)))
+    found = moments.summary((50,))
+    assert sum(found.counts) == 100
+    assert (found.minimum, found.maximum) == tuple(np.float32(ends).tolist())
+
+
 def test_a_pixel_that_is_no_number_is_refused():
     counted = Moments("float32")
     counted.add(np.array([1, np.nan], np.float32))

@@ -1,4 +1,4 @@
-"""Feeds mutated pictures, DICOM and NIfTI files to the readers of ingest: none may crash, hang or exhaust memory.
+"""Feeds mutated pictures, scans and volumes to the readers of ingest: none may crash, hang or exhaust memory.
 
     python -m tools.fuzz_ingest --files 10000 --seed 0
 
@@ -11,11 +11,14 @@ import gzip
 import io
 import struct
 import tempfile
+import zlib
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
 import nibabel
+import nrrd
 import numpy as np
 import pydicom
 import tifffile
@@ -118,6 +121,7 @@ def originals() -> list[bytes]:
         bytes(imagecodecs.png_encode(np.dstack([deep] * 4))),
         *_dicom_files(deep % 4096),
         *_nifti_files(deep.reshape(4, 25, 20)),
+        *_header_files(deep.reshape(4, 25, 20)),
     ]
 
 
@@ -154,6 +158,24 @@ def _nifti_files(pixels: np.ndarray) -> list[bytes]:
         nibabel.Nifti2Image(pixels.astype(np.float32)[..., None], np.diag([-1, 1, 2, 1])).to_bytes(),
     ]
     return [*content, *(gzip.compress(one, 1) for one in content)]
+
+
+def _header_files(pixels: np.ndarray) -> list[bytes]:
+    """NRRD and MetaImage, packed or not."""
+    found = []
+    for packing in ("raw", "gzip", "bzip2"):
+        directions = np.diag([0.5, 1, 2])
+        header = {"space": "LPS", "space directions": directions, "space origin": [1, 2, 3], "encoding": packing}
+        with tempfile.NamedTemporaryFile(suffix=".nrrd") as file:
+            nrrd.write(file.name, pixels, header, index_order="C")
+            found.append(Path(file.name).read_bytes())
+    for is_packed in (False, True):
+        content = zlib.compress(pixels.tobytes()) if is_packed else pixels.tobytes()
+        lines = {"ObjectType": "Image", "NDims": 3, "BinaryData": True, "CompressedData": is_packed}
+        lines |= {"TransformMatrix": "1 0 0 0 1 0 0 0 1", "Offset": "1 2 3", "ElementSpacing": "0.5 1 2"}
+        lines |= {"DimSize": "20 25 4", "ElementType": "MET_USHORT", "ElementDataFile": "LOCAL"}
+        found.append("".join(f"{key} = {value}\n" for key, value in lines.items()).encode() + content)
+    return found
 
 
 def _dicom_files(pixels: np.ndarray) -> list[bytes]:

@@ -14,7 +14,7 @@ import xxhash
 
 from stages.lib.core.progress import progress
 from stages.lib.ingest import companions, readers
-from stages.lib.ingest.assembly import none_named
+from stages.lib.ingest.assembly import IMAGE_AXES, none_named
 from stages.lib.ingest.case_table import Template
 from stages.lib.ingest.decoding import decode, loader, reason_of
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason
@@ -142,14 +142,15 @@ class _Run:
         slices = companions.of_slices(self._table.paths[i] for i in self._table.accepted.get("dicom", ()))
         for reader, positions in self._table.accepted.items():
             files = [self._table.file(i) for i in positions]
-            if volumes and readers.reader(reader).ALONE:  # a picture in a folder of slices
-                beside = set(companions.thumbnails([file.path for file in files], slices)[0])
-                refused += [Refusal((path,), "thumbnail", "", ignored=True) for path in beside]
-                files = [file for file in files if file.path not in beside]
-            elif volumes:
+            if volumes and not readers.reader(reader).ALONE:
                 files, aside = readers.reader(reader).choose(files, none_named, self._options)
                 refused += aside
             assembly = readers.reader(reader).assemble(files, self._table.refused, self._options)
+            if volumes:
+                pictures = [case.files[0].path for case in assembly.cases if len(case.shape) == IMAGE_AXES]
+                beside = set(companions.thumbnails(pictures, slices)[0])
+                refused += [Refusal((path,), "thumbnail", "", ignored=True) for path in beside]
+                assembly.cases = [case for case in assembly.cases if case.files[0].path not in beside]
             made += [(self._first(file.path for file in case.files), Template(reader, case)) for case in assembly.cases]
             refused += assembly.refused
         for refusal in companions.set_aside(refused, slices) if volumes else refused:

@@ -206,7 +206,8 @@ class Moments:
         mean, deviation = self._moments(values, counts)
         if self._dtype.kind != "f":
             bins = min(bins, int(high - low) + 1)  # no bin narrower than an integer
-        histogram, edges = np.histogram(values, bins, (low, high if high > low else low + 1), weights=counts)
+        wide = high if high > low else low + max(1, abs(low) / 2**16)  # so that each bin has a width in float64
+        histogram, edges = np.histogram(values, bins, (low, wide), weights=counts)
         return Summary(
             int(counts.sum()),
             mean,

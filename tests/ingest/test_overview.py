@@ -42,6 +42,14 @@ def height(png):
         return picture.height
 
 
+@pytest.mark.parametrize("ends", [(1e9, 1e9 + 64), (2**24, 2**24 + 50), (-3e38, 3e38), (3e38, 3e38), (0, 1e-40)])
+def test_intensities_of_any_size_are_drawn(ends, tmp_path, drawn):
+    pixels = {"0000000000000001": np.resize(np.float32(ends), (1, 3, 4, 5))}
+    write_cases(tmp_path / "cases", pixels, "CDHW", spacings_mm=[(1, 1, 1)])
+    overview.draw(tmp_path / "ingest.png", tmp_path / "local", tmp_path / "cases", ["cat"], COUNTS, True)
+    assert sum(drawn[0][Histogram].counts[0]) == 20
+
+
 def test_the_figure_says_what_became_of_every_file_and_how_cases_differ(tmp_path, drawn):
     pixels = {f"{i:016x}": np.full((1, 4, 10 * i), 100 * i, np.uint16) for i in (1, 2, 3)}
     write_cases(tmp_path / "cases", pixels, "CHW", spacings_mm=[(0.5, 0.5), (1, 1), (2, 2)])

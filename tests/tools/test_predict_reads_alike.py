@@ -113,6 +113,14 @@ def test_what_lies_beside_slices_is_counted_and_no_error(tmp_path):
     assert left_out == {"localizer": 1, "no_picture": 1, "empty_file": 1, "thumbnail": 1}
 
 
+def test_a_volume_among_slices_is_read_as_ingest_reads_it(tmp_path):
+    raw_data.write_series(tmp_path / "raw" / "a")
+    save(tmp_path / "raw" / "a" / "scan.nii.gz", raw_data.scan(seed=5))
+    trained = raw_data.ingest(tmp_path / "raw", tmp_path / "out")
+    asked = list(raw_cases.read_cases([str(tmp_path / "raw")], "volumes", 1))
+    assert sorted(case.pixels.tobytes() for case in asked) == sorted(x.tobytes() for x in trained.pixels)
+
+
 def test_a_nifti_file_is_in_hounsfield_units_where_somebody_says_so(tmp_path):
     save(tmp_path / "scan.nii.gz", pixels := raw_data.scan())
     contract = {"shape": [1, 8, 7, 6], "channels": [1], "units": "HU", "dtype": "int16", "inputs": ["x", "spacing_mm"]}

@@ -13,7 +13,8 @@ from stages.lib.ingest.readers.contract import Refusal
 
 Place = tuple[str, str]  # folder, and ending of the names in it
 ENDINGS = (".dcm", ".dicom", ".ima")  # of slices, whatever those beside are called
-VOLUME_ENDINGS = (".nii", ".nii.gz")  # of a whole volume, which may be the only one in its folder
+# Of a whole volume, which may be the only one in its folder.
+VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 KINDS = {
     "empty": "empty_file",
     "not_an_image": "no_picture",

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 import pathspec
 
 PACKED = "nii.gz"
-PICTURES = {"png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm", "nii", PACKED}
+PICTURES = {
+    *("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm"),
+    *("nii", PACKED, "nrrd", "mha"),
+}
 SPECIAL = re.compile(r"([\\*?\[\]#!])")
 
 
 def is_picture(path: str) -> bool:
-    """Whether a file is called as pictures or NIfTI volumes are; DICOM files are called in any way."""
+    """Whether a file is called as pictures or whole volumes are; DICOM files are called in any way."""
     return ending(path).lower() in PICTURES
 
 

@@ -24,8 +24,9 @@ AFTER = re.compile(rf"^(?P<base>.+?)(?P<role>[ ._-](?:{ROLE}))(?P<number>[ ._-]?
 BEFORE = re.compile(rf"^(?P<role>(?:{ROLE})[ ._-])(?P<base>.+)$", re.IGNORECASE)  # thumb_x
 BETWEEN = re.compile(r"[ ._-]")
 NUMBERED = re.compile(r"^(?P<word>.*?)(?P<number>\d+)$")
-FOLDERS = re.compile(rf"^(?:{ROLE}|labelsT[rs])$", re.IGNORECASE)  # the latter of the Medical Segmentation Decathlon
-ANY_ROLE = re.compile(rf"(?:^|[/ ._-])(?:{ROLE}|labelsT[rs])(?:[/ ._-]|\d|$)", re.IGNORECASE | re.MULTILINE)
+FOLDERS = re.compile(rf"^(?:{ROLE})(?:T[rs])?$", re.IGNORECASE)  # labelsTr: of the Medical Segmentation Decathlon
+ANY_ROLE = re.compile(rf"(?:^|[/ ._-])(?:{ROLE})(?:T[rs])?(?:[/ ._-]|\d|$)", re.IGNORECASE | re.MULTILINE)
+CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's images are called x_0000 where their segmentation is called x
 NAMES_ROLE = re.compile(rf"(?:^|[ ._-])(?:{ROLE})(?:$|[ ._-])", re.IGNORECASE)  # no_mask: a class beside mask
 MOST_NAMED = 3  # files or folders that are named one by one, where no pattern fits them alone
 FEWEST_PARTNERS = 0.5  # of the files in a folder of masks
@@ -116,7 +117,7 @@ def check_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> None
 
 def _searches(pictures: Sequence[str]) -> list[Callable[[list[str]], Companions | None]]:
     """Those that may find any: most often none can, which is seen in a moment."""
-    by_role = [_by_name, _by_number, _by_folder] if ANY_ROLE.search("\n".join(pictures)) else []
+    by_role = [_by_name, _by_number, _by_word, _by_folder] if ANY_ROLE.search("\n".join(pictures)) else []
     return [*by_role, *([_by_ending] if len({patterns.ending(path) for path in pictures}) > 1 else [])]
 
 
@@ -182,8 +183,23 @@ def _by_number(paths: list[str]) -> Companions | None:
     return _companions(pairs, fitting) if len(pairs) > 1 else None
 
 
+def _by_word(paths: list[str]) -> Companions | None:
+    """segmentation.nii.gz beside imaging.nii.gz, in a folder for each patient."""
+    beside: dict[str, str] = {}  # the first by its folder
+    roles: list[str] = []
+    for path in paths:
+        folder, stem = _split(path)
+        if FOLDERS.match(stem):
+            roles.append(path)
+        else:
+            beside.setdefault(folder, path)
+    pairs = {path: beside[folder] for path in roles if (folder := _split(path)[0]) in beside}
+    fitting = [patterns.literal(path.rpartition("/")[2]) for path in pairs]
+    return _companions(pairs, fitting) if len(pairs) > 1 else None
+
+
 def _by_folder(paths: list[str]) -> Companions | None:
-    """masks/x.png, or masks/x_mask.png, where a folder beside it holds x.jpg."""
+    """masks/x.png, or masks/x_mask.png, where a folder beside it, or the one around it, holds x.jpg."""
     beside: dict[tuple[str, str], str] = {}  # the first, by the folder above and what follows the next one
     suspects: dict[str, list[str]] = defaultdict(list)  # files by a folder that is called masks or the like
     is_role, names_role = cache(FOLDERS.match), cache(NAMES_ROLE.search)
@@ -193,16 +209,22 @@ def _by_folder(paths: list[str]) -> Companions | None:
                 suspects[f"{above}{name}/"].append(path)
             elif not names_role(name):
                 beside.setdefault((above, rest), path)
+                beside.setdefault((above, CHANNEL.sub("", rest)), path)
+        folder, stem = _place(path)
+        if not is_role(folder.rpartition("/")[2]):
+            around = f"{folder}/" if folder else ""
+            beside.setdefault((around, f"/{stem}"), path)
+            beside.setdefault((around, f"/{CHANNEL.sub('', stem)}"), path)
     pairs: dict[str, str] = {}
     found = []
     for folder, files in suspects.items():
         above = folder[: folder.rstrip("/").rfind("/") + 1]
         partners = {path: _partner(beside, above, path[len(folder) :]) for path in files}
         known = [partner for partner in partners.values() if partner]
-        if len(known) > 1 and len(known) >= FEWEST_PARTNERS * len(files):
+        if known and len(known) >= FEWEST_PARTNERS * len(files):
             found.append(folder)
             pairs |= {path: partner or known[0] for path, partner in partners.items()}
-    if not pairs:
+    if len(pairs) < 2:
         return None
     files = list(pairs)
     names = [patterns.literal(folder.rstrip("/").rpartition("/")[2]) + "/" for folder in found]

@@ -1,6 +1,7 @@
 """NIfTI files: the same case as the DICOM series that they were made of, or a reason."""
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -10,7 +11,7 @@ import pytest
 from stages.lib import cases
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.decoding import MemoryTurn
-from stages.lib.ingest.readers import nifti
+from stages.lib.ingest.readers import packed
 from tests.raw_data import ingest, scan, write_pictures, write_series
 
 # From (i, j, k) to RAS, of the series that raw_data.write_series writes: W runs to the left, H to the back, D to the
@@ -103,6 +104,10 @@ def test_slices_lie_as_a_viewer_shows_them_whatever_the_plane(i, j, k, expected,
         ("int32", None, 0, "int16"),
         ("uint32", None, 0, "uint16"),
         ("int64", 1, 0, "int16"),
+        ("int8", None, 0, "int16"),
+        ("int32", 200, 0, "uint16"),
+        ("int16", 300, 40000, "float32"),
+        ("uint16", 300, 0, "uint16"),
         ("int16", 0.5, 0, "float32"),
         ("uint8", 1, 0.25, "float32"),
         ("float32", None, 0, "float32"),
@@ -152,8 +157,10 @@ def test_phases_become_volumes_of_one_group(split_4d, expected, tmp_path):
 
 def test_a_packed_file_is_unpacked_once_for_all_of_its_phases(tmp_path, monkeypatch):
     unpacked = []
-    sound = nifti.unpack
-    monkeypatch.setattr(nifti, "unpack", lambda content, size: unpacked.append(size) or sound(content, size))
+    sound = packed.unpack
+    monkeypatch.setattr(
+        packed, "unpack", lambda content, kind, size, start: unpacked.append(size) or sound(content, kind, size, start)
+    )
     monkeypatch.setattr(cases, "MIN_PIECE_BYTES", 1)
     for i in range(4):
         phases = np.stack([scan(seed=10 * i + phase) for phase in range(9)])
@@ -195,16 +202,16 @@ def slanted(amount: float, axis: int) -> np.ndarray:
 
 REFUSED = {
     "orientation_missing": lambda path: save(path, scan(), codes=(0, 0)),
-    "tilted": lambda path: save(path, scan(), slanted(0.5, 2), codes=(1, 0)),
-    "malformed": lambda path: save(path, scan(), slanted(0.1, 1), codes=(1, 0)),
+    "sheared": lambda path: save(path, scan(), slanted(0.5, 2), codes=(1, 0)),
+    "malformed": lambda path: save(path, scan(), xyzt_units=5),
     "spacing_missing": lambda path: save(path, scan(), np.diag([1.0, 1, 1, 1]), codes=(1, 0), srow_z=[0, 0, 0, 0]),
     "single_slice": lambda path: save(path, scan(depth=1)),
     "too_small": lambda path: save(path, scan(rows=1)),
     "several_at_a_place": lambda path: save(path, PHASES),
-    "unsupported_colours": lambda path: save(path, PHASES.reshape(3, 1, *PHASES.shape[1:])),
+    "several_numbers": lambda path: save(path, PHASES.reshape(3, 1, *PHASES.shape[1:])),
     "unsupported_depth": lambda path: save(path, scan().astype(np.complex64)),
     "not_finite": lambda path: save(path, np.where(scan() > 0, np.nan, 1).astype(np.float32)),
-    "out_of_range": lambda path: save(path, scan().astype(np.int32) * 1000),
+    "out_of_range": lambda path: save(path, scan().astype(np.int32) * 100_000),
     "truncated": lambda path: (save(path, scan()), path.write_bytes(path.read_bytes()[:-1])),
     "unsupported_format": lambda path: save(path, scan(), magic=b"ni1"),
 }
@@ -222,13 +229,114 @@ def test_what_is_not_certain_is_refused(reason, tmp_path, monkeypatch):
     assert len(made.pixels) == 1
 
 
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+@pytest.mark.parametrize(
+    ("pixels", "slope", "reason"),
+    [
+        (np.float64([2.0**24 + 1, 0]), 1, "out_of_range"),
+        (np.float64([2.0**24 + 1.5, 0]), 1, None),  # no whole number: it is rounded as fractions are
+        (np.float64([2.0**24 + 2, 0]), 1, None),
+        (np.int32([2**24 + 1, 0]), 0.5, "out_of_range"),
+        (np.int32([2**24, 0]), 0.5, None),
+        (np.int32([2**24 + 1, 0]), 1, "out_of_range"),
+        (np.int32([2**24, -5]), 1, None),
+        (np.uint64([2**63, 0]), 1, "out_of_range"),
+    ],
+)
+def test_whole_numbers_that_float32_would_round_are_refused(pixels, slope, reason, suffix, tmp_path):
+    write_series(tmp_path / "raw" / "a" / "sound")
+    save(tmp_path / "raw" / "a" / f"scan.{suffix}", np.resize(pixels, (3, 4, 5)), scl_slope=slope)
+    made = ingest(tmp_path / "raw", tmp_path)
+    if reason:
+        assert made.reason(f"a/scan.{suffix}") == reason
+    else:
+        assert len(made.pixels) == 2
+
+
+SOUND = {
+    "no pixdim[0]": {"pixdim": [0, 0.5, 0.75, 2.5, 1, 1, 1, 1], "codes": (0, 1)},
+    "quaternion too long": {"quatern_b": 2},
+    "quaternion of nan": {"quatern_c": np.nan},
+    "negative pixdim": {"pixdim": [1, -0.5, 0.75, 2.5, 1, 1, 1, 1]},
+    "sform of nan": {"srow_x": [np.nan, 0, 0, 0]},
+    "sform of zeros": {"srow_x": [0, 0, 0, 0], "srow_y": [0, 0, 0, 0], "srow_z": [0, 0, 0, 0]},
+}
+
+
+@pytest.mark.parametrize("fault", SOUND)
+def test_a_volume_with_one_sound_affine_is_read_by_it(fault, tmp_path):
+    save(tmp_path / "raw" / "a" / "scan.nii", pixels := scan(), **SOUND[fault])
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert made.pixels[0].size == pixels.size
+    assert np.allclose(made.spacings_mm, [2.5, 0.75, 0.5], rtol=1e-6, atol=0)
+    assert made.counts["affines_differ"] == (fault != "no pixdim[0]")
+
+
+def test_affines_that_lie_apart_are_counted_and_sform_is_taken(tmp_path):
+    moved = SERIES.copy()
+    moved[:3, 3] += 500
+    save(tmp_path / "raw" / "a" / "scan.nii", scan(), sform=moved)
+    save(tmp_path / "raw" / "a" / "other.nii", scan(seed=1))
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert made.counts["affines_differ"] == 1
+    assert sum("-510" in affine.split() for affine in made.table["affine"]) == 1
+
+
+@pytest.mark.parametrize("code", [-1, 6])
+@pytest.mark.parametrize("name", ["sform_code", "qform_code"])
+def test_a_code_that_the_standard_has_not_is_refused(name, code, tmp_path):
+    write_series(tmp_path / "raw" / "a" / "sound")
+    save(tmp_path / "raw" / "a" / "scan.nii", scan(), **{name: code})
+    assert ingest(tmp_path / "raw", tmp_path).reason("a/scan.nii") == "malformed"
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1, 1e3])
+def test_the_affine_of_cases_csv_is_exact_at_any_scale(scale, tmp_path):
+    steps = np.diag([scale, scale, scale, 1]) @ SERIES
+    steps[:3, 3] = [123.456 * scale, -54321.123 * scale, 0.07 * scale]
+    save(tmp_path / "raw" / "a" / "scan.nii", scan(), steps)
+    found = np.array(ingest(tmp_path / "raw", tmp_path).table["affine"][0].split(), float).reshape(3, 4)
+    lps = np.diag([-1, -1, 1]) @ steps[:3, [2, 1, 0, 3]]
+    assert np.allclose(found[:, :3], lps[:, :3], rtol=0, atol=1e-6 * scale)
+    assert np.allclose(found[:, 3], lps[:, 3], rtol=0, atol=5e-3 * scale)
+
+
+def test_each_axis_has_a_letter_of_its_own_at_45_degrees(tmp_path):
+    half = np.sqrt(0.5)
+    for number, (i, j) in enumerate([((half, half, 0), (-half, half, 0)), ((half, 0, half), (0, 1, 0))]):
+        affine = np.eye(4)
+        affine[:3, :3] = np.array([i, j, np.cross(i, j)]).T
+        save(tmp_path / "raw" / "a" / f"{number}.nii", scan(seed=number), affine)
+    for letters in ingest(tmp_path / "raw", tmp_path).table["orientation"]:
+        assert sorted("LPHLPH"["LPHRAF".index(letter)] for letter in letters) == ["H", "L", "P"]
+
+
+def test_pixels_begin_behind_the_header_where_it_does_not_say_so(tmp_path):
+    save(tmp_path / "raw" / "a" / "scan.nii", pixels := scan())
+    path = tmp_path / "raw" / "a" / "scan.nii"
+    content = bytearray(path.read_bytes())
+    content[108:112] = bytes(4)  # vox_offset
+    path.write_bytes(content)
+    assert np.array_equal(ingest(tmp_path / "raw", tmp_path).pixels[0][0], pixels)
+
+
+def test_one_slice_is_a_picture_where_pictures_are_asked_for(tmp_path):
+    for i in range(2):
+        save(tmp_path / "raw" / "a" / f"{i}.nii.gz", scan(depth=1, seed=i))
+    made = ingest(tmp_path / "raw", tmp_path, kind="images")
+    assert made.axes == "CHW"
+    assert {pixels.tobytes() for pixels in made.pixels} == {scan(depth=1, seed=i).tobytes() for i in range(2)}
+    with pytest.raises(UserError, match="2 single_slice.*set ingest.kind"):
+        ingest(tmp_path / "raw", tmp_path / "volumes")
+
+
 def test_a_header_whose_two_affines_differ_is_refused(tmp_path):
     write_series(tmp_path / "raw" / "a" / "sound")
     for name, other in (("spacing", SERIES @ np.diag([2, 1, 1, 1])), ("side", SERIES @ np.diag([-1, 1, 1, 1]))):
         save(tmp_path / "raw" / "a" / f"{name}.nii", scan(), sform=other)
     made = ingest(tmp_path / "raw", tmp_path)
     assert [made.reason(f"a/{name}.nii") for name in ("spacing", "side")] == ["malformed", "malformed"]
-    assert made.rejected["detail"].str.contains("LPS in steps of .* by sform but").sum() == 1
+    assert made.rejected["detail"].str.contains("LPH in steps of .* by sform but").sum() == 1
 
 
 @pytest.mark.parametrize(
@@ -256,6 +364,45 @@ def test_a_gzip_file_of_several_members_is_read_whole(tmp_path):
     cuts = [content[at : at + 500] for at in range(0, len(content), 500)]
     path.with_suffix(".nii.gz").write_bytes(b"".join(gzip.compress(cut) for cut in cuts))
     assert np.array_equal(ingest(tmp_path / "raw", tmp_path).pixels[0][0], pixels)
+
+
+def packed_file(folder: Path, pack: Callable[[bytes], bytes]) -> np.ndarray:
+    path = folder / "raw" / "a" / "scan.nii"
+    save(path, pixels := scan())
+    path.with_suffix(".nii.gz").write_bytes(pack(path.read_bytes()))
+    path.unlink()
+    return pixels
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda content: gzip.compress(b"") + gzip.compress(content),
+        lambda content: gzip.compress(content[:100]) + gzip.compress(content[100:]),
+        lambda content: b"\x1f\x8b\x08\x08" + bytes(6) + b"n" * (1 << 17) + b"\0" + gzip.compress(content)[10:],
+        lambda content: gzip.compress(content + bytes(3 << 20)),
+        lambda content: gzip.compress(content) + bytes(512),
+    ],
+    ids=["empty member", "header in two members", "long name", "zeros behind the pixels", "padding"],
+)
+def test_whatever_gzip_unpacks_is_read(pack, tmp_path):
+    pixels = packed_file(tmp_path, pack)
+    assert np.array_equal(ingest(tmp_path / "raw", tmp_path).pixels[0][0], pixels)
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda content: gzip.compress(content + bytes(packed.MOST_BEHIND + 1000)),
+        lambda content: gzip.compress(b"") * 1000 + gzip.compress(content),
+    ],
+    ids=["far more than the header says", "a thousand members of nothing"],
+)
+def test_a_bomb_is_no_volume(pack, tmp_path):
+    write_series(tmp_path / "raw" / "a" / "sound")
+    packed_file(tmp_path, pack)
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert made.reason("a/scan.nii.gz") in ("corrupt", "unsupported_format")
 
 
 def test_a_volume_that_promises_more_than_it_may_hold_is_refused_before_it_is_unpacked(tmp_path):
@@ -368,6 +515,12 @@ def test_whole_numbers_that_float32_would_round_are_refused_beside_volumes_of_an
         ("image_{}.nii.gz", "label_{}.nii.gz", "label*[0-9].nii.gz"),
         ("p{}/BraTS_00{}_t1.nii.gz", "p{}/BraTS_00{}_seg.nii.gz", "*_seg.nii.gz"),
         ("sub-0{}/anat/sub-0{}_T1w.nii.gz", "sub-0{}/anat/sub-0{}_dseg.nii.gz", "*_dseg.nii.gz"),
+        ("case_0{}/imaging.nii.gz", "case_0{}/segmentation.nii.gz", "segmentation.nii.gz"),
+        ("p{}/image.nii", "p{}/mask.nii", "mask.nii"),
+        ("imagesTr/{}.nii.gz", "masksTr/{}.nii.gz", "masksTr/"),
+        ("imagesTr/c{}_0000.nii.gz", "labelsTr/c{}.nii.gz", "labelsTr/"),
+        ("c{}_0000.nii.gz", "masks/c{}.nii.gz", "masks/"),
+        ("p{}/images/1.nii", "p{}/masks/1.nii", "masks/"),
     ],
 )
 def test_ingest_stops_where_segmentations_lie_beside_volumes(image, mask, pattern, tmp_path):

@@ -133,6 +133,9 @@ REASONS = {
     "missing_slices": "a gap of a whole number of slices",
     "uneven_gaps": "slices that are not evenly spaced along a line",
     "tilted": "slices stacked at an angle above ingest.max_tilt",
+    # of volumes in one file
+    "sheared": "axes that are not at right angles, by more than ingest.max_tilt between slices",
+    "several_numbers": "colours, vectors or tensors: more than one number a voxel",
 }
 """All reasons for a rejection, as ingest.json counts them and rejected.csv lists them, with their meaning."""
 
@@ -259,7 +262,7 @@ class Case(NamedTuple):
     attributes: tuple[
         tuple[str, str], ...
     ] = ()  # columns of cases.csv (publishing.ATTRIBUTES); nothing that names a person
-    noted: tuple[str, ...] = ()  # what is counted in ingest.json: "exif_rotated", "metadata_damaged", "burned_in"
+    noted: tuple[str, ...] = ()  # what is counted in ingest.json: "exif_rotated", "affines_differ", ...
 
     @property
     def blocks(self) -> int:

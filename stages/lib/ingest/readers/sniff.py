@@ -1,6 +1,8 @@
 """Recognises a format by the first bytes of a file, never by its name."""
 
-import zlib
+import re
+
+from stages.lib.ingest.readers import packed
 
 TGA_TYPES = tuple(bytes([kind]) for kind in (1, 2, 3, 9, 10, 11))
 
@@ -21,24 +23,14 @@ def looks_like_dicom(content: bytes) -> bool:
     return len(content) > 8 and (little or big) and not is_tga
 
 
-GZIP_WINDOW = 31  # zlib's word for gzip's header and checksum
 NIFTI_BYTES = (348, 540)  # of the headers of NIfTI-1 and -2
-PACKED_BYTES = 1 << 16  # in which a header lies, with the name that gzip may put before it
 MAGIC = {NIFTI_BYTES[0]: (344, (b"n+1\0", b"ni1\0")), NIFTI_BYTES[1]: (4, (b"n+2\0", b"ni2\0"))}
-
-
-def is_packed(content: bytes) -> bool:
-    """Whether it is gzip's."""
-    return content[:2] == b"\x1f\x8b"
 
 
 def nifti_header(content: bytes) -> bytes:
     """The header of a NIfTI file, packed by gzip or not; nothing of other files."""
-    if is_packed(content):
-        try:
-            content = zlib.decompressobj(GZIP_WINDOW).decompress(content[:PACKED_BYTES], max(NIFTI_BYTES))
-        except zlib.error:
-            return b""
+    if packed.is_gzip(content):
+        content = packed.first(content, max(NIFTI_BYTES))
     size = content[:4]
     for length, (place, words) in MAGIC.items():
         if content[place : place + 4] in words and length in (
@@ -51,3 +43,16 @@ def nifti_header(content: bytes) -> bytes:
 
 def looks_like_nifti(content: bytes) -> bool:
     return bool(nifti_header(content))
+
+
+def looks_like_nrrd(content: bytes) -> bool:
+    return content[:5] == b"NRRD0"
+
+
+META_KEYS = re.compile(rb"(?:ObjectType|ObjectSubType|NDims|Comment|TransformType|BinaryData) *= *[^\r\n]*\r?\n")
+META_BYTES = 4096
+
+
+def looks_like_metaimage(content: bytes) -> bool:
+    """Whether it begins with a line of MetaIO's, and says soon of how many axes."""
+    return bool(META_KEYS.match(content)) and b"NDims" in content[:META_BYTES]

@@ -85,9 +85,10 @@ def _intensities(cases: Cases) -> Histogram:
         for channel, pixels in zip(values, _plane(cases, i), strict=False):
             flat = pixels.reshape(-1)
             channel.append(flat[:: -(-len(flat) // PIXELS)])
-    lines = [np.concatenate(channel) for channel in values]
+    # In float64, as others have no number between the edges of narrow bins.
+    lines = [np.concatenate(channel).astype(np.float64) for channel in values]
     low, high = min(line.min() for line in lines), max(line.max() for line in lines)
-    edges = (float(low), float(high) if high > low else float(low) + 1)
+    edges = (low, high if high > low else low + max(1, abs(low) / 2**16))
     counts = [np.histogram(line, BINS, edges)[0].tolist() for line in lines]
     units = f" {cases.units}" if cases.units else ""
     what = "middle slices" if cases.dims == 3 else "pictures"

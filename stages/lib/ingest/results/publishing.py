@@ -163,6 +163,7 @@ def summary(
         "metadata_damaged": noted["metadata_damaged"],
         "burned_in": noted["burned_in"],
         "resampled": noted["resampled"],
+        "affines_differ": noted["affines_differ"],
         "megapixels": int(cases.shapes()[:, 1:].prod(axis=1).sum()) / 1e6,
     }
 

@@ -6,29 +6,54 @@ runs to the head, the back and the left ("HPL"). Coordinates are those of DICOM 
 to the head.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
 LETTERS = ("LPH", "RAF")
+SURE_DIGITS = 6  # of cosines: what is equal up to them is equal, and the first order counts
 SHOWN = np.array([1.0, 1.0, -1.0])  # along W and H: to the left, to the back, to the feet
 
 
 def attributes(columns: np.ndarray) -> tuple[tuple[str, str], ...]:
     """Columns of cases.csv: where the axes point, and the affine from (d, h, w) to the patient's mm (LPS).
 
+    Steps are given to a millionth of the smallest one, the place to a thousandth of it: what float32 adds is left out.
+
     Args:
         columns: (3, 4) steps along D, H and W, and the place of the first pixel's centre.
     """
-    affine = " ".join(f"{round(float(value), 6) + 0.0:.6g}" for value in columns.reshape(-1))
-    return ("orientation", "".join(_letter(axis) for axis in columns[:, :3].T)), ("affine", affine)
+    smallest = np.linalg.norm(columns[:, :3], axis=0).min()
+    digits = -math.floor(math.log10(smallest))
+    rounded = [[_text(value, digits + 6) for value in row[:3]] + [_text(row[3], digits + 3)] for row in columns]
+    return ("orientation", letters(columns[:, :3])), ("affine", " ".join(text for row in rounded for text in row))
 
 
-def _letter(axis: np.ndarray) -> str:
-    """The letter of the direction that an axis mostly runs to: L, P, H or R, A, F."""
-    i = int(np.abs(axis).argmax())
-    return LETTERS[0][i] if axis[i] > 0 else LETTERS[1][i]
+def _text(value: float, digits: int) -> str:
+    """A number to so many digits behind the point, without zeros at its end."""
+    return np.format_float_positional(round(float(value), digits) + 0.0, trim="-")
+
+
+def letters(steps: np.ndarray) -> str:
+    """The letters of the directions that three axes mostly run to, each of another pair: L, P, H or R, A, F.
+
+    Args:
+        steps: (3, 3) a column an axis, LPS.
+    """
+    return "".join(LETTERS[0 if steps[i, axis] > 0 else 1][i] for axis, i in enumerate(mostly(steps)))
+
+
+def mostly(steps: np.ndarray) -> tuple[int, ...]:
+    """For each of three axes, which of x, y and z it mostly runs along; no two along the same.
+
+    Args:
+        steps: (3, 3) a column an axis.
+    """
+    cosines = np.abs(steps / np.linalg.norm(steps, axis=0)).round(SURE_DIGITS)
+    orders = list(itertools.permutations(range(3)))
+    return orders[int(np.argmax([sum(cosines[order, range(3)]) for order in orders]))]
 
 
 def angle(one: np.ndarray, other: np.ndarray) -> float:
