@@ -1,10 +1,10 @@
 """Holds every volume that ingest makes against that of another reader, number by number.
 
     .venv-bench/bin/python -m tools.bench.second_reader ~/dcm_qa_nih/In ~/dcm_qa_mosaic/In
-    python -m tools.bench.second_reader --nifti ~/dcm_qa_nih/Ref
+    python -m tools.bench.second_reader --volumes ~/dcm_qa_nih/Ref
 
-DICOM files are held against dcm2niix, and with --nifti the NIfTI files of a folder against nibabel, whose volumes lie
-in the patient where ours do.
+DICOM files are held against dcm2niix; with --volumes the NIfTI files of a folder against nibabel, and its NRRD and
+MetaImage files against SimpleITK. Volumes of both lie in the patient where ours do.
 
 dcm2niix gives the axes another order and direction and may keep slope and intercept apart, or, of Philips, take others,
 so a volume is the same where all its numbers are, up to these. Volumes of dcm2niix that ingest has none of were
@@ -27,11 +27,13 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pandas as pd
+import SimpleITK
 
 from stages.lib.cases import Cases
 from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
+from stages.lib.ingest.labels.table import LABELS_CSV
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from tools.bench.ingest import run_stage
@@ -41,6 +43,7 @@ GIVEN = {
     **{"identifiers": "open", "max_rejected": 1.0, "kind": "volumes", "split_4d": "all", "burned_in": "keep"},
     "select": {"modality": ["CT", "MR", "PT"]},
 }
+ENDINGS = (".nii", ".nii.gz", ".nrrd", ".mha")
 MOST_APART_MM = 0.01  # affines of cases.csv have six digits
 MOST_DIFFERENT = 2e-4  # of the range: slope and intercept in float32
 
@@ -50,13 +53,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench.second_reader", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("folders", nargs="+", type=Path, help="of DICOM files, or with --nifti of NIfTI files")
-    parser.add_argument("--nifti", action="store_true", help="hold NIfTI files against nibabel")
+    parser.add_argument("folders", nargs="+", type=Path, help="of DICOM files, or with --volumes of others")
+    parser.add_argument("--volumes", action="store_true", help="hold files of whole volumes against other readers")
     given = parser.parse_args(argv)
     unequal = 0
     for folder in given.folders:
         try:
-            unequal += compare_nifti(folder) if given.nifti else compare(folder)
+            unequal += compare_volumes(folder) if given.volumes else compare(folder)
         except UserError as error:
             say(f"{folder}: {error}")
     sys.exit(1 if unequal else 0)
@@ -87,18 +90,19 @@ def compare(folder: Path) -> int:
     return number - equal
 
 
-def compare_nifti(folder: Path) -> int:
-    """Prints how many volumes of NIfTI files are nibabel's; the number of those that are not.
+def compare_volumes(folder: Path) -> int:
+    """Prints how many volumes of single files are the second reader's; the number of those that are not.
 
     Raises:
         UserError: No volume can be made of the folder.
     """
     with tempfile.TemporaryDirectory() as place:
         out, raw = Path(place, "out"), Path(place, "raw")
-        for i, file in enumerate(sorted(folder.rglob("*.nii*"))):
+        for i, file in enumerate(sorted(file for file in folder.rglob("*") if file.name.lower().endswith(ENDINGS))):
             target = raw / "all" / str(i) / file.name
             target.parent.mkdir(parents=True)
             shutil.copy(file, target)
+        (raw / LABELS_CSV).write_text("path,label\nall,all\n")  # a folder in which all is refused is no class
         with redirect_stdout(StringIO()):
             run_stage(raw, out, check(IngestParams, {name: GIVEN[name] for name in GIVEN if name != "select"}))
         counts = json.loads((out / "ingest.json").read_text())
@@ -106,29 +110,47 @@ def compare_nifti(folder: Path) -> int:
         paths = pd.read_csv(out / "files.csv", dtype=str, index_col="case")["path"]
         with Cases(out / "cases") as cases:
             equal = sum(
-                is_nibabels(pixels[0], row, raw / paths[row["case"]])
+                is_theirs(pixels[0], row, raw / paths[row["case"]])
                 for pixels, (_, row) in zip(cases, table.iterrows(), strict=True)
             )
-    say(f"{folder}: {equal} of {len(table)} volumes are equal to nibabel's; {json.dumps(counts['rejected'])}")
+    say(f"{folder}: {equal} of {len(table)} volumes are equal to the second reader's; {json.dumps(counts['rejected'])}")
     return len(table) - equal
 
 
-def is_nibabels(volume: np.ndarray, row: "pd.Series[str]", file: Path) -> bool:
-    """Whether a volume has nibabel's numbers at nibabel's places.
+def is_theirs(volume: np.ndarray, row: "pd.Series[str]", file: Path) -> bool:
+    """Whether a volume has the second reader's numbers at its places.
 
     Args:
         volume: (D, H, W).
         row: Of cases.csv.
     """
-    found = nibabel.load(file)
-    phases = np.asarray(found.dataobj)  # type: ignore[attr-defined]
-    phases = phases.reshape(*phases.shape[:3], -1)
+    phases, theirs = _by_nibabel(file) if ".nii" in file.name.lower() else _by_simpleitk(file)
     lps = np.array(row["affine"].split(), float).reshape(3, 4)[:, [2, 1, 0, 3]]  # steps along W, H, D
     affine = np.vstack([np.diag([-1, -1, 1]) @ lps, [0, 0, 0, 1]])
-    theirs = _upright(phases[..., int(row["phase"] or 0)], found.affine)  # type: ignore[attr-defined]
+    wanted = _upright(phases[..., int(row["phase"] or 0)], theirs)
     ours = _upright(volume.T, affine)
-    same_place = np.allclose(ours.affine, theirs.affine, atol=MOST_APART_MM)
-    return same_place and np.array_equal(ours.get_fdata(dtype=np.float32), theirs.get_fdata(dtype=np.float32))
+    same_place = np.allclose(ours.affine, wanted.affine, atol=MOST_APART_MM)
+    return same_place and np.array_equal(ours.get_fdata(dtype=np.float32), wanted.get_fdata(dtype=np.float32))
+
+
+def _by_nibabel(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(W, H, D, phases), and the affine from there to RAS."""
+    found = nibabel.load(file)
+    phases = np.asarray(found.dataobj)  # type: ignore[attr-defined]
+    return phases.reshape(*phases.shape[:3], -1), found.affine  # type: ignore[attr-defined]
+
+
+def _by_simpleitk(file: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Likewise. ITK takes the phases of NRRD for a vector's numbers, and those of MetaImage for a fourth axis."""
+    image = SimpleITK.ReadImage(str(file))
+    number = image.GetDimension()
+    pixels = SimpleITK.GetArrayFromImage(image)
+    is_vector = image.GetNumberOfComponentsPerPixel() > 1
+    phases = np.moveaxis(pixels, -1, 0) if is_vector else pixels.reshape(-1, *pixels.shape[-3:])
+    steps = np.array(image.GetDirection()).reshape(number, number)[:3, :3] * image.GetSpacing()[:3]
+    affine = np.eye(4)
+    affine[:3] = np.diag([-1, -1, 1]) @ np.column_stack([steps, image.GetOrigin()[:3]])
+    return phases.T, affine
 
 
 def _upright(volume: np.ndarray, affine: np.ndarray) -> nibabel.Nifti1Image:

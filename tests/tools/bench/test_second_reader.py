@@ -2,8 +2,10 @@ import shutil
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from tests.ingest.readers.test_nifti import save
+from tests.ingest.readers.test_volume_files import itk
 from tests.raw_data import scan, write_series
 from tools.bench import second_reader, tolerances
 
@@ -18,22 +20,23 @@ def test_a_volume_is_the_same_in_any_order_and_direction_of_axes_and_with_anothe
     assert not second_reader.is_same(volume, volume[:-1])
 
 
-def test_nifti_files_are_counted_as_nibabel_reads_them(tmp_path, capsys):
+def test_volumes_are_counted_as_the_second_reader_has_them(tmp_path, capsys):
     save(tmp_path / "Ref" / "scan.nii.gz", np.stack([scan(), scan(seed=1)]))
     save(tmp_path / "Ref" / "more" / "scan.nii", scan(seed=2))
-    assert second_reader.compare_nifti(tmp_path / "Ref") == 0
-    assert "3 of 3 volumes are equal to nibabel's" in capsys.readouterr().out
+    SimpleITK.WriteImage(itk(scan(seed=3)), str(tmp_path / "Ref" / "scan.mha"))
+    assert second_reader.compare_volumes(tmp_path / "Ref") == 0
+    assert "4 of 4 volumes are equal to the second reader's" in capsys.readouterr().out
 
 
-def test_a_volume_is_not_nibabels_with_another_number_or_place(tmp_path):
+def test_a_volume_is_not_the_second_readers_with_another_number_or_place(tmp_path):
     save(tmp_path / "scan.nii", pixels := scan())
     affine = "0 0 0.5 -10 0 0.75 0 -20 2.5 0 0 0"
     row = {"affine": affine, "phase": ""}
-    assert second_reader.is_nibabels(pixels, row, tmp_path / "scan.nii")
-    assert not second_reader.is_nibabels(pixels + (pixels == pixels.max()), row, tmp_path / "scan.nii")
-    assert not second_reader.is_nibabels(pixels[:, ::-1], row, tmp_path / "scan.nii")
+    assert second_reader.is_theirs(pixels, row, tmp_path / "scan.nii")
+    assert not second_reader.is_theirs(pixels + (pixels == pixels.max()), row, tmp_path / "scan.nii")
+    assert not second_reader.is_theirs(pixels[:, ::-1], row, tmp_path / "scan.nii")
     elsewhere = row | {"affine": affine.replace("-20", "-21")}
-    assert not second_reader.is_nibabels(pixels, elsewhere, tmp_path / "scan.nii")
+    assert not second_reader.is_theirs(pixels, elsewhere, tmp_path / "scan.nii")
 
 
 @pytest.mark.slow

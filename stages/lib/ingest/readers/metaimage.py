@@ -79,7 +79,7 @@ def _layout(fields: Mapping[str, str], end: int) -> volume.Layout:
     if (channels := int(fields.get("ElementNumberOfChannels", "1"))) != 1:
         raise Rejected("several_numbers", f"{channels} numbers a voxel, as of colours: save one volume a channel")
     if len(size) not in (3, 4):
-        raise Rejected("single_slice", f"MetaImage of {len(size)} axes: save pictures as PNG or TIFF")
+        raise Rejected("unsupported_format", f"MetaImage of {len(size)} axes: save pictures as PNG or TIFF")
     if fields["ElementType"] not in DTYPES:
         raise Rejected("unsupported_depth", "MetaImage of another type than whole or real numbers: save it as such")
     slope, offset = (fields.get(f"ElementToIntensityFunction{name}") for name in ("Slope", "Offset"))

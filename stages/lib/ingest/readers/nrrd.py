@@ -101,7 +101,7 @@ def _columns(fields: Mapping[str, Any], sizes: Sequence[int]) -> tuple[np.ndarra
     if number not in (2, 3, 4):
         raise Rejected("several_numbers", f"NRRD of {number} axes: save a volume, or volumes along a list")
     if number == 2:
-        raise Rejected("single_slice", "NRRD of two axes: save pictures as PNG or TIFF")
+        raise Rejected("unsupported_format", "NRRD of two axes: save pictures as PNG or TIFF")
     space = str(fields.get("space", "")).lower()
     if (known := space.removesuffix(TIME)) not in TO_LPS:
         what = "says no space" if not space else "is of a space other than left-posterior-superior and the like"
