@@ -234,6 +234,14 @@ def test_a_packed_volume_that_is_cut_off_or_damaged_is_refused(suffix, tmp_path)
     assert changed.reason(f"a/scan.{suffix}") in ("corrupt", "truncated")
 
 
+@pytest.mark.parametrize("suffix", ["nrrd", "mha"])
+def test_pixels_that_only_claim_to_be_packed_are_refused(suffix, tmp_path):
+    write_series(tmp_path / "raw" / "a" / "sound")
+    claims = {"nrrd": ("encoding: raw", "encoding: gzip"), "mha": ("CompressedData = False", "CompressedData = True")}
+    write_by_hand(tmp_path / "raw" / "a" / f"scan.{suffix}", lambda text: text.replace(*claims[suffix]))
+    assert ingest(tmp_path / "raw", tmp_path).reason(f"a/scan.{suffix}") == "corrupt"
+
+
 def test_segmentations_of_3d_slicer_beside_volumes_stop_ingest(tmp_path):
     for i in range(2):
         write_by_hand(tmp_path / "raw" / "a" / f"{i}.nrrd", pixels=scan(seed=i))

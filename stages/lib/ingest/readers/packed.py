@@ -43,7 +43,7 @@ def unpack(content: bytes, kind: str, size: int, start: int = 0) -> bytes:
 
     if kind in WINDOWS:
         decoded = imagecodecs.gzip_decode if kind == "gzip" else imagecodecs.zlib_decode
-        with suppress(imagecodecs.DeflateError, imagecodecs.ZlibError):
+        with suppress(imagecodecs.DeflateError, imagecodecs.ZlibError, ValueError):
             whole = bytes(decoded(content[start:], out=size))
             if len(whole) == size:
                 return whole
