@@ -172,12 +172,13 @@ class _Run:
         if phase := dict(case.attributes).get("phase", ""):
             name += f", phase {phase}"
         if len(case.shape) == 3 and can_be_made(case.shape[0], channels, self._options.params.colour):
-            template = template._replace(case=case._replace(shape=(channels, *case.shape[1:])))
+            case = case._replace(shape=(channels, *case.shape[1:]))
+            template = template._replace(case=case)
         try:
             blocks = quietly(lambda: list(decode(template, 0, case.blocks, self._load, self._options)))
         except Exception as error:
             return RawCase(name, trouble=_trouble(*reason_of(error)), files=number)
-        pixels = np.stack(blocks)[None] if len(case.shape) == 4 else np.array(blocks[0])  # (1, D, H, W) or (C, H, W)
+        pixels = np.array(blocks).reshape(case.shape)  # of a volume, the slices of one channel after those of another
         return RawCase(name, pixels, case.spacing_mm, case.units, files=number)
 
     def _first(self, paths: Iterable[str]) -> int:

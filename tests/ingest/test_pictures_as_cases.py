@@ -73,13 +73,13 @@ def test_a_page_that_fails_costs_its_file_no_other_page_and_is_counted_once(tmp_
     for label in ("a", "b"):
         (tmp_path / "raw" / label).mkdir(parents=True)
         with tifffile.TiffWriter(tmp_path / "raw" / label / "pages.tif") as writer:
-            for dtype in (np.uint8, np.float32, np.uint8):
+            for dtype in (np.uint8, np.complex64, np.uint8):
                 writer.write(RNG.integers(0, 256, (8, 9)).astype(dtype), contiguous=False, metadata=None)
     found = ingest(tmp_path / "raw", tmp_path / "out", frames="split")
     assert found.counts["cases"] == 4
     assert found.counts["files"] == {"total": 2, "in_cases": 2, "rejected": 0, "ignored": 0, "set_aside": 0}
-    assert found.counts["rejected"] == {"float_pixels": 2}
-    assert found.rejected["detail"].str.startswith("page 2: floating point").all()
+    assert found.counts["rejected"] == {"unsupported_depth": 2}
+    assert found.rejected["detail"].str.startswith("page 2: complex numbers").all()
 
 
 def test_pictures_with_damaged_metadata_are_counted(tmp_path):

@@ -107,6 +107,10 @@ def remarks(cases: CaseTable, options: Options) -> list[str]:
             bits[attributes.get("bits_stored", "")] += number
         units[template.case.units] += number
     found = []
+    known = np.isfinite(cases.spacings_mm()).all(axis=1)
+    if cases.shapes().shape[1] == VOLUME_AXES and known.any() and not known.all():
+        what = f"{int((~known).sum())} of {len(cases)} volumes have no spacing"
+        found.append(f"{what}, so none is resampled to one: ingest.spacing_mm says it of stacks, or leave these out")
     if len(units) > 1:
         there = ", ".join(f"{number} in {of or 'other units'}" for of, number in sorted(units.items()))
         found.append(f"scans of several units ({there}), whose numbers do not compare: ingest.intensity: hu takes one")
@@ -236,22 +240,28 @@ def _of_one_file(
 def _of_one_colour(
     whole: list[Template], one_file: list[OneFileCases], options: Options
 ) -> tuple[list[Template], list[OneFileCases], list[Refusal]]:
-    """The cases with the number of channels that all get; and those that can't get it, refused."""
+    """The cases with the number of channels that all get; and those that can't get it, refused.
+
+    Volumes keep theirs, as `dataset.colour` can make grey and colour alike; `ingest.colour` is of pictures.
+    """
     numbers: Counter[int] = Counter(template.case.shape[0] for template in whole)
     for cases in one_file:
         numbers[cases.template.case.shape[0]] += len(cases.paths)
-    channels = channels_of(options.params.colour, numbers)
+    both = [*whole, *(cases.template for cases in one_file)]
+    volumes = any(len(template.case.shape) == VOLUME_AXES for template in both)
+    colour = options.params.colour
+    channels = max(numbers, key=lambda n: (numbers[n], -n)) if volumes else channels_of(colour, numbers)
 
     def fits(template: Template) -> bool:
-        return len(template.case.shape) == VOLUME_AXES or can_be_made(
-            template.case.shape[0], channels, options.params.colour
-        )
+        found = template.case.shape[0]
+        return found == channels if volumes else can_be_made(found, channels, colour)
 
     refused = []
     lost = [(template, tuple(file.path for file in template.case.files)) for template in whole if not fits(template)]
     lost += [(cases.template, (path,)) for cases in one_file if not fits(cases.template) for path in cases.paths]
+    way = "save all with the same ones" if volumes else "ingest.colour"
     for template, paths in lost:
-        detail = f"{template.case.shape[0]} channels, where the data set has {channels} (ingest.colour)"
+        detail = f"{template.case.shape[0]} channels, where the data set has {channels} ({way})"
         refused.append(Refusal(paths, "unsupported_colours", detail))
     return (
         [_with_channels(template, channels) for template in whole if fits(template)],
@@ -267,20 +277,22 @@ def _of_one_colour(
 def _of_one_dtype(whole: list[Template], one_file: list[OneFileCases]) -> tuple[list[Template], list[OneFileCases]]:
     """Volumes in a dtype that holds the values of all: scanners store the same in different ones.
 
-    Their numbers stay what they are: float32 holds every integer of 16 bits.
+    Their numbers stay what they are: float32 holds every integer of 16 bits. So it is with pictures of signed and
+    floating point numbers, which measure something. What unsigned ones of 8 or 16 bits measure follows from their
+    range, from black to white, which is another one: beside others they are left for statistics to refuse.
     """
     both = [*whole, *(cases.template for cases in one_file)]
-    dtypes = {template.case.dtype for template in both if len(template.case.shape) == VOLUME_AXES}
-    if len(dtypes) < 2:
+    dtypes = {template.case.dtype for template in both}
+    volumes = any(len(template.case.shape) == VOLUME_AXES for template in both)
+    if len(dtypes) < 2 or not volumes and dtypes & {"uint8", "uint16"}:
         return whole, one_file
     common = np.result_type(*dtypes).name
     common = common if common in ("uint8", "uint16", "int16") else "float32"
-    say(f"volumes of {', '.join(sorted(dtypes))}: all are stored as {common}, with the same numbers")
+    kind = "volumes" if volumes else "pictures"
+    say(f"{kind} of {', '.join(sorted(dtypes))}: all are stored as {common}, with the same numbers")
 
     def stored(template: Template) -> Template:
         case = template.case
-        if len(case.shape) != VOLUME_AXES:
-            return template
         return template._replace(case=case._replace(dtype=common, recipe=(common, *case.recipe[1:])))
 
     return [stored(of) for of in whole], [cases._replace(template=stored(cases.template)) for cases in one_file]

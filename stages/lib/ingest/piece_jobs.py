@@ -150,7 +150,7 @@ def _stored(job: Job, flats: list[np.ndarray]) -> dict[int, bytes]:
 def _bring(options: Options, template: Template, flat: np.ndarray, load: Callable[[Inspected], bytes]) -> bytes:
     """A case's pixels from its files into memory; their digest."""
     case = template.case
-    shape = (1, *case.shape) if len(case.shape) == 3 else case.shape[1:]  # (1, C, H, W) or (D, H, W)
+    shape = (1, *case.shape) if len(case.shape) == 3 else (-1, *case.shape[2:])  # (1, C, H, W) or (C * D, H, W)
     blocks = flat.view(to_dtype(case.dtype)).reshape(shape)
     for i, pixels in enumerate(decode(template, 0, len(blocks), load, options)):
         blocks[i] = pixels

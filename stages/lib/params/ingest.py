@@ -4,13 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from stages.lib.core.sections import Count, section, unit
+from stages.lib.core.sections import Count, Positive, section, unit
 
 Patterns = str | tuple[str, ...]
 
 READING = (
     *("frames", "intensity", "split_4d", "gap_tolerance", "max_tilt", "uneven", "tilt", "orientation_tolerance"),
-    *("spacing_tolerance", "instance_uids"),
+    *("spacing_tolerance", "instance_uids", "spacing_mm"),
 )
 
 
@@ -70,9 +70,14 @@ class IngestParams:
     transparency: Literal["reject", "black", "white"] = "reject"
     """A partly transparent picture is rejected, or laid on black or white; an opaque alpha channel is dropped."""
 
-    frames: Literal["reject", "first", "middle", "split"] | Annotated[int, Field(ge=1)] = "reject"
+    frames: Literal["reject", "first", "middle", "split", "stack"] | Annotated[int, Field(ge=1)] = "reject"
     """Animated or multi-page pictures, ultrasound and angiography films: rejected, their first or middle frame, or one
-    case per frame (in one group); a number takes every so many frames, from the first on."""
+    case per frame (in one group); a number takes every so many frames, from the first on. stack: the pages of a file,
+    as a TIFF, are the slices of one volume. Pages that ImageJ or OME-TIFF call channels are one frame; points in time
+    are frames, or the phases of a stack (`split_4d`)."""
+
+    spacing_mm: Annotated[tuple[Positive, Positive, Positive] | None, unit("mm")] = None
+    """Along D, H, W: of those stacks whose file does not say it. [1, 1, 1] takes pixels for millimetres."""
 
     intensity: Literal["stored", "bits", "voi", "hu"] = "stored"
     """Of DICOM pictures, as X-rays. stored: values by slope and intercept, Hounsfield units in a CT. bits: stretched so

@@ -93,12 +93,6 @@ def test_sixteen_bits_are_kept_and_never_saturated():
     assert np.array_equal(read(tiff(COLOUR_16, photometric="rgb")), COLOUR_16)
 
 
-def test_floats_and_wide_integers_are_refused():
-    assert reason(tiff(GREY.astype(np.float32))) == "float_pixels"
-    assert reason(tiff(GREY.astype(np.uint32))) == "unsupported_depth"
-    assert reason(tiff(GREY.astype(np.int16))) == "unsupported_depth"
-
-
 def test_a_palette_is_looked_up():
     palette = Image.fromarray(COLOUR).quantize(16)
     assert np.array_equal(read(encoded(palette, "PNG")), np.asarray(palette.convert("RGB")))

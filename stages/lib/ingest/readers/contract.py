@@ -22,9 +22,9 @@ are recognised (for the example below: `"raw4": lambda content: content[:4] == b
         What labels.csv may know the files by.
 
     read(files, recipe, start, stop, load, options) -> Iterator[np.ndarray]
-        Decodes the blocks start..stop of a case, in the case's dtype: the slices (H, W) of a volume, or the only block
-        (C, H, W) of a picture. `files` and `recipe` are the case's; `load(file)` returns a file's content. Raises
-        Rejected.
+        Decodes the blocks start..stop of a case, in the case's dtype: the slices (H, W) of a volume, those of one
+        channel after those of another, or the only block (C, H, W) of a picture. `files` and `recipe` are the case's;
+        `load(file)` returns a file's content. Raises Rejected.
 
     unpacked_bytes(recipe) -> int
         Bytes of the whole content in memory, of a format that is unpacked as a whole; other readers lack it.
@@ -33,7 +33,8 @@ are recognised (for the example below: `"raw4": lambda content: content[:4] == b
         Whether `assemble` treats each file by itself, and by its Common alone. Then, where it makes one case of a file
         and names it options.identify("path", file.path), it is called once for all files with the same Common.
 
-A volume's recipe begins with its dtype, in whose place ingest may set a wider one, so that all volumes have one.
+The recipe of a volume, and of a picture whose numbers are signed or float32, begins with its dtype, in whose place
+ingest may set a wider one, so that all cases have one.
 
 Axes are C, H, W or C, D, H, W; spacing is in mm along D, H, W (or H, W). A reader checks the params that concern it,
 max_pixels and max_voxels before anything is decoded or unpacked. Identifiers never leave a reader: `inspect` passes
@@ -93,9 +94,9 @@ REASONS = {
     "picture_among_volumes": "the data set is one of volumes (ingest.kind)",
     "volume_among_pictures": "the data set is one of pictures (ingest.kind)",
     # of pictures
-    "float_pixels": "floating point pixels, whose range is unknown",
+    "float_pixels": "floating point pixels in another format than TIFF",
     "several_frames": "an animation or several pages, and ingest.frames is reject",
-    "transparent": "transparent in part, and ingest.transparency is reject",
+    "transparent": "transparent in part, and ingest.transparency is reject, or the numbers have no black and white",
     # of DICOM files
     "malformed": "the header can't be parsed, or holds impossible values",
     "no_pixels": "an image object without pixels",
@@ -123,8 +124,8 @@ REASONS = {
     "orientation_missing": "a slice without ImageOrientationPatient",
     "spacing_missing": "a slice without PixelSpacing",
     "mixed_kinds": "slices of several modalities or SOP classes",
-    "mixed_sizes": "slices of different numbers of rows or columns",
-    "mixed_pixels": "slices whose pixels are stored in different ways",
+    "mixed_sizes": "slices or channels of different numbers of rows or columns",
+    "mixed_pixels": "slices or channels whose pixels are stored in different ways",
     "mixed_patients": "slices of several patients",
     "mixed_frames_of_reference": "slices whose positions are in different coordinates",
     "mixed_orientations": "slices that are not parallel",
@@ -266,8 +267,8 @@ class Case(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """Slices of a volume; a picture is one block."""
-        return self.shape[1] if len(self.shape) == 4 else 1
+        """Slices of a volume, of all its channels; a picture is one block."""
+        return self.shape[0] * self.shape[1] if len(self.shape) == 4 else 1
 
 
 def frames_taken(number: int, wanted: str | int) -> list[int]:

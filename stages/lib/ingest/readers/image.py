@@ -1,26 +1,39 @@
 """Pictures: PNG, JPEG, TIFF, BMP, GIF, WebP and the other formats of pillow.FORMATS, with 8 or 16 bits as stored.
 
+Of a TIFF also signed, wider and floating point numbers; and the pages of a file may be the slices of a volume.
+
 The pixels are those that imageio reads (tests compare them). imageio uses Pillow and tifffile for these formats;
 calling them directly is several times as fast, and libjpeg-turbo's own call for JPEG faster still.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from stages.lib.ingest.readers import codestream
-from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected, frames_taken
-from stages.lib.ingest.readers.pictures import formats, jpeg, orientation, pillow
+from stages.lib.ingest.readers.contract import (
+    Assembly,
+    Case,
+    Inspected,
+    Options,
+    Refusal,
+    Rejected,
+    frames_taken,
+    phases_taken,
+)
+from stages.lib.ingest.readers.pictures import formats, jpeg, orientation, pillow, tiff
 from stages.lib.ingest.readers.pictures.alpha import without_alpha
-from stages.lib.ingest.readers.pictures.picture import Picture
+from stages.lib.ingest.readers.pictures.picture import Picture, Stack
+from stages.lib.ingest.readers.scans import axes
 
-WAYS = "ingest.frames can be first, middle, split or a number"
+WAYS = "ingest.frames can be first, middle, split, stack (the slices of one volume) or a number"
+STACK = "stack"  # of ingest.frames; and what is known of a file begins with it, where it is a volume
 ALONE = True  # a file is a case, unless it is split
 
 
 def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """A file's pages, each as a Picture or as the reason and detail of its rejection.
+    """A file's pages, each as a Picture or as the reason and detail of its rejection; or the Stack that they are.
 
     Nothing of the file's own, as many files have the same.
     """
@@ -40,6 +53,9 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
             if known == "split":
                 pages = [pages[i] for i in frames_taken(len(pages), params.frames)]
     checked = [_checked(page, options) for page in pages]
+    if params.frames == STACK:
+        stack = _stack(content, checked, options)
+        return (STACK, *stack._replace(picture=tuple(stack.picture))), ()  # type: ignore[arg-type]
     if len(checked) > 1 and params.frames == "reject":
         raise Rejected("several_frames", f"several frames or pages; {WAYS}")
     pictures = [page for page in checked if isinstance(page, Picture)]
@@ -47,6 +63,47 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
     if not pictures:
         raise next(page for page in checked if isinstance(page, Rejected))
     return tuple(tuple(page) if isinstance(page, Picture) else page.args for page in checked), ()
+
+
+def _stack(content: bytes, pages: Sequence[Picture | Rejected], options: Options) -> Stack:
+    """The volume that pages make.
+
+    Raises:
+        Rejected: One of them can't be read, or they are of several kinds, or none of them are slices.
+    """
+    told = tiff.series(content) if content.startswith(tiff.MAGIC_NUMBERS) else []
+    if len(told) > 1:
+        what = f"{len(told)} images (positions or scenes) in one OME-TIFF"
+        raise Rejected("several_frames", f"{what}, not one volume: export each to a file of its own")
+    times = told[0].times if told else 1
+    pictures = [page for page in pages if isinstance(page, Picture)]
+    for number, page in enumerate(pages):
+        if isinstance(page, Rejected):
+            raise Rejected(page.reason, f"slice {number + 1}: {page.detail}")
+    first = pictures[0]
+    for number, page in enumerate(pictures):
+        if (page.height, page.width) != (first.height, first.width):
+            what = f"{page.width}x{page.height} pixels, and the first {first.width}x{first.height}"
+            raise Rejected("mixed_sizes", f"slice {number + 1} has {what}: a stack has slices of one size")
+        if page._replace(page=0, others=(), noted=()) != first._replace(page=0, others=(), noted=()):
+            what = f"{page.channels} channels of {page.dtype}, the first {first.channels} of {first.dtype}"
+            raise Rejected("mixed_pixels", f"slice {number + 1} has {what}, or is stored or turned in another way")
+    depth = len(pictures) // times
+    if depth == 1:
+        by = f", as {told[0].says} says" if told else ""
+        what = f"{times} points in time{by}: ingest.frames can be first, middle, split or a number"
+        raise Rejected("single_slice", what if times > 1 else "one page, which is no volume: see ingest.frames")
+    limit, voxels = options.params.max_voxels, first.channels * first.height * first.width * len(pictures)
+    if voxels > limit:
+        what = f"{len(pictures)} pages of {first.width}x{first.height} pixels and {first.channels} channels"
+        raise Rejected("too_large", f"{what}; ingest.max_voxels is {limit}")
+    if content.startswith(tiff.MAGIC_NUMBERS):
+        tiff.check_apart(content)
+    d, h, w = told[0].spacing_mm if told else (None, None, None)
+    if first.orientation >= 5:
+        h, w = w, h
+    spacing = options.params.spacing_mm if d is None or h is None or w is None else (d, h, w)
+    return Stack(first, tuple((page.page, *page.others) for page in pictures), times, spacing)
 
 
 def _check_voxels(pictures: Sequence[Picture], limit: int) -> None:
@@ -73,9 +130,15 @@ def _checked(page: Picture | Rejected, options: Options) -> Picture | Rejected:
 
 
 def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
-    """One case per file, or per page where `ingest.frames` is split; a page that can't be read is refused alone."""
+    """One case per file, or per page where `ingest.frames` is split; a page that can't be read is refused alone.
+
+    Of a stack, one case per point in time where `ingest.split_4d` is all.
+    """
     assembly = Assembly([])
     for file in files:
+        if file.common[0] == STACK:
+            _add_volumes(assembly, file, options)
+            continue
         name = options.identify("path", file.path)
         several = len(file.common) > 1
         for number, page in enumerate(file.common):
@@ -91,11 +154,47 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
                     files=(file,),
                     dtype=picture.dtype,
                     shape=(picture.channels, picture.height, picture.width),
-                    recipe=(number,),
+                    recipe=(picture.dtype, number),
                     noted=(*(("exif_rotated",) if picture.orientation != 1 else ()), *picture.noted),
                 )
             )
     return assembly
+
+
+def _as_stack(file: Inspected) -> Stack:
+    picture, *rest = file.common[1:]
+    return Stack(Picture(*picture), *rest)
+
+
+def _add_volumes(assembly: Assembly, file: Inspected, options: Options) -> None:
+    stack, split = _as_stack(file), options.params.split_4d
+    phases: Sequence[int | str] = [0]
+    if stack.times > 1:
+        try:
+            if split is False:
+                ways = "ingest.split_4d can be all, first, mean or the number of one"
+                raise Rejected("several_at_a_place", f"{stack.times} points in time of {stack.depth} slices; {ways}")
+            phases = ["mean"] if split == "mean" else phases_taken(stack.times, split)
+        except Rejected as error:
+            assembly.refused.append(Refusal((file.path,), error.reason, error.detail))
+            return
+    picture, name = stack.picture, options.identify("path", file.path)
+    several = stack.times > 1 and split in (True, "all")
+    unknown = () if stack.spacing_mm else ("spacing_unknown",)
+    for phase in phases:
+        assembly.cases.append(
+            Case(
+                case=options.identify("phase", f"{phase} {file.path}") if several else name,
+                patient=name if several else None,
+                files=(file,),
+                dtype=picture.dtype,
+                shape=(picture.channels, stack.depth, picture.height, picture.width),
+                spacing_mm=stack.spacing_mm,
+                recipe=(picture.dtype, phase),
+                attributes=(("phase", str(phase)),) if stack.times > 1 else (),
+                noted=(*(("exif_rotated",) if picture.orientation != 1 else ()), *picture.noted, *unknown),
+            )
+        )
 
 
 def read(
@@ -106,15 +205,51 @@ def read(
     load: Callable[[Inspected], bytes],
     options: Options,
 ) -> Iterator[np.ndarray]:
-    """The picture, (C, H, W)."""
-    (file,), (number,) = files, recipe
-    picture, content = Picture(*file.common[number]), load(file)
-    if picture.decoder == "jpeg":
-        decoded = jpeg.decode(content, picture.channels)
-    else:
-        with pillow.bounded(options.params.max_pixels):
-            decoded = pillow.decode(content, picture)
-    pixels = without_alpha(decoded, options.params.transparency)  # (H, W, C)
-    if picture.decoder != "turned":
-        pixels = orientation.turned(pixels, picture.orientation)
-    yield pixels.transpose(2, 0, 1)
+    """The picture, (C, H, W); or slices (H, W) of a volume, channel after channel, in the recipe's dtype."""
+    (file,), (dtype, number) = files, recipe
+    content, params = load(file), options.params
+    with pillow.bounded(params.max_pixels):
+        if file.common[0] == STACK:
+            yield from _slices(content, _as_stack(file), dtype, number, range(start, stop), params.transparency)
+        else:
+            pixels = _pixels(content, Picture(*file.common[number]), params.transparency)
+            yield pixels.transpose(2, 0, 1).astype(dtype, copy=False)
+
+
+def _slices(
+    content: bytes, stack: Stack, dtype: str, phase: int | str, blocks: Iterable[int], transparency: str
+) -> Iterator[np.ndarray]:
+    """(H, W) each.
+
+    Args:
+        blocks: Their numbers, those of the first channel before those of the next.
+    """
+    samples = stack.picture.channels // len(stack.frames[0])  # channels of a page
+
+    def plane(time: int, d: int, channel: int) -> np.ndarray:
+        page = stack.frames[time * stack.depth + d][channel // samples]
+        alone = stack.picture._replace(page=page, others=(), channels=samples)
+        return _pixels(content, alone, transparency)[..., channel % samples].astype(dtype, copy=False)
+
+    for block in blocks:
+        channel, d = divmod(block, stack.depth)
+        if phase == "mean":
+            phases = [plane(time, d, channel) for time in range(stack.times)]
+            yield from axes.mean_of(phases, stack.times)
+        else:
+            yield plane(int(phase), d, channel)
+
+
+def _pixels(content: bytes, picture: Picture, transparency: str) -> np.ndarray:
+    """(H, W, C), turned.
+
+    Raises:
+        Rejected: It is damaged, or transparent against `transparency`.
+    """
+    if picture.others:
+        pages = (picture.page, *picture.others)
+        parts = [_pixels(content, picture._replace(page=page, others=()), transparency) for page in pages]
+        return np.concatenate(parts, axis=2)
+    decoded = jpeg.decode(content, picture.channels) if picture.decoder == "jpeg" else pillow.decode(content, picture)
+    pixels = without_alpha(decoded, transparency)
+    return pixels if picture.decoder == "turned" else orientation.turned(pixels, picture.orientation)

@@ -164,6 +164,7 @@ def summary(
         "burned_in": noted["burned_in"],
         "resampled": noted["resampled"],
         "affines_differ": noted["affines_differ"],
+        **({"spacing_unknown": noted["spacing_unknown"]} if noted["spacing_unknown"] else {}),  # of stacks
         "megapixels": int(cases.shapes()[:, 1:].prod(axis=1).sum()) / 1e6,
     }
 

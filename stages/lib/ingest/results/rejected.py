@@ -21,7 +21,7 @@ WAYS = {
     "mixed_spacing": "ingest.spacing_tolerance",
     "instance_twice": "ingest.instance_uids",
     "several_at_a_place": "ingest.split_4d",
-    "single_slice": "ingest.kind",
+    "single_slice": "ingest.kind or frames",
     "picture_among_volumes": "ingest.kind",
     "volume_among_pictures": "ingest.kind",
     "unsupported_colours": "ingest.colour",

@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Decoder = Literal["avif", "jpeg", "jpeg_2000", "netpbm", "pillow", "png", "tiff", "turned"]
+Decoder = Literal["avif", "jpeg", "jpeg_2000", "netpbm", "pillow", "plane", "png", "tiff", "turned"]
 Frames = Literal["reject", "first", "split"]  # ingest.frames
 
 
@@ -14,17 +14,31 @@ class Picture(NamedTuple):
     height: int  # after turning as the orientation says, that is, as the picture is meant to be seen
     width: int
     channels: int  # alpha not counted
-    dtype: str  # "uint8" or "uint16"
+    dtype: str  # "uint8" or "uint16"; of a TIFF also "int8", "int16" and "float32"
     page: int  # its place in the file, from 0
     orientation: int  # EXIF: 1 is upright
     decoder: Decoder
     noted: tuple[str, ...] = ()  # what is counted in ingest.json
+    others: tuple[int, ...] = ()  # places of further pages, whose channels follow
 
 
 class Decoded(NamedTuple):
     """Pixels as the file has them, not turned yet."""
 
-    pixels: np.ndarray  # (H, W) or (H, W, S) uint8 or uint16; alpha is one of the S
+    pixels: np.ndarray  # (H, W) or (H, W, S) of the picture's dtype; alpha is one of the S
     alpha: int | None = None  # which of the S; None: there is none
     premultiplied: bool = False  # whether the colours were multiplied by alpha
     white: int = 0  # the highest value, of alpha too; 0: that of the dtype
+
+
+class Stack(NamedTuple):
+    """All that is needed to place a volume whose slices are pages of one file, and to decode it later."""
+
+    picture: Picture  # the first slice
+    frames: tuple[tuple[int, ...], ...]  # the pages of each slice, time after time
+    times: int
+    spacing_mm: tuple[float, float, float] | None = None  # along D, H, W
+
+    @property
+    def depth(self) -> int:
+        return len(self.frames) // self.times

@@ -239,6 +239,8 @@ def decode(content: bytes, picture: Picture) -> Decoded:
     match picture.decoder:
         case "tiff":
             return tiff.decode(content, picture.page)
+        case "plane":
+            return tiff.decode_plane(content, picture.page)
         case "png":
             return png.decode(content)
         case "netpbm":

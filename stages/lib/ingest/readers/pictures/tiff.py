@@ -6,9 +6,8 @@ is asked for.
 """
 
 import io
-import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,7 +16,8 @@ from PIL import Image
 
 from stages.lib.ingest.readers import codestream
 from stages.lib.ingest.readers.contract import Rejected, where_raised
-from stages.lib.ingest.readers.pictures import orientation
+from stages.lib.ingest.readers.numbers import as_float32
+from stages.lib.ingest.readers.pictures import hyperstack, orientation
 from stages.lib.ingest.readers.pictures.picture import Decoded, Frames, Picture
 
 BIG = 43  # version of a TIFF whose offsets have 64 bits
@@ -28,7 +28,7 @@ CODES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I"
 SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, FILL_ORDER, DESCRIPTION = 254, 256, 257, 258, 259, 262, 266, 270
 ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH, TILE_HEIGHT = 274, 277, 284, 322, 323
 EXTRA_SAMPLES, SAMPLE_FORMAT, XMP, DEPTH, TILE_DEPTH = 338, 339, 700, 32997, 32998
-READ = {SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, DESCRIPTION, ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH}
+READ = {SUBFILE, WIDTH, HEIGHT, BITS, COMPRESSION, COLOURS, ORIENTATION, SAMPLES, PLANAR, TILE_WIDTH}
 STRIP_OFFSETS, ROWS, STRIP_SIZES, TILE_OFFSETS, TILE_SIZES = 273, 278, 279, 324, 325
 SUB_IFDS, DNG_VERSION = 330, 50706
 SEPARATE = 2  # a value of PLANAR
@@ -39,6 +39,11 @@ READ |= {TILE_HEIGHT, EXTRA_SAMPLES, SAMPLE_FORMAT, DEPTH, TILE_DEPTH, FILL_ORDE
 WAY = (BITS, COMPRESSION, COLOURS, FILL_ORDER, SAMPLES, PLANAR, EXTRA_SAMPLES, SAMPLE_FORMAT)  # in which it is written
 REDUCED, MASK = 1, 4  # bits of SUBFILE
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4  # values of SAMPLE_FORMAT; the last is read as unsigned
+DTYPES = {(SIGNED, 8): "int8", (SIGNED, 16): "int16"}  # of cases, by SAMPLE_FORMAT and BITS
+DTYPES |= {(kind, bits): "float32" for kind in (UNSIGNED, SIGNED) for bits in (32, 64)}
+DTYPES |= {(FLOAT, bits): "float32" for bits in (16, 32, 64)}
+RANGES = ("uint8", "uint16")  # dtypes of pictures whose black and white are known
+WRITE_AS = "write it as integers of 8 or 16 bits, or as float32"
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # values of COLOURS
 PALETTE, SEPARATED, YCBCR, LAB = 3, 5, 6, 8
 SAMPLES_OF = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, SEPARATED: 4, YCBCR: 3, LAB: 3}
@@ -50,12 +55,13 @@ NOT_PACKED = 1
 OTHER_PICTURES = {22610, 34887, 34892, 34927, 34933, 34934, 50001, 50002, 52546, 48124}
 JPEG_2000 = {33003, 33004, 33005, 34712}
 ASSOCIATED, UNASSOCIATED = 1, 2  # values of EXTRA_SAMPLES: alpha
-IMAGEJ_STACK = re.compile(rb"\AImageJ=.*?^images=(\d{1,9})$", re.DOTALL | re.MULTILINE)
+RATIONAL = 5  # a type of two numbers of four bytes
+X_RESOLUTION, Y_RESOLUTION, STK_PLANES = 282, 283, 33629
 
 Tags = Mapping[int, tuple[int, ...]]
 # What a page without the tag has. 0 of a size: none.
 DEFAULTS = dict.fromkeys((SUBFILE, HEIGHT, WIDTH, TILE_HEIGHT, TILE_WIDTH), 0)
-DEFAULTS |= dict.fromkeys((SAMPLES, PLANAR, DEPTH, TILE_DEPTH), 1)
+DEFAULTS |= dict.fromkeys((SAMPLES, PLANAR, DEPTH, TILE_DEPTH, FILL_ORDER), 1)
 DEFAULTS |= {COMPRESSION: NOT_PACKED, COLOURS: WHITE_IS_ZERO}
 
 
@@ -107,31 +113,69 @@ class _Layout(NamedTuple):
         return _Layout(order, 4, order + "I", order + "H", order + "I", 12)
 
 
+def _entries(layout: _Layout, content: bytes, at: int) -> Iterator[tuple[int, int, int]]:
+    """Of each tag of a directory: where its entry is, its number and its type."""
+    (number,) = struct.unpack_from(layout.tag_count, content, at)
+    at += struct.calcsize(layout.tag_count)
+    for entry in range(at, at + number * layout.entry_bytes, layout.entry_bytes):
+        tag, kind = struct.unpack_from(layout.order + "HH", content, entry)
+        yield entry, tag, kind
+
+
+def _value(layout: _Layout, content: bytes, entry: int, size: int) -> tuple[int, int]:
+    """How many values of so many bytes a tag has, and where they are."""
+    (values,) = struct.unpack_from(layout.value_count, content, entry + 4)
+    place = entry + 4 + struct.calcsize(layout.value_count)
+    if values * size > struct.calcsize(layout.offset):
+        (place,) = struct.unpack_from(layout.offset, content, place)
+    return values, place
+
+
+@lru_cache(maxsize=1)
+def series(content: bytes) -> list[hyperstack.Series]:
+    """What the file says of its pages: which are channels of a picture, slices of a volume, or points in time.
+
+    Raises:
+        Rejected: It contradicts itself.
+    """
+    directories, layout = pages(content), _Layout.of(content)
+    if not directories:
+        return []
+    description = b""
+    lengths: dict[int, tuple[int, int]] = {}  # pixels per unit
+    try:
+        for entry, tag, kind in _entries(layout, content, directories[0]):
+            if tag == DESCRIPTION and not description:
+                values, place = _value(layout, content, entry, 1)
+                description = content[place : place + min(values, hyperstack.MAX_BYTES + 1)]
+            elif tag in (X_RESOLUTION, Y_RESOLUTION) and kind == RATIONAL:
+                lengths[tag] = struct.unpack_from(layout.order + "II", content, _value(layout, content, entry, 8)[1])
+            elif tag == STK_PLANES and _value(layout, content, entry, 8)[0] > 1:
+                raise Rejected("unsupported_format", "a MetaMorph stack (STK): export it as OME-TIFF")
+    except (struct.error, OverflowError):
+        raise Rejected("truncated", "a directory of the TIFF lies outside of the file") from None
+    samples = _first(_tags(content, directories[0]), SAMPLES)
+    x, y = (lengths.get(tag, (0, 0)) for tag in (X_RESOLUTION, Y_RESOLUTION))
+    per_unit = tuple(above / below if above and below else None for above, below in (x, y))
+    return hyperstack.read(description, len(directories), samples, (per_unit[0], per_unit[1]))
+
+
 def _tags(content: bytes, at: int) -> Tags:
-    """Those of a page that matter here; of a text its bytes.
+    """Those of a page that matter here.
 
     Raises:
         Rejected: The directory is damaged.
     """
     layout = _Layout.of(content)
     found: dict[int, tuple[int, ...]] = {}
-    width = struct.calcsize(layout.offset)
     try:
-        (number,) = struct.unpack_from(layout.tag_count, content, at)
-        at += struct.calcsize(layout.tag_count)
-        for entry in range(at, at + number * layout.entry_bytes, layout.entry_bytes):
-            tag, kind = struct.unpack_from(layout.order + "HH", content, entry)
+        for entry, tag, kind in _entries(layout, content, at):
             if tag not in READ or tag in found:  # of two, libtiff takes the first
                 continue
             if kind not in SIZES:
                 raise Rejected("corrupt", f"the TIFF's tag {tag} is of a type that it can't have")
-            (values,) = struct.unpack_from(layout.value_count, content, entry + 4)
-            place = entry + 4 + struct.calcsize(layout.value_count)
-            if values * SIZES[kind] > width:
-                (place,) = struct.unpack_from(layout.offset, content, place)
-            if tag == DESCRIPTION:
-                values = min(values, MAX_TAG_VALUES)
-            elif values > (MAX_STRIPS if tag in MANY else MAX_TAG_VALUES):
+            values, place = _value(layout, content, entry, SIZES[kind])
+            if values > (MAX_STRIPS if tag in MANY else MAX_TAG_VALUES):
                 raise Rejected("corrupt", f"{values} values of the TIFF's tag {tag}")
             found[tag] = struct.unpack_from(f"{layout.order}{values}{CODES[kind]}", content, place)
             if min(found[tag], default=0) < 0:
@@ -166,39 +210,88 @@ def opened(content: bytes, page: int) -> Image.Image:
 
 
 def inspect(content: bytes, frames: Frames) -> list[Picture | Rejected]:
-    """Each page that is a picture, or why it can't be read. Smaller copies of a page and masks are none.
+    """Each picture that the pages make, or why it can't be read. Smaller copies of a page and masks are none.
 
-    Of several pages, "first" gives the first, and "reject" two at least.
+    Pages that the file calls channels are one picture. Of several pictures, "first" gives the first, and "reject" two
+    at least.
 
     Raises:
         Rejected: The file can't be read as pages.
     """
     enough = {"first": 1, "reject": 2}.get(frames)
-    tags: list[Tags] = []
-    pictures: list[int] = []
-    for page, at in enumerate(pages(content)):
-        tags.append(_tags(content, at))
-        if not _aside(tags[-1]):
-            pictures.append(page)
-        if len(pictures) == enough:
-            break
-    if any(DNG_VERSION in of for of in tags):
+    directories, told = pages(content), series(content)
+    tags: dict[int, Tags] = {}
+    if told:
+        wanted = [frame for one in told for frame in one.frames()][:enough]
+    else:
+        wanted = []
+        for page, at in enumerate(directories):
+            tags[page] = _tags(content, at)
+            if not _aside(tags[page]):
+                wanted.append((page,))
+            if len(wanted) == enough:
+                break
+    in_file = {page for frame in wanted for page in frame if page < len(directories)}
+    tags |= {page: _tags(content, directories[page]) for page in in_file - tags.keys()}
+    if any(DNG_VERSION in of for of in tags.values()):
         raise Rejected("unsupported_format", "raw data of a camera (DNG): convert it to PNG or TIFF")
-    if not pictures:
-        if any(SUB_IFDS in of for of in tags):
+    if not wanted:
+        if any(SUB_IFDS in of for of in tags.values()):
             raise Rejected(
                 "unsupported_format", "a TIFF whose pages are smaller copies of pictures that lie in SubIFDs"
             )
-        pictures = [0]
-    _check_stack(tags[0] if tags else {}, len(pictures), frames)
+        wanted = [(0,)]
+        tags.setdefault(0, {})
+    if told:
+        _check_apart(tags)
     found: list[Picture | Rejected] = []
     known: dict[tuple[Any, ...], bool] = {}
-    for page in pictures:
+    is_page = not told or in_file == {page for frame in wanted for page in frame}
+    for frame in wanted:
         try:
-            found.append(_picture(content, page, tags[page], known))
+            parts = (_picture(content, n, tags[n], known) if is_page else _plane_of(content, n, tags[0]) for n in frame)
+            found.append(_joined(list(parts)))
         except Rejected as error:
             found.append(error)
     return found
+
+
+def check_apart(content: bytes) -> None:
+    """Checks that no two pages have pixels in common: few bytes would stand for very many.
+
+    Raises:
+        Rejected: They have.
+    """
+    _check_apart({page: _tags(content, at) for page, at in enumerate(pages(content))})
+
+
+def _check_apart(tags: Mapping[int, Tags]) -> None:
+    places = []
+    for page, of in tags.items():
+        for starts, sizes in ((STRIP_OFFSETS, STRIP_SIZES), (TILE_OFFSETS, TILE_SIZES)):
+            places += [(at, at + size, page) for at, size in zip(of.get(starts, ()), of.get(sizes, ()), strict=False)]
+    places.sort()
+    end, last = 0, -1
+    for start, stop, page in places:
+        if start < end and page != last:
+            raise Rejected("corrupt", "pages of the TIFF have pixels in common")
+        if stop > end:
+            end, last = stop, page
+
+
+def _joined(parts: Sequence[Picture]) -> Picture:
+    """The picture whose channels are those of several pages.
+
+    Raises:
+        Rejected: They differ.
+    """
+    first = parts[0]
+    if len({(part.height, part.width) for part in parts}) > 1:
+        raise Rejected("mixed_sizes", "pages of one picture are of several sizes")
+    if len({part._replace(page=0, noted=()) for part in parts}) > 1:
+        raise Rejected("mixed_pixels", "pages of one picture differ in numbers, channels or orientation")
+    channels = sum(part.channels for part in parts)
+    return first._replace(channels=channels, others=tuple(part.page for part in parts[1:]))
 
 
 def _aside(tags: Tags) -> bool:
@@ -206,13 +299,52 @@ def _aside(tags: Tags) -> bool:
     return bool(_first(tags, SUBFILE) & (REDUCED | MASK))
 
 
-def _check_stack(tags: Tags, number: int, frames: Frames) -> None:
-    """Raises:
-    Rejected: ImageJ wrote more pictures than the file describes as pages, as it does above 4 GiB.
+def _plane_of(content: bytes, number: int, tags: Tags) -> Picture:
+    """One of several pictures that the only page stands for, as ImageJ writes them above 4 GiB.
+
+    Raises:
+        Rejected: As of `_picture`; or the file doesn't hold it.
     """
-    claimed = IMAGEJ_STACK.match(bytes(value & 0xFF for value in tags.get(DESCRIPTION, ())))
-    if claimed and number == 1 < int(claimed[1]) and frames != "first":
-        raise Rejected("several_frames", f"a stack of {int(claimed[1])} pictures in one page, as ImageJ writes it")
+    picture, (start, size) = _picture(content, 0, tags, {}), _plane(tags)
+    if start + (number + 1) * size > len(content):
+        there = (len(content) - start) // size
+        raise Rejected("truncated", f"it ends behind {there} pictures of {number + 1} or more in its description")
+    return picture._replace(page=number, decoder="plane")
+
+
+def _plane(tags: Tags) -> tuple[int, int]:
+    """Where the pixels of a page begin, and how many bytes they take; those of further pictures follow.
+
+    Raises:
+        Rejected: They are packed, or not in one piece, so that none can follow.
+    """
+    starts, sizes, bits = tags.get(STRIP_OFFSETS, ()), tags.get(STRIP_SIZES, ()), tags.get(BITS, (1,))
+    size = _first(tags, HEIGHT) * _first(tags, WIDTH) * _first(tags, SAMPLES) * max(bits) // 8
+    ends = [start + length for start, length in zip(starts, sizes, strict=False)]
+    plain = _first(tags, COMPRESSION) == NOT_PACKED and TILE_OFFSETS not in tags and _first(tags, FILL_ORDER) == 1
+    plain = plain and _first(tags, COLOURS) in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) and set(bits) <= {8, 16, 32, 64}
+    if not (plain and starts and size and len(set(bits)) == 1) or list(starts[1:]) != ends[:-1]:
+        raise Rejected("unsupported_format", "pictures in one page, but not end to end as ImageJ writes them")
+    return starts[0], size
+
+
+def decode_plane(content: bytes, number: int) -> Decoded:
+    """A picture behind the only page, as `_page` found it.
+
+    Raises:
+        Rejected: The dtype of the case can't hold its numbers.
+    """
+    tags = _tags(content, pages(content)[0])
+    start, size = _plane(tags)
+    kind = {FLOAT: "f", SIGNED: "i"}.get(max(tags.get(SAMPLE_FORMAT, (UNSIGNED,))), "u")
+    stored = np.dtype(f"{_Layout.of(content).order}{kind}{tags[BITS][0] // 8}")
+    height, width, samples = (_first(tags, tag) for tag in (HEIGHT, WIDTH, SAMPLES))
+    flat = np.frombuffer(content, stored, size // stored.itemsize, start + number * size)
+    if _first(tags, PLANAR) == SEPARATE:
+        pixels = flat.reshape(samples, height, width).transpose(1, 2, 0)
+    else:
+        pixels = flat.reshape((height, width) if samples == 1 else (height, width, samples))
+    return _as_decoded(pixels.astype(stored.newbyteorder("=")), tags)
 
 
 def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...], bool]) -> Picture:
@@ -222,16 +354,13 @@ def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...],
         known: Whether Pillow knows the ways in which pages of this file are written, as far as they were seen.
 
     Raises:
-        Rejected: It is no page of 8 or 16 bits, in colours that are read.
+        Rejected: It is no page of numbers and colours that are read.
     """
     height, width = _first(tags, HEIGHT), _first(tags, WIDTH)
     if not (height and width):
         raise Rejected("corrupt", "a page of the TIFF without height and width")
-    bits, kinds = tags.get(BITS, (1,)), tags.get(SAMPLE_FORMAT, (UNSIGNED,))
-    if FLOAT in kinds:
-        raise Rejected("float_pixels", "floating point: write it as 8- or 16-bit integers")
-    if max(bits) > 16 or set(kinds) - {UNSIGNED, UNDEFINED}:
-        raise Rejected("unsupported_depth", f"{max(bits)} bits, {'signed' if SIGNED in kinds else 'unsigned'}")
+    bits = tags.get(BITS, (1,))
+    dtype = _dtype(tags)
     if _first(tags, DEPTH) * _first(tags, TILE_DEPTH) > 1:
         raise Rejected("unsupported_depth", f"a TIFF of {_first(tags, DEPTH)} planes a page")
     _check_compression(_first(tags, COMPRESSION))
@@ -241,7 +370,13 @@ def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...],
     extra = _extra(tags)
     turning = _turning(content, page, tags)
     height, width = orientation.size(height, width, turning.orientation)
-    if max(bits) <= 8 and not extra and colours in SAMPLES_OF and _known_to_pillow(content, page, tags, known):
+    if (
+        max(bits) <= 8
+        and dtype == "uint8"
+        and not extra
+        and colours in SAMPLES_OF
+        and _known_to_pillow(content, page, tags, known)
+    ):
         channels = 1 if colours in (WHITE_IS_ZERO, BLACK_IS_ZERO) or len(bits) == 1 and colours == YCBCR else 3
         return Picture(height, width, channels, "uint8", page, turning.orientation, "turned", turning.noted)
     if max(bits) < 8:
@@ -249,9 +384,30 @@ def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...],
     if colours not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) or len(set(bits)) > 1:
         name = {PALETTE: "a palette", SEPARATED: "CMYK", YCBCR: "YCbCr", LAB: "CIELAB"}.get(colours, str(colours))
         raise Rejected("unsupported_colours", f"a TIFF of {name} with {max(bits)} bits and {len(extra)} extra channels")
-    dtype = "uint8" if max(bits) <= 8 else "uint16"
+    if colours == WHITE_IS_ZERO and dtype not in RANGES:
+        what = "signed or floating point numbers, or more than 16 bits, whose white is not known"
+        raise Rejected("unsupported_colours", f"{what}, with 0 for white: write it with 0 for black (BlackIsZero)")
     channels = _first(tags, SAMPLES) - sum(kind in (ASSOCIATED, UNASSOCIATED) for kind in extra)
     return Picture(height, width, channels, dtype, page, turning.orientation, "tiff", turning.noted)
+
+
+def _dtype(tags: Tags) -> str:
+    """The dtype of the case.
+
+    Raises:
+        Rejected: No dtype of cases holds its numbers.
+    """
+    bits, kinds = set(tags.get(BITS, (1,))), set(tags.get(SAMPLE_FORMAT, (UNSIGNED,)))
+    kind = UNSIGNED if kinds <= {UNSIGNED, UNDEFINED} else min(kinds)
+    if kind == UNSIGNED and max(bits) <= 16:
+        return "uint8" if max(bits) <= 8 else "uint16"
+    names = {UNSIGNED: "unsigned integers", SIGNED: "signed integers", FLOAT: "floating point"}
+    if len(kinds) > 1 and kind != UNSIGNED or len(bits) > 1 or kind not in names:
+        found = " and ".join(sorted({names.get(one, "complex numbers") for one in kinds}))
+        raise Rejected("unsupported_depth", f"{found} of {' and '.join(map(str, sorted(bits)))} bits: {WRITE_AS}")
+    if (kind, max(bits)) not in DTYPES:
+        raise Rejected("unsupported_depth", f"{names[kind]} of {max(bits)} bits: {WRITE_AS}")
+    return DTYPES[kind, max(bits)]
 
 
 def _check_compression(compression: int) -> None:
@@ -375,10 +531,10 @@ def _check_tiles(tags: Tags) -> None:
 
 
 def decode(content: bytes, page: int) -> Decoded:
-    """A page of 8 or 16 bits, grey or RGB, with whatever else it has, by tifffile.
+    """A page of any numbers, grey or RGB, with whatever else it has, by tifffile.
 
     Raises:
-        Rejected: It is damaged.
+        Rejected: It is damaged, or holds numbers that the dtype of its case can't.
     """
     import tifffile
 
@@ -391,19 +547,42 @@ def decode(content: bytes, page: int) -> Decoded:
             raise Rejected("corrupt", where_raised(error)) from None
         if pixels.ndim == 3 and first.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
             pixels = pixels.transpose(1, 2, 0)
-    bits = max(tags.get(BITS, (1,)))
-    white = (1 << bits) - 1
-    extra = _extra(tags)
+    return _as_decoded(pixels, tags)
+
+
+def _as_decoded(pixels: np.ndarray, tags: Tags) -> Decoded:
+    """(H, W) or (H, W, S) as they are stored -> the numbers of the case, and which of them is alpha.
+
+    Raises:
+        Rejected: The dtype of the case can't hold one; or it is transparent, and has no black and white.
+    """
+    extra, dtype = _extra(tags), _dtype(tags)
     alpha = next((i for i, kind in enumerate(extra) if kind in (ASSOCIATED, UNASSOCIATED)), None)
     base = (pixels.shape[2] if pixels.ndim == 3 else 1) - len(extra)
+    if dtype not in RANGES:
+        if alpha is not None:
+            pixels = _opaque(pixels, base + alpha)
+        return Decoded(as_float32(pixels) if dtype == "float32" else pixels.astype(dtype, copy=False))
+    white = (1 << max(tags.get(BITS, (1,)))) - 1
     if _first(tags, COLOURS) == WHITE_IS_ZERO:
         pixels = _inverted(pixels, base, white)
     return Decoded(
-        pixels.astype(np.uint8 if bits <= 8 else np.uint16, copy=False),
+        pixels.astype(dtype, copy=False),
         None if alpha is None else base + alpha,
         alpha is not None and extra[alpha] == ASSOCIATED,
         white,
     )
+
+
+def _opaque(pixels: np.ndarray, alpha: int) -> np.ndarray:
+    """The other channels.
+
+    Raises:
+        Rejected: Alpha is not 1 (of integers their highest value) everywhere.
+    """
+    if (pixels[..., alpha] != (1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max)).any():
+        raise Rejected("transparent", "numbers without black and white can be laid on neither: write it without alpha")
+    return np.delete(pixels, alpha, axis=2)
 
 
 def _inverted(pixels: np.ndarray, base: int, white: int) -> np.ndarray:

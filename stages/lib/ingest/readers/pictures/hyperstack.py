@@ -1,0 +1,225 @@
+"""What the pages of a TIFF are, where the file says so: channels, slices, and points in time.
+
+The description of the first page says it, as ImageJ, OME-TIFF (Bio-Formats and most microscopes) and tifffile write it.
+Sizes of pages and channels within a page are not asked for here: every page says its own.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+from stages.lib.ingest.readers.contract import Rejected
+
+MAX_BYTES = 1 << 24  # of a description that is parsed
+MAX_DIGITS = 9  # of a size
+HEAD = 1 << 13  # characters in which XML comes to its first element
+MOST_PICTURES = 1 << 17  # behind one page
+# In mm. OME writes them as the first column has them, ImageJ also in other words.
+MM = {
+    "m": 1e3,
+    "dm": 100.0,
+    "cm": 10.0,
+    "mm": 1.0,
+    "µm": 1e-3,
+    "nm": 1e-6,
+    "pm": 1e-9,
+    "Å": 1e-7,
+    "in": 25.4,
+    "ft": 304.8,
+}
+MM |= {"\u03bcm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3, "inch": 25.4, "inches": 25.4}
+ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # as ImageJ writes µ
+Spacing = tuple[float | None, float | None, float | None]  # in mm along D, H, W
+
+
+class Series(NamedTuple):
+    """Pages that belong together."""
+
+    times: int
+    slices: int
+    channels: int  # pages of a slice
+    pages: tuple[int, ...]  # (times * slices * channels,) places in the file, in this order
+    spacing_mm: Spacing = (None, None, None)
+    says: str = ""  # who says so, for messages
+
+    def frames(self) -> list[tuple[int, ...]]:
+        """The pages of each slice, time after time."""
+        return [self.pages[at : at + self.channels] for at in range(0, len(self.pages), self.channels)]
+
+
+def read(description: bytes, pages: int, samples: int, per_unit: tuple[float | None, float | None]) -> list[Series]:
+    """What the file says of its pages; nothing where it doesn't.
+
+    Of a single page it may say that it is followed by more pictures, without pages of their own: then the places are
+    those of the pictures, 0 being the page's own.
+
+    Args:
+        description: Of the first page.
+        pages: How many there are.
+        samples: Of a pixel of the first page.
+        per_unit: Pixels along W and H per unit of length, as of ResolutionUnit or, in ImageJ's files, of its own.
+
+    Raises:
+        Rejected: It contradicts itself or the number of pages.
+    """
+    if len(description) > MAX_BYTES:
+        raise Rejected("too_large", f"a description of {len(description)} bytes")
+    text = description.rstrip(b"\0").decode("utf-8", "replace")
+    if text.startswith("ImageJ="):
+        return _of_imagej(text, pages, per_unit)
+    if text.startswith('{"shape":'):
+        return _of_tifffile(text, pages, samples)
+    start = text[:HEAD].lstrip("\ufeff \r\n\t")
+    if start.startswith("<") and re.search(r"<(\w+:)?OME\b", start) and pages > 1:
+        return _of_ome(text.lstrip("\ufeff \r\n\t"), pages)
+    return []
+
+
+def _of_imagej(text: str, pages: int, per_unit: tuple[float | None, float | None]) -> list[Series]:
+    lines = dict(re.findall(r"^(\w+)=(.*?)\r?$", text, re.MULTILINE))
+    if "images" not in lines:  # one picture, perhaps beside others that were put into the file later
+        return []
+    number, *sizes = (_size(lines.get(name, "1")) for name in ("images", "channels", "slices", "frames"))
+    channels, slices, times = sizes
+    if math.prod(sizes) == 1:
+        slices = number  # a stack of which no more is known
+    if number != math.prod((channels, slices, times)) or pages not in (1, number):
+        what = f"{channels} channels, {slices} slices and {times} frames, and {pages} pages"
+        raise Rejected("malformed", f"ImageJ's description has {number} images, {what}: save it in ImageJ again")
+    _check_behind(number, pages)
+    unit = MM.get(ESCAPED.sub(lambda found: chr(int(found[1], 16)), lines.get("unit", "")).strip())
+    spacing: Spacing = (None, None, None)
+    if unit is not None and not {"yunit", "zunit"} & lines.keys():
+        w, h = (None if n is None else _length(1 / n, unit) for n in per_unit)
+        spacing = (_length(abs(_number(lines.get("spacing"))), unit), h, w)
+    order = tuple(range(number))  # channels follow each other, then slices, then times
+    return [Series(times, slices, channels, order, spacing, "ImageJ")] if number > 1 else []
+
+
+def _of_tifffile(text: str, pages: int, samples: int) -> list[Series]:
+    try:
+        found = json.loads(text)
+        shape, axes, truncated = found["shape"], found.get("axes", ""), found.get("truncated", False) is True
+        shape, axes = [_size(str(n)) for n in shape], str(axes).upper()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return []
+    leading = len(shape) - (2 if samples == 1 else 3)  # those behind are a page's own
+    number = math.prod(shape[: max(leading, 0)])
+    if number == 1 or number != pages and not (truncated and pages == 1):
+        return []
+    _check_behind(number, pages)
+    named = len(axes) == len(shape)
+    sizes = {name: n for name, n in zip(axes[:leading], shape[:leading], strict=False) if n > 1} if named else {}
+    if math.prod(sizes.values()) != number or set(sizes) - set("TZC"):
+        return [Series(1, number, 1, tuple(range(number)), says="tifffile")] if truncated else []
+    return [_ordered(sizes, "".join(sizes)[::-1], "tifffile")]
+
+
+def _check_behind(number: int, pages: int) -> None:
+    """Raises:
+    Rejected: One page would stand for very many pictures.
+    """
+    if pages == 1 and number > MOST_PICTURES:
+        raise Rejected("too_large", f"{number} pictures in one page: at most {MOST_PICTURES} are read")
+
+
+def _ordered(sizes: Mapping[str, int], fastest_first: str, says: str) -> Series:
+    """Pages in the order of some axes."""
+    strides, stride = {}, 1
+    for name in fastest_first:
+        strides[name] = stride
+        stride *= sizes[name]
+    t, z, c = ([strides.get(name, 0) * i for i in range(sizes.get(name, 1))] for name in "TZC")
+    return Series(len(t), len(z), len(c), tuple(map(sum, product(t, z, c))), says=says)
+
+
+def _of_ome(text: str, pages: int) -> list[Series]:
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:  # which may stand for any amount of text
+        raise Rejected("malformed", "OME-XML with definitions of its own")
+    try:
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError):
+        raise Rejected("malformed", "the OME-XML can't be parsed: export the picture again as OME-TIFF") from None
+    if next(_below(root, "BinaryOnly"), None) is not None:
+        raise Rejected("malformed", "the OME-XML lies in another file: export the picture as one OME-TIFF")
+    found = [
+        _of_pixels(one, pages, root.get("UUID", ""))
+        for image in _below(root, "Image")
+        for one in _below(image, "Pixels")
+    ]
+    if not found:
+        raise Rejected("malformed", "OME-XML without an image")
+    if len({page for one in found for page in one.pages}) < sum(len(one.pages) for one in found):
+        raise Rejected("malformed", "the OME-XML has two images of one page")
+    return found
+
+
+def _of_pixels(pixels: ElementTree.Element, pages: int, uuid: str) -> Series:
+    sizes = {name: _size(pixels.get(f"Size{name}", "")) for name in "TZC"}
+    samples = {_size(one.get("SamplesPerPixel", "1")) for one in _below(pixels, "Channel")} or {1}
+    if len(samples) > 1 or sizes["C"] % min(samples):
+        raise Rejected("malformed", "the OME-XML has channels of several numbers of samples")
+    sizes["C"] //= min(samples)
+    order = pixels.get("DimensionOrder", "")[2:]
+    if sorted(order) != ["C", "T", "Z"]:
+        raise Rejected("malformed", "the OME-XML has no order of its pages")
+    number = math.prod(sizes.values())
+    if number > pages:
+        raise Rejected("malformed", f"the OME-XML has {number} pages, and the file {pages}: export it as one OME-TIFF")
+    plain = _ordered(sizes, order, "the OME-XML")
+    told = list(_below(pixels, "TiffData"))
+    place: dict[int, int] = {}  # of each plane, in the order of the axes
+    for one in told:
+        for other in _below(one, "UUID"):
+            if (other.text or "").strip() != uuid:
+                raise Rejected("malformed", "pages of the picture lie in other files: export it as one OME-TIFF")
+        strides, stride = {}, 1
+        for name in order:
+            strides[name] = stride
+            stride *= sizes[name]
+        first = sum(_size(one.get(f"First{name}", "0"), 0) * strides[name] for name in "TZC")
+        page = _size(one.get("IFD", "0"), 0)
+        count = _size(one.get("PlaneCount", str(number) if one.get("IFD") is None else "1"), 0)
+        if first + count > number or len(place) + count > number:
+            raise Rejected("malformed", "the OME-XML has a page twice, or one of no place")
+        place |= {first + i: page + i for i in range(count)}
+    if told and (len(place) < number or max(place.values()) >= pages):
+        raise Rejected("malformed", f"the OME-XML tells the place of {len(place)} pages of {number}: export it again")
+    found = tuple(place[i] for i in plain.pages) if told else plain.pages
+    spacing = [
+        _length(_number(pixels.get(f"PhysicalSize{name}")), MM.get(pixels.get(f"PhysicalSize{name}Unit", "µm")))
+        for name in "ZYX"
+    ]
+    return plain._replace(pages=found, spacing_mm=(spacing[0], spacing[1], spacing[2]))
+
+
+def _below(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:
+    """The children of a name, in whatever version of the schema."""
+    return (child for child in element if isinstance(child.tag, str) and child.tag.rpartition("}")[2] == name)
+
+
+def _size(text: str, least: int = 1) -> int:
+    """Raises:
+    Rejected: It is no whole number, or too small.
+    """
+    if not re.fullmatch(rf"[0-9]{{1,{MAX_DIGITS}}}", text.strip(), re.ASCII) or int(text) < least:
+        raise Rejected("malformed", "a size in the TIFF's description is no number: export the picture again")
+    return int(text)
+
+
+def _number(text: str | None) -> float:
+    """nan where it is none."""
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _length(number: float, unit: float | None) -> float | None:
+    """In mm; None where it is not known."""
+    mm = math.nan if unit is None else float(f"{number * unit:.7g}")
+    return mm if 0 < mm < math.inf else None

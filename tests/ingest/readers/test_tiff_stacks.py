@@ -1,0 +1,382 @@
+"""The pages of a TIFF as its file calls them: channels of a picture, slices of a volume, points in time."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from stages.lib.ingest.identifiers import OPEN
+from stages.lib.ingest.readers import image
+from stages.lib.ingest.readers.contract import Case, Inspected, Options, Rejected
+from stages.lib.params.ingest import IngestParams
+from tests import hostile_files as hostile
+from tests.ingest.readers.test_image import encoded, read, reason, tiff
+from tests.raw_data import ingest
+
+RNG = np.random.default_rng(0)
+T, Z, C, H, W = 2, 4, 3, 9, 12
+VOXELS = RNG.integers(0, 65536, (T, Z, C, H, W)).astype(np.uint16)
+
+
+def volumes(content: bytes, **params: object) -> tuple[list[Case], list[np.ndarray]]:
+    """The volumes of a file, (C, D, H, W), by the reader's three functions."""
+    options = Options(IngestParams(frames="stack", **params), OPEN)  # type: ignore[arg-type]
+    common, own = image.inspect(content, options)
+    assembly = image.assemble([Inspected("a", b"", common, own)], [], options)
+    for refusal in assembly.refused:
+        raise Rejected(refusal.reason, refusal.detail)
+    found = []
+    for case in assembly.cases:
+        blocks = [
+            block
+            for start in range(case.blocks)  # each alone, as several workers ask for them
+            for block in image.read(case.files, case.recipe, start, start + 1, lambda file: content, options)
+        ]
+        assert {block.dtype.name for block in blocks} == {case.dtype}
+        found.append(np.stack(blocks).reshape(case.shape))
+    return assembly.cases, found
+
+
+def refused(content: bytes, **params: object) -> Rejected:
+    with pytest.raises(Rejected) as error:
+        volumes(content, **params)
+    return error.value
+
+
+def ome(pixels: np.ndarray, axes: str, **metadata: object) -> bytes:
+    return tiff(pixels, ome=True, photometric="minisblack", metadata={"axes": axes, **metadata})
+
+
+def imagej(pixels: np.ndarray, axes: str, resolution=None, truncate=False, **metadata: object) -> bytes:
+    stream = io.BytesIO()
+    given = {"axes": axes, **metadata}
+    tifffile.imwrite(stream, pixels, imagej=True, resolution=resolution, truncate=truncate, metadata=given)
+    return stream.getvalue()
+
+
+def told(pixels: np.ndarray, axes: str, **options: object) -> bytes:
+    return tiff(pixels, photometric="minisblack", metadata={"axes": axes}, **options)
+
+
+# Channels
+
+
+@pytest.mark.parametrize("write", [ome, imagej, told])
+def test_pages_that_a_file_calls_channels_are_channels_of_one_picture(write):
+    pixels = RNG.integers(0, 256, (5, H, W)).astype(np.uint8)
+    assert np.array_equal(read(write(pixels, "CYX")), pixels.transpose(1, 2, 0))
+    pixels = RNG.normal(0, 1, (5, H, W)).astype(np.float32)
+    assert np.array_equal(read(write(pixels, "CYX")), pixels.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("write", [ome, imagej, told])
+def test_a_frame_has_all_of_its_channels(write):
+    content = write(VOXELS, "TZCYX")
+    assert reason(content) == "several_frames"
+    assert np.array_equal(read(content, frames="first"), VOXELS[0, 0].transpose(1, 2, 0))
+    assert np.array_equal(read(content, frame=5, frames="split"), VOXELS[1, 1].transpose(1, 2, 0))
+    assert np.array_equal(read(content, frame=1, frames=3), VOXELS[0, 3].transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("axes", ["TZCYX", "TCZYX", "ZCTYX", "CTZYX", "CZTYX"])
+def test_the_order_of_the_pages_is_that_of_the_ome_xml(axes):
+    pixels = np.ascontiguousarray(VOXELS.transpose(["TZCYX".index(axis) for axis in axes]))
+    _, found = volumes(ome(pixels, axes), split_4d="all")
+    assert np.array_equal(
+        sorted(found, key=lambda x: x.tolist()), sorted(VOXELS.swapaxes(1, 2), key=lambda x: x.tolist())
+    )
+
+
+def test_channels_of_several_sizes_or_depths_are_refused():
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        description = "ImageJ=1.54f\nimages=2\nchannels=2\n"
+        writer.write(VOXELS[0, 0, 0], description=description, metadata=None)
+        writer.write(VOXELS[0, 0, 0, :-1], metadata=None)
+    assert reason(stream.getvalue()) == "mixed_sizes"
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        writer.write(VOXELS[0, 0, 0], description=description, metadata=None)
+        writer.write(VOXELS[0, 0, 0].astype(np.float32), metadata=None)
+    assert reason(stream.getvalue()) == "mixed_pixels"
+
+
+# Volumes
+
+
+@pytest.mark.parametrize("write", [ome, imagej, told])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_slices_become_a_volume(write, dtype):
+    pixels = (VOXELS[0, :, 0] // 256).astype(dtype)
+    (case,), (found,) = volumes(write(pixels, "ZYX"))
+    assert case.shape == (1, Z, H, W) and case.dtype == dtype
+    assert np.array_equal(found[0], pixels)
+
+
+@pytest.mark.parametrize("write", [ome, imagej, told])
+def test_slices_of_several_channels_become_a_volume_of_these_channels(write):
+    (case,), (found,) = volumes(write(VOXELS[0], "ZCYX"))
+    assert case.shape == (C, Z, H, W)
+    assert np.array_equal(found, VOXELS[0].swapaxes(0, 1))
+
+
+def test_pages_of_which_nothing_is_said_are_slices():
+    (case,), (found,) = volumes(tiff(VOXELS[0, :, 0], photometric="minisblack", metadata=None))
+    assert case.spacing_mm is None and case.noted == ("spacing_unknown",)
+    assert np.array_equal(found[0], VOXELS[0, :, 0])
+
+
+def test_pages_in_colour_become_a_volume_in_colour():
+    pixels = RNG.integers(0, 256, (Z, H, W, 3)).astype(np.uint8)
+    _, (found,) = volumes(tiff(pixels, photometric="rgb", metadata=None))
+    assert np.array_equal(found, pixels.transpose(3, 0, 1, 2))
+
+
+def test_frames_of_an_animation_are_slices_too():
+    frames = [Image.fromarray((VOXELS[0, z, 0] // 256).astype(np.uint8)) for z in range(Z)]
+    _, (found,) = volumes(encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]))
+    assert np.array_equal(found[0], [np.asarray(frame) for frame in frames])
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_big_tiled_and_packed_stacks_are_read(tile, compression, bigtiff):
+    pixels = RNG.integers(0, 65536, (Z, 40, 50)).astype(np.uint16)
+    content = tiff(pixels, photometric="minisblack", tile=tile, compression=compression, bigtiff=bigtiff)
+    _, (found,) = volumes(content)
+    assert np.array_equal(found[0], pixels)
+
+
+def test_points_in_time_are_phases():
+    content = ome(VOXELS, "TZCYX")
+    error = refused(content)
+    assert error.reason == "several_at_a_place" and "ingest.split_4d can be all" in error.detail
+    expected = VOXELS.swapaxes(1, 2)
+    cases, found = volumes(content, split_4d="all")
+    assert [dict(case.attributes)["phase"] for case in cases] == ["0", "1"]
+    assert len({case.case for case in cases}) == 2 and len({case.patient for case in cases}) == 1
+    assert np.array_equal(found, expected)
+    assert np.array_equal(volumes(content, split_4d=1)[1], expected[1:])
+    assert np.array_equal(volumes(content, split_4d="first")[1], expected[:1])
+    mean = np.rint(expected.mean(axis=0)).astype(np.uint16)
+    assert np.array_equal(volumes(content, split_4d="mean")[1], [mean])
+    assert refused(content, split_4d=2).reason == "several_at_a_place"
+
+
+def test_points_in_time_of_single_pictures_are_no_volume():
+    error = refused(imagej(VOXELS[:, 0, 0], "TYX"), split_4d="all")
+    assert error.reason == "single_slice" and "2 points in time, as ImageJ says" in error.detail
+    assert refused(tiff(VOXELS[0, 0, 0])).reason == "single_slice"
+    assert refused(encoded(np.zeros((8, 8), np.uint8), "PNG")).reason == "single_slice"
+
+
+@pytest.mark.parametrize("axes", ["YX", "CYX"])
+def test_a_stack_that_imagej_wrote_behind_one_page_is_read_where_the_file_holds_it(axes):
+    for dtype in ("uint8", "uint16", "float32"):
+        pixels = (VOXELS[0, :, 0] // 256 if axes == "YX" else VOXELS[0] // 256).astype(dtype)
+        content = imagej(pixels, "Z" + axes, truncate=True)
+        with tifffile.TiffFile(io.BytesIO(content)) as file:
+            assert len(file.pages) == 1
+        _, (found,) = volumes(content)
+        assert np.array_equal(found, pixels[None] if axes == "YX" else pixels.swapaxes(0, 1))
+        assert np.array_equal(read(content, frame=2, frames="split"), np.atleast_3d(pixels[2].T).swapaxes(0, 1))
+        assert refused(content[: -pixels[0].nbytes]).reason == "truncated"
+
+
+def test_what_tifffile_wrote_behind_one_page_is_read_too():
+    for written in (VOXELS[0, :, 0], VOXELS[0, :, 0].astype(np.float64)):
+        content = tiff(written, photometric="minisblack", truncate=True)
+        assert reason(content) == "several_frames"
+        _, (found,) = volumes(content)
+        assert np.array_equal(found[0], written)
+
+
+# Spacing
+
+
+@pytest.mark.parametrize(
+    ("unit", "mm"), [("um", 1e-3), ("micron", 1e-3), ("\\u00B5m", 1e-3), ("nm", 1e-6), ("mm", 1), ("inch", 25.4)]
+)
+def test_imagejs_spacing_is_converted_to_millimetres(unit, mm):
+    content = imagej(VOXELS[0, :, 0], "ZYX", resolution=(4, 2), spacing=1.5, unit=unit)
+    (case,), _ = volumes(content)
+    assert case.spacing_mm == pytest.approx((1.5 * mm, 0.5 * mm, 0.25 * mm))
+    assert case.noted == ()
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("µm", 1e-3), ("nm", 1e-6), ("mm", 1.0), ("Å", 1e-7)])
+def test_the_spacing_of_ome_is_converted_to_millimetres(unit, mm):
+    sizes = {"PhysicalSizeX": 0.25, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 1.5}
+    units = {f"{name}Unit": unit for name in sizes}
+    (case,), _ = volumes(ome(VOXELS[0, :, 0], "ZYX", **sizes, **units))
+    assert case.spacing_mm == pytest.approx((1.5 * mm, 0.5 * mm, 0.25 * mm))
+    (case,), _ = volumes(ome(VOXELS[0, :, 0], "ZYX", **sizes))
+    assert case.spacing_mm == pytest.approx((1.5e-3, 0.5e-3, 0.25e-3)), "OME's default unit"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        imagej(VOXELS[0, :, 0], "ZYX", resolution=(4, 2), spacing=1.5, unit="pixel"),
+        imagej(VOXELS[0, :, 0], "ZYX", resolution=(4, 2), unit="um"),
+        imagej(VOXELS[0, :, 0], "ZYX", resolution=(4, 2), spacing=0, unit="um"),
+        ome(VOXELS[0, :, 0], "ZYX", PhysicalSizeX=1, PhysicalSizeY=1),
+        ome(VOXELS[0, :, 0], "ZYX", PhysicalSizeX=1, PhysicalSizeY=1, PhysicalSizeZ=1, PhysicalSizeZUnit="pixel"),
+    ],
+)
+def test_a_spacing_that_is_not_wholly_known_is_unknown_and_counted(content):
+    (case,), _ = volumes(content)
+    assert case.spacing_mm is None and case.noted == ("spacing_unknown",)
+    (case,), _ = volumes(content, spacing_mm=(3.0, 2.0, 1.0))
+    assert case.spacing_mm == (3.0, 2.0, 1.0) and case.noted == ()
+
+
+def test_a_spacing_that_the_file_says_counts_more_than_the_params():
+    content = imagej(VOXELS[0, :, 0], "ZYX", resolution=(4, 2), spacing=1.5, unit="mm")
+    (case,), _ = volumes(content, spacing_mm=(3.0, 2.0, 1.0))
+    assert case.spacing_mm == (1.5, 0.5, 0.25)
+
+
+# What is refused
+
+
+def edited(content: bytes, pattern: str, replacement: str) -> bytes:
+    """With other text of the same length in its description."""
+    found = re.search(pattern.encode(), content)
+    assert found and len(found[0]) >= len(replacement.encode())
+    return content.replace(found[0], replacement.encode().ljust(len(found[0])), 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (edited(imagej(VOXELS[0], "ZCYX"), "images=12", "images=13"), "malformed"),
+        (edited(imagej(VOXELS[0], "ZCYX"), "slices=4", "slices=5"), "malformed"),
+        (edited(imagej(VOXELS[0], "ZCYX"), "slices=4", "slices=x"), "malformed"),
+        (edited(ome(VOXELS[0], "ZCYX"), 'SizeZ="4"', 'SizeZ="5"'), "malformed"),
+        (edited(ome(VOXELS[0], "ZCYX"), 'SizeZ="4"', 'SizeZ="1"'), "malformed"),
+        (edited(ome(VOXELS[0], "ZCYX"), 'DimensionOrder="XYCZT"', 'DimensionOrder="XYCZZ"'), "malformed"),
+        (edited(ome(VOXELS[0], "ZCYX"), "<Pixels ", "<Pixel  "), "malformed"),
+        (edited(ome(VOXELS[0], "ZCYX"), "</Image>", "</Imag>"), "malformed"),
+        (edited(ome(VOXELS[0], "ZCYX"), 'PlaneCount="12"', 'PlaneCount="99"'), "malformed"),
+        (edited(ome(VOXELS[0], "ZCYX"), 'IFD="0"', 'IFD="1"'), "malformed"),
+    ],
+)
+def test_a_description_that_contradicts_itself_or_the_pages_is_refused(content, expected):
+    error = refused(content)
+    assert error.reason == expected and ("again" in error.detail or "OME-XML" in error.detail)
+
+
+def test_pages_in_other_files_are_refused():
+    xml = ome(VOXELS[0, :, 0], "ZYX")
+    more = '<TiffData IFD="0" PlaneCount="4"/>'
+    place = "<TiffData><UUID>urn:other</UUID></TiffData>"
+    assert more in xml.decode("latin-1")
+    start = xml.index(b"<?xml")
+    text = xml[start : xml.index(b"</OME>") + 6].decode().replace(more, place)
+    content = tiff(VOXELS[0, :, 0], photometric="minisblack", description=text, metadata=None)
+    assert "other files" in refused(content).detail
+
+
+def test_definitions_in_the_xml_are_refused_before_they_are_parsed():
+    bomb = '<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "' + "x" * 1000 + '">]><OME>' + "&a;" * 100 + "</OME>"
+    content = tiff(VOXELS[0, :, 0], photometric="minisblack", description=bomb, metadata=None)
+    assert "definitions" in refused(content).detail
+    assert reason(content) == "malformed"
+
+
+def test_several_images_of_one_ome_tiff_are_frames_and_no_stack():
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream, ome=True) as writer:
+        for t in range(T):
+            writer.write(VOXELS[t], photometric="minisblack", metadata={"axes": "ZCYX"})
+    content = stream.getvalue()
+    assert refused(content).reason == "several_frames"
+    assert np.array_equal(read(content, frame=5, frames="split"), VOXELS[1, 1].transpose(1, 2, 0))
+
+
+def test_slices_that_differ_are_refused_and_the_first_that_does_is_named():
+    def stack(*pages: np.ndarray) -> bytes:
+        stream = io.BytesIO()
+        with tifffile.TiffWriter(stream) as writer:
+            for page in pages:
+                writer.write(page, photometric="minisblack", metadata=None)
+        return stream.getvalue()
+
+    page = VOXELS[0, 0, 0]
+    error = refused(stack(page, page, page[:-1]))
+    assert error.reason == "mixed_sizes" and "slice 3 has 12x8 pixels, and the first 12x9" in error.detail
+    error = refused(stack(page, page.astype(np.uint8)))
+    assert error.reason == "mixed_pixels" and "slice 2 has 1 channels of uint8, the first 1 of uint16" in error.detail
+    error = refused(stack(page, page.astype(np.complex64)))
+    assert error.reason == "unsupported_depth" and error.detail.startswith("slice 2: ")
+
+
+def test_the_refusal_of_several_pages_names_stack_as_a_way():
+    options = Options(IngestParams(), OPEN)
+    with pytest.raises(Rejected, match="stack"):
+        image.inspect(tiff(VOXELS[0, :, 0], photometric="minisblack"), options)
+
+
+# Hostile files
+
+
+def test_pages_with_pixels_in_common_are_refused():
+    assert refused(hostile.tiff(pages=300)).reason == "corrupt"
+    description = b"ImageJ=1.54f\nimages=300\nchannels=300\n\0"
+    content = hostile.tiff(pages=300)
+    at = len(content)
+    for frames in ("reject", "first", "split", "stack"):
+        told = hostile.tiff(pages=300, tags=[(270, hostile.ASCII, len(description), at + 300 * 12)], tail=description)
+        assert reason(told, frames=frames) == "corrupt"
+
+
+def test_more_voxels_than_allowed_are_refused_before_they_are_decoded(monkeypatch):
+    content = imagej(VOXELS[0], "ZCYX")
+    monkeypatch.setattr(tifffile, "TiffFile", None)
+    assert refused(content, max_voxels=Z * C * H * W - 1).reason == "too_large"
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "ImageJ=1.54f\nimages=999999999\nslices=999999999\n",
+        "ImageJ=1.54f\nimages=9999999999999999999\nslices=999999999\n",
+        '{"shape": [999999999, 999999999, 9, 12], "truncated": true}',
+    ],
+)
+def test_a_page_that_claims_to_stand_for_very_many_pictures_is_refused(description):
+    content = tiff(VOXELS[0, 0, 0], description=description, metadata=None)
+    assert refused(content).reason in ("too_large", "malformed")
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_dataset_of_stacks_is_one_of_volumes_and_counts_those_without_a_spacing(tmp_path, capsys, times):
+    for i in range(4):
+        (tmp_path / "raw" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (times, Z, H, W)).astype(np.uint8)
+        spacing = {"spacing": 2.0, "unit": "um"} if i else {}
+        content = imagej(pixels, "TZYX", resolution=(4, 4), **spacing)
+        (tmp_path / "raw" / "ab"[i % 2] / f"{i}.tif").write_bytes(content)
+    found = ingest(tmp_path / "raw", tmp_path / "out", frames="stack", split_4d="all")
+    assert found.axes == "CDHW" and len(found.pixels) == 4 * times
+    assert found.counts["spacing_unknown"] == times
+    assert found.counts["groups"] == 4
+    assert f"{times} of {4 * times} volumes have no spacing" in capsys.readouterr().out
+    assert set(found.table["spacing_z_mm"]) == {"", "0.002"}
+
+
+def test_volumes_of_another_number_of_channels_than_most_are_refused(tmp_path):
+    for i in range(5):
+        (tmp_path / "raw" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = VOXELS[0] + i if i else VOXELS[0, :, :2]
+        (tmp_path / "raw" / "ab"[i % 2] / f"{i}.tif").write_bytes(imagej(pixels, "ZCYX"))
+    found = ingest(tmp_path / "raw", tmp_path / "out", frames="stack", workers=2)
+    assert found.counts["rejected"] == {"unsupported_colours": 1}
+    assert found.rejected["detail"].tolist() == ["2 channels, where the data set has 3 (save all with the same ones)"]
+    expected = sorted((VOXELS[0] + i).swapaxes(0, 1).tobytes() for i in range(1, 5))
+    assert sorted(pixels.tobytes() for pixels in found.pixels) == expected
