@@ -1,5 +1,7 @@
 """Feeds mutated pictures, scans and volumes to the readers of ingest: none may crash, hang or exhaust memory.
 
+Every other time the pages of a file are read as the slices of a volume.
+
     python -m tools.fuzz_ingest --files 10000 --seed 0
 
 Exits 1, naming seed and number, when a file ends its process, takes more than 10 seconds or more than 2 GiB. Linux
@@ -46,7 +48,8 @@ from stages.lib.params.ingest import IngestParams
 from tools.mutations import Result, command, measured, spoilt
 
 MAX_PIXELS = 25_000_000
-MAX_CASES = 20  # pages of a file that are decoded
+MAX_VOXELS = 8 * MAX_PIXELS
+MAX_CASES = 20  # pages of a file, or slices of a volume, that are decoded
 
 
 def try_file(seed: int, number: int) -> Result:
@@ -54,14 +57,15 @@ def try_file(seed: int, number: int) -> Result:
     rng = np.random.default_rng([seed, number])
     samples = originals()
     content = spoilt(samples[number % len(samples)], rng)
-    return measured(lambda: read(content))
+    return measured(lambda: read(content, frames="stack" if number // len(samples) % 2 else "split"))
 
 
-def read(content: bytes) -> str:
+def read(content: bytes, frames: str = "split") -> str:
     """What ingest makes of a file that is the only one: "read", or the reason why it is rejected."""
     # What a header may claim is bounded to fewer pixels than by default, as an animation of those takes half a minute.
-    given = {"kind": "images", "frames": "split", "transparency": "black", "max_pixels": MAX_PIXELS}
-    options = Options(check(IngestParams, given), OPEN)
+    given = {"kind": "volumes" if frames == "stack" else "images", "frames": frames, "split_4d": "all"}
+    limits = {"max_pixels": MAX_PIXELS, "max_voxels": MAX_VOXELS}
+    options = Options(check(IngestParams, {"transparency": "black", **given, **limits}), OPEN)
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
@@ -75,7 +79,7 @@ def read(content: bytes) -> str:
         return assembly.refused[0].reason
     try:
         for case in assembly.cases[:MAX_CASES]:
-            for _ in decode(Template(name, case), 0, 1, lambda file: content, options):
+            for _ in decode(Template(name, case), 0, min(case.blocks, MAX_CASES), lambda file: content, options):
                 pass
     except Exception as error:
         return reason_of(error)[0]
@@ -119,6 +123,7 @@ def originals() -> list[bytes]:
         bytes(imagecodecs.jpeg2k_encode(deep % 4096, bitspersample=12, reversible=True)),
         bytes(imagecodecs.avif_encode(np.dstack([deep] * 3) % 1024, level=90, bitspersample=10)),
         bytes(imagecodecs.png_encode(np.dstack([deep] * 4))),
+        *microscopy(deep),
         *_dicom_files(deep % 4096),
         *_nifti_files(deep.reshape(4, 25, 20)),
         *_header_files(deep.reshape(4, 25, 20)),
@@ -143,6 +148,32 @@ def _pages(*pictures: np.ndarray) -> bytes:
         for pixels in pictures:
             writer.write(pixels, photometric="rgb" if pixels.ndim == 3 else "minisblack", metadata=None)
     return stream.getvalue()
+
+
+def microscopy(pixels: np.ndarray) -> list[bytes]:
+    """TIFFs of floats, signed numbers and many bands, and stacks of every kind that says what its pages are."""
+    floats = pixels / 7 - 1000
+    bands = np.stack([pixels] * 5)
+    voxels = pixels.reshape(2, 5, 1, 10, 20) // np.arange(1, 3, dtype=np.uint16).reshape(1, 1, 2, 1, 1)
+    sizes = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2}
+    plain = {"photometric": "minisblack"}
+    imagej = {"imagej": True, "resolution": (2, 2), "metadata": {"axes": "TZCYX", "spacing": 2, "unit": "um"}}
+    return [
+        _tiff(floats.astype(np.float32), compression="zlib", predictor=True),
+        _tiff(floats.astype(np.float16), compression="lzw", tile=(16, 16)),
+        _tiff(floats),
+        _tiff(floats.astype(np.int32), byteorder=">", compression="zstd"),
+        _tiff(floats.astype(np.int16), bigtiff=True),
+        _tiff(bands, planarconfig="separate", tile=(16, 32), compression="zlib", **plain),
+        _tiff(np.moveaxis(bands, 0, -1).astype(np.float32), planarconfig="contig", bigtiff=True, **plain),
+        _tiff(voxels, ome=True, metadata={"axes": "TZCYX", **sizes}, **plain),
+        _tiff(voxels.astype(np.float32), ome=True, metadata={"axes": "TZCYX", **sizes}, compression="zlib", **plain),
+        _tiff(voxels, **imagej),
+        _tiff(voxels, truncate=True, **imagej),
+        _tiff(voxels[:, :, 0], metadata={"axes": "TZYX"}, **plain),
+        _tiff(voxels[0, :, 0].astype(np.int8), truncate=True, **plain),
+        _tiff(voxels[0, :, 0], metadata=None, bigtiff=True, **plain),
+    ]
 
 
 def _photoshop(pixels: np.ndarray) -> bytes:

@@ -1,12 +1,15 @@
+import numpy as np
 import pytest
 
 from stages.lib.workers import Workers
-from tools.fuzz_ingest import originals, read, try_file
+from tools.fuzz_ingest import microscopy, originals, read, try_file
 from tools.mutations import fuzz
 
 
 def test_the_files_to_be_mutated_are_sound():
     assert {read(content) for content in originals()} == {"read"}
+    told = [read(content, frames="stack") for content in microscopy(np.zeros((40, 50), np.uint16))]
+    assert told == ["single_slice"] * 7 + ["read"] * 7
 
 
 @pytest.mark.slow

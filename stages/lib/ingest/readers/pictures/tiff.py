@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from stages.lib.ingest.readers import codestream
-from stages.lib.ingest.readers.contract import Rejected, where_raised
+from stages.lib.ingest.readers.contract import Rejected, check_is_of_the_files, where_raised
 from stages.lib.ingest.readers.numbers import as_float32
 from stages.lib.ingest.readers.pictures import hyperstack, orientation
 from stages.lib.ingest.readers.pictures.picture import Decoded, Frames, Picture
@@ -175,6 +175,8 @@ def _tags(content: bytes, at: int) -> Tags:
             if kind not in SIZES:
                 raise Rejected("corrupt", f"the TIFF's tag {tag} is of a type that it can't have")
             values, place = _value(layout, content, entry, SIZES[kind])
+            if not values:  # as if it were not there
+                continue
             if values > (MAX_STRIPS if tag in MANY else MAX_TAG_VALUES):
                 raise Rejected("corrupt", f"{values} values of the TIFF's tag {tag}")
             found[tag] = struct.unpack_from(f"{layout.order}{values}{CODES[kind]}", content, place)
@@ -357,8 +359,8 @@ def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...],
         Rejected: It is no page of numbers and colours that are read.
     """
     height, width = _first(tags, HEIGHT), _first(tags, WIDTH)
-    if not (height and width):
-        raise Rejected("corrupt", "a page of the TIFF without height and width")
+    if not (height and width and _first(tags, SAMPLES)):
+        raise Rejected("corrupt", "a page of the TIFF without height, width or samples")
     bits = tags.get(BITS, (1,))
     dtype = _dtype(tags)
     if _first(tags, DEPTH) * _first(tags, TILE_DEPTH) > 1:
@@ -539,14 +541,15 @@ def decode(content: bytes, page: int) -> Decoded:
     import tifffile
 
     tags = _tags(content, pages(content)[page])
-    with tifffile.TiffFile(FromPage(content, page) if page else io.BytesIO(content)) as file:
-        first: Any = file.pages[0]
-        try:
+    try:
+        with tifffile.TiffFile(FromPage(content, page) if page else io.BytesIO(content)) as file:
+            first: Any = file.pages[0]
             pixels = first.asarray()
-        except Exception as error:  # tifffile and its decoders raise many types
-            raise Rejected("corrupt", where_raised(error)) from None
-        if pixels.ndim == 3 and first.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
-            pixels = pixels.transpose(1, 2, 0)
+            if pixels.ndim == 3 and first.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+                pixels = pixels.transpose(1, 2, 0)
+    except Exception as error:  # tifffile and its decoders raise many types
+        check_is_of_the_files(error)
+        raise Rejected("corrupt", where_raised(error)) from None
     return _as_decoded(pixels, tags)
 
 
