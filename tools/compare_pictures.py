@@ -28,6 +28,7 @@ from stages.lib.ingest.case_table import Template
 from stages.lib.ingest.decoding import decode, reason_of
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.contract import Inspected, Options, Rejected
+from stages.lib.ingest.readers.pictures import tiff
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.workers import quietly
@@ -94,14 +95,24 @@ def compare(content: bytes) -> Verdict:
         return Verdict(reason, detail, reason in UNTRUE and by_pillow(content, mixed=True) is not None)
     # Pillow takes a fourth channel of JPEG 2000 and TIFF for alpha, also where the file says nothing.
     expected = by_pillow(content, mixed=pixels.shape[2] in (1, 3))
-    if expected is None or pixels.shape[2] > MOST_CHANNELS:
+    if expected is None or pixels.shape[2] > MOST_CHANNELS or _is_of_several_pages(content):
         return Verdict(ALONE)
     if pixels.shape[:2] != expected.shape[:2]:
         return Verdict(DIFFERENT, f"{pixels.shape} pixels, expected {expected.shape}", wrong=True)
+    if pixels.dtype not in (np.uint8, np.uint16):  # of a TIFF: numbers without black and white
+        if pixels.shape[2] > 1 or expected.dtype.kind == "u":
+            return Verdict(ALONE)
+        same = np.array_equal(pixels[..., 0], expected)
+        return Verdict(EQUAL) if same else Verdict(DIFFERENT, "other numbers", wrong=True)
     farthest = distance(pixels, expected)
     if farthest > STEPS:
         return Verdict(DIFFERENT, f"up to {farthest:.4f} of white", wrong=True)
     return Verdict(EQUAL)
+
+
+def _is_of_several_pages(content: bytes) -> bool:
+    """Whether the channels of a picture are pages, of which Pillow gives one."""
+    return content.startswith(tiff.MAGIC_NUMBERS) and any(one.channels > 1 for one in tiff.series(content))
 
 
 def by_ingest(content: bytes) -> np.ndarray:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests import ROOT
+from tests.ingest.readers.test_image import tiff
 from tools import compare_pictures
 from tools.compare_pictures import ALONE, DIFFERENT, EQUAL, compare, files
 
@@ -50,6 +51,15 @@ def png(pixels: np.ndarray) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
+
+
+def test_numbers_without_black_and_white_are_compared_as_they_are_and_channels_of_several_pages_are_not():
+    pixels = np.arange(64).reshape(8, 8)
+    for dtype in ("int16", "int32", "float32"):
+        assert compare(tiff((pixels - 9).astype(dtype))).outcome == EQUAL
+    pages = np.stack([pixels, pixels + 1]).astype(np.uint8)
+    assert compare(tiff(pages, imagej=True, metadata={"axes": "CYX"})).outcome == ALONE
+    assert compare(tiff(pages.astype(np.float32), photometric="minisblack", planarconfig="separate")).outcome == ALONE
 
 
 def test_a_picture_that_is_read_otherwise_is_named_and_the_exit_status_is_1(tmp_path, monkeypatch, capsys):

@@ -2,9 +2,11 @@
 
     .venv-bench/bin/python -m tools.bench.second_reader ~/dcm_qa_nih/In ~/dcm_qa_mosaic/In
     python -m tools.bench.second_reader --volumes ~/dcm_qa_nih/Ref
+    python -m tools.bench.second_reader --tiff ~/microscopy
 
 DICOM files are held against dcm2niix; with --volumes the NIfTI files of a folder against nibabel, and its NRRD and
-MetaImage files against SimpleITK. Volumes of both lie in the patient where ours do.
+MetaImage files against SimpleITK, whose volumes lie in the patient where ours do; and with --tiff the TIFFs of a folder
+against tifffile: stacks, channels and numbers.
 
 dcm2niix gives the axes another order and direction and may keep slope and intercept apart, or, of Philips, take others,
 so a volume is the same where all its numbers are, up to these. Volumes of dcm2niix that ingest has none of were
@@ -19,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -34,8 +37,10 @@ from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from stages.lib.ingest.labels.table import LABELS_CSV
+from stages.lib.ingest.readers.pictures.tiff import MAGIC_NUMBERS
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
+from stages.lib.workers import quietly
 from tools.bench.ingest import run_stage
 from tools.bench.tolerances import program
 
@@ -53,13 +58,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.bench.second_reader", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("folders", nargs="+", type=Path, help="of DICOM files, or with --volumes of others")
+    parser.add_argument("folders", nargs="+", type=Path, help="of DICOM files, or with --volumes or --tiff of others")
     parser.add_argument("--volumes", action="store_true", help="hold files of whole volumes against other readers")
+    parser.add_argument("--tiff", action="store_true", help="hold TIFFs against tifffile")
     given = parser.parse_args(argv)
     unequal = 0
+    by = compare_volumes if given.volumes else compare_tiff if given.tiff else compare
     for folder in given.folders:
         try:
-            unequal += compare_volumes(folder) if given.volumes else compare(folder)
+            unequal += by(folder)
         except UserError as error:
             say(f"{folder}: {error}")
     sys.exit(1 if unequal else 0)
@@ -151,6 +158,24 @@ def _by_simpleitk(file: Path) -> tuple[np.ndarray, np.ndarray]:
     affine = np.eye(4)
     affine[:3] = np.diag([-1, -1, 1]) @ np.column_stack([steps, image.GetOrigin()[:3]])
     return phases.T, affine
+
+
+def compare_tiff(folder: Path) -> int:
+    """Prints how many TIFFs are tifffile's, and why others are not compared; the number of those that differ."""
+    from tools.bench.second_tiff_reader import verdict
+
+    counts = Counter[str]()
+    different = 0
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        if content.startswith(MAGIC_NUMBERS):
+            outcome = quietly(lambda content=content: verdict(content))  # type: ignore[misc]
+            counts[outcome] += 1
+            if outcome == "different":
+                different += 1
+                say(f"{file}: different")
+    say(f"{folder}: {json.dumps(dict(counts.most_common()))}")
+    return different
 
 
 def _upright(volume: np.ndarray, affine: np.ndarray) -> nibabel.Nifti1Image:

@@ -1,13 +1,15 @@
+import json
 import shutil
 
 import numpy as np
 import pytest
 import SimpleITK
+import tifffile
 
 from tests.ingest.readers.test_nifti import save
 from tests.ingest.readers.test_volume_files import itk
 from tests.raw_data import scan, write_series
-from tools.bench import second_reader, tolerances
+from tools.bench import second_reader, second_tiff_reader, tolerances
 
 
 def test_a_volume_is_the_same_in_any_order_and_direction_of_axes_and_with_another_scale():
@@ -37,6 +39,27 @@ def test_a_volume_is_not_the_second_readers_with_another_number_or_place(tmp_pat
     assert not second_reader.is_theirs(pixels[:, ::-1], row, tmp_path / "scan.nii")
     elsewhere = row | {"affine": affine.replace("-20", "-21")}
     assert not second_reader.is_theirs(pixels, elsewhere, tmp_path / "scan.nii")
+
+
+def test_tiffs_are_counted_as_tifffile_reads_them(tmp_path, capsys, monkeypatch):
+    stack = np.arange(2 * 3 * 8 * 9).reshape(2, 3, 8, 9)
+    (tmp_path / "more").mkdir()
+    plain = {"photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "a.tif", stack.astype(np.uint16), imagej=True, metadata={"axes": "ZCYX"})
+    tifffile.imwrite(tmp_path / "b.tif", stack / 7, ome=True, metadata={"axes": "TZYX"}, **plain)
+    tifffile.imwrite(tmp_path / "more" / "c.tif", stack[0].astype(np.int32), planarconfig="separate", **plain)
+    tifffile.imwrite(tmp_path / "d.tif", stack[0, 0].astype(np.uint8), photometric="miniswhite")
+    tifffile.imwrite(tmp_path / "e.tif", stack[0, 0] * 1j)
+    (tmp_path / "f.txt").write_text("no picture")
+    assert second_reader.compare_tiff(tmp_path) == 0
+    counts = json.loads(capsys.readouterr().out.partition(": ")[2])
+    assert counts == {
+        **{"equal, as a stack": 2, "equal, as pictures": 1, "not compared": 1},
+        "refused: unsupported_depth": 1,
+    }
+    frames = second_tiff_reader.frames
+    monkeypatch.setattr(second_tiff_reader, "frames", lambda pixels, axes: frames(pixels, axes)[:, ::-1])
+    assert second_reader.compare_tiff(tmp_path) == 2, "a.tif and c.tif have channels, whose order counts"
 
 
 @pytest.mark.slow
