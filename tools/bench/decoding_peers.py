@@ -11,6 +11,7 @@ import numpy as np
 
 CHECKS_WHY = "Ours refuses files that end early or are damaged, and brings the picture into the order C, H, W."
 SERIES_WHY = "It does not check the geometry of the series, or less of it."
+AFFINE_WHY = "Ours turns the volume and holds its affine against what the header says elsewhere."
 
 
 class Decoder(NamedTuple):
@@ -24,14 +25,14 @@ class Decoder(NamedTuple):
 
 
 class VolumeReader(NamedTuple):
-    """A library that makes a volume of a CT series."""
+    """A library that makes a volume of a CT series, or of one file."""
 
     name: str
     package: str
-    read: Callable[
-        [Path, Path], np.ndarray
-    ]  # of the series' folder, and one for files of its own; in any order of axes
+    # Of a folder for files of its own, and the series' folder or the file; in any order of axes.
+    read: Callable[[Path, Path], np.ndarray]
     why: str = SERIES_WHY
+    endings: tuple[str, ...] = ()  # of the files
 
 
 def by_simplejpeg(content: bytes) -> np.ndarray:
@@ -79,7 +80,7 @@ def by_pyvips(content: bytes) -> np.ndarray:
     return pyvips.Image.new_from_buffer(content, "").numpy()
 
 
-def by_pydicom(series: Path, scratch: Path) -> np.ndarray:
+def by_pydicom(scratch: Path, series: Path) -> np.ndarray:
     import pydicom
 
     slices: list[Any] = [pydicom.dcmread(path) for path in series.rglob("*") if path.is_file()]
@@ -88,14 +89,14 @@ def by_pydicom(series: Path, scratch: Path) -> np.ndarray:
     return (stored * slices[0].RescaleSlope + slices[0].RescaleIntercept).astype(np.int16)
 
 
-def by_simpleitk(series: Path, scratch: Path) -> np.ndarray:
+def by_simpleitk(scratch: Path, series: Path) -> np.ndarray:
     import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return sitk.GetArrayFromImage(sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(series))))
 
 
-def by_highdicom(series: Path, scratch: Path) -> np.ndarray:
+def by_highdicom(scratch: Path, series: Path) -> np.ndarray:
     import highdicom
     import pydicom
 
@@ -103,13 +104,13 @@ def by_highdicom(series: Path, scratch: Path) -> np.ndarray:
     return highdicom.get_volume_from_series(files).array
 
 
-def by_monai(series: Path, scratch: Path) -> np.ndarray:
+def by_monai(scratch: Path, series: Path) -> np.ndarray:
     from monai.transforms import LoadImage
 
     return np.asarray(LoadImage("PydicomReader", image_only=True)(str(series)))
 
 
-def by_dcm2niix(series: Path, scratch: Path) -> np.ndarray:
+def by_dcm2niix(scratch: Path, series: Path) -> np.ndarray:
     """By way of an uncompressed NIfTI file, whose pixels follow its header of 352 bytes."""
     import dcm2niix
 
@@ -118,6 +119,24 @@ def by_dcm2niix(series: Path, scratch: Path) -> np.ndarray:
     subprocess.run(command, check=True, capture_output=True)
     slope, intercept = np.fromfile(scratch / "volume.nii", "<f4", 2, offset=112)
     return (np.fromfile(scratch / "volume.nii", "<i2", offset=352) * slope + intercept).astype(np.int16)
+
+
+def by_nibabel(scratch: Path, file: Path) -> np.ndarray:
+    import nibabel
+
+    return np.asarray(nibabel.load(file).dataobj)  # type: ignore[attr-defined]
+
+
+def by_pynrrd(scratch: Path, file: Path) -> np.ndarray:
+    import nrrd
+
+    return nrrd.read(str(file))[0]
+
+
+def by_simpleitk_file(scratch: Path, file: Path) -> np.ndarray:
+    import SimpleITK as sitk
+
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
 
 
 DECODERS = [
@@ -136,4 +155,9 @@ VOLUME_READERS = [
     VolumeReader("highdicom", "highdicom", by_highdicom),
     VolumeReader("MONAI, PydicomReader", "monai", by_monai),
     VolumeReader("dcm2niix", "dcm2niix", by_dcm2niix, f"It is a program in C++. {SERIES_WHY}"),
+]
+FILE_READERS = [
+    VolumeReader("nibabel", "nibabel", by_nibabel, AFFINE_WHY, (".nii.gz",)),
+    VolumeReader("pynrrd", "nrrd", by_pynrrd, AFFINE_WHY, (".nrrd",)),
+    VolumeReader("SimpleITK", "SimpleITK", by_simpleitk_file, AFFINE_WHY, (".nii.gz", ".nrrd", ".mha")),
 ]

@@ -157,12 +157,17 @@ def _bring(options: Options, template: Template, flat: np.ndarray, load: Callabl
     return _digest(flat, len(blocks))
 
 
+def unpacked_bytes(template: Template) -> int:
+    """Bytes of the whole content of a case's file, where it has to be unpacked as a whole."""
+    asked = getattr(readers.reader(template.reader), "unpacked_bytes", None)
+    return asked(template.case.recipe) if asked else 0
+
+
 def _decoded(template: Template) -> int:
     """Bytes that decoding takes beside the file's own: of a volume, those of a slice at a time, if it isn't packed."""
     case = template.case
-    unpacked = getattr(readers.reader(template.reader), "unpacked_bytes", None)
     block = DECODING_COPIES * (math.prod(case.shape) // case.blocks) * to_dtype(case.dtype).itemsize
-    return block + (unpacked(case.recipe) if unpacked else 0)
+    return block + unpacked_bytes(template)
 
 
 def _digest(flat: np.ndarray, blocks: int) -> bytes:

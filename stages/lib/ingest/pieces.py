@@ -170,11 +170,12 @@ class _LargePiece:
         self._digests: list[list[bytes]] = [[b""] * cases.template(i).case.blocks for i in range(len(cases))]
 
     def _runs(self, i: int, stored: Stored | None) -> Iterator[Job]:
-        """The jobs of a case: one where it is only to be copied, else runs of its blocks."""
+        """The jobs of a case: one where it is to be copied, or unpacked as a whole, else runs of its blocks."""
         only = self._cases.select(np.array([i]))
-        blocks = only.template(0).case.blocks
+        (template,) = only
+        blocks = template.case.blocks
         block_bytes = int(only.pixel_bytes()[0]) // blocks
-        step = blocks if stored else max(1, RUN_BYTES // block_bytes)
+        step = blocks if stored or piece_jobs.unpacked_bytes(template) else max(1, RUN_BYTES // block_bytes)
         for start in range(0, blocks, step):
             yield Job(
                 target=str(self._target),

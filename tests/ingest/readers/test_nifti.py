@@ -10,6 +10,7 @@ import pytest
 
 from stages.lib import cases
 from stages.lib.core.errors import UserError
+from stages.lib.ingest import piece_jobs, pieces
 from stages.lib.ingest.decoding import MemoryTurn
 from stages.lib.ingest.readers import packed
 from tests.raw_data import ingest, scan, write_pictures, write_series
@@ -169,6 +170,23 @@ def test_a_packed_file_is_unpacked_once_for_all_of_its_phases(tmp_path, monkeypa
     assert len(made.pixels) == 36
     assert len(list((tmp_path / "cases").iterdir())) > 1
     assert unpacked == [352 + 9 * 8 * 7 * 6 * 2] * 4
+
+
+def test_a_large_packed_volume_is_unpacked_by_one_worker(tmp_path, monkeypatch):
+    unpacked = []
+    sound = packed.unpack
+    monkeypatch.setattr(packed, "unpack", lambda content, *rest: unpacked.append(rest) or sound(content, *rest))
+    monkeypatch.setattr(pieces, "SMALL_PIECE_BYTES", 1)
+    monkeypatch.setattr(pieces, "RUN_BYTES", 1)
+    jobs = []
+    run = piece_jobs.run
+    monkeypatch.setattr(piece_jobs, "run", lambda common, job: jobs.append(job) or run(common, job))
+    save(tmp_path / "raw" / "a" / "packed.nii.gz", pixels := scan(9, 8, 7))
+    save(tmp_path / "raw" / "a" / "plain.nii", scan(9, 8, 7, seed=1))
+    made = ingest(tmp_path / "raw", tmp_path)
+    assert any(np.array_equal(found[0], pixels) for found in made.pixels)
+    assert len(unpacked) == 1
+    assert sorted(job.stop - job.start for job in jobs) == [1] * 9 + [9]
 
 
 def test_memory_is_bounded_by_what_a_packed_file_unpacks_to(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ are recognised (for the example below: `"raw4": lambda content: content[:4] == b
         `load(file)` returns a file's content. Raises Rejected.
 
     unpacked_bytes(recipe) -> int
-        Bytes of the whole content in memory, of a format that is unpacked as a whole; other readers lack it.
+        Bytes of the whole content in memory, of a file that is unpacked as a whole, else 0; other readers lack it.
 
     ALONE: bool
         Whether `assemble` treats each file by itself, and by its Common alone. Then, where it makes one case of a file

@@ -42,8 +42,8 @@ def unpack(content: bytes, kind: str, size: int, start: int = 0) -> bytes:
     import imagecodecs  # not at the top: files that are not packed need it not
 
     if kind in WINDOWS:
-        decoded = imagecodecs.gzip_decode if kind == "gzip" else imagecodecs.zlib_decode
-        with suppress(imagecodecs.DeflateError, imagecodecs.ZlibError, ValueError):
+        decoded = imagecodecs.gzip_decode if kind == "gzip" else imagecodecs.deflate_decode
+        with suppress(imagecodecs.DeflateError, ValueError):
             whole = bytes(decoded(content[start:], out=size))
             if len(whole) == size:
                 return whole
