@@ -16,15 +16,14 @@ import numpy as np
 
 from stages.lib.ingest.readers import contract, packed
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
+from stages.lib.ingest.readers.numbers import WAY, WHOLE_FLOAT32, as_float32
 from stages.lib.ingest.readers.scans import axes
 
 RIGHT_ANGLE = 1e-3  # how large the cosine between two axes of a slice may be
-WHOLE_FLOAT32 = 1 << 24  # it holds all whole numbers up to here
 MOST_SMALL = 1 << 14  # of slope and intercept: with values of 16 bits, 32 hold what becomes of them
 SAME_DIGITS = 6  # of identifiers: for 2^24 pieces
 SEVERAL = "of a time series, diffusion or echoes? ingest.split_4d can be all, first, mean or the number of one"
 RESAMPLE = "resample it onto axes at right angles, as SimpleITK.Resample does"
-SMALLER = "write them in smaller numbers"
 
 
 class Layout(NamedTuple):
@@ -158,6 +157,9 @@ def _scaled_ends(layout: Layout | Volume, ends: tuple[int, int]) -> tuple[int, i
 
 
 def _holds(dtype: str, ends: tuple[int, int]) -> bool:
+    """Whether it holds each whole number between two."""
+    if dtype == "float32":
+        return max(-ends[0], ends[1]) <= WHOLE_FLOAT32
     limits = np.iinfo(dtype)
     return bool(limits.min <= ends[0] and ends[1] <= limits.max)
 
@@ -268,14 +270,13 @@ def _scaled(plane: np.ndarray, volume: Volume, dtype: np.dtype) -> np.ndarray:
         Rejected: One is no number, or the dtype can't hold it.
     """
     if not _is_whole(volume):
-        return _as_float32(plane, volume)
+        return _with_fractions(plane, volume)
     if (volume.slope, volume.intercept) == (1, 0) and plane.dtype.newbyteorder("=") == dtype:
         return np.ascontiguousarray(plane, dtype)
     ends = _scaled_ends(volume, (int(plane.min()), int(plane.max())))
-    if dtype.kind == "f":
-        _check_whole(max(map(abs, ends)))
-    elif not _holds(dtype.name, ends):
-        raise Rejected("out_of_range", f"values from {ends[0]} to {ends[1]}, which {dtype} can't hold: {SMALLER}")
+    if not _holds(dtype.name, ends):
+        what = f"whole numbers from {ends[0]} to {ends[1]}, which {dtype} would round or cut"
+        raise Rejected("out_of_range", f"{what}: {WAY}")
     small = plane.dtype.itemsize <= 2 and max(abs(volume.slope), abs(volume.intercept)) < MOST_SMALL
     values: Any = plane.astype(np.int32 if small else np.int64)
     values *= int(volume.slope)
@@ -284,34 +285,17 @@ def _scaled(plane: np.ndarray, volume: Volume, dtype: np.dtype) -> np.ndarray:
     return scaled
 
 
-def _check_whole(largest: float) -> None:
-    """Raises:
-    Rejected: A whole number is larger than those of which float32 holds each.
-    """
-    if largest > WHOLE_FLOAT32:
-        raise Rejected("out_of_range", f"whole numbers up to {largest:.0f}, which float32 would round: {SMALLER}")
-
-
-def _as_float32(plane: np.ndarray, volume: Volume) -> np.ndarray:
-    """Values by slope and intercept. Fractions are rounded to float32, whole numbers not.
+def _with_fractions(plane: np.ndarray, volume: Volume) -> np.ndarray:
+    """Values by slope and intercept, as float32.
 
     Raises:
-        Rejected: One is no number, or too large.
+        Rejected: One is no number, or float32 can't hold it.
     """
     if plane.dtype.kind in "iu":  # whose fractions come of slope and intercept
-        _check_whole(max(abs(int(plane.min())), abs(int(plane.max()))))
-    values = plane.astype(np.float64)
+        plane = as_float32(plane)
     if (volume.slope, volume.intercept) != (1, 0):
-        values = values * volume.slope + volume.intercept
-    with np.errstate(over="ignore"):
-        found: np.ndarray = values.astype(np.float32)
-    if not np.isfinite(found).all():
-        raise Rejected("not_finite", "a voxel is nan or infinite, or too large for float32: give it a number")
-    if plane.dtype.itemsize > 4:
-        largest = float(np.abs(values).max())
-        if largest > WHOLE_FLOAT32 and not np.array_equal(found, values) and np.array_equal(values, np.rint(values)):
-            _check_whole(largest)
-    return found
+        return as_float32(plane.astype(np.float64) * volume.slope + volume.intercept)
+    return as_float32(plane)
 
 
 def unpacked_bytes(recipe: tuple[Any, ...]) -> int:
