@@ -60,7 +60,8 @@ def main(
         # A labels.csv of series, studies or instances says which ones are meant; one of files must name them all.
         labels.resolve(assembly.identities(files))
         is_listed = (lambda path, series: labels.of(path, series) is not None) if labels.selects else None
-        assembled, raw_bytes = assembly.assemble(files, options, labels.names, is_listed), files.total_bytes
+        assembled = assembly.assemble(files, options, labels.names, is_listed, labels.parts)
+        raw_bytes = files.total_bytes
         del files  # what matters of them is in the cases now, and they would take as much memory again
         rejected.write_rejected(rejected_csv, assembled.refused, found.litter)  # what messages refer to, from here on
         labelled = labelling.label_cases(assembled.cases, labels, assembled.refused)  # before the long work

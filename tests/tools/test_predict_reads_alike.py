@@ -54,11 +54,19 @@ def write_nifti(raw):
         save(raw / "ab"[i] / f"{i}.nii.gz", phases)
 
 
+def write_arrays(raw):
+    for i in range(2):
+        (raw / "ab"[i]).mkdir(parents=True)
+        np.save(raw / "ab"[i] / f"{i}.npy", raw_data.scan(8, seed=i))
+
+
 @pytest.mark.parametrize(
     ("write", "reading"),
     [
         (write_nifti, {"split_4d": "mean"}),
         (write_nifti, {"split_4d": "all"}),
+        (write_arrays, {"axes": "HWD"}),
+        (write_arrays, {"axes": "CHW"}),
         (write_x_rays, {"intensity": "bits"}),
         (write_x_rays, {"intensity": "voi"}),
         (write_films, {"frames": "middle"}),

@@ -203,7 +203,7 @@ def _classes(found: Found, labels: Labels, taken: list[str], cases: CaseTable, a
     rows += selecting.values()
     counts = Counter(row.label for row in rows)
     if not labels.selects:
-        paths = [path or cases.template(i).case.files[0].path for i, path in enumerate(cases.paths)]
+        paths = [cases.path(i) for i in range(len(cases))]
         of_case = [(path, labels.of(path, None)) for path in paths]
         if unlabelled := [path for path, row in of_case if row is None]:
             raise UserError(

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from stages.lib.ingest import companions, readers
 from stages.lib.ingest.case_table import CaseTable, OneFileCases, Template, tabulate
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.readers.colour import can_be_made, channels_of
-from stages.lib.ingest.readers.contract import Identity, IsNamed, Options, Refusal
+from stages.lib.ingest.readers.contract import Assembly, Identity, IsNamed, NoSuchPart, Options, Part, Refusal
 
 X_RAYS = ("CR", "DX", "MG")
 UNSELECTED = "not one of ingest.select"
@@ -51,7 +52,11 @@ def identities(files: FileTable) -> Iterator[Identity]:
 
 
 def assemble(
-    files: FileTable, options: Options, is_named: IsNamed = none_named, is_listed: IsListed | None = None
+    files: FileTable,
+    options: Options,
+    is_named: IsNamed = none_named,
+    is_listed: IsListed | None = None,
+    parts: Mapping[str, Mapping[Part, str]] = MappingProxyType({}),
 ) -> Assembled:
     """All cases that the files make.
 
@@ -59,6 +64,7 @@ def assemble(
         is_named: Whether labels.csv names a file or its series by itself: then nothing but its content sets it aside.
         is_listed: Whether a file, by its path and the identifier of its series, is one that somebody has asked for;
             None where all are. What is not is ignored, before it is asked of what kind most cases are.
+        parts: By path, the parts of files that are cases of their own, and where labels.csv names each.
 
     Raises:
         UserError: A decoder is missing, DICOM files are of several kinds, or `ingest.select` selects nothing.
@@ -70,6 +76,12 @@ def assemble(
     whole: list[Template] = []
     one_file: list[OneFileCases] = []
     for name, positions in files.accepted.items():
+        if parts:
+            of_parts, positions = _of_parts(name, files, positions, parts, options)
+            whole += [Template(name, case) for case in of_parts.cases]
+            refused += of_parts.refused
+            if not len(positions):
+                continue
         if readers.reader(name).ALONE:
             more, positions = _of_one_file(name, files, positions, options)
             one_file += more
@@ -214,6 +226,34 @@ def _listed(
         for refusal in refused
     ]
     return kept, kept_files, known + [Refusal(paths, "unlisted", UNLISTED, ignored=True) for paths in lost]
+
+
+def _of_parts(
+    name: str, files: FileTable, positions: np.ndarray, parts: Mapping[str, Mapping[Part, str]], options: Options
+) -> tuple[Assembly, np.ndarray]:
+    """The cases of parts of files, and the positions of the files of which none is named.
+
+    Raises:
+        UserError: A row is about a part that a file doesn't have.
+    """
+    found = Assembly([])
+    kept = []
+    for i in positions.tolist():
+        if not (wanted := parts.get(files.paths[i])):
+            kept.append(i)
+            continue
+        reader = readers.reader(name)
+        if (take := getattr(reader, "parts", None)) is None:
+            raise UserError(
+                f"{next(iter(wanted.values()))}: the file is no file of arrays, of which parts can be named"
+            )
+        try:
+            assembly = take(files.file(i), list(wanted), options)
+        except NoSuchPart as error:
+            raise UserError(f"{wanted[error.part]}: {error.detail}") from None
+        found.cases += assembly.cases
+        found.refused += assembly.refused
+    return found, np.array(kept, np.int64)
 
 
 def _of_one_file(

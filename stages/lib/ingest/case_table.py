@@ -69,8 +69,8 @@ class CaseTable:
             yield template
 
     def path(self, i: int) -> str:
-        """A case's first file."""
-        return self.paths[i] or self.template(i).case.files[0].path
+        """A case's first file, or its part of one."""
+        return self.paths[i] or self.template(i).case.names[0]
 
     def names(self) -> np.ndarray:
         """(N,) S16."""

@@ -14,7 +14,7 @@ from stages.lib.ingest.readers.contract import Refusal
 Place = tuple[str, str]  # folder, and ending of the names in it
 ENDINGS = (".dcm", ".dicom", ".ima")  # of slices, whatever those beside are called
 # Of a whole volume, which may be the only one in its folder.
-VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+VOLUME_ENDINGS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".npy", ".npz", ".h5", ".hdf5")
 KINDS = {
     "empty": "empty_file",
     "not_an_image": "no_picture",

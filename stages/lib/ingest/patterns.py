@@ -9,7 +9,7 @@ import pathspec
 PACKED = "nii.gz"
 PICTURES = {
     *("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm"),
-    *("nii", PACKED, "nrrd", "mha"),
+    *("nii", PACKED, "nrrd", "mha", "npy", "npz"),
 }
 SPECIAL = re.compile(r"([\\*?\[\]#!])")
 

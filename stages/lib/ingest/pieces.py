@@ -80,7 +80,7 @@ def fill(raw: Path, cases: CaseTable, raw_bytes: int, store: Store, options: Opt
     while True:
         if store.refusals:
             why = [store.refusals.get(content.tobytes()) for content in contents]
-            refused += [Refusal(_paths(one.case), *reason) for one, reason in zip(cases, why, strict=True) if reason]
+            refused += [_refusal(one.case, *reason) for one, reason in zip(cases, why, strict=True) if reason]
             good = np.array([i for i, reason in enumerate(why) if not reason], np.int64)
             cases, contents = cases.select(good), contents[good]
         pieces = _cut(cases, contents, raw_bytes)
@@ -99,8 +99,10 @@ def fill(raw: Path, cases: CaseTable, raw_bytes: int, store: Store, options: Opt
     return Filled(cases, digests, {piece.name: store.piece(piece.key) for piece in pieces}, refused)
 
 
-def _paths(case: Case) -> tuple[str, ...]:
-    return tuple(file.path for file in case.files)
+def _refusal(case: Case, reason: str, detail: str) -> Refusal:
+    """Of a case whose pixels can't be read."""
+    where = f"{case.part}: " if case.part else ""
+    return Refusal(tuple(file.path for file in case.files), reason, where + detail)
 
 
 def _cut(cases: CaseTable, contents: np.ndarray, raw_bytes: int) -> list[Piece]:

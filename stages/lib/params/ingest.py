@@ -9,8 +9,8 @@ from stages.lib.core.sections import Count, Positive, section, unit
 Patterns = str | tuple[str, ...]
 
 READING = (
-    *("frames", "intensity", "split_4d", "gap_tolerance", "max_tilt", "uneven", "tilt", "orientation_tolerance"),
-    *("spacing_tolerance", "instance_uids", "spacing_mm"),
+    *("frames", "axes", "intensity", "split_4d", "gap_tolerance", "max_tilt", "uneven", "tilt"),
+    *("orientation_tolerance", "spacing_tolerance", "instance_uids", "spacing_mm"),
 )
 
 
@@ -78,6 +78,11 @@ class IngestParams:
 
     spacing_mm: Annotated[tuple[Positive, Positive, Positive] | None, unit("mm")] = None
     """Along D, H, W: of those stacks whose file does not say it. [1, 1, 1] takes pixels for millimetres."""
+
+    axes: Literal["auto", "HWC", "CHW", "WHC", "CWH", "DHW", "DWH", "HWD", "WHD"] = "auto"
+    """What the axes of an array of three are (NumPy, HDF5, Zarr), which the file does not say: C channels, D slices, H
+    rows, W columns, the first axis first. auto: an array of three axes is rejected, but for a picture in colour as
+    (H, W, 3) in uint8, or with a first or last axis of 1. An array of two axes is H, W."""
 
     intensity: Literal["stored", "bits", "voi", "hu"] = "stored"
     """Of DICOM pictures, as X-rays. stored: values by slope and intercept, Hounsfield units in a CT. bits: stretched so

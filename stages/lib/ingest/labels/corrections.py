@@ -186,4 +186,4 @@ def _places(cases: CaseTable, wanted: set[str]) -> dict[str, list[int]]:
 
 
 def _files(cases: CaseTable, i: int) -> tuple[str, ...]:
-    return (cases.paths[i],) if cases.paths[i] else tuple(file.path for file in cases.template(i).case.files)
+    return (cases.paths[i],) if cases.paths[i] else cases.template(i).case.names

@@ -27,7 +27,7 @@ def label_cases(cases: CaseTable, labels: Labels, refused: Sequence[Refusal]) ->
     for i, path in enumerate(cases.paths):
         case = cases.template(i).case
         if path or len(case.files) == 1:
-            rows.append(labels.of(path or case.files[0].path, case.series))
+            rows.append(labels.of(path or case.names[0], case.series))
         else:
             rows.append(_row_of_several_files(case, labels))
     if without := sorted(cases.path(i) for i, row in enumerate(rows) if row is None):

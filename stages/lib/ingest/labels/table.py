@@ -1,6 +1,7 @@
 """Labels: from labels.csv, or from the folder of the first level that a file lies in.
 
-labels.csv has the columns `label`; `path` (a file or folder below data/raw/<dataset>, or a pattern of files), `series`
+labels.csv has the columns `label`; `path` (a file or folder below data/raw/<dataset>, a pattern of files, or a part of
+a file, as file.npz::name[3]), `series`
 (a DICOM SeriesInstanceUID), `study` (a StudyInstanceUID; with `series_number` one series of it) or `instance` (a
 SOPInstanceUID); and, if wanted, `group` and `split`. A table of `path` has to name all files; the others select.
 Commas, semicolons or tabs; UTF-8 with or without a byte order mark.
@@ -24,7 +25,7 @@ from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest import patterns
 from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.labels import class_names, layout
-from stages.lib.ingest.readers.contract import Identity, Options
+from stages.lib.ingest.readers.contract import PART_SIGN, Identity, Options, Part
 
 LABELS_CSV = "labels.csv"
 SIMILAR = re.compile(r"(?:labels?|classes)\.(?:csv|tsv|tab|txt|xlsx?|ods|parquet)", re.IGNORECASE)
@@ -44,6 +45,7 @@ _CALLED = {
 }
 SYNONYMS = {column: {column, *names.split()} for column, names in _CALLED.items()}
 GLOB = re.compile(r"[*?\[]")
+PART = re.compile(r"(?P<name>[^\[\]]*)(?:\[(?P<index>[0-9]{1,18})\])?")  # of a file, behind ::
 WORTH = {"group": "says what must stay together (a patient)", "split": "says train, validation or test"}
 BY_UID = {("group", name) for name in ("series", "study", "instance")}
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
@@ -73,6 +75,7 @@ class Labels:
     listed: bool = False  # whether there is a labels.csv
     grouped: bool = False  # whether labels.csv has a column group
     split: bool = False  # whether it has a column split
+    parts: dict[str, dict[Part, str]] = field(default_factory=dict)  # by path, named in parts: where each is named
     spellings: set[str] = field(default_factory=set)  # of the labels, as the raw data have them
     fitted: set[str] = field(default_factory=set)  # files that patterns fit
     of_studies: set[str] = field(default_factory=set)  # series whose row is about their study as a whole
@@ -255,6 +258,10 @@ class _Table:
             self._add(number, values)
         self.labels.fitted = self._globbed.keys() - self.labels.by_path.keys()
         self.labels.by_path = self._globbed | self.labels.by_path  # a row about a file alone counts before a pattern
+        if both := next((path for path in self.labels.parts if path in self.labels.by_path), None):
+            raise UserError(
+                f"{table}: rows are about '{both}' as a whole and about parts of it: leave the ones or others"
+            )
         if not self.labels.by_path and not self.labels.selects:
             raise UserError(f"{table} has no rows below its header")
 
@@ -344,12 +351,17 @@ class _Table:
         label = class_names.spelling(label)
         label = self._aliases.get(label, label)
         row = Row(label, group, number, name, self._split_of(where, values))
-        if self._name_column == "path" and GLOB.search(name) and name not in self._paths:
-            self._add_pattern(where, name, row)
-            return
         table: Any
         key: Any
-        if self._name_column == "path":
+        part = self._part(where, name) if self._name_column == "path" else None
+        if part is None and self._name_column == "path" and GLOB.search(name) and name not in self._paths:
+            self._add_pattern(where, name, row)
+            return
+        if part is not None:
+            path, of_file = part
+            table, key = self.labels.by_path, f"{path}{PART_SIGN}{of_file.text}"
+            self.labels.parts.setdefault(path, {}).setdefault(of_file, f"{where}: path '{name}'")
+        elif self._name_column == "path":
             table, key = self.labels.by_path, self._existing(where, name)
         elif self._name_column == "study":
             series_number = self._number(where, values)
@@ -365,6 +377,23 @@ class _Table:
         if before is not None:
             raise UserError(f"{where}: '{name}' was in row {before.number} already: remove one of the two")
         table[key] = row
+
+    def _part(self, where: str, name: str) -> tuple[str, Part] | None:
+        """The file and what of it is meant, of a path as file.npz::name[3]; None of any other.
+
+        Raises:
+            UserError: There is no such file.
+        """
+        path, sign, text = name.partition(PART_SIGN)
+        if not sign or name in self._paths:
+            return None
+        match = PART.fullmatch(text)
+        if not text or match is None:
+            raise UserError(
+                f"{where}: path '{name}': expected an array's name behind {PART_SIGN}, as in name or name[3]"
+            )
+        array = match["name"].strip("/")
+        return self._existing(where, path), Part(array, int(match["index"]) if match["index"] else None)
 
     def _number(self, where: str, values: dict[str, str]) -> str:
         """SeriesNumber as headers have it; "" for any. A table that was a spreadsheet's may say 2.0."""

@@ -9,7 +9,13 @@ from functools import cache
 from typing import cast
 
 from stages.lib.ingest.readers.contract import Reader
-from stages.lib.ingest.readers.sniff import looks_like_dicom, looks_like_metaimage, looks_like_nifti, looks_like_nrrd
+from stages.lib.ingest.readers.sniff import (
+    looks_like_dicom,
+    looks_like_metaimage,
+    looks_like_nifti,
+    looks_like_npy,
+    looks_like_nrrd,
+)
 
 # Which reader takes a file is decided by its content, never by its name: the first whose function returns True. Modules
 # are imported when a file needs them, as importing pydicom takes 0.3 s, which a folder of pictures can do without.
@@ -18,6 +24,7 @@ READERS: dict[str, Callable[[bytes], bool]] = {
     "nifti": looks_like_nifti,
     "nrrd": looks_like_nrrd,
     "metaimage": looks_like_metaimage,
+    "npy": looks_like_npy,
     "image": lambda content: True,
 }
 

@@ -4,7 +4,7 @@ Ingest goes over the data twice. First every file is read once and inspected: en
 The inspected files of a reader are assembled into cases; then `read` decodes their pixels. Both passes run in several
 processes, and what `inspect` and `assemble` return is cached: it is plain (numbers, strings, None, tuples of those).
 
-A reader is a module of this package with a flag, three to six functions, and one line in READERS, by which its files
+A reader is a module of this package with a flag, three to seven functions, and one line in READERS, by which its files
 are recognised (for the example below: `"raw4": lambda content: content[:4] == b"RAW4"`):
 
     inspect(content: bytes, options: Options) -> tuple[Common, Own]
@@ -25,6 +25,10 @@ are recognised (for the example below: `"raw4": lambda content: content[:4] == b
         Decodes the blocks start..stop of a case, in the case's dtype: the slices (H, W) of a volume, those of one
         channel after those of another, or the only block (C, H, W) of a picture. `files` and `recipe` are the case's;
         `load(file)` returns a file's content. Raises Rejected.
+
+    parts(file: Inspected, wanted: Sequence[Part], options: Options) -> Assembly
+        The cases of those parts of a file that labels.csv names, as in file.npz::name[3], of a format whose files hold
+        many pictures; other readers lack it. Raises NoSuchPart.
 
     unpacked_bytes(recipe) -> int
         Bytes of the whole content in memory, of a file that is unpacked as a whole, else 0; other readers lack it.
@@ -96,6 +100,8 @@ REASONS = {
     # of pictures
     "float_pixels": "floating point pixels in another format than TIFF",
     "several_frames": "an animation or several pages, and ingest.frames is reject",
+    "several_arrays": "a file of several arrays, of which labels.csv names none",
+    "unknown_axes": "an array of three axes or more, and ingest.axes does not say what they are",
     "transparent": "transparent in part, and ingest.transparency is reject, or the numbers have no black and white",
     # of DICOM files
     "malformed": "the header can't be parsed, or holds impossible values",
@@ -113,7 +119,7 @@ REASONS = {
     "voi_missing": "neither a VOI LUT nor a window, and ingest.intensity is voi",
     "no_hounsfield_units": "no CT in Hounsfield units, and ingest.intensity is hu",
     "rescale_missing": "a CT without slope or intercept, so without Hounsfield units",
-    "out_of_range": "rescaled values that the case's dtype can't hold",
+    "out_of_range": "values that the case's dtype can't hold",
     "instance_twice": "one SOPInstanceUID for different pixels or places",
     "not_finite": "floating point numbers of which some are nan or infinite",
     "frames_without_geometry": "several frames without a place for each, in what should be a volume",
@@ -162,6 +168,8 @@ SET_ASIDE_REASONS = {
 }
 """Why files that may well be pictures are no cases of this data set: they are neither a loss nor waste."""
 
+PART_SIGN = "::"
+"""In labels.csv, between the path of a file and what of the file is meant."""
 OTHER = "other"
 """What a reader gives as an attribute in place of a text that may name somebody; ingest.json counts it."""
 MAX_HEADER_BYTES = 1 << 28  # all that is in a file beside its pixels
@@ -219,6 +227,26 @@ def check_is_of_the_files(error: Exception) -> None:
         raise error
 
 
+class Part(NamedTuple):
+    """What of a file labels.csv names: an array, or what of it is at an index along its first axis."""
+
+    name: str  # of the array; "" where the file is the array
+    at: int | None = None  # the index
+
+    @property
+    def text(self) -> str:
+        """As labels.csv writes it behind ::, in one spelling."""
+        return self.name if self.at is None else f"{self.name}[{self.at}]"
+
+
+class NoSuchPart(Exception):
+    """labels.csv names a part that a file doesn't have; `detail` says what there is."""
+
+    def __init__(self, part: Part, detail: str) -> None:
+        super().__init__(part, detail)
+        self.part, self.detail = part, detail
+
+
 class Ignored(Rejected):
     """A sound file without a picture; its reason is the name of what it holds instead, as of its SOP class."""
 
@@ -264,6 +292,12 @@ class Case(NamedTuple):
         tuple[str, str], ...
     ] = ()  # columns of cases.csv (publishing.ATTRIBUTES); nothing that names a person
     noted: tuple[str, ...] = ()  # what is counted in ingest.json: "exif_rotated", "affines_differ", ...
+    part: str = ""  # what of its only file it is, as labels.csv names it behind ::; "": all
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What files.csv, labels.csv and messages call what it is made of."""
+        return (f"{self.files[0].path}{PART_SIGN}{self.part}",) if self.part else tuple(f.path for f in self.files)
 
     @property
     def blocks(self) -> int:

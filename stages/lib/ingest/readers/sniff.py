@@ -56,3 +56,16 @@ META_BYTES = 4096
 def looks_like_metaimage(content: bytes) -> bool:
     """Whether it begins with a line of MetaIO's, and says soon of how many axes."""
     return bool(META_KEYS.match(content)) and b"NDims" in content[:META_BYTES]
+
+
+NPY = b"\x93NUMPY"
+NPY_ENDING = ".npy"  # of the members of an .npz
+ZIP, ZIP_NAME = b"PK\x03\x04", 30  # with what a ZIP's first member begins, and the byte at which its name stands
+
+
+def looks_like_npy(content: bytes) -> bool:
+    """Whether it is an .npy file, or a ZIP whose first member is one: an .npz."""
+    if content.startswith(ZIP):
+        length = int.from_bytes(content[26:28], "little")
+        return content[ZIP_NAME : ZIP_NAME + length].endswith(NPY_ENDING.encode())
+    return content.startswith(NPY)

@@ -74,7 +74,7 @@ def write_files(files_csv: Path, cases: CaseTable) -> None:
 def _file_lines(cases: CaseTable) -> Iterator[str]:
     yield csv_line(FILE_COLUMNS) + "\n"
     for i, (case, path) in enumerate(zip(_numbers(cases.ids), cases.paths, strict=True)):
-        for name in [path] if path else [file.path for file in cases.template(i).case.files]:
+        for name in [path] if path else cases.template(i).case.names:
             yield f"{case:016x},{name if PLAIN.fullmatch(name) else csv_line([name])}\n"
 
 

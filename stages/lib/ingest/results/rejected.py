@@ -11,6 +11,7 @@ from stages.lib.ingest.readers.contract import Refusal
 WAYS = {
     "transparent": "ingest.transparency",
     "several_frames": "ingest.frames",
+    "unknown_axes": "ingest.axes",
     "voi_missing": "ingest.intensity",
     "no_hounsfield_units": "ingest.intensity",
     "too_small": "ingest.min_side",

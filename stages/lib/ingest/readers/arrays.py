@@ -1,0 +1,215 @@
+"""What a bare array is as a case, in whatever file it lies: it says its dtype and shape, and nothing else of itself.
+
+Two axes are a grey picture, (H, W). What three are, `ingest.axes` has to say, but where one reading alone gives a
+picture: a first or last axis of one, and a last one of three in uint8, as every library writes a picture in colour.
+
+Numbers are those of the array, in 8 or 16 bits or as float32: whole numbers of more bits become 16 bits where they fit.
+Truth values become 0 and 255, as a picture of one bit does in every format, so that both are the same case.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, NoSuchPart, Options, Part, Refusal, Rejected
+
+WAYS = "name one in labels.csv, as in file::name or file::name[3]"
+WHOLE_FLOAT32 = 1 << 24  # it holds all whole numbers up to here
+RGB = 3
+Get = Callable[[tuple[Any, ...]], np.ndarray]  # a part of an array, by indices and slices
+
+
+class Array(NamedTuple):
+    """An array as `inspect` finds it in a file."""
+
+    name: str  # identifier of its name in the file
+    stored: str = ""  # dtype with its byte order, as "<i2"
+    shape: tuple[int, ...] = ()
+    place: tuple[Any, ...] = ()  # where a reader finds it
+    reason: str = ""  # why it can't be read
+    detail: str = ""
+
+
+class Recipe(NamedTuple):
+    """What `read` needs."""
+
+    dtype: str  # of the case
+    axes: str  # of the array, or of what of it is taken
+    at: int | None  # the index along its first axis, of what is taken
+    name: str  # in the file; "" where the file is the array
+    array: Array
+
+
+def identified(name: str, options: Options) -> str:
+    """An array's name as `inspect` gives it: it may be a person's."""
+    return options.identify("array", name)
+
+
+def dtype_of(stored: np.dtype) -> str:
+    """The dtype of a case.
+
+    Raises:
+        Rejected: The array holds no numbers that are read: objects, which would have to be unpickled, text, dates,
+            complex numbers, several fields, more than 64 bits.
+    """
+    if stored.hasobject:
+        raise Rejected("unsupported_depth", "an array of Python objects, which is not unpickled: save one of numbers")
+    if stored.fields or stored.kind not in "biuf" or stored.itemsize > 8:
+        kinds = {
+            "c": "complex numbers",
+            "U": "text",
+            "S": "text",
+            "M": "dates",
+            "m": "durations",
+            "V": "several fields",
+        }
+        what = kinds.get(stored.kind, f"numbers of {8 * stored.itemsize} bits")
+        raise Rejected("unsupported_depth", f"an array of {what}: save one of real numbers")
+    if stored.kind == "f":
+        return "float32"
+    if stored.kind == "b" or stored == np.uint8:
+        return "uint8"
+    return "uint16" if stored.kind == "u" else "int16"
+
+
+def axes_of(shape: Sequence[int], stored: np.dtype, wanted: str) -> str:
+    """What the axes are, as "HWC".
+
+    Args:
+        wanted: `ingest.axes`.
+
+    Raises:
+        Rejected: It is unknown, or they are none of a picture or volume.
+    """
+    size = " x ".join(map(str, shape)) or "a single number"
+    if len(shape) < 2:
+        raise Rejected("not_an_image", f"an array of {size}: no picture")
+    if len(shape) == 2:
+        return "HW"
+    if len(shape) > 3:
+        way = "one of them, by its index along the first axis, can be named in labels.csv, as in file::name[3]"
+        raise Rejected("unknown_axes", f"an array of {size}: {way}")
+    if wanted != "auto":
+        return wanted
+    channels_last = shape[2] == 1 or (shape[2] == RGB and stored == np.uint8)
+    if channels_last != (shape[0] == 1):
+        return "HWC" if channels_last else "CHW"
+    raise Rejected("unknown_axes", f"an array of {size}: ingest.axes can be HWC, CHW, DHW or another order of these")
+
+
+def case(file: Inspected, array: Array, part: Part | None, options: Options) -> Case:
+    """The case that an array, or an index along its first axis, makes.
+
+    Raises:
+        Rejected: It makes none.
+    """
+    if array.reason:
+        raise Rejected(array.reason, array.detail)
+    stored, params = np.dtype(array.stored), options.params
+    dtype = dtype_of(stored)
+    shape = array.shape if part is None or part.at is None else array.shape[1:]
+    axes = axes_of(shape, stored, params.axes)
+    sides = dict(zip(axes, shape, strict=True))
+    height, width = sides["H"], sides["W"]
+    size = f"{width}x{height} pixels"
+    if min(height, width) < params.min_side:
+        raise Rejected("too_small", f"{size}; ingest.min_side is {params.min_side}")
+    if height * width > params.max_pixels:
+        raise Rejected("too_large", f"{size}; ingest.max_pixels is {params.max_pixels}")
+    if math.prod(shape) > params.max_voxels:
+        raise Rejected("too_large", f"{math.prod(shape)} numbers; ingest.max_voxels is {params.max_voxels}")
+    if sides.get("C") == 0:
+        raise Rejected("unsupported_colours", "a picture without a channel")
+    if sides.get("D", 2) < 2:
+        raise Rejected("single_slice", "an array of one slice or none; save a picture with the axes H, W")
+    name = options.identify("path", file.path)
+    return Case(
+        case=options.identify("part", f"{part.text} {file.path}") if part else name,
+        patient=None,
+        files=(file._replace(common=(), own=()),),  # there may be a case for each of a hundred thousand parts
+        dtype=dtype,
+        shape=(1, sides["D"], height, width) if "D" in sides else (sides.get("C", 1), height, width),
+        recipe=tuple(Recipe(dtype, axes, part.at if part else None, part.name if part else "", array)),
+        part=part.text if part else "",
+    )
+
+
+def whole(files: Sequence[Inspected], options: Options) -> Assembly:
+    """The cases of files of which no part is named: of each its only array."""
+    assembly = Assembly([])
+    for file in files:
+        arrays = [Array(*one) for one in file.common]
+        try:
+            if len(arrays) != 1:
+                raise Rejected("several_arrays", f"{len(arrays)} arrays: {WAYS}")
+            assembly.cases.append(case(file, arrays[0], None, options))
+        except Rejected as error:
+            assembly.refused.append(Refusal((file.path,), error.reason, error.detail))
+    return assembly
+
+
+def parts(file: Inspected, wanted: Sequence[Part], options: Options) -> Assembly:
+    """The cases of the parts of a file that labels.csv names.
+
+    Raises:
+        NoSuchPart: The file has no such array, or it is not as long.
+    """
+    by_name = {array.name: array for array in (Array(*one) for one in file.common)}
+    assembly = Assembly([])
+    for part in wanted:
+        array = by_name.get(identified(part.name, options))
+        if array is None:
+            raise NoSuchPart(part, f"there is no array of this name among its {len(by_name)}")
+        if part.at is not None and not array.reason and part.at >= (array.shape or (0,))[0]:
+            raise NoSuchPart(part, f"the array's shape is {array.shape}, and indices begin with 0")
+        try:
+            assembly.cases.append(case(file, array, part, options))
+        except Rejected as error:
+            assembly.refused.append(Refusal((file.path,), error.reason, f"{part.text}: {error.detail}"))
+    return assembly
+
+
+def blocks(recipe: Recipe, get: Get, start: int, stop: int) -> Iterator[np.ndarray]:
+    """The slices start..stop of a volume, each (H, W), or the one picture, (C, H, W).
+
+    Args:
+        get: Gives what of the array indices and slices mean.
+
+    Raises:
+        Rejected: A number can't be held.
+    """
+    axes, taken = recipe.axes, () if recipe.at is None else (recipe.at,)
+    dtype = np.dtype(recipe.dtype)
+    if "D" in axes:
+        for i in range(start, stop):
+            plane = get((*taken, *(i if axis == "D" else slice(None) for axis in axes)))
+            yield numbers(plane if axes.index("H") < axes.index("W") else plane.T, dtype)
+        return
+    pixels = numbers(get((*taken, *(slice(None) for _ in axes))), dtype)
+    yield pixels[None] if axes == "HW" else pixels.transpose([axes.index(axis) for axis in "CHW"])
+
+
+def numbers(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values in the dtype of a case.
+
+    Raises:
+        Rejected: One is no number, or the dtype can't hold it.
+    """
+    if values.dtype.kind == "b":
+        return values.astype(dtype) * dtype.type(np.iinfo(np.uint8).max)
+    if values.dtype.kind == "f":
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = values.astype(dtype)
+        if not np.isfinite(found).all():
+            raise Rejected("not_finite", "a number is nan or infinite, or too large for float32")
+        return found
+    if not np.can_cast(values.dtype, dtype) and values.size:
+        least, most = (
+            (-WHOLE_FLOAT32, WHOLE_FLOAT32) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+        )
+        low, high = int(values.min()), int(values.max())
+        if low < least or high > most:
+            raise Rejected("out_of_range", f"values from {low} to {high}, which {dtype} can't hold")
+    return values.astype(dtype)
