@@ -11,7 +11,7 @@ import numpy as np
 
 from stages.lib import command, drawing
 from stages.lib.core.progress import say
-from stages.lib.ingest import assembly, inspection, pieces, raw_files, selection
+from stages.lib.ingest import assembly, in_place, inspection, pieces, raw_files, selection
 from stages.lib.ingest.fingerprint import fingerprint
 from stages.lib.ingest.groups import join_duplicates, name_groups
 from stages.lib.ingest.identifiers import load_key
@@ -52,7 +52,7 @@ def main(
         closing(Store(cases.parent / STORE, fingerprint(options))) as store,
         Workers(count(machine.workers)) as workers,
     ):
-        found = raw_files.scan(raw)
+        found = in_place.with_stores(raw_files.scan(raw))
         paths, excluded = selection.select(found.paths, params)
         labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, excluded), options)
 

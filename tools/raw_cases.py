@@ -16,7 +16,7 @@ from stages.lib.core.progress import progress
 from stages.lib.ingest import companions, readers
 from stages.lib.ingest.assembly import IMAGE_AXES, none_named
 from stages.lib.ingest.case_table import Template
-from stages.lib.ingest.decoding import decode, loader, reason_of
+from stages.lib.ingest.decoding import Loader, decode, reason_of
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
@@ -111,7 +111,7 @@ class _Run:
         self._members = {file.path: file.member for file in files if file.member}
         self._place = {file.path: i for i, file in enumerate(files)}
         self._table = FileTable([file.path for file in files])
-        self._plain = loader("", options)
+        self._plain = Loader("", options)
         for i, file in enumerate(progress(files, "read headers", "file") if watched else files):
             self._table.put(i, options.identify("path", file.path), quietly(partial(self._inspect, file)))
 
@@ -174,8 +174,9 @@ class _Run:
         if len(case.shape) == 3 and can_be_made(case.shape[0], channels, self._options.params.colour):
             case = case._replace(shape=(channels, *case.shape[1:]))
             template = template._replace(case=case)
+        load = self._load if self._members else self._plain
         try:
-            blocks = quietly(lambda: list(decode(template, 0, case.blocks, self._load, self._options)))
+            blocks = quietly(lambda: list(decode(template, 0, case.blocks, load, self._options)))
         except Exception as error:
             return RawCase(name, trouble=_trouble(*reason_of(error)), files=number)
         pixels = np.array(blocks).reshape(case.shape)  # of a volume, the slices of one channel after those of another

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.opening import TO_READ, check_handles, kind_of
-from stages.lib.ingest import raw_files
+from stages.lib.ingest import in_place, raw_files
 from stages.lib.ingest.readers.contract import Rejected
 
 LIST = "-"  # the name that stands for a list of paths on stdin
@@ -95,8 +95,11 @@ def _listed() -> Iterator[File]:
 
 
 def _below(path: str) -> Iterator[File]:
-    if os.path.isdir(path):
-        yield from (File(os.path.join(path, below)) for below in raw_files.scan(Path(path)).paths)
+    if os.path.isdir(path) and in_place.is_store(path):
+        yield File(path)
+    elif os.path.isdir(path):
+        found = in_place.with_stores(raw_files.scan(Path(path)))
+        yield from (File(os.path.join(path, below)) for below in found.paths)
     elif path.lower().endswith(ARCHIVE):
         yield from members(path)
     else:

@@ -24,7 +24,7 @@ from stages.lib import params
 from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.terminal import shown
-from stages.lib.ingest import inspection, raw_files, readers, selection
+from stages.lib.ingest import in_place, inspection, raw_files, readers, selection
 from stages.lib.ingest.assembly import none_named
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.contract import Case, Inspected, Options, Refusal
@@ -82,7 +82,7 @@ def survey(folder: Path, section: IngestParams) -> tuple[pd.DataFrame, Counter[s
         UserError: There is no such folder, or no file in it.
     """
     options = Options(section, OPEN)
-    paths, _ = selection.select(raw_files.scan(folder).paths, section)
+    paths, _ = selection.select(in_place.with_stores(raw_files.scan(folder)).paths, section)
     with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "survey")) as store:
         files = inspection.inspect_all(folder, paths, store, options, workers)
     others: Counter[str] = Counter()

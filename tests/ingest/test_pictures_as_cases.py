@@ -175,6 +175,6 @@ def test_what_a_file_takes_is_told_before_it_is_read(tmp_path):
     options, told = Options(IngestParams(), OPEN), []
     seen = inspection.inspect_file(str(path), options, told.append)
     file = Inspected(str(path), seen.digest, seen.shared.common, seen.own)
-    load = decoding.loader("", options, told.append)
+    load = decoding.Loader("", options, told.append)
     assert load(file) == load(file) == path.read_bytes()
     assert told == [path.stat().st_size] * 3

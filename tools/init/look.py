@@ -13,7 +13,7 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.terminal import shortened, shown
-from stages.lib.ingest import assembly, inspection, raw_files, selection
+from stages.lib.ingest import assembly, in_place, inspection, raw_files, selection
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
@@ -75,7 +75,7 @@ def look(folder: Path, found: Found) -> None:
     Raises:
         UserError: The data can't be used as they are.
     """
-    scan = raw_files.scan(folder)
+    scan = in_place.with_stores(raw_files.scan(folder))
     paths = [path for path in scan.paths if path not in (LABELS_CSV, CORRECTIONS_CSV)]
     offer = selection.find_companions(paths)
     if offer:
@@ -95,7 +95,7 @@ def look(folder: Path, found: Found) -> None:
     listed = labels if labels.selects and all_read else None
     while True:
         try:
-            cases = _describe(found, files, options, len(taken), listed)
+            cases = _describe(found, files, options, len(taken), labels, listed)
             break
         except assembly.SeveralKinds as several:  # the user sees which was chosen, in the table and in the block
             found.ingest["select"] = found.ingest.get("select", {}) | several.select
@@ -140,7 +140,9 @@ def _evenly(items: Sequence[str], number: int) -> list[str]:
     return [items[i] for i in np.linspace(0, len(items) - 1, number).astype(int)]
 
 
-def _describe(found: Found, files: FileTable, options: Options, number: int, listed: Labels | None) -> CaseTable:
+def _describe(
+    found: Found, files: FileTable, options: Options, number: int, labels: Labels, listed: Labels | None
+) -> CaseTable:
     """Kinds, sizes and channels of what was read, and what can't be read; gives the cases.
 
     Args:
@@ -151,7 +153,8 @@ def _describe(found: Found, files: FileTable, options: Options, number: int, lis
         SeveralKinds: Nothing says which are meant.
     """
     is_listed = (lambda path, series: listed.of(path, series) is not None) if listed else None
-    assembled = assembly.assemble(files, options, listed.names if listed else assembly.none_named, is_listed)
+    is_named = listed.names if listed else assembly.none_named
+    assembled = assembly.assemble(files, options, is_named, is_listed, labels.parts)
     cases, accepted = assembled.cases, files.accepted
     read = f" (of {len(files.paths)} of {number} files)" if len(files.paths) < number else ""
     kinds = ", ".join(f"{len(of)} {'DICOM files' if name == 'dicom' else 'pictures'}" for name, of in accepted.items())

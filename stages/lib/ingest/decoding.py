@@ -13,7 +13,7 @@ import xxhash
 
 from stages.lib.core.locks import in_turn
 from stages.lib.core.opening import check_handles, read
-from stages.lib.ingest import readers
+from stages.lib.ingest import in_place, readers
 from stages.lib.ingest.case_table import Template
 from stages.lib.ingest.raw_files import stamp
 from stages.lib.ingest.readers.colour import converted
@@ -72,7 +72,7 @@ def decode(
     They have the case's dtype and shape: a picture is brought to the case's channels as `ingest.colour` says.
 
     Args:
-        load: Gives a file's content, as `loader` makes it.
+        load: Gives a file's content, as a `Loader` does.
 
     Raises:
         Rejected, and whatever decoders raise; `reason_of` says what it means.
@@ -92,27 +92,38 @@ def decode(
         raise Rejected("corrupt", f"decoded to {count} slices, expected {stop - start}")
 
 
-def loader(raw: str, options: Options, take: Callable[[int], object] = int) -> Callable[[Inspected], bytes]:
-    """Gives the content of files below a folder ("": of any files), as long as it is what was inspected.
+class Loader:
+    """Gives the content of files below a folder ("": of any files), as long as it is what was inspected."""
 
-    Args:
-        take: Is told how many bytes it takes, before it does.
+    def __init__(self, raw: str, options: Options, take: Callable[[int], object] = int) -> None:
+        """Args: take: Is told how many bytes it takes, before it does."""
+        self._raw, self._options, self._take = raw, options, take
+        self._unchanged: set[str] = set()  # paths, of what is read where it lies
 
-    Raises, when it is called:
+    def __call__(self, file: Inspected) -> bytes:
+        """Raises:
         Rejected: The file has changed.
         OSError: It can't be read.
-    """
-
-    def load(file: Inspected) -> bytes:
-        path = os.path.join(raw, file.path)
+        """
+        path = os.path.join(self._raw, file.path)
         reading(path)
         content = _loaded.unchanged(path, file.digest)
         if content is None:
-            return _loaded.load(path, file, options.max_file_bytes, take)
-        take(len(content))
+            return _loaded.load(path, file, self._options.max_file_bytes, self._take)
+        self._take(len(content))
         return content
 
-    return load
+    def place(self, file: Inspected) -> str:
+        """The path of a file that is read where it lies; raises likewise.
+
+        Whether it has changed is asked once: a store may be a folder of many files, and a hundred thousand cases.
+        """
+        path = os.path.join(self._raw, file.path)
+        reading(path)
+        if path not in self._unchanged:
+            _places.check(path, file)
+            self._unchanged.add(path)
+        return path
 
 
 class _Loaded:
@@ -138,6 +149,7 @@ class _Loaded:
 
 
 _loaded = _Loaded()
+_places = in_place.Places()
 
 
 def reason_of(error: Exception) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import xxhash
 
 from stages.lib.core import opening
 from stages.lib.core.progress import progress
-from stages.lib.ingest import readers
+from stages.lib.ingest import in_place, readers
 from stages.lib.ingest.decoding import MemoryTurn, reason_of
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason, Shared
 from stages.lib.ingest.raw_files import is_recent, stamp, stamps
@@ -84,6 +84,10 @@ def inspect_file(
     status: tuple[int, ...] = ()
     reading(path)
     try:
+        if read is read_stamped and (name := in_place.reader_of(path)):
+            digest, status = in_place.stamped(path)
+            common, own = readers.reader(name).inspect_place(path, options)
+            return Inspection(status, digest, Shared(name, common), own)
         content, status = read(path, options, take)
         digest = xxhash.xxh3_128_digest(content)
         name = readers.recognise(content)

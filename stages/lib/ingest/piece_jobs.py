@@ -17,7 +17,7 @@ from stages.lib.cases import allocate, index_of
 from stages.lib.core.writing import opened, write
 from stages.lib.ingest import readers
 from stages.lib.ingest.case_table import CaseTable, Template
-from stages.lib.ingest.decoding import MemoryTurn, decode, loader, reason_of, to_dtype
+from stages.lib.ingest.decoding import Loader, MemoryTurn, decode, reason_of, to_dtype
 from stages.lib.ingest.file_table import DIGEST
 from stages.lib.ingest.readers.contract import Inspected, Options
 from stages.lib.ingest.store import Stored, keep
@@ -99,7 +99,7 @@ def _make_small(common: Common, job: Job) -> Done:
     missing = [i for i in range(len(job.cases)) if i not in digests]
     templates = dict(zip(missing, job.cases.select(np.array(missing, np.int64)), strict=True))
     memory = MemoryTurn(common.turn)
-    load = loader(common.raw, common.options, memory.take)
+    load = Loader(common.raw, common.options, memory.take)
     # The frames of a file one after the other, as otherwise each would take a walk from the first one.
     for i in sorted(templates, key=lambda i: _order(templates[i])):
         try:
@@ -185,7 +185,7 @@ def _write_run(common: Common, job: Job) -> Done:
             return Done({}, digests=tuple(digests))
         try:
             memory = MemoryTurn(common.turn)
-            load = loader(common.raw, common.options, memory.take)
+            load = Loader(common.raw, common.options, memory.take)
             with memory.beside(_decoded(template)):
                 for pixels in decode(template, job.start, job.stop, load, common.options):
                     pixels = np.ascontiguousarray(pixels)

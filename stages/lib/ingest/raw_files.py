@@ -1,6 +1,7 @@
 """What lies under data/raw/<dataset>: the files, sorted; and apart from them what systems and editors leave behind."""
 
 import os
+import stat
 import time
 from array import array
 from collections import Counter
@@ -65,12 +66,25 @@ def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & (1 << 63) - 1
 
 
+def folder_stamp(path: str) -> tuple[int, int, int, int]:
+    """Likewise of all that is in a folder."""
+    size = changed = touched = inodes = 0
+    for folder, _, files in os.walk(path):
+        for name in ("", *files):
+            of = stamp(os.stat(os.path.join(folder, name)))
+            size += of[0] if name else 0
+            changed, touched, inodes = max(changed, of[1]), max(touched, of[2]), inodes + of[3]
+    return size, changed, touched, inodes & (1 << 63) - 1
+
+
 def stamps(raw: Path, paths: Sequence[str]) -> np.ndarray:
     """The files' stamps, (N, STAMP_FIELDS) int64; zeros for a file that is gone or out of reach."""
     numbers = array("q")
     for path in paths:
         try:
-            numbers.extend(stamp(os.stat(f"{raw}/{path}")))
+            status = os.stat(f"{raw}/{path}")
+            is_store = stat.S_ISDIR(status.st_mode)
+            numbers.extend(folder_stamp(f"{raw}/{path}") if is_store else stamp(status))
         except OSError:
             numbers.extend((0,) * STAMP_FIELDS)
     return np.frombuffer(numbers, np.int64).reshape(-1, STAMP_FIELDS)

@@ -11,6 +11,7 @@ from typing import cast
 from stages.lib.ingest.readers.contract import Reader
 from stages.lib.ingest.readers.sniff import (
     looks_like_dicom,
+    looks_like_hdf5,
     looks_like_metaimage,
     looks_like_nifti,
     looks_like_npy,
@@ -25,6 +26,8 @@ READERS: dict[str, Callable[[bytes], bool]] = {
     "nrrd": looks_like_nrrd,
     "metaimage": looks_like_metaimage,
     "npy": looks_like_npy,
+    "hdf5": looks_like_hdf5,
+    "zarr": lambda content: False,  # a folder: in_place.py
     "image": lambda content: True,
 }
 

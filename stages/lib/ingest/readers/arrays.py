@@ -37,7 +37,7 @@ class Recipe(NamedTuple):
 
     dtype: str  # of the case
     axes: str  # of the array, or of what of it is taken
-    at: int | None  # the index along its first axis, of what is taken
+    at: tuple[int, ...]  # indices along its first axes, of what is taken
     name: str  # in the file; "" where the file is the array
     array: Array
 
@@ -109,7 +109,12 @@ def case(file: Inspected, array: Array, part: Part | None, options: Options) -> 
         raise Rejected(array.reason, array.detail)
     stored, params = np.dtype(array.stored), options.params
     dtype = dtype_of(stored)
-    shape = array.shape if part is None or part.at is None else array.shape[1:]
+    at = () if part is None or part.at is None else (part.at,)
+    while (
+        len(array.shape) - len(at) > 3 and array.shape[len(at)] == 1
+    ):  # OME-Zarr has five axes, time and channel first
+        at = (*at, 0)
+    shape = array.shape[len(at) :]
     axes = axes_of(shape, stored, params.axes)
     sides = dict(zip(axes, shape, strict=True))
     height, width = sides["H"], sides["W"]
@@ -131,7 +136,7 @@ def case(file: Inspected, array: Array, part: Part | None, options: Options) -> 
         files=(file._replace(common=(), own=()),),  # there may be a case for each of a hundred thousand parts
         dtype=dtype,
         shape=(1, sides["D"], height, width) if "D" in sides else (sides.get("C", 1), height, width),
-        recipe=tuple(Recipe(dtype, axes, part.at if part else None, part.name if part else "", array)),
+        recipe=tuple(Recipe(dtype, axes, at, part.name if part else "", array)),
         part=part.text if part else "",
     )
 
@@ -180,7 +185,7 @@ def blocks(recipe: Recipe, get: Get, start: int, stop: int) -> Iterator[np.ndarr
     Raises:
         Rejected: A number can't be held.
     """
-    axes, taken = recipe.axes, () if recipe.at is None else (recipe.at,)
+    axes, taken = recipe.axes, recipe.at
     dtype = np.dtype(recipe.dtype)
     if "D" in axes:
         for i in range(start, stop):

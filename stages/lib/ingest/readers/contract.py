@@ -4,7 +4,7 @@ Ingest goes over the data twice. First every file is read once and inspected: en
 The inspected files of a reader are assembled into cases; then `read` decodes their pixels. Both passes run in several
 processes, and what `inspect` and `assemble` return is cached: it is plain (numbers, strings, None, tuples of those).
 
-A reader is a module of this package with a flag, three to seven functions, and one line in READERS, by which its files
+A reader is a module of this package with a flag, three to eight functions, and one line in READERS, by which its files
 are recognised (for the example below: `"raw4": lambda content: content[:4] == b"RAW4"`):
 
     inspect(content: bytes, options: Options) -> tuple[Common, Own]
@@ -29,6 +29,10 @@ are recognised (for the example below: `"raw4": lambda content: content[:4] == b
     parts(file: Inspected, wanted: Sequence[Part], options: Options) -> Assembly
         The cases of those parts of a file that labels.csv names, as in file.npz::name[3], of a format whose files hold
         many pictures; other readers lack it. Raises NoSuchPart.
+
+    inspect_place(path: str, options: Options) -> tuple[Common, Own]
+        As `inspect`, of what is larger than memory or a folder, and so is read where it lies (`in_place`); `read` then
+        asks `place_of(load, file)` for the path.
 
     unpacked_bytes(recipe) -> int
         Bytes of the whole content in memory, of a file that is unpacked as a whole, else 0; other readers lack it.
@@ -100,7 +104,7 @@ REASONS = {
     # of pictures
     "float_pixels": "floating point pixels in another format than TIFF",
     "several_frames": "an animation or several pages, and ingest.frames is reject",
-    "several_arrays": "a file of several arrays, of which labels.csv names none",
+    "several_arrays": "a file of arrays, of which labels.csv names none",
     "unknown_axes": "an array of three axes or more, and ingest.axes does not say what they are",
     "transparent": "transparent in part, and ingest.transparency is reject, or the numbers have no black and white",
     # of DICOM files
@@ -305,6 +309,20 @@ class Case(NamedTuple):
         return self.shape[0] * self.shape[1] if len(self.shape) == 4 else 1
 
 
+def place_of(load: Callable[[Inspected], bytes], file: Inspected) -> str | None:
+    """The path of a file, for a reader that reads it where it lies; None where there is only its content to load.
+
+    Args:
+        load: What `read` is given; `decoding.Loader` tells paths.
+
+    Raises:
+        Rejected: The file has changed.
+        OSError: It can't be read.
+    """
+    place: Callable[[Inspected], str] | None = getattr(load, "place", None)
+    return place(file) if place else None
+
+
 def frames_taken(number: int, wanted: str | int) -> list[int]:
     """Which of several frames `ingest.frames` takes, where it takes any."""
     if wanted in ("first", "middle"):
@@ -371,6 +389,8 @@ class Reader(Protocol):
     ALONE: bool
 
     def inspect(self, content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]: ...
+
+    def inspect_place(self, path: str, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]: ...  # of some
 
     def assemble(self, files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly: ...
 

@@ -58,6 +58,15 @@ def looks_like_metaimage(content: bytes) -> bool:
     return bool(META_KEYS.match(content)) and b"NDims" in content[:META_BYTES]
 
 
+HDF5 = b"\x89HDF\r\n\x1a\n"
+HDF5_PLACES = (0, 512, 1024, 2048)  # bytes: before it may lie a block of the user's own, as MATLAB's of 512
+HDF5_BYTES = HDF5_PLACES[-1] + len(HDF5)
+
+
+def looks_like_hdf5(content: bytes) -> bool:
+    return any(content.startswith(HDF5, place) for place in HDF5_PLACES)
+
+
 NPY = b"\x93NUMPY"
 NPY_ENDING = ".npy"  # of the members of an .npz
 ZIP, ZIP_NAME = b"PK\x03\x04", 30  # with what a ZIP's first member begins, and the byte at which its name stands

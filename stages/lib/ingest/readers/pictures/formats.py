@@ -9,7 +9,6 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF-", "PDF", EXPORT),
     (0, b"%!PS", "PostScript", CONVERT),
     (0, b"\xc5\xd0\xd3\xc6", "PostScript", CONVERT),
-    (0, b"\x89HDF\r\n\x1a\n", "HDF5", EXPORT),
     (0, b"CDF\x01", "NetCDF", EXPORT),
     (0, b"CDF\x02", "NetCDF", EXPORT),
     (0, b"MATLAB 5.0", "MATLAB", EXPORT),
