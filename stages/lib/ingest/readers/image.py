@@ -24,7 +24,7 @@ from stages.lib.ingest.readers.contract import (
 )
 from stages.lib.ingest.readers.pictures import formats, jpeg, orientation, pillow, tiff
 from stages.lib.ingest.readers.pictures.alpha import without_alpha
-from stages.lib.ingest.readers.pictures.picture import Picture, Stack
+from stages.lib.ingest.readers.pictures.picture import TURNED, Picture, Stack
 from stages.lib.ingest.readers.scans import axes
 
 WAYS = "ingest.frames can be first, middle, split, stack (the slices of one volume) or a number"
@@ -252,4 +252,4 @@ def _pixels(content: bytes, picture: Picture, transparency: str) -> np.ndarray:
         return np.concatenate(parts, axis=2)
     decoded = jpeg.decode(content, picture.channels) if picture.decoder == "jpeg" else pillow.decode(content, picture)
     pixels = without_alpha(decoded, transparency)
-    return pixels if picture.decoder == "turned" else orientation.turned(pixels, picture.orientation)
+    return pixels if picture.decoder in TURNED else orientation.turned(pixels, picture.orientation)

@@ -3,6 +3,8 @@
 from stages.lib.ingest.readers.contract import Rejected
 
 CONVERT = "convert it to PNG or TIFF"
+# No decoder of HEVC is under a permissive licence: the wheels of pillow-heif bundle x265, which is under the GPL.
+HEIF = "convert it to PNG, as `heif-convert` and `sips -s format png` do, or let the camera save JPEG"
 EXPORT = "export its pictures as PNG or TIFF, or its volumes as DICOM"
 # By their first bytes, as (place, bytes).
 NAMED: tuple[tuple[int, bytes, str, str], ...] = (
@@ -22,8 +24,6 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"Pf\n", "PFM, whose numbers are floating point", CONVERT),
     (0, b"P7\n", "PAM", CONVERT),
     (0, b"P7 332", "XV's thumbnails", CONVERT),
-    (0, b"\xff\x0a", "JPEG XL", CONVERT),
-    (0, b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL", CONVERT),
     (0, b"II\xbc\x01", "JPEG XR", CONVERT),
     (0, b"\xff\xd8\xff\xf7", "JPEG-LS", CONVERT),
     (0, b"\xff\xd8\xff\xe8\x00\x20SPIFF\0", "JPEG-LS", CONVERT),
@@ -37,10 +37,10 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"IIU\0", "raw data of a Panasonic camera", CONVERT),
     (8, b"CR\x02\0", "raw data of a Canon camera", CONVERT),
     (4, b"ftypcrx", "raw data of a Canon camera", CONVERT),
-    (4, b"ftyphei", "HEIF", CONVERT),
-    (4, b"ftyphev", "HEIF", CONVERT),
-    (4, b"ftypmif1", "HEIF", CONVERT),
-    (4, b"ftypmsf1", "HEIF", CONVERT),
+    (4, b"ftyphei", "HEIF", HEIF),
+    (4, b"ftyphev", "HEIF", HEIF),
+    (4, b"ftypmif1", "HEIF", HEIF),
+    (4, b"ftypmsf1", "HEIF", HEIF),
     (4, b"ftyp", "MP4, a video", EXPORT),
     (8, b"AVI LIST", "AVI, a video", EXPORT),
     (0, b"\x1aE\xdf\xa3", "Matroska, a video", EXPORT),

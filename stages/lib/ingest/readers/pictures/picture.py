@@ -4,7 +4,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Decoder = Literal["avif", "jpeg", "jpeg_2000", "netpbm", "pillow", "plane", "png", "tiff", "turned"]
+Decoder = Literal["avif", "jpeg", "jpeg_2000", "jpeg_xl", "netpbm", "pillow", "plane", "png", "tiff", "turned"]
+TURNED = ("turned", "jpeg_xl")  # decoders that turn a picture upright themselves
 Frames = Literal["reject", "first", "split"]  # ingest.frames
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from stages.lib.ingest.readers.contract import Rejected, where_raised
-from stages.lib.ingest.readers.pictures import jpeg_2000, netpbm, orientation, png, tiff
+from stages.lib.ingest.readers.pictures import jpeg_2000, jpeg_xl, netpbm, orientation, png, tiff
 from stages.lib.ingest.readers.pictures.picture import Decoded, Decoder, Frames, Picture
 
 # What Pillow decodes without starting a program, and what people have pictures in; TGA last, as its files start in no
@@ -85,6 +85,8 @@ def inspect(content: bytes, frames: Frames, max_voxels: int) -> list[Picture | R
         raise Rejected("corrupt", f"more than {MAX_COMMENTS} comments, each of which takes Pillow a copy of the file")
     if content.startswith(tiff.MAGIC_NUMBERS):
         return tiff.inspect(content, frames)
+    if (pages := jpeg_xl.inspect(content, frames)) is not None:
+        return pages
     if (picture := netpbm.inspect(content) or jpeg_2000.inspect(content)) is not None:
         return [picture]
     if content.startswith(b"8BPS"):
@@ -231,7 +233,7 @@ def _each_frame(image: Image.Image, first: Picture, number: int) -> list[Picture
 
 
 def decode(content: bytes, picture: Picture) -> Decoded:
-    """(H, W) or (H, W, S) uint8 or uint16, still to be turned if the decoder is not "turned".
+    """(H, W) or (H, W, S) uint8 or uint16, still to be turned if the decoder is not one of TURNED.
 
     Raises:
         Rejected: It is corrupt.
@@ -247,6 +249,8 @@ def decode(content: bytes, picture: Picture) -> Decoded:
             return netpbm.decode(content)
         case "jpeg_2000":
             return jpeg_2000.decode(content)
+        case "jpeg_xl":
+            return jpeg_xl.decode(content)
         case "avif":
             return _by_imagecodecs(content)
     if content.startswith(ICONS):
