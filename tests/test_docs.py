@@ -27,6 +27,9 @@ ELSEWHERE = {
     "build/classify ": "likewise",
     "cd examples/web": "export/test_web.py",
     "npm ": "likewise",
+    "pip install dicomweb-client": "ingest/test_dicomweb.py",
+    "python examples/dicomweb/fetch.py ": "likewise",
+    "dvc import-url ": "likewise",
 }
 """Commands of the pages that another test runs."""
 

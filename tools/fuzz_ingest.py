@@ -1,4 +1,4 @@
-"""Feeds mutated pictures, scans and volumes to the readers of ingest: none may crash, hang or exhaust memory.
+"""Feeds mutated pictures, scans, volumes and arrays to the readers of ingest: none may crash, hang or exhaust memory.
 
 Every other time the pages of a file are read as the slices of a volume.
 
@@ -11,6 +11,7 @@ only: the peak memory of a process is read from /proc.
 import copy
 import gzip
 import io
+import json
 import struct
 import tempfile
 import zlib
@@ -18,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import imagecodecs
 import nibabel
 import nrrd
@@ -38,11 +40,11 @@ from pydicom.uid import (
 from stages.lib.core import terminal
 from stages.lib.ingest import readers
 from stages.lib.ingest.case_table import Template
-from stages.lib.ingest.decoding import decode, reason_of
+from stages.lib.ingest.decoding import Loader, decode, reason_of
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
-from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.readers.contract import NoSuchPart, Options, Part
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from tools.mutations import Result, command, measured, spoilt
@@ -50,36 +52,64 @@ from tools.mutations import Result, command, measured, spoilt
 MAX_PIXELS = 25_000_000
 MAX_VOXELS = 8 * MAX_PIXELS
 MAX_CASES = 20  # pages of a file, or slices of a volume, that are decoded
+PARTS = (Part("x"), Part("x", 1))  # of files of arrays
+Sample = bytes | dict[str, bytes]  # a file, or the files of a store
 
 
 def try_file(seed: int, number: int) -> Result:
     """Makes the file of this seed and number, and reads it as ingest would."""
     rng = np.random.default_rng([seed, number])
     samples = originals()
-    content = spoilt(samples[number % len(samples)], rng)
+    content = spoilt_sample(samples[number % len(samples)], rng)
     return measured(lambda: read(content, frames="stack" if number // len(samples) % 2 else "split"))
 
 
-def read(content: bytes, frames: str = "split") -> str:
+def spoilt_sample(sample: Sample, rng: np.random.Generator) -> Sample:
+    """A mutated file, or a store of which one file is mutated."""
+    if isinstance(sample, bytes):
+        return spoilt(sample, rng)
+    name = sorted(sample)[rng.integers(len(sample))]
+    return sample | {name: spoilt(sample[name], rng)}
+
+
+def read(content: Sample, frames: str = "split") -> str:
     """What ingest makes of a file that is the only one: "read", or the reason why it is rejected."""
     # What a header may claim is bounded to fewer pixels than by default, as an animation of those takes half a minute.
-    given = {"kind": "volumes" if frames == "stack" else "images", "frames": frames, "split_4d": "all"}
+    given = {"kind": "volumes" if frames == "stack" else "images", "frames": frames, "split_4d": "all", "axes": "DHW"}
     limits = {"max_pixels": MAX_PIXELS, "max_voxels": MAX_VOXELS}
     options = Options(check(IngestParams, {"transparency": "black", **given, **limits}), OPEN)
-    with tempfile.NamedTemporaryFile() as file:
-        file.write(content)
-        file.flush()
+    with tempfile.TemporaryDirectory() as folder:
+        _write(Path(folder) / "file", content)
         table = FileTable(["file"])
-        table.put(0, options.identify("path", "file"), inspect_file(file.name, options))
+        table.put(0, options.identify("path", "file"), inspect_file(f"{folder}/file", options))
+        return _read(table, folder, options)
+
+
+def _write(path: Path, content: Sample) -> None:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+        return
+    for name, of in content.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(of)
+
+
+def _read(table: FileTable, folder: str, options: Options) -> str:
     if table.refused:
         return table.refused[0].reason
     (name,) = table.accepted
-    assembly = readers.reader(name).assemble([table.file(0)], [], options)
+    reader = readers.reader(name)
+    assembly = reader.assemble([table.file(0)], [], options)
+    if not assembly.cases and assembly.refused[0].reason == "several_arrays":
+        try:
+            assembly = reader.parts(table.file(0), PARTS, options)
+        except NoSuchPart:
+            return "no such part"
     if not assembly.cases:
         return assembly.refused[0].reason
     try:
         for case in assembly.cases[:MAX_CASES]:
-            for _ in decode(Template(name, case), 0, min(case.blocks, MAX_CASES), lambda file: content, options):
+            for _ in decode(Template(name, case), 0, min(case.blocks, MAX_CASES), Loader(folder, options), options):
                 pass
     except Exception as error:
         return reason_of(error)[0]
@@ -87,7 +117,7 @@ def read(content: bytes, frames: str = "split") -> str:
 
 
 @cache
-def originals() -> list[bytes]:
+def originals() -> list[Sample]:
     """Sound files of every format that can be written here, in several encodings."""
     rng = np.random.default_rng(0)
     colour = rng.integers(0, 256, (40, 50, 3), np.uint8)
@@ -127,6 +157,9 @@ def originals() -> list[bytes]:
         *_dicom_files(deep % 4096),
         *_nifti_files(deep.reshape(4, 25, 20)),
         *_header_files(deep.reshape(4, 25, 20)),
+        *(bytes(imagecodecs.jpegxl_encode(pixels, lossless=True)) for pixels in (colour, deep, colour[..., 0])),
+        bytes(imagecodecs.jpegxl_encode(colour, distance=1.0)),
+        *_array_files(deep.reshape(4, 25, 20)),
     ]
 
 
@@ -207,6 +240,49 @@ def _header_files(pixels: np.ndarray) -> list[bytes]:
         lines |= {"DimSize": "20 25 4", "ElementType": "MET_USHORT", "ElementDataFile": "LOCAL"}
         found.append("".join(f"{key} = {value}\n" for key, value in lines.items()).encode() + content)
     return found
+
+
+def _array_files(pixels: np.ndarray) -> list[Sample]:
+    """NumPy and HDF5 files, and Zarr stores, of arrays that PARTS name."""
+    found: list[Sample] = []
+    for array in (pixels, np.asfortranarray(pixels.astype(">f4"))):
+        for save in (
+            lambda stream, of: np.save(stream, of),
+            lambda stream, of: np.savez(stream, x=of, other=of[0]),
+            lambda stream, of: np.savez_compressed(stream, x=of),
+        ):
+            stream = io.BytesIO()
+            save(stream, array)
+            found.append(stream.getvalue())
+    for packed in ({}, {"chunks": (1, 25, 20)}, {"compression": "gzip", "shuffle": True}, {"fletcher32": True}):
+        stream = io.BytesIO()
+        with h5py.File(stream, "w") as file:
+            file.create_dataset("x", data=pixels, **packed)
+            file["group/other"] = pixels[0]
+        found.append(stream.getvalue())
+    return [*found, *_zarr_stores(pixels)]
+
+
+def _zarr_stores(pixels: np.ndarray) -> list[Sample]:
+    """Of versions 2 and 3 and with shards, written by hand: the zarr package is none that the pipeline needs."""
+    depth, height, width = pixels.shape
+    raw = [of.astype("<u2").tobytes() for of in pixels]
+    about = {"zarr_format": 2, "shape": pixels.shape, "chunks": (1, height, width), "dtype": "<u2", "order": "C"}
+    about |= {"fill_value": 0, "filters": None, "compressor": {"id": "zlib", "level": 1}}
+    second = {"x/.zarray": json.dumps(about).encode()}
+    second |= {f"x/{i}.0.0": zlib.compress(of) for i, of in enumerate(raw)}
+    bytes_codec = {"name": "bytes", "configuration": {"endian": "little"}}
+    grid = {"name": "regular", "configuration": {"chunk_shape": (1, height, width)}}
+    array = {"zarr_format": 3, "node_type": "array", "shape": pixels.shape, "data_type": "uint16", "chunk_grid": grid}
+    array |= {"chunk_key_encoding": {"name": "default"}, "fill_value": 0, "codecs": [bytes_codec, {"name": "zstd"}]}
+    third = {"x/zarr.json": json.dumps(array).encode()}
+    third |= {f"x/c/{i}/0/0": bytes(imagecodecs.zstd_encode(of)) for i, of in enumerate(raw)}
+    inner = {"chunk_shape": (1, height, width), "codecs": [bytes_codec], "index_codecs": [bytes_codec]}
+    array |= {"codecs": [{"name": "sharding_indexed", "configuration": inner}]}
+    array |= {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": pixels.shape}}}
+    index = struct.pack(f"<{2 * depth}Q", *(n for i in range(depth) for n in (i * len(raw[0]), len(raw[0]))))
+    shards = {"x/zarr.json": json.dumps(array).encode(), "x/c/0/0/0": b"".join(raw) + index}
+    return [second, third, shards]
 
 
 def _dicom_files(pixels: np.ndarray) -> list[bytes]:

@@ -394,6 +394,8 @@ class Reader(Protocol):
 
     def assemble(self, files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly: ...
 
+    def parts(self, file: Inspected, wanted: Sequence[Part], options: Options) -> Assembly: ...  # likewise
+
     def choose(  # of those that are not ALONE
         self, files: list[Inspected], is_named: IsNamed, options: Options
     ) -> tuple[list[Inspected], list[Refusal]]: ...
