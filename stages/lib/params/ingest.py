@@ -77,12 +77,12 @@ class IngestParams:
     are frames, or the phases of a stack (`split_4d`)."""
 
     spacing_mm: Annotated[tuple[Positive, Positive, Positive] | None, unit("mm")] = None
-    """Along D, H, W: of those stacks whose file does not say it. [1, 1, 1] takes pixels for millimetres."""
+    """Along D, H, W: of stacks whose file does not say it, and of arrays. [1, 1, 1] takes pixels for millimetres."""
 
-    axes: Literal["auto", "HWC", "CHW", "WHC", "CWH", "DHW", "DWH", "HWD", "WHD"] = "auto"
-    """What the axes of an array of three are (NumPy, HDF5, Zarr), which the file does not say: C channels, D slices, H
-    rows, W columns, the first axis first. auto: an array of three axes is rejected, but for a picture in colour as
-    (H, W, 3) in uint8, or with a first or last axis of 1. An array of two axes is H, W."""
+    axes: Literal["auto", "HWC", "CHW", "WHC", "CWH", "DHW", "DWH", "HWD", "WHD", "CDHW", "DHWC"] = "auto"
+    """What the axes of an array are (NumPy, HDF5, Zarr), which the file does not say: C channels, D slices, H rows, W
+    columns, the first axis first. auto: an array of three axes is rejected, but for a picture in colour as (H, W, 3) in
+    uint8, or with a first or last axis of 1. An array of two axes is H, W."""
 
     intensity: Literal["stored", "bits", "voi", "hu"] = "stored"
     """Of DICOM pictures, as X-rays. stored: values by slope and intercept, Hounsfield units in a CT. bits: stretched so

@@ -131,7 +131,7 @@ def hostile(folder: Path) -> None:
         file["number"] = 3
         file["line"] = GREY[0]
         file["nan"] = np.where(GREY > 9, np.nan, 1.0)
-        file["wide"] = GREY.astype(np.int64) * 1000
+        file["wide"] = GREY.astype(np.int64) + 2**24
         file.create_dataset("unwritten", (9, 7), "u1")
         file.create_dataset("chunks", (40, 9, 7), "u1", chunks=(1, 9, 7))[3] = GREY
         file.create_dataset("huge", (1 << 40, 9, 7), "u1", chunks=(1, 9, 7))[5] = GREY + 1

@@ -59,13 +59,13 @@ def test_truth_values_are_the_case_that_a_picture_of_one_bit_makes(tmp_path):
 @pytest.mark.parametrize(
     ("stored", "dtype"),
     [
-        *(("uint8", "uint8"), ("uint16", "uint16"), ("int16", "int16"), ("int8", "int16"), ("int32", "int16")),
-        *(("int64", "int16"), ("uint32", "uint16"), ("uint64", "uint16"), ("float16", "float32")),
-        *(("float32", "float32"), ("float64", "float32"), (">i2", "int16"), (">u4", "uint16"), (">f8", "float32")),
+        *(("uint8", "uint8"), ("uint16", "uint16"), ("int16", "int16"), ("int8", "int8"), ("int32", "float32")),
+        *(("int64", "float32"), ("uint32", "float32"), ("uint64", "float32"), ("float16", "float32")),
+        *(("float32", "float32"), ("float64", "float32"), (">i2", "int16"), (">u4", "float32"), (">f8", "float32")),
     ],
 )
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_values_stay_what_they_are_in_the_smallest_dtype_that_keeps_them(stored, dtype, order, tmp_path):
+def test_values_stay_what_they_are_in_8_or_16_bits_or_float32(stored, dtype, order, tmp_path):
     array = np.asarray(VOLUME % 100, dtype=stored, order=order)
     save(tmp_path / "raw" / "a" / "volume.npy", array)
     made = ingest(tmp_path / "raw", tmp_path, axes="DHW")
@@ -81,6 +81,26 @@ def test_axes_say_what_the_three_of_an_array_are(axes, tmp_path):
     made = ingest(tmp_path / "raw", tmp_path, axes=axes)
     assert made.axes == ("CDHW" if "D" in axes else "CHW")
     assert np.array_equal(made.pixels[0].reshape(wanted.shape), wanted)
+
+
+@pytest.mark.parametrize("axes", ["CDHW", "DHWC"])
+def test_a_volume_has_channels_where_four_axes_say_so(axes, tmp_path):
+    wanted = np.stack([VOLUME, VOLUME + 1])
+    save(tmp_path / "raw" / "a" / "x.npy", wanted.transpose(["CDHW".index(axis) for axis in axes]))
+    save(tmp_path / "raw" / "a" / "y.npy", VOLUME)
+    made = ingest(tmp_path / "raw", tmp_path, axes=axes)
+    assert np.array_equal(made.pixels[0], wanted)
+    assert made.counts["rejected"] == {"unknown_axes": 1}
+
+
+def test_spacing_is_unknown_and_counted_unless_params_give_it(tmp_path):
+    save(tmp_path / "raw" / "a" / "x.npy", VOLUME)
+    made = ingest(tmp_path / "raw", tmp_path, axes="DHW")
+    assert np.isnan(made.spacings_mm).all()
+    assert made.counts["spacing_unknown"] == 1
+    made = ingest(tmp_path / "raw", tmp_path, axes="DHW", spacing_mm=(3, 1, 0.5))
+    assert made.spacings_mm.tolist() == [[3, 1, 0.5]]
+    assert "spacing_unknown" not in made.counts
 
 
 @pytest.mark.parametrize(
@@ -120,8 +140,10 @@ REFUSED = {
     "three channels of 16 bits": (COLOUR.astype(np.uint16), "unknown_axes"),
     "four axes": (np.zeros((2, 5, 9, 7)), "unknown_axes"),
     "a number that is none": (np.where(GREY > 100, np.nan, 1.0), "not_finite"),
+    "a number of 32 bits that is none": (np.where(GREY > 100, np.inf, 1.0).astype(np.float32), "not_finite"),
     "a number beyond float32": (np.where(GREY > 100, 1e300, 1.0), "not_finite"),
-    "whole numbers of more than 16 bits": (GREY.astype(np.int32) * 1000, "out_of_range"),
+    "whole numbers that float32 would round": (GREY.astype(np.int32) + 2**24, "out_of_range"),
+    "whole numbers that float32 would round, as fractions": (GREY + 2.0**24 + 1, "out_of_range"),
     "a short side": (GREY[:1], "too_small"),
     "no number": (GREY[:0], "too_small"),
 }

@@ -3,8 +3,8 @@
 Two axes are a grey picture, (H, W). What three are, `ingest.axes` has to say, but where one reading alone gives a
 picture: a first or last axis of one, and a last one of three in uint8, as every library writes a picture in colour.
 
-Numbers are those of the array, in 8 or 16 bits or as float32: whole numbers of more bits become 16 bits where they fit.
-Truth values become 0 and 255, as a picture of one bit does in every format, so that both are the same case.
+Numbers are those of the array, in 8 or 16 bits, or else as float32, as those of a TIFF. Truth values become 0 and 255,
+as a picture of one bit does in every format, so that both are the same case.
 """
 
 import math
@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, NoSuchPart, Options, Part, Refusal, Rejected
+from stages.lib.ingest.readers.numbers import as_float32
 
 WAYS = "name one in labels.csv, as in file::name or file::name[3]"
-WHOLE_FLOAT32 = 1 << 24  # it holds all whole numbers up to here
 RGB = 3
+AUTO = "auto"  # of ingest.axes
 Get = Callable[[tuple[Any, ...]], np.ndarray]  # a part of an array, by indices and slices
 
 
@@ -67,11 +68,9 @@ def dtype_of(stored: np.dtype) -> str:
         }
         what = kinds.get(stored.kind, f"numbers of {8 * stored.itemsize} bits")
         raise Rejected("unsupported_depth", f"an array of {what}: save one of real numbers")
-    if stored.kind == "f":
-        return "float32"
-    if stored.kind == "b" or stored == np.uint8:
+    if stored.kind == "b":
         return "uint8"
-    return "uint16" if stored.kind == "u" else "int16"
+    return stored.newbyteorder("=").name if stored.kind in "iu" and stored.itemsize <= 2 else "float32"
 
 
 def axes_of(shape: Sequence[int], stored: np.dtype, wanted: str) -> str:
@@ -88,11 +87,13 @@ def axes_of(shape: Sequence[int], stored: np.dtype, wanted: str) -> str:
         raise Rejected("not_an_image", f"an array of {size}: no picture")
     if len(shape) == 2:
         return "HW"
+    if len(wanted) == len(shape) and wanted != AUTO:
+        return wanted
     if len(shape) > 3:
         way = "one of them, by its index along the first axis, can be named in labels.csv, as in file::name[3]"
-        raise Rejected("unknown_axes", f"an array of {size}: {way}")
-    if wanted != "auto":
-        return wanted
+        raise Rejected("unknown_axes", f"an array of {size}: {way}; or ingest.axes can be CDHW or DHWC")
+    if wanted != AUTO:
+        raise Rejected("unknown_axes", f"an array of {size}, and ingest.axes is {wanted}")
     channels_last = shape[2] == 1 or (shape[2] == RGB and stored == np.uint8)
     if channels_last != (shape[0] == 1):
         return "HWC" if channels_last else "CHW"
@@ -110,9 +111,8 @@ def case(file: Inspected, array: Array, part: Part | None, options: Options) -> 
     stored, params = np.dtype(array.stored), options.params
     dtype = dtype_of(stored)
     at = () if part is None or part.at is None else (part.at,)
-    while (
-        len(array.shape) - len(at) > 3 and array.shape[len(at)] == 1
-    ):  # OME-Zarr has five axes, time and channel first
+    most = 3 if params.axes == AUTO else len(params.axes)
+    while len(array.shape) - len(at) > most and array.shape[len(at)] == 1:  # as time and channel, first in OME-Zarr
         at = (*at, 0)
     shape = array.shape[len(at) :]
     axes = axes_of(shape, stored, params.axes)
@@ -130,13 +130,17 @@ def case(file: Inspected, array: Array, part: Part | None, options: Options) -> 
     if sides.get("D", 2) < 2:
         raise Rejected("single_slice", "an array of one slice or none; save a picture with the axes H, W")
     name = options.identify("path", file.path)
+    is_volume = "D" in sides
+    channels = sides.get("C", 1)
     return Case(
         case=options.identify("part", f"{part.text} {file.path}") if part else name,
         patient=None,
         files=(file._replace(common=(), own=()),),  # there may be a case for each of a hundred thousand parts
         dtype=dtype,
-        shape=(1, sides["D"], height, width) if "D" in sides else (sides.get("C", 1), height, width),
+        shape=(channels, sides["D"], height, width) if is_volume else (channels, height, width),
+        spacing_mm=params.spacing_mm if is_volume else None,
         recipe=tuple(Recipe(dtype, axes, at, part.name if part else "", array)),
+        noted=("spacing_unknown",) if is_volume and params.spacing_mm is None else (),
         part=part.text if part else "",
     )
 
@@ -177,7 +181,7 @@ def parts(file: Inspected, wanted: Sequence[Part], options: Options) -> Assembly
 
 
 def blocks(recipe: Recipe, get: Get, start: int, stop: int) -> Iterator[np.ndarray]:
-    """The slices start..stop of a volume, each (H, W), or the one picture, (C, H, W).
+    """The slices start..stop of a volume, each (H, W), channel after channel; or the one picture, (C, H, W).
 
     Args:
         get: Gives what of the array indices and slices mean.
@@ -188,8 +192,10 @@ def blocks(recipe: Recipe, get: Get, start: int, stop: int) -> Iterator[np.ndarr
     axes, taken = recipe.axes, recipe.at
     dtype = np.dtype(recipe.dtype)
     if "D" in axes:
-        for i in range(start, stop):
-            plane = get((*taken, *(i if axis == "D" else slice(None) for axis in axes)))
+        depth = recipe.array[2][len(taken) + axes.index("D")]
+        for block in range(start, stop):
+            channel, d = divmod(block, depth)
+            plane = get((*taken, *({"C": channel, "D": d}.get(axis, slice(None)) for axis in axes)))
             yield numbers(plane if axes.index("H") < axes.index("W") else plane.T, dtype)
         return
     pixels = numbers(get((*taken, *(slice(None) for _ in axes))), dtype)
@@ -200,21 +206,10 @@ def numbers(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Values in the dtype of a case.
 
     Raises:
-        Rejected: One is no number, or the dtype can't hold it.
+        Rejected: One is no number, or float32 can't hold it.
     """
     if values.dtype.kind == "b":
         return values.astype(dtype) * dtype.type(np.iinfo(np.uint8).max)
-    if values.dtype.kind == "f":
-        with np.errstate(over="ignore", invalid="ignore"):
-            found = values.astype(dtype)
-        if not np.isfinite(found).all():
-            raise Rejected("not_finite", "a number is nan or infinite, or too large for float32")
-        return found
-    if not np.can_cast(values.dtype, dtype) and values.size:
-        least, most = (
-            (-WHOLE_FLOAT32, WHOLE_FLOAT32) if dtype.kind == "f" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-        )
-        low, high = int(values.min()), int(values.max())
-        if low < least or high > most:
-            raise Rejected("out_of_range", f"values from {low} to {high}, which {dtype} can't hold")
-    return values.astype(dtype)
+    if dtype.kind == "f":
+        return as_float32(values)
+    return values.astype(dtype, casting="safe")  # one of the same numbers, or widened, as from 8 bits to 16
