@@ -15,7 +15,7 @@ class Picture(NamedTuple):
     height: int  # after turning as the orientation says, that is, as the picture is meant to be seen
     width: int
     channels: int  # alpha not counted
-    dtype: str  # "uint8" or "uint16"; of a TIFF also "int8", "int16" and "float32"
+    dtype: str  # "uint8" or "uint16"; of a TIFF also "int16" and "float32"
     page: int  # its place in the file, from 0
     orientation: int  # EXIF: 1 is upright
     decoder: Decoder
