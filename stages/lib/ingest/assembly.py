@@ -119,6 +119,15 @@ def remarks(cases: CaseTable, options: Options) -> list[str]:
             bits[attributes.get("bits_stored", "")] += number
         units[template.case.units] += number
     found = []
+    named = Counter[str]()
+    for template, number in zip(cases.templates, numbers, strict=True):
+        named[dict(template.case.attributes).get("channel_names", "")] += number
+    if len(named) > 1 and len(named.keys() - {""}) > 1:
+        there = ", ".join(str(number) for _, number in named.most_common())
+        found.append(
+            f"channels have other names or another order from file to file ({there} cases): a channel's number has to "
+            "stand for the same in all; ingest.exclude leaves files out"
+        )
     known = np.isfinite(cases.spacings_mm()).all(axis=1)
     if cases.shapes().shape[1] == VOLUME_AXES and known.any() and not known.all():
         what = f"{int((~known).sum())} of {len(cases)} volumes have no spacing"

@@ -2,6 +2,7 @@
 
 import io
 import re
+import struct
 
 import numpy as np
 import pytest
@@ -195,6 +196,46 @@ def test_what_tifffile_wrote_behind_one_page_is_read_too():
         assert np.array_equal(found[0], written)
 
 
+def lsm(pixels: np.ndarray, slices: int, times: int, scan: int, number: int = 0x00400494C) -> bytes:
+    """Zeiss' LSM: each picture with a thumbnail behind it."""
+    channels, height, width = pixels.shape[1:]
+    sizes = struct.pack("<8i", width, height, slices, channels, times, 2, 8, 8)
+    info = struct.pack("<2I", number, 512) + sizes + struct.pack("<6d", 2e-7, 3e-7, 1e-6, 0, 0, 0)
+    info = (info + struct.pack("<H", scan)).ljust(512, b"\0")
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for i, picture in enumerate(pixels):
+            tags = [(34412, 1, len(info), info, True)] if i == 0 else []
+            options = {"photometric": "minisblack", "planarconfig": "separate", "metadata": None}
+            writer.write(picture, extratags=tags, **options)
+            writer.write(picture[:, ::2, ::2], subfiletype=1, **options)
+    return stream.getvalue()
+
+
+def test_an_lsm_says_itself_which_of_its_pages_are_slices_and_which_points_in_time():
+    pixels = VOXELS.reshape(T * Z, C, H, W)
+    content = lsm(pixels, slices=Z, times=T, scan=6)
+    cases, found = volumes(content, split_4d="all")
+    assert np.array_equal(found, VOXELS.swapaxes(1, 2))
+    assert cases[0].spacing_mm == pytest.approx((1e-3, 3e-4, 2e-4))
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        assert np.array_equal(file.series[0].asarray(), VOXELS)
+    assert np.array_equal(read(content, frame=5, frames="split"), pixels[5].transpose(1, 2, 0))
+    assert refused(lsm(pixels, slices=1, times=T * Z, scan=3), split_4d="all").reason == "single_slice"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"slices": Z, "times": T + 1, "scan": 6}, "unsupported_format"),
+        ({"slices": Z, "times": T, "scan": 2}, "unsupported_format"),
+        ({"slices": Z, "times": T, "scan": 6, "number": 1}, "malformed"),
+    ],
+)
+def test_an_lsm_of_which_nothing_is_certain_is_refused(given, expected):
+    assert refused(lsm(VOXELS.reshape(T * Z, C, H, W), **given), split_4d="all").reason == expected
+
+
 # Spacing
 
 
@@ -380,3 +421,17 @@ def test_volumes_of_another_number_of_channels_than_most_are_refused(tmp_path):
     assert found.rejected["detail"].tolist() == ["2 channels, where the data set has 3 (save all with the same ones)"]
     expected = sorted((VOXELS[0] + i).swapaxes(0, 1).tobytes() for i in range(1, 5))
     assert sorted(pixels.tobytes() for pixels in found.pixels) == expected
+
+
+@pytest.mark.parametrize(("second", "told"), [(["DAPI", "Jane Doe"], False), (["Jane Doe", "DAPI"], True)])
+def test_channels_in_another_order_are_told_and_their_names_stand_nowhere(tmp_path, capsys, second, told):
+    for i in range(4):
+        (tmp_path / "raw" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        names = second if i == 3 else ["DAPI", "Jane Doe"]
+        content = ome(VOXELS[0, 0, :2] + i, "CYX", Channel={"Name": names})
+        (tmp_path / "raw" / "ab"[i % 2] / f"{i}.tif").write_bytes(content)
+    ingest(tmp_path / "raw", tmp_path / "out")
+    printed = capsys.readouterr().out
+    assert ("names or another order from file to file (3, 1 cases)" in printed) == told
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert not any(b"Jane" in content or b"DAPI" in content for content in written) and "Jane" not in printed

@@ -22,7 +22,7 @@ from stages.lib.ingest.readers.contract import (
     frames_taken,
     phases_taken,
 )
-from stages.lib.ingest.readers.pictures import formats, jpeg, orientation, pillow, tiff
+from stages.lib.ingest.readers.pictures import formats, hyperstack, jpeg, orientation, pillow, tiff
 from stages.lib.ingest.readers.pictures.alpha import without_alpha
 from stages.lib.ingest.readers.pictures.picture import TURNED, Picture, Stack
 from stages.lib.ingest.readers.scans import axes
@@ -52,6 +52,8 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
             pages = pillow.inspect(content, known, params.max_voxels)
             if known == "split":
                 pages = [pages[i] for i in frames_taken(len(pages), params.frames)]
+    if content.startswith(tiff.MAGIC_NUMBERS):
+        pages = _named(pages, tiff.series(content), options)
     checked = [_checked(page, options) for page in pages]
     if params.frames == STACK:
         stack = _stack(content, checked, options)
@@ -63,6 +65,17 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
     if not pictures:
         raise next(page for page in checked if isinstance(page, Rejected))
     return tuple(tuple(page) if isinstance(page, Picture) else page.args for page in checked), ()
+
+
+def _named(
+    pages: list[Picture | Rejected], told: Sequence[hyperstack.Series], options: Options
+) -> list[Picture | Rejected]:
+    """The pages, with a hash of what their channels are called, where all of them are called alike."""
+    names = {one.names for one in told}
+    if len(names) != 1 or not (found := names.pop()):
+        return pages
+    hashed = options.identify("channels", "\n".join(found))
+    return [page._replace(named=hashed) if isinstance(page, Picture) else page for page in pages]
 
 
 def _stack(content: bytes, pages: Sequence[Picture | Rejected], options: Options) -> Stack:
@@ -155,6 +168,7 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
                     dtype=picture.dtype,
                     shape=(picture.channels, picture.height, picture.width),
                     recipe=(picture.dtype, number),
+                    attributes=_channels(picture),
                     noted=(*(("exif_rotated",) if picture.orientation != 1 else ()), *picture.noted),
                 )
             )
@@ -164,6 +178,11 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
 def _as_stack(file: Inspected) -> Stack:
     picture, *rest = file.common[1:]
     return Stack(Picture(*picture), *rest)
+
+
+def _channels(picture: Picture) -> tuple[tuple[str, str], ...]:
+    """The attribute by which assembly sees whether channels are called alike; no column of cases.csv."""
+    return (("channel_names", picture.named),) if picture.named else ()
 
 
 def _add_volumes(assembly: Assembly, file: Inspected, options: Options) -> None:
@@ -191,7 +210,7 @@ def _add_volumes(assembly: Assembly, file: Inspected, options: Options) -> None:
                 shape=(picture.channels, stack.depth, picture.height, picture.width),
                 spacing_mm=stack.spacing_mm,
                 recipe=(picture.dtype, phase),
-                attributes=(("phase", str(phase)),) if stack.times > 1 else (),
+                attributes=(*_channels(picture), *((("phase", str(phase)),) if stack.times > 1 else ())),
                 noted=(*(("exif_rotated",) if picture.orientation != 1 else ()), *picture.noted, *unknown),
             )
         )

@@ -1,13 +1,15 @@
 """What the pages of a TIFF are, where the file says so: channels, slices, and points in time.
 
-The description of the first page says it, as ImageJ, OME-TIFF (Bio-Formats and most microscopes) and tifffile write it.
+The description of the first page says it, as ImageJ, OME-TIFF (Bio-Formats and most microscopes) and tifffile write it,
+or a tag of its own, as in Zeiss' LSM.
 Sizes of pages and channels within a page are not asked for here: every page says its own.
 """
 
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -32,6 +34,10 @@ MM = {
     "ft": 304.8,
 }
 MM |= {"\u03bcm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3, "inch": 25.4, "inches": 25.4}
+# Zeiss' LSM: the structure begins with a number, and has sizes along Z and T, of a voxel in metres, and the kind of
+# scan. Of those that have a picture of X and Y a page: a stack, a time series, time series of stacks (along splines, too).
+LSM_NUMBERS, LSM_SIZES, LSM_VOXEL, LSM_SCAN = (0x00300494C, 0x00400494C), (16, 24), 40, 88
+LSM_SCANS, LSM_BYTES = (0, 3, 6, 7), 90
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # as ImageJ writes µ
 Spacing = tuple[float | None, float | None, float | None]  # in mm along D, H, W
 
@@ -45,6 +51,7 @@ class Series(NamedTuple):
     pages: tuple[int, ...]  # (times * slices * channels,) places in the file, in this order
     spacing_mm: Spacing = (None, None, None)
     says: str = ""  # who says so, for messages
+    names: tuple[str, ...] = ()  # of the channels; free text, which goes nowhere as it is
 
     def frames(self) -> list[tuple[int, ...]]:
         """The pages of each slice, time after time."""
@@ -77,6 +84,22 @@ def read(description: bytes, pages: int, samples: int, per_unit: tuple[float | N
     if start.startswith("<") and re.search(r"<(\w+:)?OME\b", start) and pages > 1:
         return _of_ome(text.lstrip("\ufeff \r\n\t"), pages)
     return []
+
+
+def read_lsm(info: bytes, pages: Sequence[int]) -> list[Series]:
+    """What the tag of Zeiss' LSM says of its pages, thumbnails left out.
+
+    Raises:
+        Rejected: They are no pictures along Z and time alone, or not as many.
+    """
+    if len(info) < LSM_BYTES or struct.unpack_from("<I", info)[0] not in LSM_NUMBERS:
+        raise Rejected("malformed", "a damaged tag of Zeiss' LSM: export it as OME-TIFF")
+    slices, times = (struct.unpack_from("<i", info, at)[0] for at in LSM_SIZES)
+    if len(pages) != slices * times or struct.unpack_from("<H", info, LSM_SCAN)[0] not in LSM_SCANS:
+        what = f"{len(pages)} pictures, {slices} along Z and {times} in time"
+        raise Rejected("unsupported_format", f"a Zeiss LSM of {what}: export it as OME-TIFF")
+    w, h, d = (_length(metres, MM["m"]) for metres in struct.unpack_from("<3d", info, LSM_VOXEL))
+    return [Series(times, slices, 1, tuple(pages), (d, h, w), "the LSM")]
 
 
 def _of_imagej(text: str, pages: int, per_unit: tuple[float | None, float | None]) -> list[Series]:
@@ -160,7 +183,8 @@ def _of_ome(text: str, pages: int) -> list[Series]:
 
 def _of_pixels(pixels: ElementTree.Element, pages: int, uuid: str) -> Series:
     sizes = {name: _size(pixels.get(f"Size{name}", "")) for name in "TZC"}
-    samples = {_size(one.get("SamplesPerPixel", "1")) for one in _below(pixels, "Channel")} or {1}
+    channels = list(_below(pixels, "Channel"))
+    samples = {_size(one.get("SamplesPerPixel", "1")) for one in channels} or {1}
     if len(samples) > 1 or sizes["C"] % min(samples):
         raise Rejected("malformed", "the OME-XML has channels of several numbers of samples")
     sizes["C"] //= min(samples)
@@ -194,7 +218,10 @@ def _of_pixels(pixels: ElementTree.Element, pages: int, uuid: str) -> Series:
         _length(_number(pixels.get(f"PhysicalSize{name}")), MM.get(pixels.get(f"PhysicalSize{name}Unit", "µm")))
         for name in "ZYX"
     ]
-    return plain._replace(pages=found, spacing_mm=(spacing[0], spacing[1], spacing[2]))
+    names = tuple(one.get("Name", "") for one in channels)
+    return plain._replace(
+        pages=found, spacing_mm=(spacing[0], spacing[1], spacing[2]), names=names if any(names) else ()
+    )
 
 
 def _below(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Element]:

@@ -21,6 +21,7 @@ class Picture(NamedTuple):
     decoder: Decoder
     noted: tuple[str, ...] = ()  # what is counted in ingest.json
     others: tuple[int, ...] = ()  # places of further pages, whose channels follow
+    named: str = ""  # what its channels are called, hashed: two pictures can be compared by it, and nothing else
 
 
 class Decoded(NamedTuple):

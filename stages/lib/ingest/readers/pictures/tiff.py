@@ -56,7 +56,7 @@ OTHER_PICTURES = {22610, 34887, 34892, 34927, 34933, 34934, 50001, 50002, 52546,
 JPEG_2000 = {33003, 33004, 33005, 34712}
 ASSOCIATED, UNASSOCIATED = 1, 2  # values of EXTRA_SAMPLES: alpha
 RATIONAL = 5  # a type of two numbers of four bytes
-X_RESOLUTION, Y_RESOLUTION, STK_PLANES = 282, 283, 33629
+X_RESOLUTION, Y_RESOLUTION, STK_PLANES, LSM_INFO = 282, 283, 33629, 34412
 
 Tags = Mapping[int, tuple[int, ...]]
 # What a page without the tag has. 0 of a size: none.
@@ -150,6 +150,10 @@ def series(content: bytes) -> list[hyperstack.Series]:
                 description = content[place : place + min(values, hyperstack.MAX_BYTES + 1)]
             elif tag in (X_RESOLUTION, Y_RESOLUTION) and kind == RATIONAL:
                 lengths[tag] = struct.unpack_from(layout.order + "II", content, _value(layout, content, entry, 8)[1])
+            elif tag == LSM_INFO and len(directories) > 1:
+                values, place = _value(layout, content, entry, 1)
+                shown = [page for page, at in enumerate(directories) if not _aside(_tags(content, at))]
+                return hyperstack.read_lsm(content[place : place + values], shown) if len(shown) > 1 else []
             elif tag == STK_PLANES and _value(layout, content, entry, 8)[0] > 1:
                 raise Rejected("unsupported_format", "a MetaMorph stack (STK): export it as OME-TIFF")
     except (struct.error, OverflowError):
