@@ -232,7 +232,11 @@ def _trouble(case: RawCase, pixels: np.ndarray, contract: dict[str, Any]) -> str
         return "it is in colour, the model takes grey ones (dataset.colour: grey_luminance makes one that takes both)"
     if len(pixels) not in contract["channels"]:
         return f"it has {len(pixels)} channels, the model takes {' or '.join(map(str, contract['channels']))}"
-    if not np.can_cast(pixels.dtype, contract["dtype"]):
+    dtype = np.dtype(contract["dtype"])
+    is_of_other_range = (
+        pixels.ndim == 3 and dtype.kind in "iu" and pixels.dtype != dtype
+    )  # 255 is white, or nearly black
+    if is_of_other_range or not np.can_cast(pixels.dtype, dtype):
         return f"it holds {pixels.dtype} numbers, the model takes {contract['dtype']}"
     if "spacing_mm" in contract["inputs"] and not np.all(np.array(case.spacing_mm or 0.0) > 0):  # nan, too
         return "its spacing is unknown, which the model needs"

@@ -111,10 +111,11 @@ def with_input(model, path, **given):
 
 def test_a_case_that_the_model_fails_on_is_named_with_one_line_of_the_reason(folder, capsys, tmp_path):
     model = with_input(folder / "model.onnx", tmp_path / "m.onnx", dtype="int16")
-    code, out, err = run(capsys, model, folder / "01.png")
+    tifffile.imwrite(tmp_path / "01.tif", np.zeros((8, 8), np.int16))
+    code, out, err = run(capsys, model, tmp_path / "01.tif")
     assert code == 1 and out == ""
     reason, count = err.splitlines()
-    assert reason.startswith(f"error: {folder / '01.png'}: the model can't run on 1 x 8 x 8: ")
+    assert reason.startswith(f"error: {tmp_path / '01.tif'}: the model can't run on 1 x 8 x 8: ")
     assert count == "no answer for 1 of 1 cases"
 
 
@@ -200,6 +201,17 @@ def test_a_picture_of_more_bits_than_the_model_was_trained_on_is_refused(folder,
     code, out, err = run(capsys, folder / "model.onnx", tmp_path / "deep.png")
     assert code == 1 and out == ""
     assert "it holds uint16 numbers, the model takes uint8" in err
+
+
+def test_a_picture_of_fewer_bits_than_the_model_was_trained_on_is_refused_too(tmp_path):
+    Image.fromarray(np.full((9, 9), 200, np.uint8)).save(tmp_path / "shallow.png")
+    files = list(raw_inputs.find([str(tmp_path)])[0])
+    contract = {"shape": [1, 8, 8], "channels": [1], "units": "", "inputs": ["x"]}
+    for dtype in ("uint16", "int16"):
+        (case,) = predict.taken(files, {"input": contract | {"dtype": dtype}})
+        assert case.pixels is None and f"it holds uint8 numbers, the model takes {dtype}" in case.trouble
+    (case,) = predict.taken(files, {"input": contract | {"dtype": "float32"}})
+    assert case.trouble == "", "dataset.dtype: float32 makes a model of 8 bits take these"
 
 
 def test_names_that_match_nothing_are_a_mistake(folder, capsys):

@@ -35,7 +35,7 @@ MM = {
 }
 MM |= {"\u03bcm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3, "inch": 25.4, "inches": 25.4}
 # Zeiss' LSM: the structure begins with a number, and has sizes along Z and T, of a voxel in metres, and the kind of
-# scan. Of those that have a picture of X and Y a page: a stack, a time series, time series of stacks (along splines, too).
+# scan. Of those that have a picture of X and Y a page: a stack, a time series, and of stacks (along splines, too).
 LSM_NUMBERS, LSM_SIZES, LSM_VOXEL, LSM_SCAN = (0x00300494C, 0x00400494C), (16, 24), 40, 88
 LSM_SCANS, LSM_BYTES = (0, 3, 6, 7), 90
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # as ImageJ writes µ
