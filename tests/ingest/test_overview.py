@@ -50,6 +50,13 @@ def test_intensities_of_any_size_are_drawn(ends, tmp_path, drawn):
     assert sum(drawn[0][Histogram].counts[0]) == 20
 
 
+@pytest.mark.parametrize(("channels", "told"), [(4, ""), (5, ", the first 4 of 5 channels")])
+def test_the_figure_says_which_channels_it_leaves_out(channels, told, tmp_path, drawn):
+    write_cases(tmp_path / "cases", {"0": np.arange(16 * channels, dtype=np.uint16).reshape(channels, 4, 4)}, "CHW")
+    overview.draw(tmp_path / "ingest.png", tmp_path, tmp_path / "cases", ["cat"], COUNTS, may_show=True)
+    assert drawn[0][Histogram].title == f"Intensities of 1 pictures{told}, logarithmic"
+
+
 def test_the_figure_says_what_became_of_every_file_and_how_cases_differ(tmp_path, drawn):
     pixels = {f"{i:016x}": np.full((1, 4, 10 * i), 100 * i, np.uint16) for i in (1, 2, 3)}
     write_cases(tmp_path / "cases", pixels, "CHW", spacings_mm=[(0.5, 0.5), (1, 1), (2, 2)])

@@ -126,6 +126,18 @@ def test_pictures_of_8_and_16_bits_or_of_those_and_floats_are_not_made_alike(tmp
         assert sorted(found.table["dtype"]) == sorted(kinds)
 
 
+@pytest.mark.parametrize(("dtype", "step"), [("float32", 1e-4), ("int16", 1)])
+def test_colours_of_any_numbers_become_grey(tmp_path, dtype, step):
+    for label in "ab":
+        (tmp_path / "raw" / label).mkdir(parents=True)
+        pixels = (np.random.default_rng(ord(label)).normal(0, 50, (9, 12, 3))).astype(dtype)
+        tifffile.imwrite(tmp_path / "raw" / label / "x.tif", pixels, photometric="rgb")
+    found = ingest(tmp_path / "raw", tmp_path / "out", colour="grey_luminance")
+    assert [pixels.shape for pixels in found.pixels] == [(1, 9, 12)] * 2
+    wanted = [tifffile.imread(tmp_path / "raw" / label / "x.tif") @ [0.2126, 0.7152, 0.0722] for label in "ab"]
+    assert all(min(np.abs(pixels[0] - one).max() for one in wanted) <= step for pixels in found.pixels)
+
+
 def test_a_picture_that_is_not_finite_is_rejected_alone_and_its_detail_tells_the_way_out(tmp_path):
     write(tmp_path / "raw", ["float32"] * 4)
     tifffile.imwrite(tmp_path / "raw" / "a" / "bad.tif", np.full((9, 12), np.nan, np.float32))

@@ -79,7 +79,8 @@ def _files(counts: Mapping[str, Any]) -> list[Row]:
 def _intensities(cases: Cases) -> Histogram:
     """Of a sample: a part of each of some cases, evenly chosen."""
     chosen = np.unique(np.linspace(0, len(cases) - 1, min(SAMPLED, len(cases))).round().astype(int)).tolist()
-    channels = min(cases.shapes[chosen, 0].max(), len(charts.COLOURS))
+    most = int(cases.shapes[chosen, 0].max())
+    channels = min(most, len(charts.COLOURS))
     values: list[list[np.ndarray]] = [[] for _ in range(channels)]
     for i in chosen:
         for channel, pixels in zip(values, _plane(cases, i), strict=False):
@@ -92,7 +93,8 @@ def _intensities(cases: Cases) -> Histogram:
     counts = [np.histogram(line, BINS, edges)[0].tolist() for line in lines]
     units = f" {cases.units}" if cases.units else ""
     what = "middle slices" if cases.dims == 3 else "pictures"
-    title = f"Intensities of {len(chosen)} {what}, logarithmic"
+    some = f", the first {channels} of {most} channels" if channels < most else ""
+    title = f"Intensities of {len(chosen)} {what}{some}, logarithmic"
     return Histogram(title, counts, f"{low:g}{units}", f"{high:g}{units}")
 
 
