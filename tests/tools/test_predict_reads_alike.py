@@ -1,10 +1,12 @@
 """What a model was trained on is read in the same way when it is asked: the exported file says how."""
 
+import json
 from collections import Counter
 from dataclasses import asdict
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from stages.lib import tensors
@@ -60,9 +62,19 @@ def write_arrays(raw):
         np.save(raw / "ab"[i] / f"{i}.npy", raw_data.scan(8, seed=i))
 
 
+def write_stacks(raw):
+    """ImageJ's stacks of two channels at two times."""
+    for i in range(2):
+        (raw / "ab"[i]).mkdir(parents=True)
+        pixels = np.random.default_rng(i).integers(0, 65536, (2, 4, 2, 9, 12)).astype(np.uint16)
+        tifffile.imwrite(raw / "ab"[i] / f"{i}.tif", pixels, imagej=True, metadata={"axes": "TZCYX"})
+
+
 @pytest.mark.parametrize(
     ("write", "reading"),
     [
+        (write_stacks, {"frames": "stack", "split_4d": "all"}),
+        (write_stacks, {"frames": "stack", "split_4d": "mean"}),
         (write_nifti, {"split_4d": "mean"}),
         (write_nifti, {"split_4d": "all"}),
         (write_arrays, {"axes": "HWD"}),
@@ -98,6 +110,18 @@ def test_the_exported_file_says_what_was_not_left_as_it_is_and_nothing_else(imag
     assert Input.model_validate(told).reading == told["reading"]
     with pytest.raises(ValueError, match="include does not say how a file is read"):
         Input.model_validate(told | {"reading": {"include": "x"}})
+
+
+def test_the_spacing_of_stacks_that_say_none_is_that_of_training(tmp_path, images_h5):
+    write_stacks(tmp_path / "raw")
+    given = IngestParams(frames="stack", split_4d="first", spacing_mm=(3.0, 2.0, 1.0))
+    about = asdict(tensors.read_description(images_h5))
+    told = json.loads(json.dumps(metadata.contract(about, "fitted", given)))
+    reading = Input.model_validate(told).reading
+    cases = list(raw_cases.read_cases([str(tmp_path / "raw")], "volumes", 1, reading))
+    assert [case.spacing_mm for case in cases] == [(3.0, 2.0, 1.0)] * 2
+    untold = list(raw_cases.read_cases([str(tmp_path / "raw")], "volumes", 1, reading | {"spacing_mm": None}))
+    assert [case.spacing_mm for case in untold] == [None, None]
 
 
 def test_every_key_that_says_how_to_read_is_a_parameter_of_ingest():

@@ -34,7 +34,7 @@ class Input(_Strict):
     transparency: Literal["reject", "black", "white"] = "reject"
     colour: Literal["auto", "grey_mean", "grey_luminance", "rgb"] = "auto"
 
-    reading: dict[str, str | bool | int | float] = {}
+    reading: dict[str, str | bool | int | float | Spacing] = {}
 
     @field_validator("reading")
     @classmethod

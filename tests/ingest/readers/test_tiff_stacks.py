@@ -312,6 +312,16 @@ def test_a_description_that_contradicts_itself_or_the_pages_is_refused(content, 
     assert error.reason == expected and ("again" in error.detail or "OME-XML" in error.detail)
 
 
+def test_a_page_that_the_description_does_not_tell_of_is_not_left_out():
+    stream = io.BytesIO(ome(VOXELS[0, :, 0], "ZYX"))
+    tifffile.imwrite(stream, VOXELS[1, 0, 0], append="force", metadata=None)
+    error = refused(stream.getvalue())
+    assert error.reason == "malformed" and "1 pages of the TIFF are none that the OME-XML tells of" in error.detail
+    stream = io.BytesIO(ome(VOXELS[0, :, 0], "ZYX"))
+    tifffile.imwrite(stream, VOXELS[1, 0, 0, ::2, ::2], append="force", metadata=None, subfiletype=1)
+    assert np.array_equal(volumes(stream.getvalue())[1][0][0], VOXELS[0, :, 0]), "a smaller copy is no page"
+
+
 def test_pages_in_other_files_are_refused():
     xml = ome(VOXELS[0, :, 0], "ZYX")
     more = '<TiffData IFD="0" PlaneCount="4"/>'

@@ -105,7 +105,7 @@ def _stack(content: bytes, pages: Sequence[Picture | Rejected], options: Options
     if depth == 1:
         by = f", as {told[0].says} says" if told else ""
         what = f"{times} points in time{by}: ingest.frames can be first, middle, split or a number"
-        raise Rejected("single_slice", what if times > 1 else "one page, which is no volume: see ingest.frames")
+        raise Rejected("single_slice", what if times > 1 else "one slice, which is no volume: see ingest.frames")
     limit, voxels = options.params.max_voxels, first.channels * first.height * first.width * len(pictures)
     if voxels > limit:
         what = f"{len(pictures)} pages of {first.width}x{first.height} pixels and {first.channels} channels"

@@ -75,7 +75,10 @@ def read(description: bytes, pages: int, samples: int, per_unit: tuple[float | N
     """
     if len(description) > MAX_BYTES:
         raise Rejected("too_large", f"a description of {len(description)} bytes")
-    text = description.rstrip(b"\0").decode("utf-8", "replace")
+    try:
+        text = description.rstrip(b"\0").decode("utf-8")
+    except UnicodeDecodeError:  # as of old files with a µ
+        text = description.rstrip(b"\0").decode("latin-1")
     if text.startswith("ImageJ="):
         return _of_imagej(text, pages, per_unit)
     if text.startswith('{"shape":'):

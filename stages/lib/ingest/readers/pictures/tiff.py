@@ -161,7 +161,14 @@ def series(content: bytes) -> list[hyperstack.Series]:
     samples = _first(_tags(content, directories[0]), SAMPLES)
     x, y = (lengths.get(tag, (0, 0)) for tag in (X_RESOLUTION, Y_RESOLUTION))
     per_unit = tuple(above / below if above and below else None for above, below in (x, y))
-    return hyperstack.read(description, len(directories), samples, (per_unit[0], per_unit[1]))
+    found = hyperstack.read(description, len(directories), samples, (per_unit[0], per_unit[1]))
+    used = {page for one in found for page in one.pages}
+    left = [page for page, at in enumerate(directories) if page not in used and not _aside(_tags(content, at))]
+    if found and left:
+        raise Rejected(
+            "malformed", f"{len(left)} pages of the TIFF are none that {found[0].says} tells of: export it again"
+        )
+    return found
 
 
 def _tags(content: bytes, at: int) -> Tags:
