@@ -322,15 +322,44 @@ def test_a_page_that_the_description_does_not_tell_of_is_not_left_out():
     assert np.array_equal(volumes(stream.getvalue())[1][0][0], VOXELS[0, :, 0]), "a smaller copy is no page"
 
 
-def test_pages_in_other_files_are_refused():
-    xml = ome(VOXELS[0, :, 0], "ZYX")
-    more = '<TiffData IFD="0" PlaneCount="4"/>'
-    place = "<TiffData><UUID>urn:other</UUID></TiffData>"
-    assert more in xml.decode("latin-1")
-    start = xml.index(b"<?xml")
-    text = xml[start : xml.index(b"</OME>") + 6].decode().replace(more, place)
-    content = tiff(VOXELS[0, :, 0], photometric="minisblack", description=text, metadata=None)
-    assert "other files" in refused(content).detail
+@pytest.mark.parametrize(
+    ("uuid", "names", "is_read"),
+    [
+        ("", ["", ""], True),
+        ("urn:a", ["urn:a", "urn:a"], True),
+        ("", ["urn:a", "urn:a"], True),  # as Micro-Manager writes it
+        ("urn:a", ["urn:a", "urn:b"], False),
+        ("urn:a", ["urn:b", "urn:b"], False),
+        ("", ["urn:a", "urn:b"], False),
+    ],
+)
+def test_pages_in_other_files_are_refused(uuid, names, is_read):
+    told = "".join(
+        f'<TiffData IFD="{2 * i}" FirstZ="{2 * i}" PlaneCount="2">{f"<UUID>{name}</UUID>" if name else ""}</TiffData>'
+        for i, name in enumerate(names)
+    )
+    content = with_xml(told, f' UUID="{uuid}"' if uuid else "")
+    if is_read:
+        assert np.array_equal(volumes(content)[1][0][0], VOXELS[0, :, 0])
+    else:
+        assert "other files" in refused(content).detail
+
+
+def with_xml(told: str, attributes: str = "", more: str = "") -> bytes:
+    """Four pages, and an OME-XML that tells of them as four slices."""
+    sizes = 'SizeX="12" SizeY="9" SizeZ="4" SizeC="1" SizeT="1" DimensionOrder="XYZCT"'
+    text = f"<?xml version='1.0'?><OME{attributes}><Image><Pixels {sizes}>{told}</Pixels></Image>{more}</OME>"
+    return tiff(VOXELS[0, :, 0], photometric="minisblack", description=text, metadata=None)
+
+
+def test_an_image_that_lies_in_another_file_altogether_is_a_case_of_that_file():
+    other = (
+        "<Image><Pixels SizeZ='9' SizeC='1' SizeT='1' DimensionOrder='XYZCT'><TiffData><UUID>urn:b</UUID></TiffData>"
+    )
+    content = with_xml(
+        "<TiffData PlaneCount='4'><UUID>urn:a</UUID></TiffData>", " UUID='urn:a'", f"{other}</Pixels></Image>"
+    )
+    assert np.array_equal(volumes(content)[1][0][0], VOXELS[0, :, 0])
 
 
 def test_definitions_in_the_xml_are_refused_before_they_are_parsed():

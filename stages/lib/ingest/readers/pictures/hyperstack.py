@@ -172,19 +172,24 @@ def _of_ome(text: str, pages: int) -> list[Series]:
         raise Rejected("malformed", "the OME-XML can't be parsed: export the picture again as OME-TIFF") from None
     if next(_below(root, "BinaryOnly"), None) is not None:
         raise Rejected("malformed", "the OME-XML lies in another file: export the picture as one OME-TIFF")
-    found = [
-        _of_pixels(one, pages, root.get("UUID", ""))
-        for image in _below(root, "Image")
-        for one in _below(image, "Pixels")
-    ]
-    if not found:
-        raise Rejected("malformed", "OME-XML without an image")
+    images = [one for image in _below(root, "Image") for one in _below(image, "Pixels")]
+    files = [{uuid for told in _below(one, "TiffData") for uuid in _uuids(told)} for one in images]
+    # This file's own name may be left out where no other is spoken of.
+    own = {root.get("UUID", "")} if root.get("UUID") else set().union(*files)
+    found = [_of_pixels(one, pages) for one, of in zip(images, files, strict=True) if of <= own]
+    if len(own) > 1 or not found or any(of & own and not of <= own for of in files):
+        raise Rejected("malformed", "pages of the picture lie in other files: export it as one OME-TIFF")
     if len({page for one in found for page in one.pages}) < sum(len(one.pages) for one in found):
         raise Rejected("malformed", "the OME-XML has two images of one page")
     return found
 
 
-def _of_pixels(pixels: ElementTree.Element, pages: int, uuid: str) -> Series:
+def _uuids(told: ElementTree.Element) -> list[str]:
+    """The names of the files that the pages lie in; none: of this one."""
+    return [(one.text or "").strip() for one in _below(told, "UUID")]
+
+
+def _of_pixels(pixels: ElementTree.Element, pages: int) -> Series:
     sizes = {name: _size(pixels.get(f"Size{name}", "")) for name in "TZC"}
     channels = list(_below(pixels, "Channel"))
     samples = {_size(one.get("SamplesPerPixel", "1")) for one in channels} or {1}
@@ -201,9 +206,6 @@ def _of_pixels(pixels: ElementTree.Element, pages: int, uuid: str) -> Series:
     told = list(_below(pixels, "TiffData"))
     place: dict[int, int] = {}  # of each plane, in the order of the axes
     for one in told:
-        for other in _below(one, "UUID"):
-            if (other.text or "").strip() != uuid:
-                raise Rejected("malformed", "pages of the picture lie in other files: export it as one OME-TIFF")
         strides, stride = {}, 1
         for name in order:
             strides[name] = stride
