@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.lib.ingest.readers import READERS
 from tests import ROOT
 from tests.ingest.readers.test_image import tiff
 from tools import compare_pictures
@@ -15,7 +16,7 @@ from tools.compare_pictures import ALONE, DIFFERENT, EQUAL, compare, files
 
 PACKAGES = ("PIL", "imageio", "skimage", "tifffile", "matplotlib", "sklearn", "torchvision")
 # Why a file of these packages may be no case, beside those that are no pictures at all.
-REASONS = {"empty", "not_an_image", "unsupported_format", "float_pixels", "unsupported_depth", "dicom"}
+REASONS = {"empty", "not_an_image", "unsupported_format", "float_pixels", "unsupported_depth", *READERS}
 FAULTS = ROOT.parent / "shared" / "faults"
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests import hostile_files as hostile
 from tests.ingest.readers.test_image import RNG, read, reason, tiff
 from tests.raw_data import ingest
 
@@ -100,6 +101,19 @@ def test_a_big_tiff_is_read_as_any_other(dtype, tile):
     content = tiff(pixels, photometric="minisblack", planarconfig="contig", bigtiff=True, tile=tile)
     assert content[2] == 43
     assert np.array_equal(read(content), pixels)
+
+
+def test_a_tiff_that_claims_very_many_channels_or_pixels_is_refused_before_it_is_decoded(monkeypatch):
+    def claimed(side: int, samples: int, bits: int, kind: int) -> bytes:
+        sizes = [(256, hostile.LONG, 1, side), (257, hostile.LONG, 1, side), (278, hostile.LONG, 1, side)]
+        numbers = [(258, hostile.SHORT, 1, bits), (277, hostile.SHORT, 1, samples), (339, hostile.SHORT, 1, kind)]
+        return hostile.tiff(tags=[*sizes, *numbers, (259, hostile.SHORT, 1, 8)])  # packed by Deflate
+
+    monkeypatch.setattr(tifffile, "TiffFile", None)
+    assert reason(claimed(60_000, 1, 32, 3)) == "too_large"
+    assert reason(claimed(4_000, 100, 16, 1)) == "too_large"
+    assert reason(claimed(4_000, 65_535, 64, 3)) == "too_large"
+    assert reason(claimed(4_000, 0, 64, 3)) == "corrupt"
 
 
 def write(raw, kinds, bands=1):
