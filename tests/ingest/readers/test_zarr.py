@@ -155,6 +155,7 @@ def test_damage_and_bombs_are_rejected_without_being_unpacked(tmp_path, monkeypa
     one = {"chunks": (9, 7), "compressors": GzipCodec()}
     for name in ("good", "bomb", "cut", "text", "long", "huge", "json", "codec"):
         create(store, name, GREY, **one)
+    create(store, "small", GREY, chunks=(1, 1))
     create(store, "sum", GREY, chunks=(9, 7), compressors=Crc32cCodec())
     create(store, "shard", GREY, chunks=(3, 7), shards=(9, 7), compressors=None)
     chunk(store, "bomb").write_bytes(zlib.compress(bytes(1 << 26)))
@@ -167,10 +168,11 @@ def test_damage_and_bombs_are_rejected_without_being_unpacked(tmp_path, monkeypa
     chunk(store, "shard").write_bytes(chunk(store, "shard").read_bytes()[-60:])
     edited(store / "huge" / "zarr.json", shape=[1 << 40, 1 << 40])
     (store / "json" / "zarr.json").write_text("[" * 100_000)
+    edited(store / "small" / "zarr.json", shape=[3000, 3000])
     edited(store / "codec" / "zarr.json", codecs=[{"name": "bytes"}, {"name": "numcodecs.pickle"}])
     expected = {
         **dict.fromkeys(("bomb", "cut", "text", "sum"), "corrupt"),
-        **{"long": "too_large", "shard": "truncated", "huge": "too_large", "json": "malformed"},
+        **{"long": "too_large", "shard": "truncated", "huge": "too_large", "small": "too_large", "json": "malformed"},
         "codec": "unsupported_format",
     }
     label(raw, *(f"x.zarr::{name},a" for name in (*expected, "good")))

@@ -18,6 +18,7 @@ from stages.lib.ingest.readers.numbers import as_float32
 
 WAYS = "name one in labels.csv, as in file::name or file::name[3]"
 RGB = 3
+MOST_CHUNKS = 100_000  # of a picture or slice
 AUTO = "auto"  # of ingest.axes
 Get = Callable[[tuple[Any, ...]], np.ndarray]  # a part of an array, by indices and slices
 
@@ -178,6 +179,17 @@ def parts(file: Inspected, wanted: Sequence[Part], options: Options) -> Assembly
         except Rejected as error:
             assembly.refused.append(Refusal((file.path,), error.reason, f"{part.text}: {error.detail}"))
     return assembly
+
+
+def check_chunks(ranges: Sequence[range]) -> None:
+    """Args:
+        ranges: Along each axis, the chunks that a picture or slice takes.
+
+    Raises:
+        Rejected: They are so many that to look each of them up takes minutes.
+    """
+    if (number := math.prod(map(len, ranges))) > MOST_CHUNKS:
+        raise Rejected("too_large", f"{number} chunks in one picture or slice: save it again in larger chunks")
 
 
 def blocks(recipe: Recipe, get: Get, start: int, stop: int) -> Iterator[np.ndarray]:

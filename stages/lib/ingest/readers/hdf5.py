@@ -177,6 +177,7 @@ def _check_written(array: h5py.Dataset, chunk: Sequence[int], key: tuple[Any, ..
     for one, side, step in zip(key, array.shape, chunk, strict=True):
         low, high = (one, one + 1) if isinstance(one, int) else (0, side)
         starts.append(range(low // step * step, high, step))
+    arrays.check_chunks(starts)
     for at in product(*starts):
         if array.id.get_chunk_info_by_coord(at).byte_offset is None:
             raise Rejected("truncated", "numbers that were never written")

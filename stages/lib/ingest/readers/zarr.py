@@ -32,6 +32,7 @@ MOST_ARRAYS = 200_000  # of a store
 MAX_METADATA = 1 << 26  # bytes of a file; that of a group may hold those of all its arrays
 V2, V3 = ".zarray", "zarr.json"
 CACHE_BYTES = 64 << 20  # of unpacked chunks, for the pictures that lie in one
+MOST_KEPT = 10_000  # chunks, those that are not there among them
 MORE_BYTES = 1 << 16  # that a packed chunk may be larger than what it holds
 ABSENT = (1 << 64) - 1  # the place of a chunk that a shard lacks
 V3_TYPES = (
@@ -317,7 +318,9 @@ def _taken(grid: Grid, folder: str, digest: bytes, key: tuple[Any, ...]) -> np.n
     box = [(one, one + 1) if isinstance(one, int) else (0, side) for one, side in zip(key, grid.shape, strict=True)]
     found = np.full([high - low for low, high in box], grid.fill, grid.chunk.dtype)
     steps = grid.chunk.shape
-    for at in product(*(range(low // step, -(-high // step)) for (low, high), step in zip(box, steps, strict=True))):
+    ranges = [range(low // step, -(-high // step)) for (low, high), step in zip(box, steps, strict=True)]
+    arrays.check_chunks(ranges)
+    for at in product(*ranges):
         chunk = _chunks.of(grid, folder, digest, at)
         if chunk is None:
             continue
@@ -353,7 +356,7 @@ class _Chunks:
         chunk = None if content is None else unpacked(content, grid.chunk)
         self._kept[key] = chunk
         self._bytes += chunk.nbytes if chunk is not None else 0
-        while self._bytes > CACHE_BYTES and len(self._kept) > 1:
+        while (self._bytes > CACHE_BYTES or len(self._kept) > MOST_KEPT) and len(self._kept) > 1:
             _, old = self._kept.popitem(last=False)
             self._bytes -= old.nbytes if old is not None else 0
         return chunk
