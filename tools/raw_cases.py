@@ -1,7 +1,7 @@
 """Reads single pictures and series as ingest does, without a data set, for tools.predict."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -22,7 +22,7 @@ from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
 from stages.lib.ingest.raw_files import STAMP_FIELDS
 from stages.lib.ingest.readers.colour import can_be_made
-from stages.lib.ingest.readers.contract import Inspected, Options, Refusal, Rejected
+from stages.lib.ingest.readers.contract import PART_SIGN, Inspected, NoSuchPart, Options, Part, Refusal, Rejected
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.workers import quietly
@@ -109,6 +109,12 @@ class _Run:
     def __init__(self, files: Sequence[File], options: Options, archives: Archives, watched: bool = False) -> None:
         self._options, self._archives = options, archives
         self._members = {file.path: file.member for file in files if file.member}
+        self._parts: dict[str, list[Part]] = defaultdict(list)  # those that are meant, by path
+        for file in files:
+            if file.part:
+                self._parts[file.path].append(file.part)
+        self._whole = {file.path for file in files if not file.part}
+        files = list({file.path: file for file in files}.values())
         self._place = {file.path: i for i, file in enumerate(files)}
         self._table = FileTable([file.path for file in files])
         self._plain = Loader("", options)
@@ -142,6 +148,10 @@ class _Run:
         slices = companions.of_slices(self._table.paths[i] for i in self._table.accepted.get("dicom", ()))
         for reader, positions in self._table.accepted.items():
             files = [self._table.file(i) for i in positions]
+            for file in files:
+                if file.path in self._parts:
+                    made += self._cases_of_parts(reader, file)
+            files = [file for file in files if file.path in self._whole]
             if volumes and not readers.reader(reader).ALONE:
                 files, aside = readers.reader(reader).choose(files, none_named, self._options)
                 refused += aside
@@ -163,12 +173,29 @@ class _Run:
         before = -1
         for place, one in sorted(made, key=lambda entry: entry[0]):
             case = one if isinstance(one, RawCase) else self._read(one, channels)
-            yield case if place != before else case._replace(files=0)  # a further page of a file
+            is_page = place == before and self._table.paths[place] not in self._parts  # a further one of a file
+            yield case._replace(files=0) if is_page else case
             before = place
+
+    def _cases_of_parts(self, reader: str, file: Inspected) -> Iterator[tuple[int, Template | RawCase]]:
+        """Of the parts of a file that are meant, in their order."""
+        place = self._place[file.path]
+        take = getattr(readers.reader(reader), "parts", None)
+        for part in self._parts[file.path]:
+            name = f"{file.path}{PART_SIGN}{part.text}"
+            try:
+                if take is None:
+                    raise NoSuchPart(part, "the file is no file of arrays")
+                assembly = take(file, [part], self._options)
+            except NoSuchPart as error:
+                yield place, RawCase(name, trouble=error.detail)
+                continue
+            yield from ((place, Template(reader, case)) for case in assembly.cases)
+            yield from ((place, RawCase(name, trouble=_trouble(one.reason, one.detail))) for one in assembly.refused)
 
     def _read(self, template: Template, channels: int) -> RawCase:
         case = template.case
-        name, number = _named([file.path for file in case.files]), len(case.files)
+        name, number = _named(case.names), len(case.files)
         if phase := dict(case.attributes).get("phase", ""):
             name += f", phase {phase}"
         if len(case.shape) == 3 and can_be_made(case.shape[0], channels, self._options.params.colour):

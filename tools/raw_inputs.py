@@ -21,7 +21,7 @@ from typing import NamedTuple
 from stages.lib.core.errors import UserError
 from stages.lib.core.opening import TO_READ, check_handles, kind_of
 from stages.lib.ingest import in_place, raw_files
-from stages.lib.ingest.readers.contract import Rejected
+from stages.lib.ingest.readers.contract import PART_SIGN, Part, Rejected
 
 LIST = "-"  # the name that stands for a list of paths on stdin
 ARCHIVE = ".zip"
@@ -45,6 +45,7 @@ class File(NamedTuple):
     path: str  # as people are told; a member's is archive.zip/name
     member: Member | None = None
     trouble: str = ""  # where it can't be read
+    part: Part | None = None  # what of it is meant, as path::name[3] says
 
 
 def find(names: Sequence[str]) -> tuple[Iterable[File], int | None]:
@@ -64,15 +65,15 @@ def find(names: Sequence[str]) -> tuple[Iterable[File], int | None]:
 
 
 def _each_once(files: Iterable[File]) -> Iterator[File]:
-    seen: set[str] = set()
+    seen: set[tuple[str, Part | None]] = set()
     for file in files:
-        if file.path not in seen:
-            seen.add(file.path)
+        if (file.path, file.part) not in seen:
+            seen.add((file.path, file.part))
             yield file
 
 
 def _matches(name: str) -> Iterator[File]:
-    found = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+    found = [name] if os.path.exists(name) or _of_part(name) else sorted(glob.glob(name, recursive=True))
     if not found:
         raise UserError(
             f"{name} not found: expected a picture, a DICOM file, a folder or zip archive of them, a glob, or - for a "
@@ -94,7 +95,17 @@ def _listed() -> Iterator[File]:
                 yield File(path, trouble=str(error))
 
 
+def _of_part(path: str) -> File | None:
+    """The file of a path as x.h5::name[3]; None of all others."""
+    file, _, text = path.partition(PART_SIGN)
+    part = None if os.path.exists(path) or not os.path.exists(file) else Part.of(text)
+    return File(file, part=part) if part else None
+
+
 def _below(path: str) -> Iterator[File]:
+    if of_part := _of_part(path):
+        yield of_part
+        return
     if os.path.isdir(path) and in_place.is_store(path):
         yield File(path)
     elif os.path.isdir(path):

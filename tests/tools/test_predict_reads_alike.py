@@ -1,9 +1,11 @@
 """What a model was trained on is read in the same way when it is asked: the exported file says how."""
 
+import io
 import json
 from collections import Counter
 from dataclasses import asdict
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -100,6 +102,31 @@ def test_a_scan_is_read_as_in_training(tmp_path, write, reading):
     assert sorted(case.pixels.tobytes() if case.pixels is not None else b"" for case in untold) != sorted(
         case.pixels.tobytes() for case in asked
     )
+
+
+def test_parts_of_files_are_read_by_the_names_that_labels_csv_has_for_them(tmp_path, monkeypatch):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    pictures = np.random.default_rng(0).integers(0, 256, (5, 9, 7), np.uint8)
+    with h5py.File(raw / "x.h5", "w") as file:
+        file["images"] = pictures
+    np.savez(raw / "y.npz", one=pictures[0], other=pictures[1])
+    Image.fromarray(pictures[2]).save(raw / "z.png")
+    of_h5 = [f"x.h5::images[{i}]" for i in (3, 1, 9)]
+    names = [*of_h5, "y.npz::other", "y.npz::none", "z.png::a", "z.png"]
+    found = list(raw_cases.read_cases([f"{raw}/{name}" for name in names], "images", 1))
+    said = {case.name.removeprefix(f"{raw}/"): case for case in found}
+    assert list(said) == names
+    for name, at in (("x.h5::images[3]", 3), ("x.h5::images[1]", 1), ("y.npz::other", 1)):
+        assert np.array_equal(said[name].pixels, pictures[at][None])
+    assert "the array's shape is (5, 9, 7)" in said["x.h5::images[9]"].trouble
+    assert "no array of this name" in said["y.npz::none"].trouble
+    assert "no file of arrays" in said["z.png::a"].trouble
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{raw}/x.h5::images[4]\n"))
+    (case,) = raw_cases.read_cases(["-"], "images", 1)
+    assert np.array_equal(case.pixels, pictures[4][None])
+    with pytest.raises(UserError, match="not found"):
+        list(raw_cases.read_cases([f"{raw}/none.h5::images[3]"], "images", 1))
 
 
 def test_the_exported_file_says_what_was_not_left_as_it_is_and_nothing_else(images_h5):

@@ -45,7 +45,6 @@ _CALLED = {
 }
 SYNONYMS = {column: {column, *names.split()} for column, names in _CALLED.items()}
 GLOB = re.compile(r"[*?\[]")
-PART = re.compile(r"(?P<name>[^\[\]]*)(?:\[(?P<index>[0-9]{1,18})\])?")  # of a file, behind ::
 WORTH = {"group": "says what must stay together (a patient)", "split": "says train, validation or test"}
 BY_UID = {("group", name) for name in ("series", "study", "instance")}
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
@@ -387,13 +386,12 @@ class _Table:
         path, sign, text = name.partition(PART_SIGN)
         if not sign or name in self._paths:
             return None
-        match = PART.fullmatch(text)
-        if not text or match is None:
+        part = Part.of(text)
+        if part is None:
             raise UserError(
                 f"{where}: path '{name}': expected an array's name behind {PART_SIGN}, as in name or name[3]"
             )
-        array = match["name"].strip("/")
-        return self._existing(where, path), Part(array, int(match["index"]) if match["index"] else None)
+        return self._existing(where, path), part
 
     def _number(self, where: str, values: dict[str, str]) -> str:
         """SeriesNumber as headers have it; "" for any. A table that was a spreadsheet's may say 2.0."""

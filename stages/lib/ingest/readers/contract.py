@@ -71,6 +71,7 @@ For example, the reader of raw grey pictures of 4x4 pixels behind the four lette
 """
 
 import os
+import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -174,6 +175,7 @@ SET_ASIDE_REASONS = {
 
 PART_SIGN = "::"
 """In labels.csv, between the path of a file and what of the file is meant."""
+PART = re.compile(r"(?P<name>[^\[\]]*)(?:\[(?P<index>[0-9]{1,18})\])?")  # behind that
 OTHER = "other"
 """What a reader gives as an attribute in place of a text that may name somebody; ingest.json counts it."""
 MAX_HEADER_BYTES = 1 << 28  # all that is in a file beside its pixels
@@ -241,6 +243,14 @@ class Part(NamedTuple):
     def text(self) -> str:
         """As labels.csv writes it behind ::, in one spelling."""
         return self.name if self.at is None else f"{self.name}[{self.at}]"
+
+    @classmethod
+    def of(cls, text: str) -> "Part | None":
+        """What somebody wrote behind ::; None where it names no part."""
+        match = PART.fullmatch(text)
+        if not text or match is None:
+            return None
+        return cls(match["name"].strip("/"), int(match["index"]) if match["index"] else None)
 
 
 class NoSuchPart(Exception):
