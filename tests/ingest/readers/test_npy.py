@@ -59,7 +59,7 @@ def test_truth_values_are_the_case_that_a_picture_of_one_bit_makes(tmp_path):
 @pytest.mark.parametrize(
     ("stored", "dtype"),
     [
-        *(("uint8", "uint8"), ("uint16", "uint16"), ("int16", "int16"), ("int8", "int8"), ("int32", "float32")),
+        *(("uint8", "uint8"), ("uint16", "uint16"), ("int16", "int16"), ("int8", "int16"), ("int32", "float32")),
         *(("int64", "float32"), ("uint32", "float32"), ("uint64", "float32"), ("float16", "float32")),
         *(("float32", "float32"), ("float64", "float32"), (">i2", "int16"), (">u4", "float32"), (">f8", "float32")),
     ],

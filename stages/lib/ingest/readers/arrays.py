@@ -71,7 +71,9 @@ def dtype_of(stored: np.dtype) -> str:
         raise Rejected("unsupported_depth", f"an array of {what}: save one of real numbers")
     if stored.kind == "b":
         return "uint8"
-    return stored.newbyteorder("=").name if stored.kind in "iu" and stored.itemsize <= 2 else "float32"
+    if stored.kind in "iu" and stored.itemsize <= 2:
+        return "int16" if stored.kind == "i" else stored.newbyteorder("=").name
+    return "float32"
 
 
 def axes_of(shape: Sequence[int], stored: np.dtype, wanted: str) -> str:
