@@ -5,6 +5,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 from pydicom.uid import DigitalXRayImageStorageForProcessing, MRImageStorage
 from ruamel.yaml import YAML
 
@@ -14,6 +15,7 @@ from tests import ROOT
 from tests.demos import needs_demos
 from tests.ingest.readers.test_dicom_faults import tilt
 from tests.ingest.readers.test_dicom_pictures import x_ray
+from tests.ingest.readers.test_nifti import save
 from tests.raw_data import scan, write_pictures, write_series
 from tools.init.__main__ import begin
 
@@ -227,6 +229,22 @@ def test_of_x_rays_of_two_kinds_the_most_frequent_is_chosen(project, tmp_path, c
     begin("mine", tmp_path / "raw")
     assert section().select.sop_class == ("Digital X-Ray Image Storage - For Presentation",)
     assert "3 FOR PRESENTATION and 2 FOR PROCESSING" in Path("params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("write", "key", "value"),
+    [
+        (lambda path, seed: tifffile.imwrite(path / f"{seed}.tif", scan(seed=seed), imagej=True), "frames", "stack"),
+        (lambda path, seed: save(path / f"{seed}.nii.gz", np.stack([scan(seed=seed)] * 2)), "split_4d", "first"),
+    ],
+)
+def test_what_no_file_can_be_read_without_is_proposed(project, tmp_path, capsys, write, key, value):
+    for i in range(12):
+        (tmp_path / "scans" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        write(tmp_path / "scans" / "ab"[i % 2], i)
+    begin("mine", tmp_path / "scans")
+    assert getattr(section(), key) == value
+    assert "12 volumes" in capsys.readouterr().out
 
 
 def test_folders_that_look_like_patients_are_remarked_on(project, tmp_path, capsys):

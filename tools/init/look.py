@@ -86,10 +86,7 @@ def look(folder: Path, found: Found) -> None:
     options = Options(check(IngestParams, found.ingest), OPEN)
     taken, excluded = selection.select(scan.paths, options.params)
     labels = read_labels(folder, taken, raw_files.folders_of(taken, scan.folders, excluded), options)
-    with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "look")) as store:
-        chosen = _chosen(folder, taken, options, store, workers)
-        files = inspection.inspect_all(folder, chosen, store, options, workers)
-    all_read = len(files.paths) == len(taken)
+    files, all_read = _inspected(folder, taken, options)
     if labels.selects and all_read:
         labels.resolve(assembly.identities(files))
     listed = labels if labels.selects and all_read else None
@@ -101,6 +98,11 @@ def look(folder: Path, found: Found) -> None:
             found.ingest["select"] = found.ingest.get("select", {}) | several.select
             found.why["select"] = f"the DICOM files are of several kinds: {several.kinds}"
             options = Options(check(IngestParams, found.ingest), OPEN)
+        except _Undecided as undecided:  # likewise
+            found.ingest[undecided.key], found.why[undecided.key] = undecided.value, undecided.why
+            found.rows.clear()
+            options = Options(check(IngestParams, found.ingest), OPEN)
+            files, all_read = _inspected(folder, taken, options)
     _say(found, "left out", f"{len(scan.litter)} hidden files and the like" * bool(scan.litter))
     _say(found, "left out", found.why.get("exclude", ""))
     _classes(found, labels, taken, cases, all_read)
@@ -112,6 +114,29 @@ def look(folder: Path, found: Found) -> None:
         patients = np.array([cases.template(i).case.patient or "" for i in range(len(cases))])
         for remark in labelling.remarks(labels, [row.label if row else "" for row in named], patients):
             _say(found, "warning", remark)
+
+
+class _Undecided(Exception):
+    """No file makes a case before a key of `ingest` says what is meant."""
+
+    def __init__(self, key: str, value: str, why: str) -> None:
+        super().__init__(key, value, why)
+        self.key, self.value, self.why = key, value, why
+
+
+UNDECIDED = {
+    "several_frames": _Undecided("frames", "stack", "files of several pages, as slices; split: a picture of each page"),
+    "several_at_a_place": _Undecided("split_4d", "first", "several volumes a file or series; mean, all: of all of them"),
+}
+"""By the reason of a rejection: what is proposed where it is that of all files."""
+
+
+def _inspected(folder: Path, taken: list[str], options: Options) -> tuple[FileTable, bool]:
+    """What is known of some files, and whether they are all."""
+    with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "look")) as store:
+        chosen = _chosen(folder, taken, options, store, workers)
+        files = inspection.inspect_all(folder, chosen, store, options, workers)
+    return files, len(files.paths) == len(taken)
 
 
 def _say(found: Found, what: str, text: str) -> None:
@@ -150,12 +175,15 @@ def _describe(
 
     Raises:
         UserError: No case can be read.
-        SeveralKinds: Nothing says which are meant.
+        SeveralKinds, _Undecided: Nothing says which are meant, or how.
     """
     is_listed = (lambda path, series: listed.of(path, series) is not None) if listed else None
     is_named = listed.names if listed else assembly.none_named
     assembled = assembly.assemble(files, options, is_named, is_listed, labels.parts)
     cases, accepted = assembled.cases, files.accepted
+    asked = [UNDECIDED[refusal.reason] for refusal in assembled.refused if refusal.reason in UNDECIDED]
+    if not len(cases) and asked and asked[0].key not in found.ingest:
+        raise asked[0]
     read = f" (of {len(files.paths)} of {number} files)" if len(files.paths) < number else ""
     kinds = ", ".join(f"{len(of)} {'DICOM files' if name == 'dicom' else 'pictures'}" for name, of in accepted.items())
     _say(found, "files", f"{kinds or 'none that can be read'}{read}")

@@ -50,7 +50,8 @@ class Fitting:
         if self.colour != "keep" and channels not in (1, 3):
             return f"its {channels} channels can't be made {self.colour}"
         if self.spacing_mm is not None and not (spacing_mm > 0).all():  # nan, too
-            return f"its spacing is unknown, so it can't be resampled to {tuple(self.spacing_mm.tolist())} mm"
+            what = f"its spacing is unknown, so it can't be resampled to {tuple(self.spacing_mm.tolist())} mm"
+            return f"{what}: give ingest.spacing_mm, or leave dataset.spacing_mm out"
         return ""
 
     def __call__(self, x: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:

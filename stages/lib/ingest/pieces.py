@@ -39,10 +39,11 @@ def _stored_again(cases: CaseTable, digests: np.ndarray) -> dict[int, int]:
     found = {}
     for members in repeated(cases, digests):
         of = {i: cases.template(i).case for i in members}
-        for i, case in of.items():
-            slices = [j for j in members if len(of[j].files) == of[j].blocks > 1 and _is_one_scan(of[j], case)]
-            if len(case.files) == 1 < case.blocks and slices:
-                found[i] = slices[0]
+        slices = [i for i, case in of.items() if len(case.files) == case.blocks > 1]
+        for i, case in of.items() if slices else ():
+            same = next((j for j in slices if _is_one_scan(of[j], case)), None)
+            if len(case.files) == 1 < case.blocks and same is not None:
+                found[i] = same
     return found
 
 

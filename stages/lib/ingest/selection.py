@@ -23,8 +23,16 @@ ROLE = (
 AFTER = re.compile(rf"^(?P<base>.+?)(?P<role>[ ._-](?:{ROLE}))(?P<number>[ ._-]?\d+)?$", re.IGNORECASE)  # x_mask_1
 BEFORE = re.compile(rf"^(?P<role>(?:{ROLE})[ ._-])(?P<base>.+)$", re.IGNORECASE)  # thumb_x
 BETWEEN = re.compile(r"[ ._-]")
+# Beside whole volumes; what a role is called among them is rarely anything else.
+VOLUME_ROLES = re.compile(
+    rf"^(?:{ROLE}|msk|seg\d+|labelmap|rois?|lesions?|aseg|aparc|wmh|contours?)(?:T[rs])?\d*$", re.IGNORECASE
+)
+WORDS = re.compile(r"[ ._+-]+")
 NUMBERED = re.compile(r"^(?P<word>.*?)(?P<number>\d+)$")
+ROLE_NUMBERED = re.compile(rf"^(?P<role>{ROLE})[ ._-]?(?P<number>\d+)$", re.IGNORECASE)  # mask-0, label0001
 FOLDERS = re.compile(rf"^(?:{ROLE})(?:T[rs])?$", re.IGNORECASE)  # labelsTr: of the Medical Segmentation Decathlon
+CLASS_TOO = re.compile(r"^(?:mask|gt|small|annotated|label|overlay|preview)$", re.IGNORECASE)  # what classes are called
+IMAGES = re.compile(r"^(?:im|ims|images?|imgs?|photos?|pictures?|scans?|originals?|raw|rgb|inputs?)$", re.IGNORECASE)
 ANY_ROLE = re.compile(rf"(?:^|[/ ._-])(?:{ROLE})(?:T[rs])?(?:[/ ._-]|\d|$)", re.IGNORECASE | re.MULTILINE)
 CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's images are called x_0000 where their segmentation is called x
 NAMES_ROLE = re.compile(rf"(?:^|[ ._-])(?:{ROLE})(?:$|[ ._-])", re.IGNORECASE)  # no_mask: a class beside mask
@@ -118,6 +126,8 @@ def check_companions(paths: Sequence[str], excluded: Sequence[str] = ()) -> None
 def _searches(pictures: Sequence[str]) -> list[Callable[[list[str]], Companions | None]]:
     """Those that may find any: most often none can, which is seen in a moment."""
     by_role = [_by_name, _by_number, _by_word, _by_folder] if ANY_ROLE.search("\n".join(pictures)) else []
+    if any(companions.is_volume(path) for path in pictures):
+        by_role.append(_by_volume)
     return [*by_role, *([_by_ending] if len({patterns.ending(path) for path in pictures}) > 1 else [])]
 
 
@@ -202,14 +212,21 @@ def _by_folder(paths: list[str]) -> Companions | None:
     """masks/x.png, or masks/x_mask.png, where a folder beside it, or the one around it, holds x.jpg."""
     beside: dict[tuple[str, str], str] = {}  # the first, by the folder above and what follows the next one
     suspects: dict[str, list[str]] = defaultdict(list)  # files by a folder that is called masks or the like
-    is_role, names_role = cache(FOLDERS.match), cache(NAMES_ROLE.search)
+    is_role = cache(lambda name: FOLDERS.match(name) or ROLE_NUMBERED.match(name))
+    names_role = cache(NAMES_ROLE.search)
     for path in paths:
+        is_volume = companions.is_volume(path)
         for above, name, rest in _steps(path):
-            if is_role(name):
+            if is_role(name) or is_volume and names_role(name):
                 suspects[f"{above}{name}/"].append(path)
             elif not names_role(name):
                 beside.setdefault((above, rest), path)
                 beside.setdefault((above, CHANNEL.sub("", rest)), path)
+                if is_volume:  # label/label01.nii.gz beside img/img01.nii.gz
+                    if number := NUMBERED.match(rest):
+                        beside.setdefault((above, number["number"]), path)
+                    for cut in BETWEEN.finditer(rest, rest.rfind("/")):
+                        beside.setdefault((above, rest[: cut.start()]), path)
         folder, stem = _place(path)
         if not is_role(folder.rpartition("/")[2]):
             around = f"{folder}/" if folder else ""
@@ -221,7 +238,7 @@ def _by_folder(paths: list[str]) -> Companions | None:
         above = folder[: folder.rstrip("/").rfind("/") + 1]
         partners = {path: _partner(beside, above, path[len(folder) :]) for path in files}
         known = [partner for partner in partners.values() if partner]
-        if known and len(known) >= FEWEST_PARTNERS * len(files):
+        if known and len(known) >= FEWEST_PARTNERS * len(files) and not _are_classes(folder, files, known):
             found.append(folder)
             pairs |= {path: partner or known[0] for path, partner in partners.items()}
     if len(pairs) < 2:
@@ -234,12 +251,47 @@ def _by_folder(paths: list[str]) -> Companions | None:
     return Companions(files, pairs[files[0]], chosen if alone else exact, exact)
 
 
+def _are_classes(folder: str, files: Sequence[str], partners: Sequence[str]) -> bool:
+    """Whether two folders of the first level are rather classes, as small and large, whose files are but numbered."""
+    names = {partner.partition("/")[0] for partner in partners}
+    numbered = all(_split(path)[1].isdecimal() for path in files)
+    return numbered and bool(CLASS_TOO.match(folder.rstrip("/"))) and not any(map(IMAGES.match, names))
+
+
+def _by_volume(paths: list[str]) -> Companions | None:
+    """segmentations/liver.nii.gz, or sub-1_desc-brain_mask.nii.gz, where volumes without such a word lie near it."""
+    named = cache(lambda name: bool(any(map(VOLUME_ROLES.match, WORDS.split(name)))))
+    near: dict[str, str] = {}  # the first volume without such a word in each folder, or below it
+    roles: list[tuple[str, list[str], str]] = []
+    for path in filter(companions.is_volume, paths):
+        *folders, _ = path.split("/")
+        stem = _split(path)[1]
+        classes = {word.lower() for word in WORDS.split(folders[0])} if folders else set()
+        of_stem = [word for word in WORDS.split(stem) if VOLUME_ROLES.match(word) and word.lower() not in classes]
+        of_folders = [name for name in folders[1:] if named(name)]  # the first one is a class's
+        if of_folders or of_stem:
+            role = f"{patterns.literal(of_folders[0])}/" if of_folders else f"*{patterns.literal(of_stem[-1])}*"
+            roles.append((path, folders, role if of_folders else f"{role}.{patterns.literal(patterns.ending(path))}"))
+        else:
+            for depth in range(len(folders) + 1):
+                near.setdefault("/".join(folders[:depth]), path)
+    pairs: dict[str, str] = {}
+    fitting = []
+    for path, folders, pattern in roles:
+        above = ("/".join(folders[:depth]) for depth in range(len(folders), -1, -1))
+        if partner := next((near[folder] for folder in above if folder in near), None):
+            pairs[path] = partner
+            fitting.append(pattern)
+    return _companions(pairs, fitting)
+
+
 def _partner(beside: dict[tuple[str, str], str], above: str, path: str) -> str:
     """The file in a folder beside that is called like this one, with or without a word for masks; "" if none is."""
     rest = _stem(path)
     folder, _, stem = rest.rpartition("/")
     plain = [match["base"] for match in (AFTER.match(stem), BEFORE.match(stem)) if match]
-    for one in (rest, *(f"{folder}/{base}" for base in plain)):
+    numbered = ROLE_NUMBERED.match(stem)
+    for one in (rest, *(f"{folder}/{base}" for base in plain), *([numbered["number"]] if numbered else ())):
         if found := beside.get((above, one)):
             return found
     return ""
