@@ -234,7 +234,7 @@ def test_of_x_rays_of_two_kinds_the_most_frequent_is_chosen(project, tmp_path, c
 @pytest.mark.parametrize(
     ("write", "key", "value"),
     [
-        (lambda path, seed: tifffile.imwrite(path / f"{seed}.tif", scan(seed=seed), imagej=True), "frames", "stack"),
+        (lambda path, seed: tifffile.imwrite(path / f"{seed}.tif", scan(seed=seed)), "frames", "stack"),
         (lambda path, seed: save(path / f"{seed}.nii.gz", np.stack([scan(seed=seed)] * 2)), "split_4d", "first"),
     ],
 )

@@ -126,7 +126,7 @@ class _Undecided(Exception):
 
 UNDECIDED = {
     "several_frames": _Undecided("frames", "stack", "files of several pages, as slices; split: a picture of each page"),
-    "several_at_a_place": _Undecided("split_4d", "first", "several volumes a file or series; mean, all: of all of them"),
+    "several_at_a_place": _Undecided("split_4d", "first", "several volumes a file or series; mean: of all; all: each"),
 }
 """By the reason of a rejection: what is proposed where it is that of all files."""
 
