@@ -15,7 +15,7 @@ from stages.lib.ingest import assembly, in_place, inspection, pieces, raw_files,
 from stages.lib.ingest.fingerprint import fingerprint
 from stages.lib.ingest.groups import join_duplicates, name_groups
 from stages.lib.ingest.identifiers import load_key
-from stages.lib.ingest.labels import corrections, given_splits, labelling
+from stages.lib.ingest.labels import beside, corrections, given_splits, labelling
 from stages.lib.ingest.labels.table import read_labels
 from stages.lib.ingest.readers import contract
 from stages.lib.ingest.readers.contract import Options
@@ -52,11 +52,12 @@ def main(
         closing(Store(cases.parent / STORE, fingerprint(options))) as store,
         Workers(count(machine.workers)) as workers,
     ):
-        found = in_place.with_stores(raw_files.scan(raw))
+        found = in_place.with_stores(raw_files.scan(raw, store.folder / "archives"))
         paths, excluded = selection.select(found.paths, params)
-        labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, excluded), options)
+        labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, excluded), options, found.members)
+        paths = [path for path in paths if path not in labels.beside]
 
-        files = inspection.inspect_all(raw, paths, store, options, workers)
+        files = inspection.inspect_all(raw, paths, store, options, workers, found.members)
         # A labels.csv of series, studies or instances says which ones are meant; one of files must name them all.
         labels.resolve(assembly.identities(files))
         is_listed = (lambda path, series: labels.of(path, series) is not None) if labels.selects else None
@@ -66,12 +67,15 @@ def main(
         rejected.write_rejected(rejected_csv, assembled.refused, found.litter)  # what messages refer to, from here on
         labelled = labelling.label_cases(assembled.cases, labels, assembled.refused)  # before the long work
         labelling.check_copies(assembled.refused, labels)
-        corrected = corrections.apply(raw, corrections.read(raw), assembled.cases, labelled, assembled.refused)
+        corrected = corrections.apply(
+            raw, corrections.read(raw, found.members), assembled.cases, labelled, assembled.refused
+        )
         assembled, labelled = assembled._replace(cases=corrected.cases), corrected.rows
-        filled = pieces.fill(raw, assembled.cases, raw_bytes, store, options, workers)
+        filled = pieces.fill(raw, assembled.cases, raw_bytes, store, options, workers, found.members)
         labelling.check_conversions(filled.refused, assembled.cases, labelled)
 
-        refused = sorted(assembled.refused + filled.refused + selection.refusals(excluded) + corrected.excluded)
+        left_out = selection.refusals(excluded) + beside.refusals(labels.beside) + corrected.excluded
+        refused = sorted(assembled.refused + filled.refused + left_out)
         rejected.write_rejected(rejected_csv, refused, found.litter)
         rejected.check_rejected(len(filled.cases), refused, params.max_rejected, str(rejected_csv))
         rows = labelled

@@ -4,8 +4,8 @@
     python -m tools.predict models/phantoms/model.pt2 "data/raw/phantoms/P00*/S0" --top 3 --output csv
     find scans -name "*.png" | python -m tools.predict model.onnx - more.zip --output jsonl --to answers.jsonl
 
-Files, folders, globs and zip archives are read, and a list of paths on stdin (-). Cases are read, given to the model
-and printed a batch at a time: in memory are no more pixels than a batch's, however many cases there are.
+Files, folders, globs and archives (zip, tar, tar.gz) are read, and a list of paths on stdin (-). Cases are read, given
+to the model and printed a batch at a time: in memory are no more pixels than a batch's, however many cases there are.
 
 A file is checked before it is loaded. A .pt2 of others is refused: torch may run code when it loads one. The project's
 own are known by their sha256 in metrics/<dataset>/export.json; --trust loads any.
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", type=Path, help="an exported file, such as model.onnx")
     parser.add_argument(
-        "files", nargs="+", help="pictures, DICOM and NIfTI files, folders or zips of them, globs; -: a list on stdin"
+        "files", nargs="+", help="pictures, DICOM and NIfTI files, folders, archives, globs; -: a list on stdin"
     )
     parser.add_argument("--top", type=int, default=3, help="how many classes per case (3)")
     parser.add_argument("--output", choices=FORMS, default="table", help="the form of the answers (table)")

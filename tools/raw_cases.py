@@ -3,14 +3,12 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from functools import partial
 from itertools import islice
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import xxhash
 
 from stages.lib.core.progress import progress
 from stages.lib.ingest import companions, readers
@@ -20,14 +18,13 @@ from stages.lib.ingest.decoding import Loader, decode, reason_of
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
-from stages.lib.ingest.raw_files import STAMP_FIELDS
 from stages.lib.ingest.readers.colour import can_be_made
-from stages.lib.ingest.readers.contract import PART_SIGN, Inspected, NoSuchPart, Options, Part, Refusal, Rejected
+from stages.lib.ingest.readers.contract import PART_SIGN, Inspected, NoSuchPart, Options, Part, Refusal
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.workers import quietly
 from tools import raw_inputs
-from tools.raw_inputs import Archives, File
+from tools.raw_inputs import File
 
 RUN_FILES = 64  # of pictures, inspected at once: what is known of files before their pixels are read is bounded by it
 
@@ -53,7 +50,7 @@ def read_cases(
     """Every case that names stand for, as `read_files` gives them.
 
     Args:
-        names: Files, folders, globs and zip archives; - for a list of paths on stdin.
+        names: Files, folders, globs and archives; - for a list of paths on stdin.
         kind, channels, as_in_training: As of `read_files`.
 
     Raises:
@@ -93,22 +90,20 @@ def read_files(
     # What it shows stays here, so text in the pixels is no reason to refuse a picture.
     given = {"kind": kind, "burned_in": "keep", **as_in_training}
     options = Options(check(IngestParams, given), OPEN)
-    with closing(Archives()) as archives:
-        counted = Counter[str]() if left_out is None else left_out
-        if kind == "volumes":
-            yield from _Run(list(files), options, archives, watched).cases(channels, counted)
-            return
-        remaining = iter(files)
-        while run := list(islice(remaining, RUN_FILES)):
-            yield from _Run(run, options, archives).cases(channels, counted)
+    counted = Counter[str]() if left_out is None else left_out
+    if kind == "volumes":
+        yield from _Run(list(files), options, watched).cases(channels, counted)
+        return
+    remaining = iter(files)
+    while run := list(islice(remaining, RUN_FILES)):
+        yield from _Run(run, options).cases(channels, counted)
 
 
 class _Run:
     """Files whose headers are known together."""
 
-    def __init__(self, files: Sequence[File], options: Options, archives: Archives, watched: bool = False) -> None:
-        self._options, self._archives = options, archives
-        self._members = {file.path: file.member for file in files if file.member}
+    def __init__(self, files: Sequence[File], options: Options, watched: bool = False) -> None:
+        self._options = options
         self._parts: dict[str, list[Part]] = defaultdict(list)  # those that are meant, by path
         for file in files:
             if file.part:
@@ -117,28 +112,14 @@ class _Run:
         files = list({file.path: file for file in files}.values())
         self._place = {file.path: i for i, file in enumerate(files)}
         self._table = FileTable([file.path for file in files])
-        self._plain = Loader("", options)
+        self._load = Loader("", options, members={file.path: file.member for file in files if file.member})
         for i, file in enumerate(progress(files, "read headers", "file") if watched else files):
             self._table.put(i, options.identify("path", file.path), quietly(partial(self._inspect, file)))
 
     def _inspect(self, file: File) -> Inspection:
         if file.trouble:
             return Inspection((), b"", refused=Reason("unreadable", file.trouble, ignored=False, series=""))
-        if file.member:
-            return inspect_file(file.path, self._options, read=self._read_member)
-        return inspect_file(file.path, self._options)
-
-    def _read_member(self, path: str, options: Options, _: object) -> tuple[bytes, tuple[int, ...]]:
-        content = self._archives.read(self._members[path], options.max_file_bytes)
-        return content, (len(content), *(0,) * (STAMP_FIELDS - 1))
-
-    def _load(self, file: Inspected) -> bytes:
-        if file.path not in self._members:
-            return self._plain(file)
-        content = self._archives.read(self._members[file.path], self._options.max_file_bytes)
-        if xxhash.xxh3_128_digest(content) != file.digest:
-            raise Rejected("changed", f"{file.path} changed while it was read")
-        return content
+        return inspect_file(file.path, self._options, member=file.member)
 
     def cases(self, channels: int, left_out: Counter[str]) -> Iterator[RawCase]:
         """The cases, and the files that make none, in the order of their first files."""
@@ -201,9 +182,8 @@ class _Run:
         if len(case.shape) == 3 and can_be_made(case.shape[0], channels, self._options.params.colour):
             case = case._replace(shape=(channels, *case.shape[1:]))
             template = template._replace(case=case)
-        load = self._load if self._members else self._plain
         try:
-            blocks = quietly(lambda: list(decode(template, 0, case.blocks, load, self._options)))
+            blocks = quietly(lambda: list(decode(template, 0, case.blocks, self._load, self._options)))
         except Exception as error:
             return RawCase(name, trouble=_trouble(*reason_of(error)), files=number)
         pixels = np.array(blocks).reshape(case.shape)  # of a volume, the slices of one channel after those of another

@@ -39,7 +39,7 @@ OF_SERIES = ("modality", "sop_class", "series_description", "body_part", "image_
 SELECTED_BY = (*OF_SERIES, "view", "laterality")
 COLUMNS = ("folder", "files", *SELECTED_BY, "size", "result")
 CSV_COLUMNS = (*COLUMNS, "detail", "series_number", "series", "study")
-PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 SIZES = re.compile(r" of \d.*| \(\d+\)$|^\d+ (?=pictures)")  # what tells one volume or number from another
 HEADER = ("SeriesDescription", "SeriesNumber", "SeriesInstanceUID", "StudyInstanceUID")
 NAMES = dict(zip(HEADER, ("series_description", "series_number", "series", "study"), strict=True))
@@ -82,9 +82,10 @@ def survey(folder: Path, section: IngestParams) -> tuple[pd.DataFrame, Counter[s
         UserError: There is no such folder, or no file in it.
     """
     options = Options(section, OPEN)
-    paths, _ = selection.select(in_place.with_stores(raw_files.scan(folder)).paths, section)
+    scan = in_place.with_stores(raw_files.scan(folder))
+    paths, _ = selection.select(scan.paths, section)
     with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "survey")) as store:
-        files = inspection.inspect_all(folder, paths, store, options, workers)
+        files = inspection.inspect_all(folder, paths, store, options, workers, scan.members)
     others: Counter[str] = Counter()
     for name, of in files.accepted.items():
         if name != "dicom":

@@ -17,7 +17,8 @@ import pytest
 from stages.lib import cases, workers
 from stages.lib.core import opening
 from stages.lib.core.errors import UserError
-from stages.lib.ingest import inspection, pieces, raw_files
+from stages.lib.ingest import pieces, raw_files
+from stages.lib.ingest.archives import members
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.ingest.readers.pictures import pillow
@@ -64,7 +65,7 @@ def test_a_file_that_changes_while_it_is_read_does_not_look_unchanged_afterwards
         return content
 
     monkeypatch.setattr(opening, "_read", read_and_change)
-    content, stamp = inspection.read_stamped(str(path), Options(IngestParams(), OPEN))
+    content, stamp = members.read_stamped(str(path), None, Options(IngestParams(), OPEN).max_file_bytes)
     assert content == b"before"
     assert stamp != raw_files.stamp(os.stat(path))
 

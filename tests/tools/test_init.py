@@ -155,7 +155,7 @@ def test_of_several_kinds_of_scan_the_most_frequent_is_chosen_and_the_block_says
         ("2024", "photographs", "put it into quotes"),
         ("null", "photographs", "the name: null"),
         ("1e3", "photographs", "put it into quotes"),
-        ("mine", "photographs/cat/0.png", "is a file: unpack it if it is an archive"),
+        ("mine", "photographs/cat/0.png", "is a file: give the folder with the files; an archive .* move it into one"),
         ("mine", "stray", "1 of 5 cases have no label, as 9.png"),
         ("mine", "listed", "2 of 4 cases have no label, as a/1.png"),
         ("mine", "texts", "none of the 2 files that were looked at can be read"),

@@ -106,9 +106,9 @@ def test_a_slice_that_is_cut_counts_as_a_file_of_its_series(tmp_path, monkeypatc
     assert "rejected: truncated" in table["result"][0] and "rejected: unreadable_slice" in table["result"][0]
 
 
-def test_an_archive_file_is_to_be_unpacked_first(tmp_path, monkeypatch):
+def test_an_archive_that_is_not_read_in_place_is_to_be_unpacked_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "export.zip").write_bytes(b"PK\3\4")
-    with pytest.raises(SystemExit, match=r"unpack archives, as export\.zip, first"):
+    (tmp_path / "raw" / "export.7z").write_bytes(b"7z\xbc\xaf\x27\x1c")
+    with pytest.raises(SystemExit, match=r"unpack archives, as export\.7z, first"):
         survey.main([str(tmp_path / "raw")])

@@ -56,7 +56,10 @@ def begin(name: str, folder: Path, dry_run: bool = False, move: bool = False) ->
     """
     params.check_names([YAML(typ="safe", pure=True).load(name) if name else name], "the name")
     if folder.is_file():
-        raise UserError(f"{folder} is a file: unpack it if it is an archive, and give the folder with its files")
+        raise UserError(
+            f"{folder} is a file: give the folder with the files; an archive (zip, tar, tar.gz) is read in place, from "
+            "a folder of its own: move it into one, and give that"
+        )
     known = params.load(PARAMS_YAML)
     if name in known.datasets:
         raise UserError(f"{PARAMS_YAML} has a data set {name} already: take another name, or edit its block")

@@ -14,6 +14,7 @@ import numpy as np
 from stages.lib.core.errors import UserError
 from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest import assembly, in_place, inspection, raw_files, selection
+from stages.lib.ingest.archives.members import Members
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
@@ -85,8 +86,9 @@ def look(folder: Path, found: Found) -> None:
         )
     options = Options(check(IngestParams, found.ingest), OPEN)
     taken, excluded = selection.select(scan.paths, options.params)
-    labels = read_labels(folder, taken, raw_files.folders_of(taken, scan.folders, excluded), options)
-    files, all_read = _inspected(folder, taken, options)
+    labels = read_labels(folder, taken, raw_files.folders_of(taken, scan.folders, excluded), options, scan.members)
+    taken = [path for path in taken if path not in labels.beside]
+    files, all_read = _inspected(folder, taken, options, scan.members)
     if labels.selects and all_read:
         labels.resolve(assembly.identities(files))
     listed = labels if labels.selects and all_read else None
@@ -102,7 +104,7 @@ def look(folder: Path, found: Found) -> None:
             found.ingest[undecided.key], found.why[undecided.key] = undecided.value, undecided.why
             found.rows.clear()
             options = Options(check(IngestParams, found.ingest), OPEN)
-            files, all_read = _inspected(folder, taken, options)
+            files, all_read = _inspected(folder, taken, options, scan.members)
     _say(found, "left out", f"{len(scan.litter)} hidden files and the like" * bool(scan.litter))
     _say(found, "left out", found.why.get("exclude", ""))
     _classes(found, labels, taken, cases, all_read)
@@ -131,11 +133,11 @@ UNDECIDED = {
 """By the reason of a rejection: what is proposed where it is that of all files."""
 
 
-def _inspected(folder: Path, taken: list[str], options: Options) -> tuple[FileTable, bool]:
+def _inspected(folder: Path, taken: list[str], options: Options, members: Members) -> tuple[FileTable, bool]:
     """What is known of some files, and whether they are all."""
     with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "look")) as store:
-        chosen = _chosen(folder, taken, options, store, workers)
-        files = inspection.inspect_all(folder, chosen, store, options, workers)
+        chosen = _chosen(folder, taken, options, store, workers, members)
+        files = inspection.inspect_all(folder, chosen, store, options, workers, members)
     return files, len(files.paths) == len(taken)
 
 
@@ -144,10 +146,12 @@ def _say(found: Found, what: str, text: str) -> None:
         found.rows.append(f"{what:10} {text}")
 
 
-def _chosen(folder: Path, taken: list[str], options: Options, store: Store, workers: Workers) -> list[str]:
+def _chosen(
+    folder: Path, taken: list[str], options: Options, store: Store, workers: Workers, members: Members
+) -> list[str]:
     """The files to read: pictures evenly over all of them, slices in whole folders."""
     few = _evenly(taken, SNIFFED)
-    readers = inspection.inspect_all(folder, few, store, options, workers).accepted
+    readers = inspection.inspect_all(folder, few, store, options, workers, members).accepted
     if len(readers.get("dicom", ())) * 2 <= len(few):
         return _evenly(taken, MOST_FILES)
     by_folder: dict[str, list[str]] = {}

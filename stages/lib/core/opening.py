@@ -27,6 +27,11 @@ def kind_of(mode: int) -> str:
     return KINDS.get(stat.S_IFMT(mode), "no regular file")
 
 
+def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    """What tells without reading a file whether it is still the same: size, times in nanoseconds, inode."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & (1 << 63) - 1
+
+
 def read(path: str | Path, most: int, take: Callable[[int], object] = int) -> tuple[bytes, os.stat_result]:
     """A regular file's bytes, and its status from before they were read, so that a change meanwhile shows.
 
@@ -68,12 +73,22 @@ def read_text(path: Path, most: int = MAX_TEXT) -> str:
         UserError: It can't be read, or is no text; the message says why.
     """
     try:
-        return read(path, most)[0].decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
+        return decoded(path, read(path, most)[0])
     except OSError as error:
         check_handles(error)
         raise UserError(f"{path} can't be read ({error.strerror}): mend or replace it") from None
+
+
+def decoded(path: str | Path, content: bytes) -> str:
+    """The text of a file that is UTF-8.
+
+    Raises:
+        UserError: It is not.
+    """
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
 
 
 def check_handles(error: OSError) -> None:

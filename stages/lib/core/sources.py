@@ -20,7 +20,13 @@ OURS = ("stages", "tools")
 # alone, which the stage imports itself: no other section can change an out, so a new option of export retrains nothing.
 NOT_FOLLOWED = ROOT / "stages" / "lib" / "params" / "__init__.py"
 
-DISTRIBUTIONS = {"PIL": "pillow", "nrrd": "pynrrd", "ruamel": "ruamel.yaml", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "indexed_gzip": "indexed-gzip",
+    "nrrd": "pynrrd",
+    "ruamel": "ruamel.yaml",
+    "sklearn": "scikit-learn",
+}
 """Under which name a package is installed, where that is not the name by which it is imported."""
 
 LOADED_BY = {

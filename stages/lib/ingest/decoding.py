@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
@@ -12,10 +12,10 @@ import numpy as np
 import xxhash
 
 from stages.lib.core.locks import in_turn
-from stages.lib.core.opening import check_handles, read
+from stages.lib.core.opening import check_handles
 from stages.lib.ingest import in_place, readers
+from stages.lib.ingest.archives.members import NONE, Member, Members, read_stamped, stamp_now
 from stages.lib.ingest.case_table import Template
-from stages.lib.ingest.raw_files import stamp
 from stages.lib.ingest.readers.colour import converted
 from stages.lib.ingest.readers.contract import (
     Inspected,
@@ -95,9 +95,18 @@ def decode(
 class Loader:
     """Gives the content of files below a folder ("": of any files), as long as it is what was inspected."""
 
-    def __init__(self, raw: str, options: Options, take: Callable[[int], object] = int) -> None:
-        """Args: take: Is told how many bytes it takes, before it does."""
-        self._raw, self._options, self._take = raw, options, take
+    def __init__(
+        self,
+        raw: str,
+        options: Options,
+        take: Callable[[int], object] = int,
+        members: Members | Mapping[str, Member] = NONE,
+    ) -> None:
+        """Args:
+        take: Is told how many bytes it takes, before it does.
+        members: Of archives, by the path of the file that each stands for.
+        """
+        self._raw, self._options, self._take, self._members = raw, options, take, members
         self._unchanged: set[str] = set()  # paths, of what is read where it lies
 
     def __call__(self, file: Inspected) -> bytes:
@@ -107,9 +116,10 @@ class Loader:
         """
         path = os.path.join(self._raw, file.path)
         reading(path)
-        content = _loaded.unchanged(path, file.digest)
+        member = self._members.get(file.path)
+        content = _loaded.unchanged(path, file.digest, member)
         if content is None:
-            return _loaded.load(path, file, self._options.max_file_bytes, self._take)
+            return _loaded.load(path, file, member, self._options.max_file_bytes, self._take)
         self._take(len(content))
         return content
 
@@ -133,18 +143,20 @@ class _Loaded:
         self._key: tuple[str, bytes, tuple[int, ...]] | None = None  # path, digest, stamp
         self._content = b""
 
-    def unchanged(self, path: str, digest: bytes) -> bytes | None:
+    def unchanged(self, path: str, digest: bytes, member: Member | None) -> bytes | None:
         """The content, if it is that of this file, and the file is as it was when it was loaded."""
-        if self._key is None or self._key[:2] != (path, digest) or self._key[2] != stamp(os.stat(path)):
+        if self._key is None or self._key[:2] != (path, digest) or self._key[2] != stamp_now(path, member):
             return None
         return self._content
 
-    def load(self, path: str, file: Inspected, most: int, take: Callable[[int], object]) -> bytes:
+    def load(
+        self, path: str, file: Inspected, member: Member | None, most: int, take: Callable[[int], object]
+    ) -> bytes:
         self._key, self._content = None, b""  # not both in memory at once
-        content, status = read(path, most, take)
+        content, stamp = read_stamped(path, member, most, take)
         if xxhash.xxh3_128_digest(content) != file.digest:
             raise Rejected("changed", f"{file.path} changed while it was read")
-        self._key, self._content = (path, file.digest, stamp(status)), content
+        self._key, self._content = (path, file.digest, stamp), content
         return content
 
 

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 
 import xxhash
 
-from stages.lib.core.opening import TO_READ
-from stages.lib.ingest.raw_files import Scan, folder_stamp, is_litter, stamp
+from stages.lib.core.errors import UserError
+from stages.lib.core.opening import TO_READ, stamp
+from stages.lib.ingest.litter import is_litter
+from stages.lib.ingest.raw_files import Scan, folder_stamp
 from stages.lib.ingest.readers.contract import Inspected, Rejected
 from stages.lib.ingest.readers.sniff import HDF5_BYTES, looks_like_hdf5
 
@@ -100,14 +102,23 @@ class Places:
 
 
 def with_stores(found: Scan) -> Scan:
-    """What a walk found, where the files of a Zarr store are one: its folder."""
+    """What a walk found, where the files of a Zarr store are one: its folder.
+
+    Raises:
+        UserError: A store lies in an archive.
+    """
     stores = _stores([*found.paths, *found.litter])
     if not stores:
         return found
     paths = [path for path in found.paths if not _inside(path, stores)]
     litter = [path for path in found.litter if not _inside(path, stores)]
     folders = [folder for folder in found.folders if folder not in stores]
-    return Scan(sorted([*paths, *stores]), litter, folders)
+    if packed := next((path for path in found.paths if path in found.members and _inside(path, stores)), None):
+        raise UserError(
+            f"{packed} lies in a Zarr store, and that in {found.members.archive_of(packed)}: a store is read from a "
+            "folder: unpack the archive, and remove it"
+        )
+    return found._replace(paths=sorted([*paths, *stores]), litter=litter, folders=folders)
 
 
 def is_store(folder: str) -> bool:

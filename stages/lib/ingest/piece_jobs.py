@@ -16,6 +16,7 @@ import xxhash
 from stages.lib.cases import allocate, index_of
 from stages.lib.core.writing import opened, write
 from stages.lib.ingest import readers
+from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.case_table import CaseTable, Template
 from stages.lib.ingest.decoding import Loader, MemoryTurn, decode, reason_of, to_dtype
 from stages.lib.ingest.file_table import DIGEST
@@ -47,6 +48,7 @@ class Job(NamedTuple):
     start: int = 0
     stop: int = 0  # 0: a small piece
     offset: int = 0  # bytes: where in the file the blocks go
+    members: Members = NONE  # of archives, that stand for some of the files
 
 
 class Done(NamedTuple):
@@ -99,9 +101,9 @@ def _make_small(common: Common, job: Job) -> Done:
     missing = [i for i in range(len(job.cases)) if i not in digests]
     templates = dict(zip(missing, job.cases.select(np.array(missing, np.int64)), strict=True))
     memory = MemoryTurn(common.turn)
-    load = Loader(common.raw, common.options, memory.take)
+    load = Loader(common.raw, common.options, memory.take, job.members)
     # The frames of a file one after the other, as otherwise each would take a walk from the first one.
-    for i in sorted(templates, key=lambda i: _order(templates[i])):
+    for i in sorted(templates, key=lambda i: _order(templates[i], job.members)):
         try:
             with memory.beside(_decoded(templates[i])):
                 digests[i] = _bring(common.options, templates[i], flats[i], load)
@@ -132,8 +134,9 @@ def _places(cases: CaseTable) -> list[np.ndarray]:
     return np.split(np.empty(int(ends[-1]), np.uint8), ends[:-1])
 
 
-def _order(template: Template) -> tuple[str, tuple[Any, ...]]:
-    return template.case.files[0].path, template.case.recipe
+def _order(template: Template, members: Members) -> tuple[int, str, tuple[Any, ...]]:
+    path = template.case.files[0].path
+    return members.place(path), path, template.case.recipe
 
 
 def _stored(job: Job, flats: list[np.ndarray]) -> dict[int, bytes]:
@@ -185,7 +188,7 @@ def _write_run(common: Common, job: Job) -> Done:
             return Done({}, digests=tuple(digests))
         try:
             memory = MemoryTurn(common.turn)
-            load = Loader(common.raw, common.options, memory.take)
+            load = Loader(common.raw, common.options, memory.take, job.members)
             with memory.beside(_decoded(template)):
                 for pixels in decode(template, job.start, job.stop, load, common.options):
                     pixels = np.ascontiguousarray(pixels)

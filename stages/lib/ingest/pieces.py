@@ -11,6 +11,7 @@ import numpy as np
 from stages.lib.cases import allocate, piece_bits, piece_name
 from stages.lib.core.progress import progress
 from stages.lib.ingest import piece_jobs
+from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.case_table import CaseTable, repeated
 from stages.lib.ingest.file_table import DIGEST
 from stages.lib.ingest.piece_jobs import Common, Done, Job, index, joined, offsets, piece_key
@@ -67,13 +68,22 @@ class Piece(NamedTuple):
     stop: int
 
 
-def fill(raw: Path, cases: CaseTable, raw_bytes: int, store: Store, options: Options, workers: Workers) -> Filled:
+def fill(
+    raw: Path,
+    cases: CaseTable,
+    raw_bytes: int,
+    store: Store,
+    options: Options,
+    workers: Workers,
+    members: Members = NONE,
+) -> Filled:
     """Makes the pieces that the store does not have.
 
     A case that turns out to be damaged is left out, and what it would have been part of is cut anew.
 
     Args:
         raw_bytes: Of all files, which decides with the number of cases how many pieces there are.
+        members: Of archives, that stand for some of the files.
     """
     store.drop_damaged(workers.number)
     contents = cases.contents(options.params.colour)
@@ -96,7 +106,7 @@ def fill(raw: Path, cases: CaseTable, raw_bytes: int, store: Store, options: Opt
             continue
         axes = "CDHW" if len(cases.templates[0].case.shape) == 4 else "CHW"
         common = Common(str(raw), options, store.turn, axes, cases.units())
-        _make(missing, cases, contents, store, common, workers)
+        _make(missing, cases, contents, store, common, workers, members)
     return Filled(cases, digests, {piece.name: store.piece(piece.key) for piece in pieces}, refused)
 
 
@@ -123,7 +133,13 @@ def _cut(cases: CaseTable, contents: np.ndarray, raw_bytes: int) -> list[Piece]:
 
 
 def _make(
-    missing: list[Piece], cases: CaseTable, contents: np.ndarray, store: Store, common: Common, workers: Workers
+    missing: list[Piece],
+    cases: CaseTable,
+    contents: np.ndarray,
+    store: Store,
+    common: Common,
+    workers: Workers,
+    members: Members,
 ) -> None:
     """Makes pieces, or finds out which of their cases can't be read."""
     large: dict[str, _LargePiece] = {}
@@ -136,9 +152,9 @@ def _make(
             # With this run's number: a worker whose parent was killed may still be writing the piece for a moment.
             target = f"{store.piece(piece.key)}.partial{os.getpid()}"
             if int(selected.pixel_bytes().sum()) <= SMALL_PIECE_BYTES:
-                yield Job(target, selected, theirs, find(theirs))
+                yield Job(target, selected, theirs, find(theirs), members=_among(members, selected))
             else:
-                large[target] = _LargePiece(target, selected, theirs, find(theirs), common)
+                large[target] = _LargePiece(target, selected, theirs, find(theirs), common, members)
                 yield from large[target].jobs
 
     total = sum(piece.stop - piece.start for piece in missing)
@@ -151,6 +167,14 @@ def _make(
             store.load(key)
 
 
+def _among(members: Members, cases: CaseTable) -> Members:
+    """The members that stand for files of some cases."""
+    if not members:
+        return NONE
+    several = (file.path for template in cases.templates if template.is_whole for file in template.case.files)
+    return members.among(sorted({*filter(None, cases.paths), *several}, key=members.place))
+
+
 def _finished_cases(done: tuple[Job, Done]) -> int:
     job, _ = done
     return len(job.cases) if job.stop == 0 else int(job.stop == job.cases.template(0).case.blocks)
@@ -160,9 +184,16 @@ class _LargePiece:
     """A piece that several workers fill."""
 
     def __init__(
-        self, target: str, cases: CaseTable, contents: np.ndarray, stored: dict[int, Stored], common: Common
+        self,
+        target: str,
+        cases: CaseTable,
+        contents: np.ndarray,
+        stored: dict[int, Stored],
+        common: Common,
+        members: Members,
     ) -> None:
         self._target, self._cases, self._contents = Path(target), cases, contents
+        self._members = members
         piece_index, elements = index(cases)
         self._key = piece_key(piece_index, contents, common.units)
         starts = allocate(self._target, piece_index, elements, common.axes, common.units)
@@ -178,6 +209,7 @@ class _LargePiece:
         (template,) = only
         blocks = template.case.blocks
         block_bytes = int(only.pixel_bytes()[0]) // blocks
+        members = _among(self._members, only)
         step = blocks if stored or piece_jobs.unpacked_bytes(template) else max(1, RUN_BYTES // block_bytes)
         for start in range(0, blocks, step):
             yield Job(
@@ -189,6 +221,7 @@ class _LargePiece:
                 start=start,
                 stop=min(start + step, blocks),
                 offset=int(self._offsets[i]) + start * block_bytes,
+                members=members,
             )
 
     def add(self, job: Job, done: Done) -> str:
@@ -212,7 +245,7 @@ def _split(job: Job) -> list[Job]:
     if job.stop:
         return [job]
     return [
-        Job(f"{job.target}.{i}", job.cases.select(np.array([i])), job.contents[i : i + 1], {})
+        Job(f"{job.target}.{i}", job.cases.select(np.array([i])), job.contents[i : i + 1], {}, members=job.members)
         for i in range(len(job.cases))
     ]
 

@@ -1,4 +1,7 @@
-"""What lies under data/raw/<dataset>: the files, sorted; and apart from them what systems and editors leave behind."""
+"""What lies under data/raw/<dataset>: the files, sorted; and apart from them what systems and editors leave behind.
+
+An archive stands for the folder that it would unpack to (archives/places.py).
+"""
 
 import os
 import stat
@@ -12,12 +15,15 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.lib.core.errors import UserError
-from stages.lib.core.opening import check_handles, kind_of
+from stages.lib.core.opening import check_handles, kind_of, stamp
+from stages.lib.ingest.archives import places
+from stages.lib.ingest.archives.members import NONE, Members
+from stages.lib.ingest.litter import is_litter
 
 RECENT_NANOSECONDS = 100_000_000  # a file changed twice within a tick of the file system's clock looks unchanged
-LITTER_NAMES = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "icon\r"}
 STAMP_FIELDS = 4  # size, time of the last change of content, of the last change of anything, inode
 MAX_VISITS = 100  # paths by which links may lead to one folder
+TABLES = ("labels.csv", "corrections.csv")  # beside which an archive may be alone
 
 Identity = tuple[int, int]  # of a folder, whatever path leads to it: device and inode
 
@@ -28,6 +34,7 @@ class Scan(NamedTuple):
     paths: list[str]  # of the files, below data/raw/<dataset>, with /
     litter: list[str]
     folders: list[str]  # directly below data/raw/<dataset>, litter left out
+    members: Members = NONE  # which of the files lie in archives, and where
 
 
 class _Folder(NamedTuple):
@@ -38,21 +45,34 @@ class _Folder(NamedTuple):
     entries: Iterator[tuple[str, "os.DirEntry[str]"]]  # those still to come; the name of a folder ends with /
 
 
-def scan(raw: Path) -> Scan:
-    """Walks the folder and the links in it.
+def scan(raw: Path, seek_points: Path | None = None) -> Scan:
+    """Walks the folder, the links in it, and the indexes of archives.
+
+    Args:
+        seek_points: A folder for what it takes to read a .tar.gz at any place, 128 MiB for each at most, which is to be
+            there as long as the files are read; None: one that goes when this process ends.
 
     Raises:
-        UserError: There is no such folder, it is empty, or some of it can't be listed or is neither file nor folder:
-            cases would be missing in silence.
+        UserError: There is no such folder, it is empty, some of it can't be listed or is neither file nor folder, or an
+            archive can't be read or trusted: cases would be missing in silence.
     """
     if not raw.is_dir():
-        raise UserError(f"{raw} not found: put the data there (class folders, or files and a labels.csv)")
+        wanted = places.instead_of(raw) or "put the data there (class folders, or files and a labels.csv)"
+        raise UserError(f"{raw} not found: {wanted}")
     litter: list[str] = []
     folders: list[str] = []
+    members = NONE
     paths = list(_walk(str(raw), litter, folders))
+    if packed := places.find(str(raw), paths):
+        files = sorted(set(paths).difference(packed))
+        is_whole = len(packed) == 1 and not folders and set(files) <= set(TABLES)
+        found = places.unpacked(str(raw), packed, files, is_whole, seek_points or places.scratch())
+        members = found.members
+        paths = sorted([*files, *members])  # the order in which a walk would find them unpacked
+        litter, folders = litter + found.litter, [*found.folders.union(folders)]
     if not paths:
         raise UserError(f"{raw} holds no files: put the data there (class folders, or files and a labels.csv)")
-    return Scan(paths, sorted(litter), sorted(folders))
+    return Scan(paths, sorted(litter), sorted(folders), members)
 
 
 def folders_of(paths: Sequence[str], folders: Sequence[str], excluded: Sequence[str]) -> list[str]:
@@ -61,13 +81,8 @@ def folders_of(paths: Sequence[str], folders: Sequence[str], excluded: Sequence[
     return [folder for folder in folders if folder in filled or folder not in left_out]
 
 
-def stamp(status: os.stat_result) -> tuple[int, int, int, int]:
-    """What tells without reading a file whether it is still the same: size, times in nanoseconds, inode."""
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino & (1 << 63) - 1
-
-
 def folder_stamp(path: str) -> tuple[int, int, int, int]:
-    """Likewise of all that is in a folder."""
+    """The stamp of all that is in a folder."""
     size = changed = touched = inodes = 0
     for folder, _, files in os.walk(path):
         for name in ("", *files):
@@ -77,10 +92,13 @@ def folder_stamp(path: str) -> tuple[int, int, int, int]:
     return size, changed, touched, inodes & (1 << 63) - 1
 
 
-def stamps(raw: Path, paths: Sequence[str]) -> np.ndarray:
+def stamps(raw: Path, paths: Sequence[str], members: Members = NONE) -> np.ndarray:
     """The files' stamps, (N, STAMP_FIELDS) int64; zeros for a file that is gone or out of reach."""
     numbers = array("q")
     for path in paths:
+        if member := members.get(path):
+            numbers.extend(member.stamp)
+            continue
         try:
             status = os.stat(f"{raw}/{path}")
             is_store = stat.S_ISDIR(status.st_mode)
@@ -93,11 +111,6 @@ def stamps(raw: Path, paths: Sequence[str]) -> np.ndarray:
 def is_recent(stamps: np.ndarray) -> np.ndarray:
     """(N,) bool: which files were changed a moment ago."""
     return stamps[:, 1:3].max(axis=1) >= time.time_ns() - RECENT_NANOSECONDS
-
-
-def is_litter(name: str) -> bool:
-    """Hidden files and folders (.DS_Store, ._x.jpg, .ipynb_checkpoints), and what Windows leaves behind."""
-    return name[0] == "." or name.lower() in LITTER_NAMES
 
 
 def _walk(raw: str, litter: list[str], folders: list[str]) -> Iterator[str]:

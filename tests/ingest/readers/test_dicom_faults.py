@@ -445,7 +445,7 @@ def test_a_file_that_is_named_as_a_slice_may_be_one_and_rejects_its_series(name,
 
 def test_an_archive_or_a_volume_of_another_format_beside_slices_stays_rejected(tmp_path):
     put(tmp_path / "raw" / "x", phases(1, lambda v, i: i)[1])
-    (tmp_path / "raw" / "x" / "more.zip").write_bytes(b"PK\3\4")
+    (tmp_path / "raw" / "x" / "more.7z").write_bytes(b"7z\xbc\xaf\x27\x1c")
     assert ingest(tmp_path / "raw", tmp_path / "out").counts["rejected"] == {"unsupported_format": 1}
 
 

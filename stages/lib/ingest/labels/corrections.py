@@ -26,6 +26,7 @@ from stages.lib.core.nearest import closest, hint
 from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shown
+from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.csv_lines import csv_line
 from stages.lib.ingest.labels import class_names
@@ -57,17 +58,23 @@ class Corrected(NamedTuple):
     counts: dict[str, object]  # for ingest.json; empty without a corrections.csv
 
 
-def read(raw: Path) -> list[Correction]:
+def read(raw: Path, members: Members = NONE) -> list[Correction]:
     """The rows of corrections.csv; none where there is no such file.
+
+    Args:
+        members: Of archives: it may be one of them.
 
     Raises:
         UserError: A row is not as it must be; the message names it.
     """
     table = raw / CORRECTIONS_CSV
-    if not table.exists():
+    if CORRECTIONS_CSV in members:
+        text = members.read_text(CORRECTIONS_CSV, table)
+    elif table.exists():
+        text = read_text(table)
+    else:
         _check_name(raw)
         return []
-    text = read_text(table)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text.partition("\n")[0]), strict=True)
     found: list[Correction] = []
     try:

@@ -1,4 +1,4 @@
-"""Labels: from labels.csv, or from the folder of the first level that a file lies in.
+"""Labels: from labels.csv, from files beside the pictures, or from the folder of the first level that a file lies in.
 
 labels.csv has the columns `label`; `path` (a file or folder below data/raw/<dataset>, a pattern of files, or a part of
 a file, as file.npz::name[3]), `series`
@@ -23,8 +23,9 @@ from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest import patterns
+from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.identifiers import identify
-from stages.lib.ingest.labels import class_names, layout
+from stages.lib.ingest.labels import beside, class_names, layout
 from stages.lib.ingest.readers.contract import PART_SIGN, Identity, Options, Part
 
 LABELS_CSV = "labels.csv"
@@ -77,6 +78,7 @@ class Labels:
     parts: dict[str, dict[Part, str]] = field(default_factory=dict)  # by path, named in parts: where each is named
     spellings: set[str] = field(default_factory=set)  # of the labels, as the raw data have them
     fitted: set[str] = field(default_factory=set)  # files that patterns fit
+    beside: frozenset[str] = frozenset()  # files of labels and texts, each beside its picture, which are no cases
     of_studies: set[str] = field(default_factory=set)  # series whose row is about their study as a whole
     _folders: dict[str, Row | None] = field(default_factory=dict)  # what `_of_folder` has found before
 
@@ -147,29 +149,76 @@ class Labels:
         return found
 
 
-def read_labels(raw: Path, files: Sequence[str], folders: list[str], options: Options) -> Labels:
-    """Reads labels.csv; where there is none, folders are the classes. Prints what a person should know about them.
+def read_labels(
+    raw: Path, files: Sequence[str], folders: list[str], options: Options, members: Members = NONE
+) -> Labels:
+    """Reads labels.csv; where there is none, what lies beside the pictures; where that is none either, folders are the
+    classes. Prints what a person should know about them.
 
     Args:
         files: Below `raw`, those that `ingest.exclude` leaves out not among them.
         folders: Of the first level, with at least one such file or none at all.
+        members: Of archives, that stand for some of the files, labels.csv perhaps.
 
     Raises:
         UserError: Whatever leaves a file's label in doubt; the message names the row and value, or the folder.
     """
     table, params = raw / LABELS_CSV, options.params
     aliases = {class_names.spelling(alias): class_names.spelling(name) for alias, name in params.aliases.items()}
-    if table.exists():
-        labels = _Table(table, set(files), options.key, aliases).labels
+    found = beside.find(files)
+    if table.exists() or LABELS_CSV in members:
+        text = members.read_text(LABELS_CSV, table) if LABELS_CSV in members else read_text(table)
+        labels = _Table(table, text, set(files), options.key, aliases).labels
         _note_split_folders(labels, folders)
+        if found.cls:
+            say(f"{labels.source}: {len(found.cls)} .cls files beside pictures are not used")
+            labels.beside = frozenset(found.files)
     else:
         top = layout.around(files, folders)
         _check_name(raw, files, top)
-        labels = _class_folders(raw, files, folders, top, params.split_folders == "classes", aliases)
+        as_classes = params.split_folders == "classes"
+        by_record = {} if found.cls else beside.records(raw, files, found, members)
+        if found.cls or by_record and not folders:
+            by_file = by_record or beside.classes(raw, found, members)
+            labels = _labels_beside(raw, by_file, folders, as_classes, aliases)
+        else:
+            labels = _class_folders(raw, files, folders, top, as_classes, aliases)
+            _check_records(raw, by_record, labels, aliases)
+        labels.beside = frozenset(found.files if found.cls or by_record else ())
     class_names.check_aliases(aliases, labels.spellings)
     for note in class_names.notes(labels.spellings, aliases):
         say(f"{labels.source}: {note}")
     return labels
+
+
+def _labels_beside(
+    raw: Path, by_file: dict[str, tuple[str, str]], folders: Sequence[str], as_classes: bool, aliases: dict[str, str]
+) -> Labels:
+    """Args: by_file: The label of each picture, and the file that says it."""
+    ending = next(iter(by_file.values()))[1].rpartition(".")[2]
+    labels = Labels(f"{raw}'s .{ending} files", listed=True)
+    splits = {} if as_classes else beside.splits(by_file)
+    for picture, (given, path) in by_file.items():
+        _check_label(given, f"{raw / path}")
+        labels.spellings.add(given)
+        label = class_names.spelling(given)
+        labels.by_path[picture] = Row(aliases.get(label, label), None, 0, path, splits.get(picture, ""))
+    no_classes = f": the folders {shortened(', '.join(folders))} are no classes" if folders and not splits else ""
+    say(f"labels are those of {labels.source}{no_classes}")
+    return labels
+
+
+def _check_records(raw: Path, by_record: dict[str, tuple[str, str]], labels: Labels, aliases: dict[str, str]) -> None:
+    """Raises:
+    UserError: Folders and .json files say different labels.
+    """
+    for picture, (given, path) in by_record.items():
+        row, label = labels.of(picture, None), class_names.spelling(given)
+        if row is not None and row.label != aliases.get(label, label):
+            raise UserError(
+                f"{raw / path} says the label '{shown(shortened(label))}', and the folder '{row.label}': write a "
+                f"labels.csv, or leave the files out ({patterns.excluding(['*.json'])}) to take the folders"
+            )
 
 
 def _check_name(raw: Path, files: Sequence[str], top: str) -> None:
@@ -247,7 +296,8 @@ def _meant(header: Sequence[str]) -> dict[str, str]:
 class _Table:
     """labels.csv, checked a row at a time."""
 
-    def __init__(self, table: Path, paths: set[str], key: bytes, aliases: dict[str, str]) -> None:
+    def __init__(self, table: Path, text: str, paths: set[str], key: bytes, aliases: dict[str, str]) -> None:
+        self._text = text
         self._table, self._paths, self._key, self._aliases = table, paths, key, aliases
         self._folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
         self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
@@ -270,7 +320,7 @@ class _Table:
         Raises:
             UserError: The header or a row can't be read.
         """
-        text = read_text(self._table)
+        text = self._text
         first, _, rest = text.partition("\n")
         skipped = 0
         if separator := EXCEL_SEPARATOR.fullmatch(first.strip()):

@@ -155,6 +155,7 @@ IGNORED_REASONS = {
     "same_instance": "a copy of another file of the series",
     "same_scan": "a multi-frame object of a scan that is there as single slices, too",
     "litter": "hidden, or left behind by an operating system",
+    "label_file": "a label or a text beside its picture (.cls, .json, .txt)",
     "excluded": "left out by ingest.include, ingest.exclude or corrections.csv",
     # beside the slices of a data set of volumes
     "no_picture": "text, a program or other content of no known picture format",

@@ -1,0 +1,467 @@
+"""Archives below data/raw stand for their folders: the same outs, and whatever is wrong with one has its reason."""
+
+import gzip
+import io
+import random
+import shutil
+import stat
+import tarfile
+import zipfile
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from stages import check
+from stages.lib.core.errors import UserError
+from stages.lib.ingest import raw_files
+from stages.lib.ingest.archives import entries as archive_entries
+from stages.lib.ingest.archives import members, tar_index
+from tests import ROOT
+from tests.raw_data import ingest, scan, settle, write_pictures, write_series
+
+NAMES = ("x.zip", "stored.ZIP", "x.tar", "x.tar.gz", "x.tgz")
+
+
+def pack(folder, target, below=""):
+    """Packs what lies in a folder, in an order that is not the names'."""
+    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.name)
+    if target.suffix.lower() == ".zip":
+        with zipfile.ZipFile(
+            target, "w", zipfile.ZIP_STORED if target.stem == "stored" else zipfile.ZIP_DEFLATED
+        ) as to:
+            for path in files:
+                to.write(path, f"{below}{path.relative_to(folder)}")
+    else:
+        with tarfile.open(target, "w" if target.suffix == ".tar" else "w:gz") as to:
+            for path in files:
+                to.add(path, f"./{below}{path.relative_to(folder)}")
+
+
+def zipped(members, method=zipfile.ZIP_DEFLATED):
+    """The bytes of a ZIP, from contents by names or ZipInfos."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", method) as to:
+        for name, content in members:
+            to.writestr(name, content)
+    return target.getvalue()
+
+
+def tarred(members, **given):
+    """The bytes of a tar, from pairs of a name or a TarInfo, and a content."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", **given) as to:
+        for name, content in members:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = len(content) if info.isreg() else 0
+            to.addfile(info, io.BytesIO(content))
+    return target.getvalue()
+
+
+def picture(seed=0):
+    target = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (9, 8), np.uint8)
+    imageio.imwrite(target, pixels, extension=".png")
+    return target.getvalue()
+
+
+@pytest.fixture
+def raw(tmp_path):
+    (tmp_path / "raw").mkdir()
+    return tmp_path / "raw"
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of pictures, with litter and a file that is none; and the outs of its ingest."""
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(folder / "raw", each=6)
+    (folder / "raw/cat/.DS_Store").write_bytes(b"x")
+    (folder / "raw/dog/words.txt").write_text("no picture")
+    return folder / "raw", ingest(folder / "raw", folder / "out").bytes()
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("series")
+    write_series(folder / "raw/a/s")
+    write_series(folder / "raw/b/s", scan(seed=3), series="two", patient="Roe")
+    return folder / "raw", ingest(folder / "raw", folder / "out").bytes()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["pictures", "series"])
+def test_an_archive_gives_the_same_bytes_in_every_out_as_its_folder(raw, tmp_path, request, kind, name):
+    folder, expected = request.getfixturevalue(kind)
+    pack(folder, raw / name)
+    assert ingest(raw, tmp_path / "out").bytes() == expected
+
+
+def test_several_workers_read_one_packed_archive(raw, tmp_path, pictures):
+    pack(pictures[0], raw / "x.tar.gz")
+    assert ingest(raw, tmp_path / "out", workers=2).bytes() == pictures[1]
+
+
+@pytest.mark.parametrize("below", ["", "cat/"])
+def test_an_archive_among_others_is_the_folder_of_its_name_which_is_not_doubled(raw, tmp_path, pictures, below):
+    folder, expected = pictures
+    pack(folder / "cat", raw / "cat.zip", below)
+    pack(folder / "dog", raw / "dog.tar")
+    assert ingest(raw, tmp_path / "out").bytes() == expected
+
+
+def test_an_archive_deep_in_the_folders_stands_beside_itself(raw, tmp_path, pictures):
+    shutil.copytree(pictures[0], raw, dirs_exist_ok=True)
+    (raw / "cat/more").mkdir()
+    pack(pictures[0] / "dog", raw / "cat/more/day 1.tar.gz")
+    assert "cat/more/day 1/0.png" in raw_files.scan(raw).paths
+    (raw / "cat/more/day 1.tar.gz").unlink()
+    assert raw_files.scan(raw).paths == raw_files.scan(pictures[0]).paths
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
+def test_labels_and_corrections_may_lie_in_the_archive(raw, tmp_path, pictures, name):
+    folder = tmp_path / "folder"
+    shutil.copytree(pictures[0], folder)
+    rows = "".join(f"{label}/{i}.png,{'odd' if i else 'even'}\n" for label in ("cat", "dog") for i in (0, 2, 4))
+    (folder / "labels.csv").write_text(f"path,label\n{rows}*/*.jpg,odd\ndog/words.txt,odd\n")
+    (folder / "corrections.csv").write_text("path,label\ncat/2.png,even\n")
+    expected = ingest(folder, tmp_path / "expected")
+    assert expected.counts["corrected"]["relabelled"] == {"odd -> even": 1}
+    pack(folder, raw / name)
+    assert ingest(raw, tmp_path / "out").bytes() == expected.bytes()
+    (raw / "labels.csv").write_text("path,label\ncat,x\n")
+    with pytest.raises(UserError, match=r"raw/labels.csv is there, and .*raw/x\..* stands for the same: keep one"):
+        raw_files.scan(raw)
+
+
+def test_labels_beside_the_only_archive_name_what_is_in_it(raw, tmp_path, pictures):
+    pack(pictures[0], raw / "x.zip")
+    (raw / "labels.csv").write_text("path,label\ncat,wild\ndog,tame\n")
+    assert ingest(raw, tmp_path / "out").counts["classes"] == {"tame": 6, "wild": 6}
+
+
+def test_an_archive_beside_its_folder_and_two_of_one_name_are_errors_that_name_both(raw, pictures):
+    shutil.copytree(pictures[0] / "dog", raw / "dog")
+    pack(pictures[0] / "cat", raw / "dog.zip")
+    with pytest.raises(UserError, match="raw/dog/0.png is there, and .*raw/dog.zip stands for the same: keep one of"):
+        raw_files.scan(raw)
+    (raw / "dog").rename(raw / "cow")
+    shutil.copy(raw / "dog.zip", raw / "dog.ZIP")
+    with pytest.raises(UserError, match="raw/dog/0.png is in two archives, dog.ZIP and dog.zip: keep one of them"):
+        raw_files.scan(raw)
+
+
+def test_an_archive_in_an_archive_is_rejected_with_a_way_out(raw, tmp_path, pictures):
+    folder = tmp_path / "folder"
+    shutil.copytree(pictures[0], folder)
+    pack(pictures[0] / "dog", folder / "cat/inner.zip")
+    pack(folder, raw / "x.zip")
+    done = ingest(raw, tmp_path / "out")
+    assert done.reason("cat/inner.zip") == "unsupported_format" and done.counts["classes"] == {"cat": 6, "dog": 6}
+
+
+def test_a_zarr_store_in_an_archive_is_to_be_unpacked(raw, tmp_path, pictures):
+    folder = tmp_path / "folder"
+    shutil.copytree(pictures[0], folder)
+    (folder / "cat/x.zarr/c").mkdir(parents=True)
+    (folder / "cat/x.zarr/zarr.json").write_text("{}")
+    (folder / "cat/x.zarr/c/0").write_bytes(b"0")
+    pack(folder, raw / "x.zip")
+    with pytest.raises(
+        UserError, match="cat/x.zarr/.* lies in a Zarr store, and that in .*raw/x.zip: .*unpack the archive"
+    ):
+        ingest(raw, tmp_path / "out")
+
+
+def test_documents_and_arrays_that_are_zips_inside_are_no_archives(raw, tmp_path, pictures):
+    shutil.copytree(pictures[0], raw, dirs_exist_ok=True)
+    for name in ("a.docx", "a.npz", "zip"):
+        pack(pictures[0] / "dog", raw / "cat/a.zip")
+        (raw / "cat/a.zip").rename(raw / "cat" / name)
+    assert not raw_files.scan(raw).members
+    (raw / "cat/page.zip").write_text("<html>404")
+    assert ingest(raw, tmp_path / "out").reason("cat/page.zip") == "not_an_image"
+
+
+def test_an_archive_in_place_of_the_folder_is_told_where_to_go(tmp_path, pictures):
+    pack(pictures[0], tmp_path / "mine.tar.gz")
+    with pytest.raises(
+        UserError, match="mine not found: .*mine.tar.gz is read .*: mkdir .*mine && mv .*mine.tar.gz .*mine/"
+    ):
+        raw_files.scan(tmp_path / "mine")
+
+
+def test_the_check_before_the_stages_tells_of_it_too(tmp_path, pictures, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    sections = "ingest: {}, split: {}, statistics: {}, dataset: {}, train: {}, validate: {}, export: {}"
+    (tmp_path / "params.yaml").write_text(f"datasets:\n  mine: {{{sections}}}\n")
+    (tmp_path / "data/raw").mkdir(parents=True)
+    check.main()
+    pack(pictures[0], tmp_path / "data/raw/mine.zip")
+    with pytest.raises(SystemExit, match=r"data/raw/mine not found: .*mkdir data/raw/mine && mv data/raw/mine.zip"):
+        check.main()
+
+
+def test_only_an_archive_that_has_changed_is_read_again_and_what_it_holds_is_not_decoded_again(raw, tmp_path, decoded):
+    write_pictures(tmp_path / "folder", each=3)
+    pack(tmp_path / "folder", raw / "x.zip")
+    settle()
+    before = ingest(raw, tmp_path / "out").bytes()
+    assert len(decoded) == 6
+    decoded.clear()
+    (raw / "x.zip").unlink()
+    pack(tmp_path / "folder", raw / "stored.zip")
+    assert ingest(raw, tmp_path / "out").bytes() == before and decoded == []
+    imageio.imwrite(tmp_path / "folder/cat/new.png", np.zeros((7, 7), np.uint8))
+    pack(tmp_path / "folder", raw / "stored.zip")
+    assert len(ingest(raw, tmp_path / "out").pixels) == 7 and decoded == ["cat/new.png"]
+
+
+def test_an_archive_that_is_replaced_while_it_is_read_is_not_taken_for_damaged(raw, tmp_path, pictures):
+    pack(pictures[0], raw / "x.zip")
+    member = raw_files.scan(raw).members.get("cat/0.png")
+    settle()
+    pack(pictures[0] / "dog", raw / "x.zip")
+    with pytest.raises(members.Rejected) as refused:
+        members.read(member, 1 << 20)
+    assert refused.value.reason == "changed"
+
+
+def test_a_hard_link_in_a_tar_is_the_file_that_it_leads_to(raw, tmp_path):
+    link = tarfile.TarInfo("b/1.png")
+    link.type, link.linkname = tarfile.LNKTYPE, "a/0.png"
+    (raw / "x.tar").write_bytes(tarred([("a/0.png", picture()), ("b/0.png", picture(1)), (link, b"")]))
+    (raw / "labels.csv").write_text("path,label\na,same\nb,same\n")
+    assert ingest(raw, tmp_path / "out").counts["duplicates"] == 1
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_long_and_foreign_names_in_tar_are_read(raw, form):
+    name = f"{'n' * 90}/{'m' * 60}/o.png" if form == tarfile.USTAR_FORMAT else f"ä/{'n' * 200}/{'m' * 200}.png"
+    (raw / "x.tar").write_bytes(tarred([(name, picture())], format=form))
+    assert raw_files.scan(raw).paths == [name]
+
+
+def test_zip64_data_descriptors_and_foreign_names_are_read(raw, tmp_path):
+    class Stream(io.BytesIO):
+        def seekable(self):
+            return False
+
+    target = Stream()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as to:
+        for i, name in enumerate(("a/ä.png", "b/x.png")):
+            with to.open(zipfile.ZipInfo(name), "w", force_zip64=True) as file:
+                file.write(picture(i))
+    (raw / "x.zip").write_bytes(target.getvalue())
+    assert len(ingest(raw, tmp_path / "out").pixels) == 2
+    cp437 = zipped([("a/z.png", picture())]).replace(b"a/z.png", b"a/\x84.png")
+    (raw / "x.zip").write_bytes(cp437)
+    assert raw_files.scan(raw).paths == ["a/ä.png"]
+
+
+def with_mode(name, mode):
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, mode << 16
+    return info
+
+
+def of_type(kind, name="a/odd.png", link=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+GOOD = ("a/0.png", picture())
+TWO = [GOOD, ("b/1.png", picture(1))]
+
+
+def patched(content, signature, at, value, which=0):
+    """An archive with other bytes in one of its headers."""
+    changed, start = bytearray(content), -1
+    for _ in range(which + 1):
+        start = content.index(signature, start + 1)
+    changed[start + at : start + at + len(value)] = value
+    return bytes(changed)
+
+
+def bomb_of_shared_bytes():
+    """Every entry of the index leads to the first member."""
+    return patched(zipped(TWO), b"PK\1\2", 42, b"\0\0\0\0", 1)
+
+
+HOSTILE = {
+    "x.zip": {
+        "leads out of the archive": zipped([GOOD, ("../../out.png", picture())]),
+        "holds '/out.png', which has a name that leads out": zipped([GOOD, ("/out.png", picture())]),
+        "holds 'C:/out.png', which has a name that leads out": zipped([GOOD, ("C:/out.png", picture())]),
+        "has a name with a backslash": zipped([GOOD, ("a\\out.png", picture())]),
+        "has a name with a NUL": zipped([GOOD, ("a/xx.png", picture())]).replace(b"a/xx.png", b"a/x\0.png"),
+        "has a longer name than systems take": zipped([GOOD, (f"a/{'n' * 256}.png", picture())]),
+        "is a link": zipped([GOOD, (with_mode("a/link.png", stat.S_IFLNK | 0o777), b"/etc/passwd")]),
+        "is neither file nor folder": zipped([GOOD, (with_mode("a/pipe.png", stat.S_IFIFO), b"")]),
+        "holds two members called 'a/0.png'": zipped(TWO).replace(b"b/1.png", b"a/0.png"),
+        "as a file, and as a folder": zipped([("a", picture()), GOOD]),
+        "members that share bytes, as bombs do": bomb_of_shared_bytes(),
+        "is damaged or cut short": zipped(TWO)[:-30],
+        "lie where it has no bytes": patched(zipped(TWO), b"PK\1\2", 20, b"\xff\xff\xff\0"),
+        "said to be stored, in another number": patched(zipped(TWO, 0), b"PK\1\2", 20, b"\x09\0\0\0"),
+    },
+    "x.tar": {
+        "leads out of the archive": tarred([GOOD, ("../out.png", picture())]),
+        "holds '/out.png'": tarred([GOOD, ("/out.png", picture())]),
+        "which is a link": tarred([GOOD, (of_type(tarfile.SYMTYPE, link="/etc/passwd"), b"")]),
+        "a link to what is not in the archive": tarred([GOOD, (of_type(tarfile.LNKTYPE, link="/etc/passwd"), b"")]),
+        "is a device": tarred([GOOD, (of_type(tarfile.CHRTYPE), b"")]),
+        "is a pipe": tarred([GOOD, (of_type(tarfile.FIFOTYPE), b"")]),
+        "holds sparse files": patched(tarred(TWO), b"b/1.png", 156, b"S", 0),
+        "holds two members called": tarred([GOOD, GOOD]),
+        "ends within a member": tarred(TWO)[:600],
+        "ends without the mark of its end": tarred([GOOD])[:1024],
+        "goes on behind the mark of its end": tarred([GOOD]) + tarred(TWO),
+        "no header of a member at byte": patched(tarred(TWO), b"b/1.png", 0, b"c"),
+        "gives all members one name or size": tarred([GOOD], format=tarfile.PAX_FORMAT, pax_headers={"path": "x"}),
+        "a header of 8589934591 bytes": patched(
+            tarred([("n" * 200, b"x")], format=tarfile.GNU_FORMAT), b"././@LongLink", 124, b"77777777777\0"
+        ),
+    },
+    "x.tar.gz": {
+        "leads out of the archive": gzip.compress(tarred([GOOD, ("../out.png", picture())])),
+        "is cut short": gzip.compress(tarred(TWO))[:-200],
+        "(gzip's data are no such)": gzip.compress(tarred(TWO))[:-8] + bytes(8),
+        "is damaged or cut short": gzip.compress(tarred(TWO))[:-6],
+        "cut short": gzip.compress(tarred([GOOD])[:1024]),
+        "damaged": patched(gzip.compress(tarred(TWO)), b"\x1f\x8b", 300, b"\xff\xff\xff\xff"),
+    },
+}  # fmt: skip
+
+
+def repaired(content):
+    """A tar whose headers have right checksums again."""
+    changed = bytearray(content)
+    for at in range(0, len(content), 512):
+        block = changed[at : at + 512]
+        if block[257:262] == b"ustar":
+            block[148:156] = b" " * 8
+            changed[at + 148 : at + 156] = b"%06o\0 " % sum(block)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(("name", "said"), [(name, said) for name, kinds in HOSTILE.items() for said in kinds])
+def test_an_archive_that_can_not_be_trusted_ends_ingest_with_its_name_and_a_way_out(raw, name, said):
+    content = HOSTILE[name][said]
+    if said in ("holds sparse files", "a header of 8589934591 bytes"):
+        content = repaired(content)
+    (raw / name).write_bytes(content)
+    with pytest.raises(UserError) as refused:
+        raw_files.scan(raw)
+    assert said in str(refused.value) and f"raw/{name} " in str(refused.value)
+    assert str(refused.value).endswith("unpack it, look at what it holds, and remove it; or pack it anew")
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
+def test_an_archive_that_unpacks_to_a_hundred_times_its_bytes_is_a_bomb(raw, monkeypatch, name):
+    monkeypatch.setattr(archive_entries, "MAX_UNPACKED", 1 << 20)
+    zeros = ("a/0.bmp", bytes(4 << 20))
+    (raw / name).write_bytes(zipped([zeros]) if name == "x.zip" else gzip.compress(tarred([zeros])))
+    with pytest.raises(UserError, match="unpacks to more than 100 times its"):
+        raw_files.scan(raw)
+
+
+def test_hard_links_to_one_large_file_are_a_bomb(raw, monkeypatch):
+    monkeypatch.setattr(archive_entries, "MAX_UNPACKED", 1 << 20)
+    links = [(of_type(tarfile.LNKTYPE, f"a/{i}.png", "a/large.png"), b"") for i in range(300)]
+    (raw / "x.tar").write_bytes(tarred([("a/large.png", bytes(1 << 20)), *links]))
+    with pytest.raises(UserError, match="unpacks to more than 100 times its"):
+        raw_files.scan(raw)
+
+
+REFUSED = {
+    ("unsupported_format", "encrypted in its archive: pack it anew without a password"): patched(
+        zipped(TWO), b"PK\1\2", 8, b"\1"
+    ),
+    ("unsupported_format", "packed by method 14 of ZIP"): zipped(TWO, zipfile.ZIP_LZMA),
+    ("corrupt", "another checksum (CRC-32)"): patched(zipped(TWO), b"PK\1\2", 16, b"\0\0\0\0"),
+    ("corrupt", "it does not unpack to the"): patched(zipped(TWO), b"PK\1\2", 24, b"\x10\0\0\0"),
+    ("corrupt", "nothing begins where"): patched(zipped(TWO), b"PK\3\4", 0, b"XX"),
+    ("corrupt", "it can't be unpacked"): patched(zipped(TWO), b"PK\3\4", 37, b"\xff" * 20),
+    ("corrupt", "what it was packed to has no end"): patched(zipped(TWO), b"PK\1\2", 20, b"\x20\0\0\0"),
+    ("too_large", "bytes unpack to 1000000, expected 100 times at most: unpack it"): zipped(
+        [("a/0.png", bytes(1000000)), TWO[1], ("a/2.png", picture(2))]
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED, ids=lambda reason: reason[1])
+def test_a_member_that_can_not_be_read_is_rejected_with_its_reason_and_the_others_are_cases(
+    raw, tmp_path, reason, monkeypatch
+):
+    monkeypatch.setattr(members, "ANY_RATIO_BYTES", 1 << 16)
+    (raw / "x.zip").write_bytes(REFUSED[reason])
+    (raw / "labels.csv").write_text("path,label\na,x\nb,x\n")
+    if reason[1].startswith("packed by"):
+        with pytest.raises(UserError, match="no case could be read"):
+            ingest(raw, tmp_path / "out")
+    else:
+        assert len(ingest(raw, tmp_path / "out").pixels) >= 1
+    rows = (tmp_path / "out/rejected.csv").read_text()
+    assert "a/0.png" in rows and reason[0] in rows and reason[1] in rows
+
+
+def test_seek_points_of_an_archive_that_packs_closely_stay_few(raw, monkeypatch):
+    monkeypatch.setattr(tar_index, "MAX_SEEK_POINTS", 4)
+    pixels = np.random.default_rng(0).integers(0, 2, 20 << 20, np.uint8).tobytes()
+    (raw / "x.tar.gz").write_bytes(gzip.compress(tarred([("a/large.png", pixels), *TWO]), 1))
+    found = raw_files.scan(raw, raw.parent / "points").members
+    assert members.read(found.get("b/1.png"), 1 << 20)[0] == picture(1)
+    assert members.read(found.get("a/large.png"), 1 << 30)[0] == pixels
+    (points,) = (raw.parent / "points").iterdir()
+    assert points.stat().st_size < 5 * 33000
+
+
+def mutated(content, rng):
+    """An archive with some of its bytes changed, cut, doubled or overwritten by its own."""
+    changed = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        at = rng.randrange(len(changed))
+        size = min(rng.choice((1, 1, 2, 4, 30)), len(changed) - at)
+        kind = rng.randrange(4)
+        if kind == 0:
+            changed[at : at + size] = rng.randbytes(size)
+        elif kind == 1:
+            changed[at] ^= 1 << rng.randrange(8)
+        elif kind == 2:
+            del changed[at : at + size]
+        else:
+            other = rng.randrange(len(changed))
+            changed[at : at + size] = changed[other : other + size]
+    return bytes(changed)
+
+
+def outcome(raw, name, content):
+    """What comes of an archive: what scan says, or how many of its members can be read."""
+    (raw / name).write_bytes(content)
+    try:
+        found = raw_files.scan(raw)
+    except UserError as error:
+        return "an error" if f"raw/{name}" in str(error) or "holds no files" in str(error) else str(error)
+    if not found.members:
+        return "no archive"
+    refused = 0
+    for path in found.paths:
+        if member := found.members.get(path):
+            try:
+                assert len(members.read(member, 1 << 20)[0]) == member.size
+            except members.Rejected:
+                refused += 1
+    return "members refused" if refused else "read"
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
+def test_archives_with_random_damage_end_in_a_reason(raw, name):
+    rng = random.Random(0)
+    content = zipped(TWO) if name == "x.zip" else tarred(TWO)
+    content = gzip.compress(content) if name == "x.tar.gz" else content
+    outcomes = {outcome(raw, name, mutated(content, rng)) for _ in range(150)}
+    assert outcomes <= {"an error", "no archive", "members refused", "read"} and "an error" in outcomes
