@@ -8,7 +8,9 @@ time, which depends less on how busy the machine is.
 
 import os
 import shutil
+import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
@@ -50,6 +52,7 @@ def run(options: Options) -> Measured:
         rows += [*against_a_loop(pictures, folder, options.rounds), memory(pictures, folder)]
         rows += additions(GIVEN, lambda raw: link(pictures, raw), folder, options.rounds)
         rows += checks(GIVEN, folder, options.rounds)
+        rows += packed(pictures, folder, options.rounds)
     return Measured(rows)
 
 
@@ -86,6 +89,44 @@ def against_a_loop(pictures: Path, folder: Path, rounds: int) -> list[Comparison
     peer = Work("a loop of imageio.imread", loop, "It works in one process, and neither checks nor writes anything.")
     work = "ingest of JPEG files"
     return race(NAME, work, ours, [peer], rounds, agree=int.__eq__, clocks=CLOCKS, amount=len(paths), things="pictures")
+
+
+def packed(pictures: Path, folder: Path, rounds: int) -> list[Comparison]:
+    """Ingest of the same pictures in an archive, against that of the folder."""
+    found = []
+    number = len(files_below(pictures))
+    for name, write in ARCHIVES.items():
+        raw = folder / f"raw.{name}"
+        raw.mkdir()
+        write(pictures, raw / f"x.{name.rpartition(' ')[2]}")
+        ours = Work(f"ingest of a {name}", lambda raw=raw: run_anew(raw, folder / "out"))  # type: ignore[misc]
+        peer = Work("ingest of the folder", lambda: run_anew(pictures, folder / "out"), ARCHIVE_WHY)
+        work = f"ingest of JPEG files in a {name}"
+        found += race(
+            NAME, work, ours, [peer], rounds, agree=int.__eq__, clocks=CLOCKS, amount=number, things="pictures"
+        )
+    return found
+
+
+def write_zip(pictures: Path, target: Path, method: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(target, "w", method) as archive:
+        for path in files_below(pictures):
+            archive.write(path, path.relative_to(pictures))
+
+
+def write_tar(pictures: Path, target: Path) -> None:
+    with tarfile.open(target, "w:gz" if target.suffix == ".gz" else "w") as archive:
+        for path in files_below(pictures):
+            archive.add(path, path.relative_to(pictures))
+
+
+ARCHIVES: dict[str, Callable[[Path, Path], None]] = {
+    "zip": write_zip,
+    "deflated zip": lambda pictures, target: write_zip(pictures, target, zipfile.ZIP_DEFLATED),
+    "tar": write_tar,
+    "tar.gz": write_tar,
+}
+ARCHIVE_WHY = "An index is read before, and a tar.gz is unpacked from its nearest seek point for each run of files."
 
 
 def series(options: Options, folder: Path) -> list[Comparison]:
