@@ -1,6 +1,5 @@
 """NRRD and MetaImage files: the same case as the DICOM series that they were made of, or a reason."""
 
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import SimpleITK
 
 from stages.lib.core.errors import UserError
 from tests.ingest.readers.test_nifti import SERIES, turned
-from tests.raw_data import SHARED, Ingested, ingest, scan, write_pictures, write_series
+from tests.raw_data import Ingested, ingest, scan, write_pictures, write_series
 
 PHASES = np.stack([scan(seed=i) for i in range(3)])  # (phases, D, H, W)
 LPS = np.diag([-1, -1, 1, 1]) @ SERIES  # as (i, j, k) of the series lie in the patient
@@ -255,25 +254,3 @@ def test_a_picture_format_is_not_taken_for_a_header(tmp_path):
     write_pictures(tmp_path / "raw")
     (tmp_path / "raw" / "cat" / "notes.txt").write_text("Comment = see below\nNothing of axes\n")
     assert ingest(tmp_path / "raw", tmp_path).reason("cat/notes.txt") == "not_an_image"
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (SHARED / "ct-chest-dicom.zip").exists(), reason="the chest CT is not on this machine")
-def test_the_chest_ct_is_one_case_in_every_format(tmp_path):
-
-    raw = tmp_path / "raw" / "ill"
-    with zipfile.ZipFile(SHARED / "ct-chest-dicom.zip") as archive:
-        archive.extractall(raw / "slices")
-    reader = SimpleITK.ImageSeriesReader()
-    (folder,) = {path.parent for path in raw.rglob("*") if path.is_file()}
-    (series,) = reader.GetGDCMSeriesIDs(str(folder))
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series))
-    image = SimpleITK.Cast(reader.Execute(), SimpleITK.sitkInt16)
-    for name in ("scan.nii.gz", "scan.nrrd", "scan.mha"):
-        SimpleITK.WriteImage(image, str(raw / name), True)
-    made = ingest(tmp_path / "raw", tmp_path, intensity="hu")
-    assert len(made.pixels) == 4
-    assert all(np.array_equal(made.pixels[0], pixels) for pixels in made.pixels)
-    assert np.allclose(made.spacings_mm, made.spacings_mm[0], rtol=1e-6, atol=0)
-    assert made.table["copy_of"].tolist().count("") == 1
-    assert made.table["affine"].nunique() == 1
