@@ -254,8 +254,9 @@ def test_what_is_not_certain_is_refused(reason, tmp_path, monkeypatch):
         (np.float64([2.0**24 + 1, 0]), 1, "out_of_range"),
         (np.float64([2.0**24 + 1.5, 0]), 1, None),  # no whole number: it is rounded as fractions are
         (np.float64([2.0**24 + 2, 0]), 1, None),
-        (np.int32([2**24 + 1, 0]), 0.5, "out_of_range"),
-        (np.int32([2**24, 0]), 0.5, None),
+        (np.int32([2**26 + 4, 0]), 0.5, "out_of_range"),
+        (np.int32([2**24 + 1, 0]), 0.5, None),  # a fraction, as of a PET: it is rounded
+        (np.int32([2**30 + 1, 7]), 1e-6, None),
         (np.int32([2**24 + 1, 0]), 1, "out_of_range"),
         (np.int32([2**24, -5]), 1, None),
         (np.uint64([2**63, 0]), 1, "out_of_range"),

@@ -291,8 +291,6 @@ def _with_fractions(plane: np.ndarray, volume: Volume) -> np.ndarray:
     Raises:
         Rejected: One is no number, or float32 can't hold it.
     """
-    if plane.dtype.kind in "iu":  # whose fractions come of slope and intercept
-        plane = as_float32(plane)
     if (volume.slope, volume.intercept) != (1, 0):
         return as_float32(plane.astype(np.float64) * volume.slope + volume.intercept)
     return as_float32(plane)
