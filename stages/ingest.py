@@ -15,7 +15,7 @@ from stages.lib.ingest import assembly, in_place, inspection, pieces, raw_files,
 from stages.lib.ingest.fingerprint import fingerprint
 from stages.lib.ingest.groups import join_duplicates, name_groups
 from stages.lib.ingest.identifiers import load_key
-from stages.lib.ingest.labels import beside, corrections, given_splits, labelling
+from stages.lib.ingest.labels import beside, corrections, given_splits, labelling, own_columns
 from stages.lib.ingest.labels.table import read_labels
 from stages.lib.ingest.readers import contract
 from stages.lib.ingest.readers.contract import Options
@@ -72,7 +72,7 @@ def main(
         )
         assembled, labelled = assembled._replace(cases=corrected.cases), corrected.rows
         filled = pieces.fill(raw, assembled.cases, raw_bytes, store, options, workers, found.members)
-        labelling.check_conversions(filled.refused, assembled.cases, labelled)
+        labelling.check_conversions(filled.refused, assembled.cases, labelled, labels)
 
         left_out = selection.refusals(excluded) + beside.refusals(labels.beside) + corrected.excluded
         refused = sorted(assembled.refused + filled.refused + left_out)
@@ -89,8 +89,9 @@ def main(
             say(f"warning: {remark}")
         splits = given_splits.settle(filled.cases, [row.split for row in rows], groups.groups, params.same_group)
         write_files(files_csv, filled.cases)
+        own = own_columns.by_name(params.columns, [row.columns for row in rows])
         counts = publish(
-            filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found, corrected.counts
+            filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found, corrected.counts, own
         )
         from stages.lib.ingest.results import overview  # Pillow: not before there is something to draw
 

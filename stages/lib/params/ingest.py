@@ -156,6 +156,10 @@ class IngestParams:
     aliases: dict[str, str] = field(default_factory=dict)
     """Other spellings of classes: {cracks: crack}."""
 
+    columns: tuple[str, ...] = ()
+    """Columns of labels.csv that ingest does not know, such as [sex, scanner]: cases.csv has them as labels.sex and
+    labels.scanner, text as it was written. It may name somebody, so none is kept that is not named here."""
+
     group: str | None = None
     """Regular expression with one group, searched in a file's path below data/raw/<name>: it finds the patient."""
 
@@ -180,6 +184,10 @@ class IngestParams:
         return self.identifiers == "open" if self.pictures is None else self.pictures
 
     def __post_init__(self) -> None:
+        columns = tuple(name.strip().lower() for name in self.columns)  # as labels.csv's header is read
+        if len(set(columns)) < len(columns) or "" in columns:
+            raise ValueError(f"columns is {list(self.columns)}: expected names, each once")
+        object.__setattr__(self, "columns", columns)
         if self.group is not None:
             try:
                 groups = re.compile(self.group).groups

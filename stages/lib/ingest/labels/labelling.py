@@ -7,6 +7,7 @@ import numpy as np
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from stages.lib.ingest.case_table import CaseTable
+from stages.lib.ingest.labels import own_columns
 from stages.lib.ingest.labels.table import Labels, Row
 from stages.lib.ingest.readers.contract import Case, Refusal
 
@@ -46,10 +47,14 @@ def _some(texts: Sequence[str]) -> str:
 
 def _row_of_several_files(case: Case, labels: Labels) -> Row | None:
     found = {
-        (row.label, row.split): row for file in case.files if (row := labels.of(file.path, case.series)) is not None
+        (row.label, row.split, row.columns): row
+        for file in case.files
+        if (row := labels.of(file.path, case.series)) is not None
     }
     if len(found) > 1:
         one, other = sorted(found.values(), key=lambda row: row.number)[:2]
+        if (one.label, one.split) == (other.label, other.split):
+            raise _columns_differ(f"the case of {case.files[0].path} has", one, other, labels)
         what = "labels" if one.label != other.label else "splits"
         values = [row.label if what == "labels" else row.split for row in (one, other)]
         detail = f"'{values[0]}' from {one.name} and '{values[1]}' from {other.name}"
@@ -57,17 +62,27 @@ def _row_of_several_files(case: Case, labels: Labels) -> Row | None:
     return next(iter(found.values()), None)
 
 
+def _columns_differ(what: str, one: Row, other: Row, labels: Labels) -> UserError:
+    """The error of two rows that must agree; their cells, which may name somebody, are not quoted."""
+    column = labels.columns[own_columns.differing(one.columns, other.columns)]
+    rows = " and ".join(f"row {row.number} ({row.name})" for row in (one, other))
+    return UserError(
+        f"{what} two values of the column {column}, in {rows} of {labels.source}: make them agree, or take {column} "
+        "out of ingest.columns"
+    )
+
+
 def check_copies(refused: Sequence[Refusal], labels: Labels) -> None:
-    """Checks that a file which is left out as a copy has the label and the split of the one that is taken.
+    """Checks that a file which is left out as a copy has the label, split and columns of the one that is taken.
 
     Raises:
         UserError: It has others.
     """
     for path, of in ((refusal.paths[0], refusal.copy_of) for refusal in refused if refusal.copy_of):
-        _check_copy(path, of, labels.of(path, None), labels.of(of, None))
+        _check_copy(path, of, labels.of(path, None), labels.of(of, None), labels)
 
 
-def check_conversions(refused: Sequence[Refusal], cases: CaseTable, rows: Sequence[Row]) -> None:
+def check_conversions(refused: Sequence[Refusal], cases: CaseTable, rows: Sequence[Row], labels: Labels) -> None:
     """Likewise of cases that turned out to be other cases in another form.
 
     Args:
@@ -77,16 +92,18 @@ def check_conversions(refused: Sequence[Refusal], cases: CaseTable, rows: Sequen
     by_path = {cases.path(i): row for i, row in enumerate(rows)} if copies else {}
     for refusal in copies:
         path, of = refusal.paths[0], refusal.copy_of
-        _check_copy(path, of, by_path[path], by_path[of])
+        _check_copy(path, of, by_path[path], by_path[of], labels)
 
 
-def _check_copy(path: str, of: str, copied: Row | None, taken: Row | None) -> None:
+def _check_copy(path: str, of: str, copied: Row | None, taken: Row | None, labels: Labels) -> None:
     for what in ("label", "split"):
         one, other = (getattr(row, what) if row else "" for row in (copied, taken))
         if one and other and one != other:
             raise UserError(
                 f"{path} is a copy of {of}, but its {what} is '{one}', not '{other}': leave one of them out"
             )
+    if copied and taken and copied.columns != taken.columns:
+        raise _columns_differ(f"{path} is a copy of {of}, but they have", copied, taken, labels)
 
 
 def _check_series(cases: CaseTable, labels: Labels, refused: Sequence[Refusal]) -> None:

@@ -4,6 +4,7 @@ labels.csv has the columns `label`; `path` (a file or folder below data/raw/<dat
 a file, as file.npz::name[3]), `series`
 (a DICOM SeriesInstanceUID), `study` (a StudyInstanceUID; with `series_number` one series of it) or `instance` (a
 SOPInstanceUID); and, if wanted, `group` and `split`. A table of `path` has to name all files; the others select.
+Other columns are kept where `ingest.columns` names them.
 Commas, semicolons or tabs; UTF-8 with or without a byte order mark.
 """
 
@@ -25,7 +26,7 @@ from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest import patterns
 from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.identifiers import identify
-from stages.lib.ingest.labels import beside, class_names, layout
+from stages.lib.ingest.labels import beside, class_names, layout, own_columns
 from stages.lib.ingest.readers.contract import PART_SIGN, Identity, Options, Part
 
 LABELS_CSV = "labels.csv"
@@ -61,6 +62,7 @@ class Row:
     number: int  # line of labels.csv; 0 for a class folder
     name: str  # the path or series as written
     split: str = ""  # train, validation or test; "" where it is to be dealt
+    columns: tuple[str, ...] = ()  # the cells of those that `ingest.columns` names, in its order
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Labels:
     grouped: bool = False  # whether labels.csv has a column group
     split: bool = False  # whether it has a column split
     parts: dict[str, dict[Part, str]] = field(default_factory=dict)  # by path, named in parts: where each is named
+    columns: tuple[str, ...] = ()  # of those that ingest does not know, the ones that are kept
     spellings: set[str] = field(default_factory=set)  # of the labels, as the raw data have them
     fitted: set[str] = field(default_factory=set)  # files that patterns fit
     beside: frozenset[str] = frozenset()  # files of labels and texts, each beside its picture, which are no cases
@@ -168,12 +171,14 @@ def read_labels(
     found = beside.find(files)
     if table.exists() or LABELS_CSV in members:
         text = members.read_text(LABELS_CSV, table) if LABELS_CSV in members else read_text(table)
-        labels = _Table(table, text, set(files), options.key, aliases).labels
+        labels = _Table(table, text, set(files), options.key, aliases, params.columns).labels
         _note_split_folders(labels, folders)
         if found.cls:
             say(f"{labels.source}: {len(found.cls)} .cls files beside pictures are not used")
             labels.beside = frozenset(found.files)
     else:
+        if params.columns:
+            raise UserError(f"ingest.columns is {', '.join(params.columns)}, and there is no {table}: write one")
         top = layout.around(files, folders)
         _check_name(raw, files, top)
         as_classes = params.split_folders == "classes"
@@ -270,8 +275,12 @@ def _check_label(label: str, where: str) -> None:
     Raises:
         UserError: It holds ends of lines, other control characters, or bytes that are no UTF-8.
     """
-    if any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in label):
+    if not _is_line(label):
         raise UserError(f"{where}: the label '{shown(label)}' is no line of text in UTF-8: rename it")
+
+
+def _is_line(text: str) -> bool:
+    return not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in text)
 
 
 def delimiter_of(header: str) -> str:
@@ -296,12 +305,20 @@ def _meant(header: Sequence[str]) -> dict[str, str]:
 class _Table:
     """labels.csv, checked a row at a time."""
 
-    def __init__(self, table: Path, text: str, paths: set[str], key: bytes, aliases: dict[str, str]) -> None:
-        self._text = text
+    def __init__(
+        self,
+        table: Path,
+        text: str,
+        paths: set[str],
+        key: bytes,
+        aliases: dict[str, str],
+        kept: tuple[str, ...] = (),
+    ) -> None:
+        self._text, self._kept = text, kept
         self._table, self._paths, self._key, self._aliases = table, paths, key, aliases
         self._folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
         self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
-        self.labels = Labels(str(table), listed=True)
+        self.labels = Labels(str(table), listed=True, columns=kept)
         self._globbed: dict[str, Row] = {}  # files that patterns fit
         for number, values in self._rows():
             self._add(number, values)
@@ -374,8 +391,10 @@ class _Table:
             say(f"{self._table}: series_number is not used, as it goes with a column study")
         self.labels.grouped = "group" in names
         self.labels.split = "split" in names
-        if unused := [name for name in header if name and name not in COLUMNS]:
-            say(f"{self._table}: not used: {shortened(', '.join(unused))}")
+        own_columns.check(str(self._table), self._kept, header, COLUMNS)
+        if unused := [name for name in header if name and name not in (*COLUMNS, *self._kept)]:
+            listed = shortened(", ".join(unused))
+            say(f"{self._table}: not used: {listed} (ingest.columns keeps those that it names, in cases.csv)")
             for column, name in _meant(unused).items():
                 # Scans, which UIDs name, say whose they are themselves.
                 if column in WORTH and column not in names and (column, self._name_column) not in BY_UID:
@@ -386,20 +405,23 @@ class _Table:
         where = f"{self._table}, row {number}"
         name, label = values[self._name_column].strip(), values["label"].strip()
         group = values["group"].strip() if self.labels.grouped else None
-        for column, value in (
-            (self._name_column, name),
-            ("label", label),
-            *([("group", group)] if self.labels.grouped else []),
-        ):
-            if not value:
+        own = {column: values[column].strip() for column in self._kept}
+        needed = {self._name_column: name, "label": label, **({"group": group} if self.labels.grouped else {})}
+        for column, value in (needed | own).items():
+            if not value and column in needed:
                 raise UserError(f"{where}: {column} is empty")
-            if len(value) > MAX_CHARACTERS:
-                raise UserError(f"{where}: {column} has {len(value)} characters, expected {MAX_CHARACTERS} at most")
+            if len(value or "") > MAX_CHARACTERS:
+                found = f"{column} has {len(value or '')} characters"
+                raise UserError(f"{where}: {found}, expected {MAX_CHARACTERS} at most")
         _check_label(label, where)
+        for column, value in own.items():
+            if not _is_line(value):
+                way_out = f"mend it, or take {column} out of ingest.columns"
+                raise UserError(f"{where}: {column} is no line of text in UTF-8: {way_out}")
         self.labels.spellings.add(values["label"])
         label = class_names.spelling(label)
         label = self._aliases.get(label, label)
-        row = Row(label, group, number, name, self._split_of(where, values))
+        row = Row(label, group, number, name, self._split_of(where, values), tuple(own.values()))
         table: Any
         key: Any
         part = self._part(where, name) if self._name_column == "path" else None
@@ -455,14 +477,14 @@ class _Table:
         """A row about all files that a pattern fits, as patterns of ingest.include fit.
 
         Raises:
-            UserError: It fits none, or one that another pattern fits, too, with another label, group or split.
+            UserError: It fits none, or one that another pattern fits, too, with another label, group, split or column.
         """
         fitting = patterns.fitting([f"/{pattern}"], sorted(self._paths))
         if not fitting:
             raise UserError(f"{where}: no file fits the pattern '{pattern}'")
         for path in sorted(fitting):
             before = self._globbed.setdefault(path, row)
-            if (before.label, before.group, before.split) != (row.label, row.group, row.split):
+            if replace(before, number=0, name="") != replace(row, number=0, name=""):
                 raise UserError(f"{where}: '{pattern}' fits {path}, and so does '{before.name}' in row {before.number}")
 
     def _split_of(self, where: str, values: dict[str, str]) -> str:

@@ -13,6 +13,7 @@ from stages.lib.core import outs
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.csv_lines import csv_line, write_lines
 from stages.lib.ingest.groups import Grouping
+from stages.lib.ingest.labels import own_columns
 from stages.lib.ingest.pieces import Filled
 from stages.lib.ingest.raw_files import Scan
 from stages.lib.ingest.readers.contract import OTHER, Case, Refusal
@@ -43,12 +44,14 @@ def publish(
     refused: Sequence[Refusal],
     found: Scan,
     corrected: Mapping[str, object],
+    columns: Mapping[str, Sequence[str]],
 ) -> dict[str, object]:
     """Puts the outs into their places; an earlier run's are removed first, so that old and new are never mixed.
 
     Args:
         corrected: What corrections.csv has changed, for ingest.json; empty where there is none.
         splits: (N,) of each case where the raw data give one: then cases.csv has a column `split`.
+        columns: (N,) of each case, by name: further columns of cases.csv.
 
     Returns:
         What ingest.json holds.
@@ -59,9 +62,10 @@ def publish(
         partial.mkdir()
         for name, path in filled.pieces.items():
             _link(path, partial / name)
-    write_lines(cases_csv, _lines(filled.cases, labels, grouping, splits))
+    write_lines(cases_csv, _lines(filled.cases, labels, grouping, splits, columns))
     counts = summary(filled.cases, labels, grouping, refused, found)
     counts |= {"corrected": corrected} if corrected else {}
+    counts |= {"columns": own_columns.counts(columns)} if columns else {}
     outs.write_json(ingest_json, counts)
     return counts
 
@@ -90,9 +94,15 @@ def _link(finished: Path, place: Path) -> None:
         shutil.copyfile(finished, place)
 
 
-def _lines(cases: CaseTable, labels: Sequence[str], grouping: Grouping, splits: Sequence[str]) -> Iterator[str]:
+def _lines(
+    cases: CaseTable,
+    labels: Sequence[str],
+    grouping: Grouping,
+    splits: Sequence[str],
+    further: Mapping[str, Sequence[str]],
+) -> Iterator[str]:
     """cases.csv; what many cases have in common is turned into text once."""
-    yield csv_line([*COLUMNS, "split"] if splits else COLUMNS) + "\n"
+    yield csv_line([*COLUMNS, *(["split"] if splits else []), *further]) + "\n"
     texts = [(csv_line(_described(t.case)), csv_line(_attributes(t.case))) for t in cases.templates]
     label_texts = {label: csv_line([label]) for label in set(labels)}
     columns = (_numbers(column) for column in (cases.ids, cases.which, grouping.groups))
@@ -100,7 +110,8 @@ def _lines(cases: CaseTable, labels: Sequence[str], grouping: Grouping, splits: 
         described, attributes = texts[which]
         copy = f"{cases.ids[grouping.copies[i]]:016x}" if i in grouping.copies else ""
         split = f",{splits[i]}" if splits else ""
-        yield f"{case:016x},{group:016x},{label_texts[label]},{described},{copy},{attributes}{split}\n"
+        own = f",{csv_line([cells[i] for cells in further.values()])}" if further else ""
+        yield f"{case:016x},{group:016x},{label_texts[label]},{described},{copy},{attributes}{split}{own}\n"
 
 
 def _numbers(column: np.ndarray) -> Iterator[int]:
