@@ -68,6 +68,88 @@ def test_groups_of_every_size_are_on_every_side():
     assert (sizes.groupby("split")["size"].mean() < 1.6).all()
 
 
+def sized(label: str, sizes, first: int = 0) -> pd.DataFrame:
+    """A class in groups of these sizes."""
+    rows = [
+        (f"{label}{g:05d}{i:05d}"[-16:], f"{label}{g:05d}", label) for g, n in enumerate(sizes, first) for i in range(n)
+    ]
+    return pd.DataFrame(rows, columns=["case", "group", "label"])
+
+
+def counts(table: pd.DataFrame, label: str, **given) -> dict[str, int]:
+    return assign(table, **given)[table["label"] == label].value_counts().to_dict()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_group_of_83_percent_of_a_class_goes_to_training_and_the_others_are_shared(seed):
+    table = pd.concat([sized("a", [83] + [1] * 17), sized("b", [1] * 60)], ignore_index=True)
+    assert counts(table, "a", seed=seed) == {"train": 83, "validation": 8, "test": 9}
+    uneven = {"train": 0.75, "validation": 0.05, "test": 0.2}
+    assert counts(table, "a", fractions=uneven, seed=seed) == {"train": 83, "validation": 3, "test": 14}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_group_of_83_percent_of_a_class_goes_to_training_where_most_of_it_is_of_another_class(seed):
+    mixed = pd.concat([sized("a", [83]), sized("b", [150])], ignore_index=True).assign(group="mixed")
+    table = pd.concat([mixed, sized("a", [1] * 17, 9), sized("b", [2] * 500, 9)], ignore_index=True)
+    assert set(assign(table, seed=seed)[table["group"] == "mixed"]) == {"train"}
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shares_are_met_wherever_smaller_groups_can_meet_them(seed):
+    sizes = [330, 340, *np.random.default_rng(seed).integers(1, 5, 150)]
+    table = pd.concat([sized("a", sizes), sized("b", [1] * 50)], ignore_index=True)
+    found = pd.Series(counts(table, "a", seed=seed)) / sum(sizes)
+    for name, fraction in FRACTIONS.items():
+        assert abs(found[name] - fraction) < 0.02
+
+
+def test_groups_of_one_size_are_dealt_by_their_hashes_whatever_that_size_is():
+    found = []
+    for size in (1, 40):
+        table = pd.concat([sized(label, [size] * n) for label, n in (("a", 3), ("b", 5), ("c", 9))], ignore_index=True)
+        found.append(assign(table).groupby(table["group"]).first().to_dict())
+    assert found[0] == found[1] and set(found[0].values()) == set(splits.SPLITS)
+
+
+def test_a_group_that_is_too_large_for_validation_alone_may_be_for_the_test():
+    fractions = {"train": 0.57, "validation": 0.03, "test": 0.4}
+    sides = set()
+    for seed in range(30):
+        table = pd.concat([sized("a", [15] + [1] * 85), sized("b", [1] * 60)], ignore_index=True)
+        found = assign(table, fractions, seed)
+        assert abs((found[table["label"] == "a"] == "validation").sum() - 3) <= 1
+        sides.add(found[table["group"] == "a00000"].iloc[0])
+    assert sides == {"train", "test"}
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_new_cases_move_no_more_than_the_groups_at_the_borders(seed):
+    """Whatever the sizes: what changes sides is about as much as was added, and the groups at the two borders."""
+    rng = np.random.default_rng(seed)
+    sizes = np.ceil(rng.pareto(1.2, 120)).astype(int).clip(1, 400)
+    before = pd.concat([sized("a", sizes), sized("b", [1] * 80)], ignore_index=True)
+    added = [int(n) for n in rng.integers(1, 4, int(rng.integers(1, 4)))]
+    after = pd.concat([before, sized("a", added, 500)], ignore_index=True)
+    first, again = assign(before, seed=seed), assign(after, seed=seed).iloc[: len(before)]
+    moved = (first != again) & (before["label"] == "a")
+    largest = before[moved].groupby("group").size().max() if moved.any() else 0
+    assert moved.sum() <= 3 * (sum(added) + largest)
+    assert before[moved]["group"].nunique() <= 2 * sum(added) + 6
+
+
+def test_what_large_groups_leave_unmet_is_said_with_figures(tmp_path, capsys):
+    table = pd.concat([sized("a", [83] + [1] * 17), sized("b", [2] * 30)], ignore_index=True).sort_values("case")
+    table.to_csv(tmp_path / "cases.csv", index=False)
+    split.main(tmp_path / "cases.csv", tmp_path / "split.csv", SplitParams())
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "asked for" in line]
+    assert "15% validation and 15% test were asked for" in said
+    assert "a: 8 validation and 9 test of 100, the largest group has 83;" in said and "b:" not in said
+    cases(60).to_csv(tmp_path / "cases.csv", index=False)
+    split.main(tmp_path / "cases.csv", tmp_path / "split.csv", SplitParams())
+    assert "asked for" not in capsys.readouterr().out
+
+
 def test_a_group_of_several_classes_stays_whole():
     table = cases(100, 5)
     table["label"] = np.random.default_rng(1).choice(list("ab"), len(table))

@@ -1,9 +1,15 @@
-"""Says early where the cases are too few for a result to mean anything."""
+"""Says early where the cases are too few for a result to mean anything, and where groups are too large to be dealt."""
+
+from collections.abc import Mapping
+
+import numpy as np
 
 from stages.lib.splits import SPLITS, Table
 
 FEWEST_TEST_CASES = 10  # of a class: with fewer, one case more or less moves its score by over 0.1
 LARGEST_SHARE = 0.95
+MOST_OFF = 0.05  # how far a class's share of a split may be from what was asked for
+NAMED = 5  # how many classes a message gives
 
 
 def warnings(cases: Table) -> list[str]:
@@ -28,3 +34,36 @@ def warnings(cases: Table) -> list[str]:
             "says so is right as often; look at balanced scores (AUROC, balanced accuracy), not at accuracy"
         )
     return found
+
+
+def unmet(cases: Table, fractions: Mapping[str, float]) -> list[str]:
+    """A sentence on the classes whose groups are too large, or too few, for the shares that were asked for.
+
+    Args:
+        cases: Those that were dealt, with the splits that they were dealt to.
+        fractions: Of the cases, by split.
+    """
+    if cases.is_ungrouped():
+        return []
+    numbers = cases.numbers()
+    totals = numbers.sum(axis=1)
+    groups = np.unique(cases.group, return_inverse=True)[1]
+    pairs, sizes = np.unique(groups * len(cases.classes) + cases.label_of, return_counts=True)
+    largest = np.zeros(len(cases.classes), np.int64)
+    np.maximum.at(largest, pairs % len(cases.classes), sizes)
+    wanted = np.array([fractions[name] for name in SPLITS])
+    off = np.abs(numbers / totals[:, None] - wanted)[:, 1:].max(axis=1)
+    wrong = [int(label) for label in np.argsort(-off, kind="stable") if off[label] > MOST_OFF and largest[label] > 1]
+    if not wrong:
+        return []
+    listed = "; ".join(
+        f"{cases.classes[i]}: {' and '.join(f'{numbers[i, k]} {SPLITS[k]}' for k in (1, 2) if wanted[k])}"
+        f" of {totals[i]}, the largest group has {largest[i]}"
+        for i in wrong[:NAMED]
+    )
+    more = f" and {len(wrong) - NAMED} more classes" if len(wrong) > NAMED else ""
+    asked = " and ".join(f"{fractions[name]:.0%} {name}" for name in SPLITS[1:] if fractions[name])
+    return [
+        f"warning: {asked} were asked for, and groups stay whole: {listed}{more}; add groups, or, if they are not the "
+        "true ones, say which files belong together (labels.csv's column group, ingest.group)"
+    ]

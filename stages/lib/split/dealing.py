@@ -1,4 +1,8 @@
-"""Deals the cases to training, validation and test: groups stay whole, classes get the same proportions everywhere."""
+"""Deals the cases to training, validation and test: groups stay whole, classes get the same proportions everywhere.
+
+A group that alone holds more of a class than a whole split should, as one of 83 % of its cases, goes to training, as
+far as other groups can fill validation and test.
+"""
 
 from hashlib import sha256
 
@@ -15,6 +19,10 @@ def assign(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray:
     the first go to test, the next to validation, the rest to training. A further group moves no more than the few at
     the two borders, where a fresh permutation, or scikit-learn's StratifiedGroupKFold, would deal all anew.
 
+    A group with a larger share of a class than validation or test should have moves back in that order, the further the
+    larger it is: by one length of the whole order for each share that it holds too much. So the largest are in
+    training, and there is no size at which a group jumps.
+
     Args:
         cases: A group may hold several classes.
         fractions: Fraction of the cases that each split should get; they add up to 1.
@@ -27,14 +35,14 @@ def assign(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray:
     """
     wanted = [split for split in SPLITS if fractions[split] > 0]
     groups, group_of, sizes = _groups(cases)
-    class_of, groups_with = _classes(cases, group_of, len(groups))
+    class_of, groups_with, weights = _classes(cases, group_of, len(groups))
     _check_enough_groups(cases.classes, groups_with, wanted)
     hashed = _in_order_of_hashes(groups, seed)
     split_of = np.empty(len(groups), np.int8)
     for label in range(len(cases.classes)):
         stratum = hashed[class_of[hashed] == label]
         if len(stratum):
-            split_of[stratum] = _deal(sizes[stratum], fractions)
+            split_of[stratum] = _deal(sizes[stratum], weights[stratum], fractions)
     found = split_of[group_of]
     _check_every_class_everywhere(cases.with_splits(found), wanted)
     return found
@@ -48,23 +56,27 @@ def _groups(cases: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return groups, group_of, sizes
 
 
-def _classes(cases: Table, group_of: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """The most frequent class of each group, of several the first by name; and how many groups have cases of a class.
+def _classes(cases: Table, group_of: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The most frequent class of each group, of several the first by name; how many groups have cases of a class; and
+    the largest fraction that each group has of the cases of any class.
 
     Args:
         group_of: Of each case.
         groups: How many there are.
     """
+    totals = np.bincount(cases.label_of, minlength=len(cases.classes))
     if groups == len(cases):
         class_of = np.empty(groups, np.int32)
         class_of[group_of] = cases.label_of
-        return class_of, np.bincount(class_of, minlength=len(cases.classes))
+        return class_of, totals, 1 / totals[class_of]
     # Each pair of a group and a class that it has cases of, once: a table of all pairs would not fit into memory.
     pairs, cases_of = np.unique(group_of * len(cases.classes) + cases.label_of, return_counts=True)
     of_group, of_class = np.divmod(pairs, len(cases.classes))
     order = np.lexsort((of_class, -cases_of, of_group))
     class_of = of_class[order][np.unique(of_group[order], return_index=True)[1]]
-    return class_of, np.bincount(of_class, minlength=len(cases.classes))
+    starts = np.flatnonzero(np.diff(of_group, prepend=-1))
+    weights = np.maximum.reduceat(cases_of / totals[of_class], starts)
+    return class_of, np.bincount(of_class, minlength=len(cases.classes)), weights
 
 
 def _in_order_of_hashes(groups: np.ndarray, seed: int) -> np.ndarray:
@@ -84,24 +96,60 @@ def _hash(seed: int, group: bytes) -> bytes:
     return sha256(b"%d %s" % (seed, group)).digest()
 
 
-def _deal(sizes: np.ndarray, fractions: dict[str, float]) -> np.ndarray:
+def _deal(sizes: np.ndarray, weights: np.ndarray, fractions: dict[str, float]) -> np.ndarray:
     """Cuts the ordered groups where the cases so far come nearest to each fraction, leaving each split a group.
 
     Args:
-        sizes: Number of cases of each group, (n,).
+        sizes: Number of cases of each group, (n,), in the order of their hashes.
+        weights: The largest fraction that each has of a class, (n,).
 
     Returns:
         The split of each group, (n,).
     """
     names = [split for split in ("test", "validation", "train") if fractions[split] > 0]
-    reached = np.concatenate([[0], sizes.cumsum()]) / sizes.sum()  # fraction of the cases before each possible cut
+    shares = [fractions[name] for name in names[:-1]]
+    order = np.arange(len(sizes))
+    is_uneven = bool(shares) and weights.max() > min(shares) and weights.min() < weights.max()
+    if is_uneven:  # groups of one size are all alike: moved back by the same, they would stay where they are
+        order = np.argsort(order / len(order) + _excess(weights, max(shares)), kind="stable")
+    reached = np.concatenate([[0], sizes[order].cumsum()]) / sizes.sum()  # fraction of the cases before each cut
     cuts, wanted = [0], 0.0
-    for i, name in enumerate(names[:-1], start=1):
-        wanted += fractions[name]
-        nearest = int(np.abs(reached - wanted).argmin())
-        cuts.append(min(max(nearest, cuts[-1] + 1), max(len(sizes) - (len(names) - i), cuts[-1])))
+    for i, share in enumerate(shares, start=1):
+        wanted += share
+        cuts.append(min(max(_nearest(reached, wanted), cuts[-1] + 1), max(len(sizes) - (len(names) - i), cuts[-1])))
+    if is_uneven and len(shares) == 2 and cuts[2] > 1:
+        order[: cuts[2]], cuts[1] = _parted(order[: cuts[2]], sizes, weights, shares)
     cuts.append(len(sizes))
-    return np.repeat([SPLITS.index(name) for name in names], np.diff(cuts))
+    found = np.empty(len(sizes), np.int8)
+    found[order] = np.repeat([SPLITS.index(name) for name in names], np.diff(cuts))
+    return found
+
+
+def _parted(order: np.ndarray, sizes: np.ndarray, weights: np.ndarray, shares: list[float]) -> tuple[np.ndarray, int]:
+    """The groups that are not for training, those for test first, and how many these are.
+
+    What is too large for one of the two goes to the other. Where large groups leave both more or fewer cases than were
+    wanted, both get them in the proportion of their shares.
+
+    Args:
+        order: Their positions.
+        shares: Of test and validation.
+    """
+    test, validation = shares
+    to_test = np.arange(len(order)) / len(order) + _excess(weights[order], test) - _excess(weights[order], validation)
+    order = order[np.argsort(to_test, kind="stable")]
+    reached = np.concatenate([[0], sizes[order].cumsum()]) / sizes.sum()
+    wanted = reached[-1] * test / (test + validation)
+    return order, min(max(_nearest(reached, wanted), 1), len(order) - 1)
+
+
+def _excess(weights: np.ndarray, share: float) -> np.ndarray:
+    """How many times its share each group holds beyond the first, 0 where it holds no more than that."""
+    return np.maximum(0, weights / share - 1)
+
+
+def _nearest(reached: np.ndarray, wanted: float) -> int:
+    return int(np.abs(reached - wanted).argmin())
 
 
 def _check_enough_groups(classes: list[str], groups: np.ndarray, wanted: list[str]) -> None:

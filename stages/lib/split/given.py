@@ -4,7 +4,7 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
-from stages.lib.split import dealing
+from stages.lib.split import amounts, dealing
 from stages.lib.splits import OPEN, SPLITS, Table
 
 TRAIN = SPLITS.index("train")
@@ -29,15 +29,15 @@ def complete(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray
     split_of = cases.split_of.copy()
     is_open = split_of == OPEN
     if is_open.all():
-        return dealing.assign(cases, fractions, seed)
+        return _deal(cases, fractions, seed)
     numbers = np.bincount(split_of[~is_open], minlength=len(SPLITS))
     if is_open.any():
-        split_of[is_open] = dealing.assign(cases.select(is_open), fractions, seed)
+        split_of[is_open] = _deal(cases.select(is_open), fractions, seed)
         say(f"{is_open.sum()} cases without a given split are dealt")
     elif missing := [name for name in ("validation", "test") if fractions[name] > 0 and not numbers[_at(name)]]:
         shares = {name: fractions[name] if name in missing else 0.0 for name in ("validation", "test")}
         train = split_of == TRAIN
-        split_of[train] = dealing.assign(cases.select(train), {"train": 1 - sum(shares.values()), **shares}, seed)
+        split_of[train] = _deal(cases.select(train), {"train": 1 - sum(shares.values()), **shares}, seed)
         for name in missing:
             dealt = (split_of == _at(name)).sum()
             say(f"the given split has no {name} cases: {dealt} of its training cases are dealt to it")
@@ -48,6 +48,14 @@ def complete(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray
             "give: move some there, or leave the class out (ingest.exclude)"
         )
     return split_of
+
+
+def _deal(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray:
+    """Deals cases, and says with figures where groups were too large for the fractions."""
+    found = dealing.assign(cases, fractions, seed)
+    for warning in amounts.unmet(cases.with_splits(found), fractions):
+        say(warning)
+    return found
 
 
 def _at(name: str) -> int:
