@@ -11,14 +11,15 @@ from stages.lib import command, splits
 from stages.lib.core import outs
 from stages.lib.core.progress import say
 from stages.lib.params.split import SplitParams
-from stages.lib.split import amounts, given
+from stages.lib.split import amounts, given, sites
 
 
 def main(cases_csv: Path, split_csv: Path, params: SplitParams) -> None:
     cases = splits.read_cases(cases_csv)
     train = 1 - params.validation - params.test
     fractions = {"train": train, "validation": params.validation, "test": params.test}
-    cases = cases.with_splits(given.complete(cases, fractions, params.seed))
+    of = sites.read(cases_csv, params.by, params.test_sites) if params.by else None
+    cases = cases.with_splits(given.complete(cases, fractions, params.seed, of))
     splits.assert_no_leakage(cases)
     outs.write_csv(split_csv, cases.blocks())
     classes, names = pd.Index(cases.classes, name="label"), pd.Index(splits.SPLITS, name="split")

@@ -19,6 +19,7 @@ from stages.lib.core.tables import BLOCK_ROWS, refuse
 SPLITS = ("train", "validation", "test")
 OPEN = -1  # in `Table.split_of`: none is given
 CASE_COLUMNS = ("case", "group", "label")  # the first of cases.csv
+KEPT = "labels."  # how the names of labels.csv's own columns begin in cases.csv
 COLUMNS = (*CASE_COLUMNS, "split")
 MOST_CHARACTERS = 16  # of a name: 64 bits in hexadecimal digits
 NAME = np.dtype(f"S{MOST_CHARACTERS}")
@@ -97,6 +98,20 @@ def read_cases(cases_csv: Path) -> Table:
         DamagedOut: The file is missing, or is none that ingest could have written.
     """
     return _read(cases_csv, CASE_COLUMNS, more=True)
+
+
+def read_kept(cases_csv: Path, column: str) -> np.ndarray | None:
+    """A column of labels.csv that `ingest.columns` keeps, (N,) object of text; None where cases.csv has it not.
+
+    Raises:
+        DamagedOut: The file is missing, or is none that ingest could have written.
+    """
+    name = KEPT + column
+    with reading(cases_csv):
+        blocks = list(tables.read_blocks(cases_csv, CASE_COLUMNS, more=True, optional=(name,)))
+        if name not in blocks[0]:
+            return None
+        return np.concatenate([block[name].to_numpy(object) for block in blocks])
 
 
 def read(split_csv: Path) -> Table:

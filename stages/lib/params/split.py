@@ -14,6 +14,19 @@ class SplitParams:
     seed: Seed = 0
     """Another seed deals the groups anew."""
 
+    by: str | None = None
+    """A column that `ingest.columns` keeps, such as site: the test split is one or more whole ones of its values
+    (hospitals, scanners), and the cases of these are in no other split. Validation is dealt from the other cases, of
+    which `validation` is then the fraction."""
+
+    test_sites: tuple[str, ...] = ()
+    """Which values of that column the test split is, as labels.csv has them. Left out, they are dealt: as many as come
+    nearest to `test`."""
+
     def __post_init__(self) -> None:
         if self.validation + self.test >= 1:
             raise ValueError(f"validation + test is {self.validation + self.test:g}: nothing is left to train on")
+        if self.test_sites and self.by is None:
+            raise ValueError("test_sites is given, and by is not: name the column of the sites, as in `by: site`")
+        if self.by is not None:
+            object.__setattr__(self, "by", self.by.strip().lower())  # as labels.csv's header is read

@@ -48,6 +48,24 @@ def assign(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray:
     return found
 
 
+def choose(cases: Table, fraction: float, seed: int) -> np.ndarray:
+    """Whole groups that come nearest to a fraction of the cases, whatever their classes: one at least, and not all.
+
+    Args:
+        cases: Of two groups or more.
+
+    Returns:
+        (N,) bool.
+    """
+    groups, group_of, sizes = _groups(cases)
+    weights = _classes(cases, group_of, len(groups))[2]
+    order = _in_order_of_hashes(groups, seed)
+    chosen = np.empty(len(groups), bool)
+    dealt = _deal(sizes[order], weights[order], {"test": fraction, "validation": 0.0, "train": 1 - fraction})
+    chosen[order] = dealt == SPLITS.index("test")
+    return chosen[group_of]
+
+
 def _groups(cases: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The groups, the group of each case, and how many cases each has."""
     if cases.is_ungrouped():

@@ -5,12 +5,13 @@ import numpy as np
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from stages.lib.split import amounts, dealing
+from stages.lib.split.sites import Sites, left_out
 from stages.lib.splits import OPEN, SPLITS, Table
 
-TRAIN = SPLITS.index("train")
+TRAIN, TEST = SPLITS.index("train"), SPLITS.index("test")
 
 
-def complete(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray:
+def complete(cases: Table, fractions: dict[str, float], seed: int, sites: Sites | None = None) -> np.ndarray:
     """The given split of each case, and a dealt one where none is given. Prints what was dealt beside given ones.
 
     Cases without a split are dealt by the fractions. If all have one, and none is in validation (or test), that split
@@ -19,33 +20,39 @@ def complete(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray
     Args:
         cases: A group has one split, or none.
         fractions: Of the cases to deal, by split.
+        sites: Then the test split is of whole ones.
 
     Returns:
         (N,) index into SPLITS.
 
     Raises:
-        UserError: The cases to deal are too few, or a class has none to train on.
+        UserError: The cases to deal are too few, a class has none to train on, or a site would be on two sides.
     """
-    split_of = cases.split_of.copy()
-    is_open = split_of == OPEN
-    if is_open.all():
-        return _deal(cases, fractions, seed)
-    numbers = np.bincount(split_of[~is_open], minlength=len(SPLITS))
-    if is_open.any():
-        split_of[is_open] = _deal(cases.select(is_open), fractions, seed)
-        say(f"{is_open.sum()} cases without a given split are dealt")
-    elif missing := [name for name in ("validation", "test") if fractions[name] > 0 and not numbers[_at(name)]]:
-        shares = {name: fractions[name] if name in missing else 0.0 for name in ("validation", "test")}
-        train = split_of == TRAIN
-        split_of[train] = _deal(cases.select(train), {"train": 1 - sum(shares.values()), **shares}, seed)
-        for name in missing:
-            dealt = (split_of == _at(name)).sum()
-            say(f"the given split has no {name} cases: {dealt} of its training cases are dealt to it")
+    split_of, is_free = cases.split_of.copy(), cases.split_of == OPEN
+    is_partly_given = bool(is_free.any() and not is_free.all())
+    shares, missing = dict(fractions), []
+    if not is_free.any():
+        numbers = np.bincount(split_of, minlength=len(SPLITS))
+        missing = [name for name in ("validation", "test") if fractions[name] > 0 and not numbers[_at(name)]]
+        shares |= {name: 0.0 for name in ("validation", "test") if name not in missing}
+        is_free = (split_of == TRAIN) & bool(missing)
+    if sites:
+        is_for_test = is_free & ((split_of == OPEN) | ("test" in missing))  # a given training case stays one
+        whole = is_for_test & left_out(cases, sites, is_for_test, shares["test"], seed)
+        split_of[whole], is_free, shares["test"] = TEST, is_free & ~whole, 0.0
+    if is_free.any():
+        shares["train"] = 1 - shares["validation"] - shares["test"]
+        split_of[is_free] = _deal(cases.select(is_free), shares, seed)
+    if is_partly_given:
+        say(f"{(cases.split_of == OPEN).sum()} cases without a given split are dealt")
+    for name in missing:
+        dealt = (split_of == _at(name)).sum()
+        say(f"the given split has no {name} cases: {dealt} of its training cases are dealt to it")
     in_training = cases.with_splits(split_of).numbers()[:, TRAIN]
     if not in_training.all():
         raise UserError(
-            f"class '{cases.classes[int(in_training.argmin())]}' has no case in the training split that the raw data "
-            "give: move some there, or leave the class out (ingest.exclude)"
+            f"class '{cases.classes[int(in_training.argmin())]}' has no case in the training split: give it some (the "
+            "split of the raw data, or other split.test_sites), or leave the class out (ingest.exclude)"
         )
     return split_of
 
