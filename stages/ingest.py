@@ -15,7 +15,7 @@ from stages.lib.ingest import assembly, in_place, inspection, pieces, raw_files,
 from stages.lib.ingest.fingerprint import fingerprint
 from stages.lib.ingest.groups import join_duplicates, name_groups
 from stages.lib.ingest.identifiers import load_key
-from stages.lib.ingest.labels import beside, corrections, given_splits, labelling, own_columns
+from stages.lib.ingest.labels import beside, corrections, given_splits, labelling, own_columns, split_files
 from stages.lib.ingest.labels.table import read_labels
 from stages.lib.ingest.readers import contract
 from stages.lib.ingest.readers.contract import Options
@@ -54,7 +54,8 @@ def main(
     ):
         found = in_place.with_stores(raw_files.scan(raw, store.folder / "archives"))
         paths, excluded = selection.select(found.paths, params)
-        labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, excluded), options, found.members)
+        tables = [*excluded, *params.split_files.values()]
+        labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, tables), options, found.members)
         paths = [path for path in paths if path not in labels.beside]
 
         files = inspection.inspect_all(raw, paths, store, options, workers, found.members)
@@ -70,11 +71,13 @@ def main(
         corrected = corrections.apply(
             raw, corrections.read(raw, found.members), assembled.cases, labelled, assembled.refused
         )
-        assembled, labelled = assembled._replace(cases=corrected.cases), corrected.rows
+        left_out = selection.refusals(excluded) + beside.refusals(labels.beside) + corrected.excluded
+        without_case = assembled.refused + left_out
+        given = split_files.read(raw, corrected.cases, corrected.rows, without_case, options, found.members)
+        assembled, labelled = assembled._replace(cases=corrected.cases), given.rows
         filled = pieces.fill(raw, assembled.cases, raw_bytes, store, options, workers, found.members)
         labelling.check_conversions(filled.refused, assembled.cases, labelled, labels)
 
-        left_out = selection.refusals(excluded) + beside.refusals(labels.beside) + corrected.excluded
         refused = sorted(assembled.refused + filled.refused + left_out)
         rejected.write_rejected(rejected_csv, refused, found.litter)
         rejected.check_rejected(len(filled.cases), refused, params.max_rejected, str(rejected_csv))
@@ -89,10 +92,10 @@ def main(
             say(f"warning: {remark}")
         splits = given_splits.settle(filled.cases, [row.split for row in rows], groups.groups, params.same_group)
         write_files(files_csv, filled.cases)
+        counted = given.counts(filled.cases)
         own = own_columns.by_name(params.columns, [row.columns for row in rows])
-        counts = publish(
-            filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found, corrected.counts, own
-        )
+        opted = {"corrected": corrected.counts, "columns": own_columns.counts(own), "split_files": counted}
+        counts = publish(filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found, own, opted)
         from stages.lib.ingest.results import overview  # Pillow: not before there is something to draw
 
         overview.draw(ingest_png, cases_csv.with_name(drawing.LOCAL), cases, classes, counts, params.may_show)

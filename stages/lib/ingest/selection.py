@@ -50,7 +50,7 @@ class Companions(NamedTuple):
 
 
 def select(paths: Sequence[str], params: IngestParams) -> tuple[list[str], list[str]]:
-    """The files that `ingest.include` and `ingest.exclude` take, labels.csv apart, and the others.
+    """The files that `ingest.include` and `ingest.exclude` take, labels.csv and other tables apart, and the others.
 
     Args:
         paths: Below data/raw/<dataset>.
@@ -58,7 +58,8 @@ def select(paths: Sequence[str], params: IngestParams) -> tuple[list[str], list[
     Raises:
         UserError: A pattern fits no file; or there is no `include`, and files look like masks of others.
     """
-    paths = [path for path in paths if path not in (LABELS_CSV, CORRECTIONS_CSV)]
+    tables = {LABELS_CSV, CORRECTIONS_CSV, *params.split_files.values()}
+    paths = [path for path in paths if path not in tables]
     for key, given in (("include", params.include), ("exclude", params.exclude)):
         for pattern in given:
             spec = pathspec.PathSpec.from_lines("gitignore", [pattern.removeprefix("!")])

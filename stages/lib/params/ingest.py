@@ -1,5 +1,6 @@
 import re
 from dataclasses import field
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -150,6 +151,10 @@ class IngestParams:
     split_folders: Literal["split", "classes"] = "split"
     """Folders called train, val and test, above or below the class folders: they are the split, or classes."""
 
+    split_files: dict[Literal["train", "validation", "test"], str] = field(default_factory=dict)
+    """Lists that give the split, as of a challenge: {train: train.txt, test: test.txt}, in data/raw/<name>. A line is a
+    path, the name or stem of a file or folder, a group, a PatientID or SeriesInstanceUID."""
+
     same_group: Literal["refuse", "train"] = "refuse"
     """A group (a patient, equal pixels) on two sides of a given split: an error, or all of it goes into training."""
 
@@ -188,6 +193,13 @@ class IngestParams:
         if len(set(columns)) < len(columns) or "" in columns:
             raise ValueError(f"columns is {list(self.columns)}: expected names, each once")
         object.__setattr__(self, "columns", columns)
+        for split, name in self.split_files.items():
+            path = PurePosixPath(name.replace("\\", "/"))
+            if path.is_absolute() or ".." in path.parts or not path.name:
+                raise ValueError(f"split_files.{split} is {name!r}: expected a path below data/raw/<name>, without ..")
+            self.split_files[split] = str(path)  # without ./
+        if len(set(self.split_files.values())) < len(self.split_files):
+            raise ValueError("split_files names one file twice")
         if self.group is not None:
             try:
                 groups = re.compile(self.group).groups

@@ -147,7 +147,7 @@ def test_a_copy_of_a_series_agrees_with_the_series_or_is_an_error(tmp_path):
 def test_rows_about_series_bring_their_columns(tmp_path):
     raw = tmp_path / "raw"
     for name in ("one", "two"):
-        write_series(raw / name, series=name, patient=name, pixels=None)
+        write_series(raw / name, series=name, patient=name)
     uids = [pydicom.dcmread(next((raw / name).iterdir())).SeriesInstanceUID for name in ("one", "two")]
     (raw / "labels.csv").write_text("series,label,site\n" + f"{uids[0]},x,north\n{uids[1]},x,south\n")
     assert sorted(run(raw, "site").table["labels.site"]) == ["north", "south"]

@@ -13,7 +13,6 @@ from stages.lib.core import outs
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.csv_lines import csv_line, write_lines
 from stages.lib.ingest.groups import Grouping
-from stages.lib.ingest.labels import own_columns
 from stages.lib.ingest.pieces import Filled
 from stages.lib.ingest.raw_files import Scan
 from stages.lib.ingest.readers.contract import OTHER, Case, Refusal
@@ -43,15 +42,15 @@ def publish(
     splits: Sequence[str],
     refused: Sequence[Refusal],
     found: Scan,
-    corrected: Mapping[str, object],
     columns: Mapping[str, Sequence[str]],
+    more: Mapping[str, Mapping[str, object]],
 ) -> dict[str, object]:
     """Puts the outs into their places; an earlier run's are removed first, so that old and new are never mixed.
 
     Args:
-        corrected: What corrections.csv has changed, for ingest.json; empty where there is none.
         splits: (N,) of each case where the raw data give one: then cases.csv has a column `split`.
         columns: (N,) of each case, by name: further columns of cases.csv.
+        more: For ingest.json, by key; what is empty is left out.
 
     Returns:
         What ingest.json holds.
@@ -64,8 +63,7 @@ def publish(
             _link(path, partial / name)
     write_lines(cases_csv, _lines(filled.cases, labels, grouping, splits, columns))
     counts = summary(filled.cases, labels, grouping, refused, found)
-    counts |= {"corrected": corrected} if corrected else {}
-    counts |= {"columns": own_columns.counts(columns)} if columns else {}
+    counts |= {key: found for key, found in more.items() if found}
     outs.write_json(ingest_json, counts)
     return counts
 
