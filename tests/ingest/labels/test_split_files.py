@@ -2,6 +2,7 @@
 
 import shutil
 
+import numpy as np
 import pydicom
 import pytest
 
@@ -73,6 +74,20 @@ def test_a_group_of_labels_csv_or_of_a_pattern_is_a_name(raw):
     (raw / "labels.csv").write_text("path,label,group\n" + "\n".join(lines) + "\n")
     found = by_path(run(raw, train="patient 0\npatient 2\n", test="patient 1\n"))
     assert found["cat/0.png"] == found["dog/0.png"] == "train" and found["cat/1.jpg"] == "test"
+
+
+def test_parts_of_a_file_are_names_and_the_file_means_all_of_them(raw):
+    rng = np.random.default_rng(0)
+    np.savez(raw / "x.npz", a=rng.integers(0, 255, (3, 8, 9), np.uint8), b=rng.integers(0, 255, (8, 9), np.uint8))
+    shutil.rmtree(raw / "cat")
+    shutil.rmtree(raw / "dog")
+    lines = [*(f"x.npz::a[{i}],{'uv'[i % 2]}" for i in range(3)), "x.npz::b,u"]
+    (raw / "labels.csv").write_text("path,label\n" + "\n".join(lines) + "\n")
+    found = by_path(run(raw, train="x.npz::a[1]\nx.npz::b\n", test="x.npz::a[0]\n"))
+    wanted = {"x.npz::a[0]": "test", "x.npz::a[1]": "train", "x.npz::a[2]": "", "x.npz::b": "train"}
+    assert found == wanted
+    shutil.rmtree(raw / "lists")
+    assert set(by_path(run(raw, train="x\n")).values()) == {"train"}
 
 
 def test_unknown_names_are_an_error_that_lists_them(raw):

@@ -1,7 +1,7 @@
 """A split that lists of names give, as a challenge's train.txt and test.txt do: `ingest.split_files`.
 
-A line is one name: a path below data/raw/<dataset>, of a file or a folder, with or without its ending; the mere name or
-stem of one; a group of labels.csv; a PatientID or SeriesInstanceUID; or a case as cases.csv names it. Blank lines count
+A line is one name: a path below data/raw/<dataset>, of a file or a folder, with or without its ending, or of a part of a
+file, as labels.csv has it; the mere name or stem of one; a group of labels.csv; a PatientID or SeriesInstanceUID; or a case as cases.csv names it. Blank lines count
 for nothing.
 """
 
@@ -141,6 +141,8 @@ class _Names:
             case = cases.template(i).case
             for one in [path] if path else [file.path for file in case.files]:
                 files[one].add(i)
+            if case.part:
+                self._places[_normal(case.names[0])].add(i)
             found = re.search(group, cases.path(i)) if group is not None else None
             if name_of_group := found[1] if found else row.group:
                 self._groups[_normal(name_of_group)].add(i)
