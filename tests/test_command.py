@@ -80,7 +80,7 @@ stages:
     foreach: ${datasets}
     do:
       cmd: python -m stages.split ${key}
-      deps: ["data/${key}/cases.csv", stages/split.py, recipes/lock.txt, uv.lock]
+      deps: ["data/${key}/cases.csv", frozen, stages/split.py, recipes/lock.txt, uv.lock]
       outs: [OUTS]
 """
 
@@ -95,6 +95,7 @@ def test_a_dep_that_main_does_not_name_only_tells_dvc_when_to_run_the_stage_agai
     assert arguments(tmp_path, monkeypatch, '"data/${key}/split.csv"') == {
         "cases_csv": Path("data/mine/cases.csv"),
         "split_csv": Path("data/mine/split.csv"),
+        "frozen": Path("frozen"),
         "params": None,
     }
 

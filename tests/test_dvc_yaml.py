@@ -24,7 +24,7 @@ from tools import requirements
 PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
 STAGES = {name: stage for name, stage in PIPELINE.items() if name != "check"}
 LIB = ROOT / "stages" / "lib"
-DATA_ROOTS = ("data", "models", "metrics")
+DATA_ROOTS = ("data", "models", "metrics", "frozen")
 SHARED = {"drawing", "core", "params", "model"}
 """The folders that every folder of stages/lib may import."""
 
@@ -210,7 +210,7 @@ def project(tmp_path_factory) -> Path:
     if not ARE_HERE:
         pytest.skip("the demo data sets have been taken out of this project")
     root = tmp_path_factory.mktemp("project")
-    for name in ("stages", "requirements"):
+    for name in ("stages", "requirements", "frozen"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("dvc.yaml", "params.yaml", "requirements.txt", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)

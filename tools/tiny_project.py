@@ -56,7 +56,7 @@ def project_files() -> list[str]:
         output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         return [name for name in output.split("\0") if (ROOT / name).is_file()]
 
-    return listed() + listed("--others", "--exclude-standard", "--", "stages", "tools", "requirements")
+    return listed() + listed("--others", "--exclude-standard", "--", "stages", "tools", "requirements", "frozen")
 
 
 def copy_project(folder: Path, params: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ SPLITS = ("train", "validation", "test")
 OPEN = -1  # in `Table.split_of`: none is given
 CASE_COLUMNS = ("case", "group", "label")  # the first of cases.csv
 KEPT = "labels."  # how the names of labels.csv's own columns begin in cases.csv
+NAME_COLUMNS = ("case", "group")
 COLUMNS = (*CASE_COLUMNS, "split")
 MOST_CHARACTERS = 16  # of a name: 64 bits in hexadecimal digits
 NAME = np.dtype(f"S{MOST_CHARACTERS}")
@@ -162,6 +163,20 @@ def _read(path: Path, columns: tuple[str, ...], more: bool = False) -> Table:
     place = np.empty(len(classes), np.int32)
     place[[label_codes[label] for label in classes]] = np.arange(len(classes))
     return Table(case, group, classes, place[label_of], given)
+
+
+def read_names(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A table of cases and their groups alone, (n,) NAME each.
+
+    Raises:
+        DamagedOut: The file is missing, or is no such table.
+    """
+    with reading(path):
+        blocks = list(tables.read_blocks(path, NAME_COLUMNS, kinds=KINDS))
+        case, group = (np.concatenate([_names(block, column) for block in blocks]) for column in NAME_COLUMNS)
+        if (twice := _repeated(case)).any():
+            _refuse_row(twice, f"case {case[int(twice.argmax())].decode()} is there twice")
+        return case, group
 
 
 def _names(block: pd.DataFrame, column: str) -> np.ndarray:

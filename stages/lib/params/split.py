@@ -1,3 +1,5 @@
+import re
+
 from stages.lib.core.sections import Fraction, Seed, section
 
 
@@ -23,7 +25,13 @@ class SplitParams:
     """Which values of that column the test split is, as labels.csv has them. Left out, they are dealt: as many as come
     nearest to `test`."""
 
+    freeze: str | None = None
+    """A file of `frozen/`, such as mine.csv, that `python -m tools.freeze <name>` writes: its cases are the test split,
+    whatever is added, removed or relabelled and whatever the seed. Further cases of their groups join them."""
+
     def __post_init__(self) -> None:
+        if self.freeze is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.csv", self.freeze):
+            raise ValueError(f"freeze is {self.freeze!r}: expected the name of a file in frozen/, such as mine.csv")
         if self.validation + self.test >= 1:
             raise ValueError(f"validation + test is {self.validation + self.test:g}: nothing is left to train on")
         if self.test_sites and self.by is None:

@@ -4,6 +4,7 @@ A group that alone holds more of a class than a whole split should, as one of 83
 far as other groups can fill validation and test.
 """
 
+from functools import partial
 from hashlib import sha256
 
 import numpy as np
@@ -11,8 +12,10 @@ import numpy as np
 from stages.lib.core.errors import UserError
 from stages.lib.splits import BLOCK, SPLITS, Table
 
+LARGEST_OF_REST = 0.5  # of the cases beside a settled test split, the fraction that validation gets at most
 
-def assign(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray:
+
+def assign(cases: Table, fractions: dict[str, float], seed: int, held: np.ndarray | None = None) -> np.ndarray:
     """Assigns every case to a split; nearly all keep theirs when cases are added, removed or relabelled.
 
     Within each class (of a group: its most frequent one) the groups are ordered by a hash of the seed and their name:
@@ -26,6 +29,8 @@ def assign(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray:
     Args:
         cases: A group may hold several classes.
         fractions: Fraction of the cases that each split should get; they add up to 1.
+        held: (N,) bool, of whole groups: the test split, to which none is dealt. To begin with, when these are the ones
+            that would be dealt to it, the others go where they would go as well.
 
     Returns:
         (N,) int8, index into SPLITS.
@@ -33,16 +38,22 @@ def assign(cases: Table, fractions: dict[str, float], seed: int) -> np.ndarray:
     Raises:
         UserError: A class has too few groups to be in every split that is asked for.
     """
-    wanted = [split for split in SPLITS if fractions[split] > 0]
+    wanted = [split for split in SPLITS if fractions[split] > 0 and (held is None or split != "test")]
     groups, group_of, sizes = _groups(cases)
     class_of, groups_with, weights = _classes(cases, group_of, len(groups))
+    is_held = np.zeros(len(groups), bool)
+    if held is not None:
+        is_held[group_of[held]] = True
+        rest = np.unique(group_of[~held] * len(cases.classes) + cases.label_of[~held])
+        groups_with = np.bincount(rest % len(cases.classes), minlength=len(cases.classes))
     _check_enough_groups(cases.classes, groups_with, wanted)
     hashed = _in_order_of_hashes(groups, seed)
     split_of = np.empty(len(groups), np.int8)
     for label in range(len(cases.classes)):
         stratum = hashed[class_of[hashed] == label]
         if len(stratum):
-            split_of[stratum] = _deal(sizes[stratum], weights[stratum], fractions)
+            deal = _deal if held is None else partial(_deal_beside, is_held[stratum])
+            split_of[stratum] = deal(sizes[stratum], weights[stratum], fractions)
     found = split_of[group_of]
     _check_every_class_everywhere(cases.with_splits(found), wanted)
     return found
@@ -140,6 +151,29 @@ def _deal(sizes: np.ndarray, weights: np.ndarray, fractions: dict[str, float]) -
     cuts.append(len(sizes))
     found = np.empty(len(sizes), np.int8)
     found[order] = np.repeat([SPLITS.index(name) for name in names], np.diff(cuts))
+    return found
+
+
+def _deal_beside(
+    is_held: np.ndarray, sizes: np.ndarray, weights: np.ndarray, fractions: dict[str, float]
+) -> np.ndarray:
+    """As `_deal`, where test is settled: where it is what would be dealt to it, as when it has just been frozen, the
+    others go where they would go as well; else validation gets its share of the cases, from those that are not held.
+
+    Args:
+        is_held: Whether each group is in test, (n,).
+    """
+    test, validation = SPLITS.index("test"), SPLITS.index("validation")
+    found = _deal(sizes, weights, fractions)
+    if np.array_equal(found == test, is_held):
+        return found
+    found = np.where(is_held, test, SPLITS.index("train")).astype(np.int8)
+    free = np.flatnonzero(~is_held)
+    if len(free) > 1 and fractions["validation"]:
+        fraction = fractions["validation"] * sizes.sum() / sizes[free].sum()
+        shares = {"test": 0.0, "validation": min(fraction, LARGEST_OF_REST), "train": 1.0}
+        dealt = _deal(sizes[free], weights[free], shares)
+        found[free[dealt == validation]] = validation
     return found
 
 

@@ -1,8 +1,8 @@
 """A split that lists of names give, as a challenge's train.txt and test.txt do: `ingest.split_files`.
 
-A line is one name: a path below data/raw/<dataset>, of a file or a folder, with or without its ending, or of a part of a
-file, as labels.csv has it; the mere name or stem of one; a group of labels.csv; a PatientID or SeriesInstanceUID; or a case as cases.csv names it. Blank lines count
-for nothing.
+A line is one name: a path below data/raw/<dataset>, of a file or a folder, with or without its ending, or of a part of
+a file, as labels.csv has it; the mere name or stem of one; a group of labels.csv; a PatientID or SeriesInstanceUID; or
+a case as cases.csv names it. Blank lines count for nothing.
 """
 
 import re
