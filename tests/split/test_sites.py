@@ -126,6 +126,16 @@ def test_what_makes_whole_sites_impossible_is_an_error_with_a_way_out(tmp_path, 
         split.main(tmp_path / "cases.csv", tmp_path / "split.csv", SplitParams(by="site", **params))
 
 
+def test_sites_that_are_spelt_nearly_alike_are_told(tmp_path, capsys):
+    cases = table({"north": 30, "south": 30, "west": 30})
+    renamed = cases["labels.site"].map({"north": "St. Anna", "south": "st anna", "west": "Köln"})
+    assert sites_tested(run(tmp_path, cases.assign(**{"labels.site": renamed}), test_sites=("Köln",))) == {"Köln"}
+    printed = capsys.readouterr().out
+    assert "warning: split.by: 'St. Anna' and 'st anna' are different values, and may mean one" in printed
+    run(tmp_path, table())
+    assert "may mean one" not in capsys.readouterr().out
+
+
 def test_a_class_that_only_the_left_out_site_has_is_an_error_that_names_it(tmp_path):
     cases = table()
     cases.loc[cases["labels.site"] == "west", "label"] = "c"

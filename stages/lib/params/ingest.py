@@ -190,7 +190,7 @@ class IngestParams:
 
     def __post_init__(self) -> None:
         columns = tuple(name.strip().lower() for name in self.columns)  # as labels.csv's header is read
-        if len(set(columns)) < len(columns) or "" in columns:
+        if len(set(columns)) < len(columns) or not all(name and name.isprintable() for name in columns):
             raise ValueError(f"columns is {list(self.columns)}: expected names, each once")
         object.__setattr__(self, "columns", columns)
         for split, name in self.split_files.items():

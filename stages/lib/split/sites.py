@@ -1,5 +1,7 @@
 """Whole sites for the test: `split.by` names a column of hospitals, scanners or years; none of them is on two sides."""
 
+import unicodedata
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -60,7 +62,27 @@ def read(cases_csv: Path, column: str, wanted: tuple[str, ...]) -> Sites:
     for name in wanted:
         if name not in names:
             raise UserError(f"split.test_sites names '{shown(name)}': {shown(hint(name, names))}")
+    for warning in _look_alike(names):
+        say(warning)
     return Sites(column, names, site_of, wanted)
+
+
+def _look_alike(names: list[str]) -> list[str]:
+    """A sentence on sites that differ in nothing but capitals, blanks and marks: one that is spelt in two ways would be
+    left out in part.
+    """
+    spelt: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        plain = "".join(char for char in unicodedata.normalize("NFKC", name).casefold() if char.isalnum())
+        spelt[plain or name].append(name)
+    several = [" and ".join(f"'{shown(name)}'" for name in alike) for alike in spelt.values() if len(alike) > 1]
+    if not several:
+        return []
+    more = f", and {len(several) - NAMED} more" if len(several) > NAMED else ""
+    return [
+        f"warning: split.by: {', '.join(several[:NAMED])}{more} are different values, and may mean one: if they do, "
+        "spell them alike in labels.csv"
+    ]
 
 
 def left_out(cases: Table, sites: Sites, is_free: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -108,7 +108,7 @@ def test_class_folders_have_no_columns(raw):
 
 def test_names_of_columns_are_read_as_the_header_is_and_given_once():
     assert IngestParams(columns=(" Sex", "AGE")).columns == ("sex", "age")
-    for wrong in (("sex", "Sex"), (" ",)):
+    for wrong in (("sex", "Sex"), (" ",), ("a\nb",)):
         with pytest.raises(ValueError, match="expected names, each once"):
             IngestParams(columns=wrong)
 

@@ -1,6 +1,7 @@
 """Lists of names that give the split: kept, checked for groups, and no name of them is passed over."""
 
 import shutil
+import zipfile
 
 import numpy as np
 import pydicom
@@ -132,6 +133,17 @@ def test_a_copy_of_a_series_in_the_other_list_is_an_error(tmp_path):
         run(raw, train="one\n", test="two\n")
     shutil.rmtree(raw / "lists")
     assert set(by_path(run(raw, train="x/one\nx/two\n")).values()) == {"train"}
+
+
+def test_lists_and_files_in_an_archive_are_read_where_they_lie(raw, tmp_path):
+    packed = tmp_path / "packed"
+    packed.mkdir()
+    with zipfile.ZipFile(packed / "challenge.zip", "w") as archive:
+        for path in sorted(raw.rglob("*.*")):
+            archive.write(path, path.relative_to(raw))
+        archive.writestr("train.txt", "cat/0\ndog/0.png\n")
+    found = by_path(ingest(packed, tmp_path / "out", split_files={"train": "train.txt"}))
+    assert {path for path, split in found.items() if split == "train"} == {"cat/0.png", "dog/0.png"}
 
 
 def test_lists_beside_a_split_of_another_kind_are_an_error(raw):
