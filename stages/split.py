@@ -20,7 +20,7 @@ def main(cases_csv: Path, split_csv: Path, params: SplitParams, frozen: Path = P
     classes, names = pd.Index(cases.classes, name="label"), pd.Index(splits.SPLITS, name="split")
     table = pd.DataFrame(cases.numbers(), classes, names)
     say(table.loc[:, table.any()].to_string())
-    for warning in amounts.warnings(cases):
+    for warning in amounts.warnings(cases, not (params.freeze or params.test_sites)):
         say(warning)
 
 

@@ -12,9 +12,12 @@ MOST_OFF = 0.05  # how far a class's share of a split may be from what was asked
 NAMED = 5  # how many classes a message gives
 
 
-def warnings(cases: Table) -> list[str]:
+def warnings(cases: Table, test_is_dealt: bool = True) -> list[str]:
     """A sentence for the classes that have too few cases in validation or test, or none, and for a class that is
     nearly everything.
+
+    Args:
+        test_is_dealt: Whether `split.test` decides how many test cases there are.
     """
     found = []
     numbers = cases.numbers()
@@ -23,9 +26,10 @@ def warnings(cases: Table) -> list[str]:
         few = [i for i, count in enumerate(counts) if count < FEWEST_TEST_CASES]
         if counts.any() and few:
             named = ", ".join(f"{cases.classes[i]} {counts[i]}" for i in few)
+            more = f", or raise split.{split}" if split != "test" or test_is_dealt else ""
             found.append(
                 f"warning: fewer than {FEWEST_TEST_CASES} {split} cases: {named}: their scores can say little; "
-                f"add cases, or raise split.{split}"
+                f"add cases{more}"
             )
     shares = numbers.sum(axis=1) / max(1, len(cases))
     if len(shares) and shares.max() > LARGEST_SHARE:
