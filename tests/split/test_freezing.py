@@ -58,6 +58,7 @@ def test_added_removed_and_relabelled_data_and_another_seed_move_no_frozen_case(
         assert ((split_of == "test") == table["group"].isin(groups)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 def test_freezing_by_itself_changes_nothing(tmp_path, seed):
     """So that nothing is trained again for it."""

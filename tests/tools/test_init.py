@@ -231,6 +231,7 @@ def test_of_x_rays_of_two_kinds_the_most_frequent_is_chosen(project, tmp_path, c
     assert "3 FOR PRESENTATION and 2 FOR PROCESSING" in Path("params.yaml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "key", "value"),
     [

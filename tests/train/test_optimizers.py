@@ -37,6 +37,7 @@ def test_every_optimizer_and_scheduler_that_can_be_made_from_plain_values_is_a_c
     assert {*SCHEDULERS, "LRScheduler"} == subclasses(torch.optim.lr_scheduler, schedulers) - need_functions_or_others
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_every_optimizer_of_torch_takes_a_step_by_its_name(name, images_h5, tmp_path):
     given = LEARNS | {"optimizer": {"name": name}, "lr": 0.01, "epochs": 1}

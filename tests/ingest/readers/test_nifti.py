@@ -439,6 +439,7 @@ def test_volumes_among_pictures_are_no_cases(tmp_path):
     assert made.reason("cat/scan.nii") == "volume_among_pictures"
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_byte(tmp_path):
     for i in range(6):
         save(tmp_path / "raw" / "ab"[i % 2] / f"{i}.nii.gz", scan(9, 8, 7, seed=i))
@@ -510,6 +511,7 @@ def turned_by(degrees: float, axis: int) -> np.ndarray:
     return np.vstack([np.hstack([rotation @ SERIES[:3, :3], SERIES[:3, 3:]]), [0, 0, 0, 1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", [1, 44, 45, 46, 89, 91, 135, 180])
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_an_oblique_volume_is_read_whatever_its_angle(degrees, axis, tmp_path):

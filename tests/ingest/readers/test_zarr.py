@@ -63,6 +63,7 @@ V2 = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("given", [*V3, *V2], ids=range(len(V3) + len(V2)))
 @pytest.mark.parametrize("dtype", ["int16", "float64", "bool"])
