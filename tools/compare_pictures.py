@@ -112,7 +112,7 @@ def compare(content: bytes) -> Verdict:
 
 def _is_of_several_pages(content: bytes) -> bool:
     """Whether the channels of a picture are pages, of which Pillow gives one."""
-    return content.startswith(tiff.MAGIC_NUMBERS) and any(one.channels > 1 for one in tiff.series(content))
+    return content.startswith(tiff.MAGIC_NUMBERS) and any(one.channels > 1 for one in tiff.File(content).series)
 
 
 def by_ingest(content: bytes) -> np.ndarray:

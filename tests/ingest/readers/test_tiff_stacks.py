@@ -12,6 +12,7 @@ from PIL import Image
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers import image
 from stages.lib.ingest.readers.contract import Case, Inspected, Options, Rejected
+from stages.lib.ingest.readers.pictures import tiff as tiff_pages
 from stages.lib.params.ingest import IngestParams
 from tests import hostile_files as hostile
 from tests.ingest.readers.test_image import encoded, read, reason, tiff
@@ -280,6 +281,44 @@ def test_a_spacing_that_the_file_says_counts_more_than_the_params():
     content = imagej(VOXELS[0, :, 0], "ZYX", resolution=(4, 2), spacing=1.5, unit="mm")
     (case,), _ = volumes(content, spacing_mm=(3.0, 2.0, 1.0))
     assert case.spacing_mm == (1.5, 0.5, 0.25)
+
+
+# How long it takes
+
+
+class Untouched(bytes):
+    """A content that may be neither compared nor hashed as a whole, which takes longer the longer it is."""
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError("the whole file is compared")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_run_of_slices_parses_the_directories_once_and_compares_no_whole_file(monkeypatch, dtype):
+    pixels = VOXELS[0, :, 0].astype(dtype)
+    content = Untouched(tiff(pixels, photometric="minisblack", compression="zlib"))
+    options = Options(IngestParams(frames="stack"), OPEN)
+    common, own = image.inspect(content, options)
+    (case,) = image.assemble([Inspected("a", b"", common, own)], [], options).cases
+    parsed = []
+    of = tiff_pages.File.directories.func
+    monkeypatch.setattr(tiff_pages.File.directories, "func", lambda file: parsed.append(file) or of(file))
+    found = list(image.read(case.files, case.recipe, 0, Z, lambda file: content, options))
+    assert np.array_equal(found, pixels) and len(parsed) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, H])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_pages_in_any_number_of_strips_are_read_as_tifffile_reads_them(rows, byteorder, compression):
+    pixels = np.stack([VOXELS[0, :, channel] for channel in range(3)], axis=-1)  # (Z, H, W, 3)
+    for values, kind in ((pixels, "rgb"), (pixels[..., 0], "minisblack"), (pixels[..., 0] / 7, "minisblack")):
+        content = tiff(values, photometric=kind, rowsperstrip=rows, byteorder=byteorder, compression=compression)
+        (found,) = volumes(content)[1]
+        expected = tifffile.imread(io.BytesIO(content)).reshape(Z, H, W, -1).transpose(3, 0, 1, 2)
+        assert np.array_equal(found, expected.astype(found.dtype))
 
 
 # What is refused

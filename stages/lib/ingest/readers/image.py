@@ -44,19 +44,20 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
         codestream.check_jpeg(content)
     params = options.params
     pages: list[Picture | Rejected]
+    file = _file(content)
     if plain := jpeg.inspect(content, params.max_pixels):
         pages = [plain]
     else:
         with pillow.bounded(params.max_pixels):
             known = params.frames if params.frames in ("reject", "first") else "split"
-            pages = pillow.inspect(content, known, params.max_voxels)
+            pages = pillow.inspect(content, known, params.max_voxels, file)
             if known == "split":
                 pages = [pages[i] for i in frames_taken(len(pages), params.frames)]
-    if content.startswith(tiff.MAGIC_NUMBERS):
-        pages = _named(pages, tiff.series(content), options)
+    if file is not None:
+        pages = _named(pages, file.series, options)
     checked = [_checked(page, options) for page in pages]
     if params.frames == STACK:
-        stack = _stack(content, checked, options)
+        stack = _stack(file, checked, options)
         return (STACK, *stack._replace(picture=tuple(stack.picture))), ()  # type: ignore[arg-type]
     if len(checked) > 1 and params.frames == "reject":
         raise Rejected("several_frames", f"several frames or pages; {WAYS}")
@@ -65,6 +66,11 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
     if not pictures:
         raise next(page for page in checked if isinstance(page, Rejected))
     return tuple(tuple(page) if isinstance(page, Picture) else page.args for page in checked), ()
+
+
+def _file(content: bytes) -> tiff.File | None:
+    """Of a TIFF."""
+    return tiff.File(content) if content.startswith(tiff.MAGIC_NUMBERS) else None
 
 
 def _named(
@@ -78,13 +84,13 @@ def _named(
     return [page._replace(named=hashed) if isinstance(page, Picture) else page for page in pages]
 
 
-def _stack(content: bytes, pages: Sequence[Picture | Rejected], options: Options) -> Stack:
+def _stack(file: tiff.File | None, pages: Sequence[Picture | Rejected], options: Options) -> Stack:
     """The volume that pages make.
 
     Raises:
         Rejected: One of them can't be read, or they are of several kinds, or none of them are slices.
     """
-    told = tiff.series(content) if content.startswith(tiff.MAGIC_NUMBERS) else []
+    told = file.series if file is not None else []
     if len(told) > 1:
         what = f"{len(told)} images (positions or scenes) in one OME-TIFF"
         raise Rejected("several_frames", f"{what}, not one volume: export each to a file of its own")
@@ -110,8 +116,8 @@ def _stack(content: bytes, pages: Sequence[Picture | Rejected], options: Options
     if voxels > limit:
         what = f"{len(pictures)} pages of {first.width}x{first.height} pixels and {first.channels} channels"
         raise Rejected("too_large", f"{what}; ingest.max_voxels is {limit}")
-    if content.startswith(tiff.MAGIC_NUMBERS):
-        tiff.check_apart(content)
+    if file is not None:
+        tiff.check_apart(file)
     d, h, w = told[0].spacing_mm if told else (None, None, None)
     if first.orientation >= 5:
         h, w = w, h
@@ -231,7 +237,7 @@ def read(
         if file.common[0] == STACK:
             yield from _slices(content, _as_stack(file), dtype, number, range(start, stop), params.transparency)
         else:
-            pixels = _pixels(content, Picture(*file.common[number]), params.transparency)
+            pixels = _pixels(content, Picture(*file.common[number]), params.transparency, _file(content))
             yield pixels.transpose(2, 0, 1).astype(dtype, copy=False)
 
 
@@ -244,11 +250,12 @@ def _slices(
         blocks: Their numbers, those of the first channel before those of the next.
     """
     samples = stack.picture.channels // len(stack.frames[0])  # channels of a page
+    pages = _file(content)
 
     def plane(time: int, d: int, channel: int) -> np.ndarray:
         page = stack.frames[time * stack.depth + d][channel // samples]
         alone = stack.picture._replace(page=page, others=(), channels=samples)
-        return _pixels(content, alone, transparency)[..., channel % samples].astype(dtype, copy=False)
+        return _pixels(content, alone, transparency, pages)[..., channel % samples].astype(dtype, copy=False)
 
     for block in blocks:
         channel, d = divmod(block, stack.depth)
@@ -259,16 +266,22 @@ def _slices(
             yield plane(int(phase), d, channel)
 
 
-def _pixels(content: bytes, picture: Picture, transparency: str) -> np.ndarray:
+def _pixels(content: bytes, picture: Picture, transparency: str, pages: tiff.File | None) -> np.ndarray:
     """(H, W, C), turned.
+
+    Args:
+        pages: Of a TIFF.
 
     Raises:
         Rejected: It is damaged, or transparent against `transparency`.
     """
     if picture.others:
-        pages = (picture.page, *picture.others)
-        parts = [_pixels(content, picture._replace(page=page, others=()), transparency) for page in pages]
+        places = (picture.page, *picture.others)
+        parts = [_pixels(content, picture._replace(page=page, others=()), transparency, pages) for page in places]
         return np.concatenate(parts, axis=2)
-    decoded = jpeg.decode(content, picture.channels) if picture.decoder == "jpeg" else pillow.decode(content, picture)
+    if picture.decoder == "jpeg":
+        decoded = jpeg.decode(content, picture.channels)
+    else:
+        decoded = pillow.decode(content, picture, pages)
     pixels = without_alpha(decoded, transparency)
     return pixels if picture.decoder in TURNED else orientation.turned(pixels, picture.orientation)

@@ -6,7 +6,6 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 
 import numpy as np
 from PIL import Image
@@ -71,22 +70,25 @@ def bounded(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def inspect(content: bytes, frames: Frames, max_voxels: int) -> list[Picture | Rejected]:
+def inspect(
+    content: bytes, frames: Frames, max_voxels: int, pages: tiff.File | None = None
+) -> list[Picture | Rejected]:
     """Reads the header, and of a PNG every checksum: each page or frame, or why it can't be read.
 
     Args:
         frames: All of them are looked at for "split" alone. For "reject" it is enough to know that there are several,
             and two are given; for "first" there is one.
+        pages: Of a TIFF.
 
     Raises:
         Rejected: It is no picture, or damaged, or one of floats or of more than 16 bits.
     """
     if content.startswith(PLAIN_PPM) and content.count(b"#") > MAX_COMMENTS:
         raise Rejected("corrupt", f"more than {MAX_COMMENTS} comments, each of which takes Pillow a copy of the file")
-    if content.startswith(tiff.MAGIC_NUMBERS):
-        return tiff.inspect(content, frames)
-    if (pages := jpeg_xl.inspect(content, frames)) is not None:
-        return pages
+    if pages is not None:
+        return tiff.inspect(pages, frames)
+    if (found := jpeg_xl.inspect(content, frames)) is not None:
+        return found
     if (picture := netpbm.inspect(content) or jpeg_2000.inspect(content)) is not None:
         return [picture]
     if content.startswith(b"8BPS"):
@@ -232,17 +234,18 @@ def _each_frame(image: Image.Image, first: Picture, number: int) -> list[Picture
     return found
 
 
-def decode(content: bytes, picture: Picture) -> Decoded:
+def decode(content: bytes, picture: Picture, pages: tiff.File | None = None) -> Decoded:
     """(H, W) or (H, W, S) uint8 or uint16, still to be turned if the decoder is not one of TURNED.
+
+    Args:
+        pages: Of a TIFF.
 
     Raises:
         Rejected: It is corrupt.
     """
+    if pages is not None and picture.decoder in ("tiff", "plane"):
+        return (tiff.decode if picture.decoder == "tiff" else tiff.decode_plane)(pages, picture.page)
     match picture.decoder:
-        case "tiff":
-            return tiff.decode(content, picture.page)
-        case "plane":
-            return tiff.decode_plane(content, picture.page)
         case "png":
             return png.decode(content)
         case "netpbm":
@@ -256,7 +259,7 @@ def decode(content: bytes, picture: Picture) -> Decoded:
     if content.startswith(ICONS):
         _check_pngs(content, picture)
     try:
-        with _at_frame(content, picture) as image:
+        with _at_frame(content, picture, pages) as image:
             return _by_pillow(image, content)
     except Image.UnidentifiedImageError:
         raise Rejected("corrupt", "its header is damaged, or in a way written that is not read") from None
@@ -311,29 +314,43 @@ def _by_pillow(image: Image.Image, content: bytes) -> Decoded:
 
 
 @contextmanager
-def _at_frame(content: bytes, picture: Picture) -> Iterator[Image.Image]:
+def _at_frame(content: bytes, picture: Picture, pages: tiff.File | None) -> Iterator[Image.Image]:
     """The picture; of several frames the one asked for, which takes no walk over those before it, if they were read."""
     frame = picture.page
-    if picture.decoder == "turned":
-        with tiff.opened(content, frame) as image:
+    if pages is not None:
+        with tiff.opened(pages, frame) as image:
             yield image
     elif frame:
         try:
-            animation = _animation(content)
-            if animation.tell() > frame:  # going back is not sound in all of Pillow's formats
-                _animation.cache_clear()
-                animation = _animation(content)
+            animation = _animations.of(content, frame)
             animation.seek(frame)  # goes on from the frame that was read last
             yield animation
         except BaseException:
-            _animation.cache_clear()
+            _animations.forget()
             raise
     else:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             yield image
 
 
-@lru_cache(maxsize=1)
-def _animation(content: bytes) -> Image.Image:
-    """The animation that was read last: its frames can only be decoded one after the other."""
-    return Image.open(io.BytesIO(content), formats=FORMATS)
+class _Animations:
+    """The animation that was read last: its frames can only be decoded one after the other.
+
+    It is told by the object that its content is: to compare equal ones takes as long as they are, for each frame.
+    """
+
+    def __init__(self) -> None:
+        self._content = b""
+        self._image: Image.Image | None = None
+
+    def of(self, content: bytes, frame: int) -> Image.Image:
+        if self._image is None or self._content is not content or self._image.tell() > frame:
+            self.forget()  # going back is not sound in all of Pillow's formats
+            self._content, self._image = content, Image.open(io.BytesIO(content), formats=FORMATS)
+        return self._image
+
+    def forget(self) -> None:
+        self._content, self._image = b"", None
+
+
+_animations = _Animations()

@@ -8,7 +8,7 @@ is asked for.
 import io
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,29 +70,69 @@ def _first(tags: Tags, tag: int) -> int:
     return tags.get(tag, (DEFAULTS[tag],))[0]
 
 
-@lru_cache(maxsize=1)
-def pages(content: bytes) -> list[int]:
-    """The byte at which each page's directory starts, up to the last one or to one that was there before.
+class File:
+    """A TIFF of which each thing is parsed once, however many of its pages are asked for.
 
-    Raises:
-        Rejected: One lies outside of the file.
+    Whoever has the content makes one of it and hands that on: nothing is kept beyond it.
     """
-    layout = _Layout.of(content)
-    found: dict[int, None] = {}  # a set that keeps its order
-    total = 0
-    try:
-        (at,) = struct.unpack_from(layout.offset, content, layout.first)
-        while at and at not in found:
-            found[at] = None
-            (tags,) = struct.unpack_from(layout.tag_count, content, at)
-            size = struct.calcsize(layout.tag_count) + layout.entry_bytes * tags
-            (at,) = struct.unpack_from(layout.offset, content, at + size)
-            total += size
-            if total > len(content):  # else few bytes could stand for very many tags
-                raise Rejected("corrupt", "directories of the TIFF lie over each other")
-    except (struct.error, OverflowError):
-        raise Rejected("truncated", f"page {len(found)} of the TIFF lies outside of the file") from None
-    return list(found)
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.layout = _Layout.of(content)
+        self._tags: dict[int, Tags] = {}
+
+    @cached_property
+    def directories(self) -> list[int]:
+        """The byte at which each page's directory starts, up to the last one or to one that was there before.
+
+        Raises:
+            Rejected: One lies outside of the file.
+        """
+        content, layout = self.content, self.layout
+        found: dict[int, None] = {}  # a set that keeps its order
+        total = 0
+        try:
+            (at,) = struct.unpack_from(layout.offset, content, layout.first)
+            while at and at not in found:
+                found[at] = None
+                (tags,) = struct.unpack_from(layout.tag_count, content, at)
+                size = struct.calcsize(layout.tag_count) + layout.entry_bytes * tags
+                (at,) = struct.unpack_from(layout.offset, content, at + size)
+                total += size
+                if total > len(content):  # else few bytes could stand for very many tags
+                    raise Rejected("corrupt", "directories of the TIFF lie over each other")
+        except (struct.error, OverflowError):
+            raise Rejected("truncated", f"page {len(found)} of the TIFF lies outside of the file") from None
+        return list(found)
+
+    def tags(self, page: int) -> Tags:
+        """Those of a page that matter here.
+
+        Raises:
+            Rejected: The directory is damaged.
+        """
+        if page not in self._tags:
+            self._tags[page] = _read_tags(self, self.directories[page])
+        return self._tags[page]
+
+    @cached_property
+    def shown(self) -> list[int]:
+        """The pages that are neither smaller copies of others nor masks."""
+        return [page for page in range(len(self.directories)) if not _aside(self.tags(page))]
+
+    @cached_property
+    def series(self) -> list[hyperstack.Series]:
+        """What the file says of its pages: which are channels of a picture, slices of a volume, or points in time.
+
+        Raises:
+            Rejected: It contradicts itself.
+        """
+        return _series(self)
+
+    @cached_property
+    def has_xmp(self) -> bool:
+        """Whether anything in the file may be an orientation in XMP."""
+        return self.content.find(b"tiff:Orientation") >= 0
 
 
 class _Layout(NamedTuple):
@@ -131,14 +171,8 @@ def _value(layout: _Layout, content: bytes, entry: int, size: int) -> tuple[int,
     return values, place
 
 
-@lru_cache(maxsize=1)
-def series(content: bytes) -> list[hyperstack.Series]:
-    """What the file says of its pages: which are channels of a picture, slices of a volume, or points in time.
-
-    Raises:
-        Rejected: It contradicts itself.
-    """
-    directories, layout = pages(content), _Layout.of(content)
+def _series(file: File) -> list[hyperstack.Series]:
+    content, directories, layout = file.content, file.directories, file.layout
     if not directories:
         return []
     description = b""
@@ -152,32 +186,27 @@ def series(content: bytes) -> list[hyperstack.Series]:
                 lengths[tag] = struct.unpack_from(layout.order + "II", content, _value(layout, content, entry, 8)[1])
             elif tag == LSM_INFO and len(directories) > 1:
                 values, place = _value(layout, content, entry, 1)
-                shown = [page for page, at in enumerate(directories) if not _aside(_tags(content, at))]
+                shown = file.shown
                 return hyperstack.read_lsm(content[place : place + values], shown) if len(shown) > 1 else []
             elif tag == STK_PLANES and _value(layout, content, entry, 8)[0] > 1:
                 raise Rejected("unsupported_format", "a MetaMorph stack (STK): export it as OME-TIFF")
     except (struct.error, OverflowError):
         raise Rejected("truncated", "a directory of the TIFF lies outside of the file") from None
-    samples = _first(_tags(content, directories[0]), SAMPLES)
+    samples = _first(file.tags(0), SAMPLES)
     x, y = (lengths.get(tag, (0, 0)) for tag in (X_RESOLUTION, Y_RESOLUTION))
     per_unit = tuple(above / below if above and below else None for above, below in (x, y))
     found = hyperstack.read(description, len(directories), samples, (per_unit[0], per_unit[1]))
     used = {page for one in found for page in one.pages}
-    left = [page for page, at in enumerate(directories) if page not in used and not _aside(_tags(content, at))]
-    if found and left:
+    left = [page for page in file.shown if page not in used] if found else []
+    if left:
         raise Rejected(
             "malformed", f"{len(left)} pages of the TIFF are none that {found[0].says} tells of: export it again"
         )
     return found
 
 
-def _tags(content: bytes, at: int) -> Tags:
-    """Those of a page that matter here.
-
-    Raises:
-        Rejected: The directory is damaged.
-    """
-    layout = _Layout.of(content)
+def _read_tags(file: File, at: int) -> Tags:
+    content, layout = file.content, file.layout
     found: dict[int, tuple[int, ...]] = {}
     try:
         for entry, tag, kind in _entries(layout, content, at):
@@ -201,11 +230,10 @@ def _tags(content: bytes, at: int) -> Tags:
 class FromPage(io.BytesIO):
     """A TIFF that starts with another of its pages, without a copy of its bytes."""
 
-    def __init__(self, content: bytes, page: int) -> None:
-        super().__init__(content)
-        layout = _Layout.of(content)
-        self._at = layout.first
-        self._first = struct.pack(layout.offset, pages(content)[page])
+    def __init__(self, file: File, page: int) -> None:
+        super().__init__(file.content)
+        self._at = file.layout.first
+        self._first = struct.pack(file.layout.offset, file.directories[page])
 
     def read(self, size: int | None = -1, /) -> bytes:
         at = self.tell()
@@ -216,13 +244,12 @@ class FromPage(io.BytesIO):
         return content[:before] + self._first + content[before + len(self._first) :]
 
 
-def opened(content: bytes, page: int) -> Image.Image:
+def opened(file: File, page: int) -> Image.Image:
     """By Pillow, with this page as its first."""
-    stream = FromPage(content, page) if page else io.BytesIO(content)
-    return Image.open(stream, formats=("TIFF",))
+    return Image.open(FromPage(file, page), formats=("TIFF",))
 
 
-def inspect(content: bytes, frames: Frames) -> list[Picture | Rejected]:
+def inspect(file: File, frames: Frames) -> list[Picture | Rejected]:
     """Each picture that the pages make, or why it can't be read. Smaller copies of a page and masks are none.
 
     Pages that the file calls channels are one picture. Of several pictures, "first" gives the first, and "reject" two
@@ -232,20 +259,18 @@ def inspect(content: bytes, frames: Frames) -> list[Picture | Rejected]:
         Rejected: The file can't be read as pages.
     """
     enough = {"first": 1, "reject": 2}.get(frames)
-    directories, told = pages(content), series(content)
-    tags: dict[int, Tags] = {}
+    told, number = file.series, len(file.directories)
     if told:
         wanted = [frame for one in told for frame in one.frames()][:enough]
     else:
         wanted = []
-        for page, at in enumerate(directories):
-            tags[page] = _tags(content, at)
-            if not _aside(tags[page]):
+        for page in range(number):
+            if not _aside(file.tags(page)):
                 wanted.append((page,))
             if len(wanted) == enough:
                 break
-    in_file = {page for frame in wanted for page in frame if page < len(directories)}
-    tags |= {page: _tags(content, directories[page]) for page in in_file - tags.keys()}
+    in_file = {page for frame in wanted for page in frame if page < number}
+    tags = {page: file.tags(page) for page in (in_file if told else range(number)[: max(in_file, default=number) + 1])}
     if any(DNG_VERSION in of for of in tags.values()):
         raise Rejected("unsupported_format", "raw data of a camera (DNG): convert it to PNG or TIFF")
     if not wanted:
@@ -262,20 +287,20 @@ def inspect(content: bytes, frames: Frames) -> list[Picture | Rejected]:
     is_page = not told or in_file == {page for frame in wanted for page in frame}
     for frame in wanted:
         try:
-            parts = (_picture(content, n, tags[n], known) if is_page else _plane_of(content, n, tags[0]) for n in frame)
+            parts = (_picture(file, n, tags[n], known) if is_page else _plane_of(file, n) for n in frame)
             found.append(_joined(list(parts)))
         except Rejected as error:
             found.append(error)
     return found
 
 
-def check_apart(content: bytes) -> None:
+def check_apart(file: File) -> None:
     """Checks that no two pages have pixels in common: few bytes would stand for very many.
 
     Raises:
         Rejected: They have.
     """
-    _check_apart({page: _tags(content, at) for page, at in enumerate(pages(content))})
+    _check_apart({page: file.tags(page) for page in range(len(file.directories))})
 
 
 def _check_apart(tags: Mapping[int, Tags]) -> None:
@@ -312,15 +337,16 @@ def _aside(tags: Tags) -> bool:
     return bool(_first(tags, SUBFILE) & (REDUCED | MASK))
 
 
-def _plane_of(content: bytes, number: int, tags: Tags) -> Picture:
+def _plane_of(file: File, number: int) -> Picture:
     """One of several pictures that the only page stands for, as ImageJ writes them above 4 GiB.
 
     Raises:
         Rejected: As of `_picture`; or the file doesn't hold it.
     """
-    picture, (start, size) = _picture(content, 0, tags, {}), _plane(tags)
-    if start + (number + 1) * size > len(content):
-        there = (len(content) - start) // size
+    tags = file.tags(0)
+    picture, (start, size) = _picture(file, 0, tags, {}), _plane(tags)
+    if start + (number + 1) * size > len(file.content):
+        there = (len(file.content) - start) // size
         raise Rejected("truncated", f"it ends behind {there} pictures of {number + 1} or more in its description")
     return picture._replace(page=number, decoder="plane")
 
@@ -341,16 +367,20 @@ def _plane(tags: Tags) -> tuple[int, int]:
     return starts[0], size
 
 
-def decode_plane(content: bytes, number: int) -> Decoded:
-    """A picture behind the only page, as `_page` found it.
+def decode_plane(file: File, number: int) -> Decoded:
+    """A picture behind the only page, as `_plane_of` found it.
 
     Raises:
         Rejected: The dtype of the case can't hold its numbers.
     """
-    tags = _tags(content, pages(content)[0])
+    return _at_plane(file, file.tags(0), number)
+
+
+def _at_plane(file: File, tags: Tags, number: int) -> Decoded:
+    content = file.content
     start, size = _plane(tags)
     kind = {FLOAT: "f", SIGNED: "i"}.get(max(tags.get(SAMPLE_FORMAT, (UNSIGNED,))), "u")
-    stored = np.dtype(f"{_Layout.of(content).order}{kind}{tags[BITS][0] // 8}")
+    stored = np.dtype(f"{file.layout.order}{kind}{tags[BITS][0] // 8}")
     height, width, samples = (_first(tags, tag) for tag in (HEIGHT, WIDTH, SAMPLES))
     flat = np.frombuffer(content, stored, size // stored.itemsize, start + number * size)
     if _first(tags, PLANAR) == SEPARATE:
@@ -360,7 +390,7 @@ def decode_plane(content: bytes, number: int) -> Decoded:
     return _as_decoded(pixels.astype(stored.newbyteorder("=")), tags)
 
 
-def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...], bool]) -> Picture:
+def _picture(file: File, page: int, tags: Tags, known: dict[tuple[Any, ...], bool]) -> Picture:
     """What a page is.
 
     Args:
@@ -378,17 +408,17 @@ def _picture(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...],
         raise Rejected("unsupported_depth", f"a TIFF of {_first(tags, DEPTH)} planes a page")
     _check_compression(_first(tags, COMPRESSION))
     _check_tiles(tags)
-    _check_whole(content, tags)
+    _check_whole(file.content, tags)
     colours = _first(tags, COLOURS)
     extra = _extra(tags)
-    turning = _turning(content, page, tags)
+    turning = _turning(file, page, tags)
     height, width = orientation.size(height, width, turning.orientation)
     if (
         max(bits) <= 8
         and dtype == "uint8"
         and not extra
         and colours in SAMPLES_OF
-        and _known_to_pillow(content, page, tags, known)
+        and _known_to_pillow(file, page, tags, known)
     ):
         channels = 1 if colours in (WHITE_IS_ZERO, BLACK_IS_ZERO) or len(bits) == 1 and colours == YCBCR else 3
         return Picture(height, width, channels, "uint8", page, turning.orientation, "turned", turning.noted)
@@ -497,30 +527,24 @@ def _extra(tags: Tags) -> tuple[int, ...]:
     return extra
 
 
-@lru_cache(maxsize=1)
-def _has_xmp(content: bytes) -> bool:
-    """Whether anything in the file may be an orientation in XMP; of many pages, the file is searched once."""
-    return content.find(b"tiff:Orientation") >= 0
-
-
-def _turning(content: bytes, page: int, tags: Tags) -> orientation.Turning:
+def _turning(file: File, page: int, tags: Tags) -> orientation.Turning:
     if ORIENTATION in tags:
         given = tags[ORIENTATION][0] if tags[ORIENTATION] else 1
         return orientation.Turning(given if given in range(1, 9) else 1)
-    if not _has_xmp(content):
+    if not file.has_xmp:
         return orientation.Turning()
-    with opened(content, page) as image:  # XMP
+    with opened(file, page) as image:  # XMP
         return orientation.of(image)
 
 
-def _known_to_pillow(content: bytes, page: int, tags: Tags, known: dict[tuple[Any, ...], bool]) -> bool:
+def _known_to_pillow(file: File, page: int, tags: Tags, known: dict[tuple[Any, ...], bool]) -> bool:
     """Whether Pillow knows the way in which a page is written."""
     if _first(tags, COMPRESSION) not in LIBTIFF:
         return False
     way = tuple(tags.get(tag) for tag in WAY)
     if way not in known:
         try:
-            opened(content, page).close()
+            opened(file, page).close()
         except Image.DecompressionBombError:
             raise
         except Exception:  # a KeyError for a compression that it has no name for, and more
@@ -543,18 +567,20 @@ def _check_tiles(tags: Tags) -> None:
         raise Rejected("too_large", f"tiles of {width}x{height} pixels; ingest.max_pixels is {limit}")
 
 
-def decode(content: bytes, page: int) -> Decoded:
-    """A page of any numbers, grey or RGB, with whatever else it has, by tifffile.
+def decode(file: File, page: int) -> Decoded:
+    """A page of any numbers, grey or RGB, with whatever else it has, by tifffile; or as it is, where it is not packed.
 
     Raises:
         Rejected: It is damaged, or holds numbers that the dtype of its case can't.
     """
+    tags = file.tags(page)
+    if _is_plain(tags):
+        return _at_plane(file, tags, 0)
     import tifffile
 
-    tags = _tags(content, pages(content)[page])
     try:
-        with tifffile.TiffFile(FromPage(content, page) if page else io.BytesIO(content)) as file:
-            first: Any = file.pages[0]
+        with tifffile.TiffFile(FromPage(file, page)) as opened_file:
+            first: Any = opened_file.pages[0]
             pixels = first.asarray()
             if pixels.ndim == 3 and first.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
                 pixels = pixels.transpose(1, 2, 0)
@@ -562,6 +588,21 @@ def decode(content: bytes, page: int) -> Decoded:
         check_is_of_the_files(error)
         raise Rejected("corrupt", where_raised(error)) from None
     return _as_decoded(pixels, tags)
+
+
+def _is_plain(tags: Tags) -> bool:
+    """Whether the numbers of a page lie in the file as they are, pixel after pixel: parsing it again takes longer."""
+    sizes, height = tags.get(STRIP_SIZES, ()), _first(tags, HEIGHT)
+    if _first(tags, PLANAR) == SEPARATE or len(tags.get(BITS, ())) not in (0, _first(tags, SAMPLES)):
+        return False
+    try:
+        _, size = _plane(tags)
+    except Rejected:
+        return False
+    rows = min(tags.get(ROWS, (height,))[0], height)
+    strips = [rows * (size // height)] * (height // max(rows, 1))
+    strips += [size - sum(strips)] if size > sum(strips) else []
+    return list(sizes) == strips and len(sizes) == len(tags[STRIP_OFFSETS])
 
 
 def _as_decoded(pixels: np.ndarray, tags: Tags) -> Decoded:
