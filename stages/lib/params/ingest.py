@@ -78,7 +78,8 @@ class IngestParams:
     are frames, or the phases of a stack (`split_4d`)."""
 
     spacing_mm: Annotated[tuple[Positive, Positive, Positive] | None, unit("mm")] = None
-    """Along D, H, W: of stacks whose file does not say it, and of arrays. [1, 1, 1] takes pixels for millimetres."""
+    """Along D, H, W: of arrays, and of stacks those of the three that the file does not say. [1, 1, 1] takes pixels for
+    millimetres."""
 
     axes: Literal["auto", "HWC", "CHW", "WHC", "CWH", "DHW", "DWH", "HWD", "WHD", "CDHW", "DHWC"] = "auto"
     """What the axes of an array are (NumPy, HDF5, Zarr), which the file does not say: C channels, D slices, H rows, W

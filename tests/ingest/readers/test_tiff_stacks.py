@@ -241,7 +241,12 @@ def test_an_lsm_of_which_nothing_is_certain_is_refused(given, expected):
 
 
 @pytest.mark.parametrize(
-    ("unit", "mm"), [("um", 1e-3), ("micron", 1e-3), ("\\u00B5m", 1e-3), ("nm", 1e-6), ("mm", 1), ("inch", 25.4)]
+    ("unit", "mm"),
+    [
+        *(("um", 1e-3), ("micron", 1e-3), ("\\u00B5m", 1e-3), ("nm", 1e-6), ("mm", 1), ("inch", 25.4)),
+        *(("Microns", 1e-3), ("micrometre", 1e-3), ("Micrometers", 1e-3), ("MM", 1), ("millimeter", 1), ("UM", 1e-3)),
+        *(("\\u03BCm", 1e-3), ("inches", 25.4), ("centimetres", 10), ("m", 1e3)),
+    ],
 )
 def test_imagejs_spacing_is_converted_to_millimetres(unit, mm):
     content = imagej(VOXELS[0, :, 0], "ZYX", resolution=(4, 2), spacing=1.5, unit=unit)
@@ -274,13 +279,185 @@ def test_a_spacing_that_is_not_wholly_known_is_unknown_and_counted(content):
     (case,), _ = volumes(content)
     assert case.spacing_mm is None and case.noted == ("spacing_unknown",)
     (case,), _ = volumes(content, spacing_mm=(3.0, 2.0, 1.0))
-    assert case.spacing_mm == (3.0, 2.0, 1.0) and case.noted == ()
+    assert case.spacing_mm is not None and case.noted == ()
+
+
+def by_imagej(unit: bytes, spacing: bytes = b"") -> bytes:
+    """As ImageJ itself writes it, which leaves a depth of 1 out."""
+    stream = io.BytesIO()
+    description = b"ImageJ=1.54f\nimages=4\nslices=4\nunit=" + unit + b"\n" + spacing + b"loop=false\n"
+    tags = [(270, 2, len(description), description, True)]
+    with tifffile.TiffWriter(stream) as writer:
+        for z in range(Z):
+            writer.write(VOXELS[0, z, 0], metadata=None, resolution=(4, 2), extratags=tags if z == 0 else [])
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("unit", [b"\xb5m", "µm".encode(), b"micron"])
+def test_imagej_leaves_out_a_depth_of_one(unit):
+    (case,), _ = volumes(by_imagej(unit))
+    assert case.spacing_mm == pytest.approx((1e-3, 0.5e-3, 0.25e-3))
+    (case,), _ = volumes(by_imagej(unit, b"spacing=2.0\n"))
+    assert case.spacing_mm == pytest.approx((2e-3, 0.5e-3, 0.25e-3))
+    assert volumes(by_imagej(b"pixel"))[0][0].spacing_mm is None
+
+
+def test_the_params_say_the_spacings_that_a_file_does_not_and_no_others():
+    content = imagej(VOXELS[0, :, 0], "ZYX", resolution=(4, 2), unit="mm")  # tifffile leaves out what it wasn't given
+    assert volumes(content)[0][0].spacing_mm is None
+    assert volumes(content, spacing_mm=(3.0, 2.0, 1.0))[0][0].spacing_mm == (3.0, 0.5, 0.25)
 
 
 def test_a_spacing_that_the_file_says_counts_more_than_the_params():
     content = imagej(VOXELS[0, :, 0], "ZYX", resolution=(4, 2), spacing=1.5, unit="mm")
     (case,), _ = volumes(content, spacing_mm=(3.0, 2.0, 1.0))
     assert case.spacing_mm == (1.5, 0.5, 0.25)
+
+
+# What else a file says of its pages
+
+
+@pytest.mark.parametrize("axes", ["ZCYXS", "ZSCYX", "SZCYX"])
+def test_an_axis_of_one_number_beside_the_others_changes_nothing(axes):
+    pixels = np.expand_dims(VOXELS[0], axes.index("S"))
+    (case,), (found,) = volumes(told(pixels, axes))
+    assert case.shape == (C, Z, H, W) and np.array_equal(found, VOXELS[0].swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("axes", ["YXZC", "ZYXC", "ZCXY", "XYZC", "YXZ", "XYZ", "YZX", "XZY"])
+@pytest.mark.parametrize("frames", ["stack", "split", "first"])
+def test_rows_and_columns_that_are_no_y_and_x_are_refused(axes, frames):
+    pixels = VOXELS[0] if len(axes) == 4 else VOXELS[0, :, 0]
+    assert reason(told(pixels, axes), frames=frames) == "malformed"
+    error = refused(told(pixels, axes))
+    assert "write the array with Y, X last" in error.detail and axes not in error.detail
+
+
+def test_a_picture_of_columns_by_rows_is_refused():
+    assert reason(told(VOXELS[0, 0, 0], "XY")) == "malformed"
+
+
+@pytest.mark.parametrize("axes", ["PZYX", "QZYX", "RZYX", "EZYX", "SZYX", "QQYX", None])
+def test_two_volumes_in_one_array_are_not_stacked_into_one(axes):
+    pixels = VOXELS[:, :, 0]
+    content = told(pixels, axes) if axes else tiff(pixels, photometric="minisblack")
+    error = refused(content)
+    assert error.reason == "several_frames" and "write it with axes of T, Z, C, Y and X" in error.detail
+    assert np.array_equal(read(content, frames="split", frame=5)[..., 0], pixels.reshape(-1, H, W)[5])
+
+
+@pytest.mark.parametrize("axes", ["PYX", "EYX", "HYX"])
+def test_pages_that_a_file_calls_something_else_than_slices_are_none(axes):
+    assert refused(told(VOXELS[0, :, 0], axes)).reason == "several_frames"
+
+
+def test_channels_beside_positions_are_channels_of_a_frame():
+    content = told(VOXELS[0], "PCYX")
+    assert np.array_equal(read(content, frames="split", frame=2), VOXELS[0, 2].transpose(1, 2, 0))
+
+
+def test_arrays_that_were_written_one_after_the_other_are_not_one_volume():
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for t in range(T):
+            writer.write(VOXELS[t], photometric="minisblack", metadata={"axes": "ZCYX"})
+    content = stream.getvalue()
+    error = refused(content)
+    assert error.reason == "several_frames" and "2 images" in error.detail
+    assert np.array_equal(read(content, frames="split", frame=5), VOXELS[1, 1].transpose(1, 2, 0))
+
+
+def test_pages_that_were_written_one_by_one_are_slices():
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for z in range(Z):
+            writer.write(VOXELS[0, z, 0], photometric="minisblack")
+    assert np.array_equal(volumes(stream.getvalue())[1][0][0], VOXELS[0, :, 0])
+
+
+def test_an_array_that_is_larger_than_the_file_is_refused():
+    content = edited(told(VOXELS[0, :, 0], "ZYX"), r'"shape": \[4', '"shape": [9')
+    assert refused(content).reason == "malformed"
+
+
+def test_descriptions_that_lie_over_each_other_are_not_parsed_again_and_again():
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for text in ('{"shape": [1, 9, 12]}' + " " * 50_000, "short", "short"):
+            writer.write(VOXELS[0, 0, 0], description=text, metadata=None)
+    content = stream.getvalue()
+    assert reason(content) == "several_frames"
+    first, *others = re.findall(struct.pack("<HH", 270, 2) + b".{8}", content, re.DOTALL)
+    for entry in others:
+        content = content.replace(entry, first)
+    error = refused(content)
+    assert error.reason == "corrupt" and "descriptions" in error.detail
+
+
+@pytest.mark.parametrize(("axes", "order"), [("Channel,Z", "ZC"), ("Z,Channel", "CZ")])
+def test_imagej2_says_the_order_of_its_pages(axes, order):
+    pixels = VOXELS[0] if order == "ZC" else VOXELS[0].swapaxes(0, 1)
+    head = f"SCIFIO=0.46\naxes=X,Y,{axes}\nimages=12\nchannels=3\nslices=4\nhyperstack=true\nunit=um\n"
+    content = tiff(pixels.reshape(-1, H, W), photometric="minisblack", description=head, metadata=None)
+    (case,), (found,) = volumes(content)
+    assert np.array_equal(found, VOXELS[0].swapaxes(0, 1)) and case.spacing_mm is None
+
+
+def test_axes_of_imagej2_that_are_not_read_are_refused():
+    head = "SCIFIO=0.46\naxes=X,Y,Lifetime,Z\nimages=12\nslices=4\nhyperstack=true\n"
+    content = tiff(VOXELS[0].reshape(-1, H, W), photometric="minisblack", description=head, metadata=None)
+    assert refused(content).reason == "malformed"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"software": "SI.VERSION_MAJOR = 2020\nSI.hChannels.channelSave = [1;2]"},
+        {"description": "state.configPath=x"},
+        {"description": "frameNumbers = 1\nscanimage.SI.hChannels.channelSave = [1;2]"},
+        {"software": "PerkinElmer-QPI"},
+        {"software": "IndicaLabsImageWriter v1"},
+        {"extratags": [(34362, 4, 1, 0, True)]},
+        {"extratags": [(33560, 4, 1, 0, True)]},
+        {"extratags": [(51123, 2, 2, "{}", True)]},
+    ],
+)
+@pytest.mark.parametrize("frames", ["stack", "split"])
+def test_what_software_says_in_a_way_that_is_not_read_is_refused_by_its_name(options, frames):
+    content = tiff(VOXELS[0, :, 0], photometric="minisblack", metadata=None, **options)
+    assert reason(content, frames=frames) == "unsupported_format"
+    assert "export it as OME-TIFF" in refused(content).detail
+    alone = tiff(VOXELS[0, 0, 0], photometric="minisblack", metadata=None, **options)
+    assert np.array_equal(read(alone)[..., 0], VOXELS[0, 0, 0]), "one page is a picture, whatever wrote it"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"description": "Aperio Image Library"},
+        {"description": "<?xml?><scn></scn>"},
+        {"software": "Philips DP v1.0"},
+        {"extratags": [(65420, 4, 1, 0, True)]},
+    ],
+)
+def test_pages_of_a_whole_slide_are_no_slices(options):
+    content = tiff(VOXELS[0, :, 0], photometric="minisblack", metadata=None, **options)
+    assert refused(content).reason == "several_frames"
+    assert np.array_equal(read(content, frames="first")[..., 0], VOXELS[0, 0, 0])
+
+
+def test_pages_that_are_all_called_smaller_copies_are_pages():
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for z in range(Z):
+            writer.write(VOXELS[0, z, 0], photometric="minisblack", metadata=None, subfiletype=1)
+    assert reason(stream.getvalue()) == "several_frames"
+    assert np.array_equal(volumes(stream.getvalue())[1][0][0], VOXELS[0, :, 0])
+
+
+def test_the_detail_says_which_numbers_of_an_ome_xml_do_not_fit():
+    error = refused(edited(ome(VOXELS[0, :, 0], "ZYX"), 'SizeZ="4"', 'SizeZ="3"'))
+    assert error.reason == "malformed" and "3 along Z" in error.detail and "4 pages" in error.detail
 
 
 # How long it takes

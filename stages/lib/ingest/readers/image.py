@@ -92,8 +92,10 @@ def _stack(file: tiff.File | None, pages: Sequence[Picture | Rejected], options:
     """
     told = file.series if file is not None else []
     if len(told) > 1:
-        what = f"{len(told)} images (positions or scenes) in one OME-TIFF"
+        what = f"{len(told)} images (positions, scenes, arrays) in one file, as {told[0].says} says"
         raise Rejected("several_frames", f"{what}, not one volume: export each to a file of its own")
+    if told and told[0].no_volume:
+        raise Rejected("several_frames", told[0].no_volume)
     times = told[0].times if told else 1
     pictures = [page for page in pages if isinstance(page, Picture)]
     for number, page in enumerate(pages):
@@ -119,9 +121,10 @@ def _stack(file: tiff.File | None, pages: Sequence[Picture | Rejected], options:
     if file is not None:
         tiff.check_apart(file)
     d, h, w = told[0].spacing_mm if told else (None, None, None)
-    if first.orientation >= 5:
-        h, w = w, h
-    spacing = options.params.spacing_mm if d is None or h is None or w is None else (d, h, w)
+    said = (d, w, h) if first.orientation >= 5 else (d, h, w)
+    given = options.params.spacing_mm or (None, None, None)
+    d, h, w = (mm if mm is not None else by for mm, by in zip(said, given, strict=True))
+    spacing = None if d is None or h is None or w is None else (d, h, w)
     return Stack(first, tuple((page.page, *page.others) for page in pictures), times, spacing)
 
 

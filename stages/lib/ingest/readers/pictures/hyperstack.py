@@ -20,7 +20,7 @@ MAX_BYTES = 1 << 24  # of a description that is parsed
 MAX_DIGITS = 9  # of a size
 HEAD = 1 << 13  # characters in which XML comes to its first element
 MOST_PICTURES = 1 << 17  # behind one page
-# In mm. OME writes them as the first column has them, ImageJ also in other words.
+# In mm, as OME writes them. ImageJ takes any word, and people type it.
 MM = {
     "m": 1e3,
     "dm": 100.0,
@@ -33,11 +33,21 @@ MM = {
     "in": 25.4,
     "ft": 304.8,
 }
-MM |= {"\u03bcm": 1e-3, "um": 1e-3, "micron": 1e-3, "microns": 1e-3, "micrometer": 1e-3, "inch": 25.4, "inches": 25.4}
+IN_WORDS = {"um": 1e-3, "micron": 1e-3, "inch": 25.4, "inche": 25.4, "meter": 1e3, "metre": 1e3}  # without a plural s
+IN_WORDS |= {
+    f"{prefix}{unit}": 1e3 * factor
+    for unit in ("meter", "metre")
+    for prefix, factor in (("centi", 1e-2), ("milli", 1e-3), ("micro", 1e-6), ("nano", 1e-9), ("pico", 1e-12))
+}
+IMAGEJ = {unit.casefold(): mm for unit, mm in (MM | IN_WORDS).items()}  # µ and the Greek letter become one
 # Zeiss' LSM: the structure begins with a number, and has sizes along Z and T, of a voxel in metres, and the kind of
 # scan. Of those that have a picture of X and Y a page: a stack, a time series, and of stacks (along splines, too).
 LSM_NUMBERS, LSM_SIZES, LSM_VOXEL, LSM_SCAN = (0x00300494C, 0x00400494C), (16, 24), 40, 88
 LSM_SCANS, LSM_BYTES = (0, 3, 6, 7), 90
+OF_TIFFFILE, OF_IMAGEJ = b'{"shape":', ("ImageJ=", "SCIFIO=")
+BY_TIFFFILE = "ImageJ=1.11a\n"  # how tifffile begins what it writes for ImageJ
+SCIFIO = {"Channel": "C", "Z": "Z", "Time": "T"}  # axes that are read
+LIKE_SLICES = "ZQI"  # tifffile's names of an axis whose pages may be slices: Z, unknown, sequence
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")  # as ImageJ writes µ
 Spacing = tuple[float | None, float | None, float | None]  # in mm along D, H, W
 
@@ -52,14 +62,15 @@ class Series(NamedTuple):
     spacing_mm: Spacing = (None, None, None)
     says: str = ""  # who says so, for messages
     names: tuple[str, ...] = ()  # of the channels; free text, which goes nowhere as it is
+    no_volume: str = ""  # why the slices are not those of one volume; then times are whatever else there is several of
 
     def frames(self) -> list[tuple[int, ...]]:
         """The pages of each slice, time after time."""
         return [self.pages[at : at + self.channels] for at in range(0, len(self.pages), self.channels)]
 
 
-def read(description: bytes, pages: int, samples: int, per_unit: tuple[float | None, float | None]) -> list[Series]:
-    """What the file says of its pages; nothing where it doesn't.
+def read(description: bytes, pages: int, per_unit: tuple[float | None, float | None]) -> list[Series]:
+    """What ImageJ or OME-XML say of a file's pages; nothing where neither does.
 
     Of a single page it may say that it is followed by more pictures, without pages of their own: then the places are
     those of the pictures, 0 being the page's own.
@@ -67,26 +78,30 @@ def read(description: bytes, pages: int, samples: int, per_unit: tuple[float | N
     Args:
         description: Of the first page.
         pages: How many there are.
-        samples: Of a pixel of the first page.
         per_unit: Pixels along W and H per unit of length, as of ResolutionUnit or, in ImageJ's files, of its own.
 
     Raises:
         Rejected: It contradicts itself or the number of pages.
     """
-    if len(description) > MAX_BYTES:
-        raise Rejected("too_large", f"a description of {len(description)} bytes")
-    try:
-        text = description.rstrip(b"\0").decode("utf-8")
-    except UnicodeDecodeError:  # as of old files with a µ
-        text = description.rstrip(b"\0").decode("latin-1")
-    if text.startswith("ImageJ="):
+    text = _text(description)
+    if text.startswith(OF_IMAGEJ):
         return _of_imagej(text, pages, per_unit)
-    if text.startswith('{"shape":'):
-        return _of_tifffile(text, pages, samples)
     start = text[:HEAD].lstrip("\ufeff \r\n\t")
     if start.startswith("<") and re.search(r"<(\w+:)?OME\b", start) and pages > 1:
         return _of_ome(text.lstrip("\ufeff \r\n\t"), pages)
     return []
+
+
+def _text(description: bytes) -> str:
+    """Raises:
+    Rejected: There is very much of it.
+    """
+    if len(description) > MAX_BYTES:
+        raise Rejected("too_large", f"a description of {len(description)} bytes")
+    try:
+        return description.rstrip(b"\0").decode("utf-8")
+    except UnicodeDecodeError:  # as of old files with a µ
+        return description.rstrip(b"\0").decode("latin-1")
 
 
 def read_lsm(info: bytes, pages: Sequence[int]) -> list[Series]:
@@ -117,32 +132,114 @@ def _of_imagej(text: str, pages: int, per_unit: tuple[float | None, float | None
         what = f"{channels} channels, {slices} slices and {times} frames, and {pages} pages"
         raise Rejected("malformed", f"ImageJ's description has {number} images, {what}: save it in ImageJ again")
     _check_behind(number, pages)
-    unit = MM.get(ESCAPED.sub(lambda found: chr(int(found[1], 16)), lines.get("unit", "")).strip())
+    if text.startswith("SCIFIO="):
+        return [_in_order_of_scifio(lines, channels, slices, times)] if number > 1 else []
+    unit = IMAGEJ.get(_unit(lines.get("unit", "")))
     spacing: Spacing = (None, None, None)
     if unit is not None and not {"yunit", "zunit"} & lines.keys():
         w, h = (None if n is None else _length(1 / n, unit) for n in per_unit)
-        spacing = (_length(abs(_number(lines.get("spacing"))), unit), h, w)
+        # ImageJ leaves a depth of 1 out. tifffile leaves out what it wasn't given.
+        depth = "1" if slices > 1 and not text.startswith(BY_TIFFFILE) else None
+        spacing = (_length(abs(_number(lines.get("spacing", depth))), unit), h, w)
     order = tuple(range(number))  # channels follow each other, then slices, then times
     return [Series(times, slices, channels, order, spacing, "ImageJ")] if number > 1 else []
 
 
-def _of_tifffile(text: str, pages: int, samples: int) -> list[Series]:
+def _unit(text: str) -> str:
+    """A unit of length as ImageJ has it, without its capitals and its plural."""
+    word = ESCAPED.sub(lambda found: chr(int(found[1], 16)), text).strip().casefold()
+    return word.removesuffix("s") if len(word) > 2 else word
+
+
+def _in_order_of_scifio(lines: Mapping[str, str], channels: int, slices: int, times: int) -> Series:
+    """The pages as ImageJ2 (SCIFIO) writes them, whose order it gives; spacing it gives in no tag of its own.
+
+    Raises:
+        Rejected: It has axes other than Z, channels and time.
+    """
+    sizes = {"C": channels, "Z": slices, "T": times}
+    names = [name.strip() for name in lines.get("axes", "X,Y,Channel,Z,Time").split(",")]
+    order = "".join(SCIFIO.get(name, "?") for name in names if name not in ("X", "Y"))
+    left = "".join(name for name in "CZT" if name not in order)
+    if "?" in order or len(set(order)) < len(order) or names[:2] != ["X", "Y"]:
+        what = "axes other than X, Y, channels, Z and time, or in another order"
+        raise Rejected("malformed", f"ImageJ2's description has {what}: save it as an ImageJ TIFF or OME-TIFF")
+    return _ordered(sizes, order + left, "ImageJ2")
+
+
+NO_Y_X = "no Y and X: write the array with Y, X last, or Y, X, S"
+
+
+class Shaped(NamedTuple):
+    """What tifffile's description says of the pages from here on."""
+
+    pages: int
+    series: Series  # places are counted from the first of them
+
+
+def read_shaped(description: bytes, pages: int, page: tuple[int, ...], samples: int) -> Shaped | None:
+    """What tifffile says of the array that the next pages are; None where it says nothing.
+
+    Args:
+        pages: How many there are from here on.
+        page: The sizes of the page in the order of the array, as H, W, S or S, H, W.
+        samples: Of a pixel.
+
+    Raises:
+        Rejected: It contradicts the pages; or rows and columns are other axes than Y and X.
+    """
     try:
-        found = json.loads(text)
+        found = json.loads(_text(description))
         shape, axes, truncated = found["shape"], found.get("axes", ""), found.get("truncated", False) is True
         shape, axes = [_size(str(n)) for n in shape], str(axes).upper()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return []
-    leading = len(shape) - (2 if samples == 1 else 3)  # those behind are a page's own
-    number = math.prod(shape[: max(leading, 0)])
-    if number == 1 or number != pages and not (truncated and pages == 1):
-        return []
+        return None
+    leading = _leading(shape, page)
+    is_of_page = leading is not None
+    if leading is None:
+        leading = max(len(shape) - (2 if samples == 1 else 3), 0)
+    number, named = math.prod(shape[:leading]), len(axes) == len(shape)
+    if named and is_of_page:
+        _check_rows_and_columns([name for name, n in zip(axes, shape, strict=True) if n > 1 and name in "XY"])
+    if number == 1 or pages == 1 and not truncated:  # a page that was taken out of a stack keeps its description
+        return Shaped(1, Series(1, 1, 1, (0,), says="tifffile"))
+    behind = truncated and pages == 1
+    if not behind and (number > pages or not is_of_page):
+        what = f"{number} pages, and the file has {pages} more" if is_of_page else "pages of another size"
+        raise Rejected("malformed", f"tifffile's description has {what}: write the array again")
     _check_behind(number, pages)
-    named = len(axes) == len(shape)
-    sizes = {name: n for name, n in zip(axes[:leading], shape[:leading], strict=False) if n > 1} if named else {}
-    if math.prod(sizes.values()) != number or set(sizes) - set("TZC"):
-        return [Series(1, number, 1, tuple(range(number)), says="tifffile")] if truncated else []
-    return [_ordered(sizes, "".join(sizes)[::-1], "tifffile")]
+    outer = [(name, n) for name, n in zip(axes, shape[:leading], strict=False) if n > 1]
+    if not named or len(dict(outer)) < len(outer):  # without names of their own
+        named, outer = False, [(str(axis), n) for axis, n in enumerate(shape[:leading]) if n > 1]
+    if {"X", "Y"} & dict(outer).keys():
+        raise Rejected("malformed", f"rows and columns of the pages are {NO_Y_X}")
+    sizes = dict(outer)
+    others = [name for name in sizes if name not in "TZC"]
+    if len(others) == 1 and "Z" not in sizes and (not named or others[0] in LIKE_SLICES):
+        sizes = {("Z" if name in others else name): n for name, n in sizes.items()}
+        others = []
+    series = _ordered(sizes, list(sizes)[::-1], "tifffile")
+    if others:
+        what = "axes beside channels, slices, times, rows and columns, or without a name"
+        series = series._replace(no_volume=f"the array has {what}: write it with axes of T, Z, C, Y and X")
+    return Shaped(1 if behind else number, series)
+
+
+def _check_rows_and_columns(names: Sequence[str]) -> None:
+    """Raises:
+    Rejected: X comes before Y, so that rows would be taken for columns.
+    """
+    if "X" in names and "Y" in names[names.index("X") :]:
+        raise Rejected("malformed", f"rows and columns of the array are {NO_Y_X}")
+
+
+def _leading(shape: Sequence[int], page: Sequence[int]) -> int | None:
+    """How many axes of an array are not those of its pages; None where none of them are."""
+    wanted = [n for n in page if n > 1]
+    for leading in range(len(shape), -1, -1):
+        if [n for n in shape[leading:] if n > 1] == wanted:
+            return leading
+    return None
 
 
 def _check_behind(number: int, pages: int) -> None:
@@ -153,14 +250,16 @@ def _check_behind(number: int, pages: int) -> None:
         raise Rejected("too_large", f"{number} pictures in one page: at most {MOST_PICTURES} are read")
 
 
-def _ordered(sizes: Mapping[str, int], fastest_first: str, says: str) -> Series:
-    """Pages in the order of some axes."""
+def _ordered(sizes: Mapping[str, int], fastest_first: Sequence[str], says: str) -> Series:
+    """Pages in the order of some axes; those beside T, Z and C count as times."""
     strides, stride = {}, 1
     for name in fastest_first:
         strides[name] = stride
         stride *= sizes[name]
-    t, z, c = ([strides.get(name, 0) * i for i in range(sizes.get(name, 1))] for name in "TZC")
-    return Series(len(t), len(z), len(c), tuple(map(sum, product(t, z, c))), says=says)
+    others = [name for name in reversed(fastest_first) if name not in "TZC"]
+    *outer, z, c = ([strides.get(name, 0) * i for i in range(sizes.get(name, 1))] for name in (*others, "T", "Z", "C"))
+    times = math.prod(map(len, outer))
+    return Series(times, len(z), len(c), tuple(map(sum, product(*outer, z, c))), says=says)
 
 
 def _of_ome(text: str, pages: int) -> list[Series]:
@@ -213,8 +312,10 @@ def _of_pixels(pixels: ElementTree.Element, pages: int) -> Series:
         first = sum(_size(one.get(f"First{name}", "0"), 0) * strides[name] for name in "TZC")
         page = _size(one.get("IFD", "0"), 0)
         count = _size(one.get("PlaneCount", str(number) if one.get("IFD") is None else "1"), 0)
-        if first + count > number or len(place) + count > number:
-            raise Rejected("malformed", "the OME-XML has a page twice, or one of no place")
+        if max(first, len(place)) + count > number:
+            axes = ", ".join(f"{sizes[name]} along {name}" for name in "ZCT")
+            what = f"tells the place of {max(first, len(place)) + count} pages or more, and has {axes}, so {number}"
+            raise Rejected("malformed", f"the OME-XML {what}: export it again")
         place |= {first + i: page + i for i in range(count)}
     if told and (len(place) < number or max(place.values()) >= pages):
         raise Rejected("malformed", f"the OME-XML tells the place of {len(place)} pages of {number}: export it again")

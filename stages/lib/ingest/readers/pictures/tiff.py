@@ -56,7 +56,18 @@ OTHER_PICTURES = {22610, 34887, 34892, 34927, 34933, 34934, 50001, 50002, 52546,
 JPEG_2000 = {33003, 33004, 33005, 34712}
 ASSOCIATED, UNASSOCIATED = 1, 2  # values of EXTRA_SAMPLES: alpha
 RATIONAL = 5  # a type of two numbers of four bytes
-X_RESOLUTION, Y_RESOLUTION, STK_PLANES, LSM_INFO = 282, 283, 33629, 34412
+X_RESOLUTION, Y_RESOLUTION, STK_PLANES, LSM_INFO, SOFTWARE = 282, 283, 33629, 34412, 305
+# Files that say in a way of their own what their pages are, beside those that are read: by a tag, and by how the
+# software that wrote them or the description begins. Of tifffile's kinds of series, those left out say nothing of axes.
+OWN_TAGS = {34361: "Olympus FluoView", 34362: "Olympus FluoView", 33560: "Olympus SIS", 33471: "Olympus SIS"}
+OWN_TAGS |= {51123: "Micro-Manager"}
+OWN_WORDS = {b"SI.": "ScanImage", b"state.": "ScanImage", b"IndicaLabsImageWriter": "Indica Labs"}
+OWN_WORDS |= {b"PerkinElmer-QPI": "PerkinElmer's QPI"}
+SCAN_IMAGE = b"scanimage.SI"  # in the description, wherever
+# Slides, whose pages are one picture in several sizes, a label and a map.
+SLIDE_TAGS = {65420: "Hamamatsu NDPI"}
+SLIDE_WORDS = {b"Aperio ": "Aperio SVS", b"Philips DP": "Philips", b"ScanOutputManager": "Ventana BIF"}
+SLIDE_END = (b"</scn>", "Leica SCN")  # of the description
 
 Tags = Mapping[int, tuple[int, ...]]
 # What a page without the tag has. 0 of a size: none.
@@ -117,8 +128,9 @@ class File:
 
     @cached_property
     def shown(self) -> list[int]:
-        """The pages that are neither smaller copies of others nor masks."""
-        return [page for page in range(len(self.directories)) if not _aside(self.tags(page))]
+        """The pages that are neither smaller copies of others nor masks; all, where there would be none."""
+        pages = range(len(self.directories))
+        return [page for page in pages if not _aside(self.tags(page))] or list(pages)
 
     @cached_property
     def series(self) -> list[hyperstack.Series]:
@@ -172,37 +184,98 @@ def _value(layout: _Layout, content: bytes, entry: int, size: int) -> tuple[int,
 
 
 def _series(file: File) -> list[hyperstack.Series]:
-    content, directories, layout = file.content, file.directories, file.layout
+    directories, layout = file.directories, file.layout
     if not directories:
         return []
-    description = b""
     lengths: dict[int, tuple[int, int]] = {}  # pixels per unit
+    there: set[int] = set()
     try:
-        for entry, tag, kind in _entries(layout, content, directories[0]):
-            if tag == DESCRIPTION and not description:
-                values, place = _value(layout, content, entry, 1)
-                description = content[place : place + min(values, hyperstack.MAX_BYTES + 1)]
-            elif tag in (X_RESOLUTION, Y_RESOLUTION) and kind == RATIONAL:
-                lengths[tag] = struct.unpack_from(layout.order + "II", content, _value(layout, content, entry, 8)[1])
+        for entry, tag, kind in _entries(layout, file.content, directories[0]):
+            there.add(tag)
+            if tag in (X_RESOLUTION, Y_RESOLUTION) and kind == RATIONAL:
+                place = _value(layout, file.content, entry, 8)[1]
+                lengths[tag] = struct.unpack_from(layout.order + "II", file.content, place)
             elif tag == LSM_INFO and len(directories) > 1:
-                values, place = _value(layout, content, entry, 1)
+                values, place = _value(layout, file.content, entry, 1)
                 shown = file.shown
-                return hyperstack.read_lsm(content[place : place + values], shown) if len(shown) > 1 else []
-            elif tag == STK_PLANES and _value(layout, content, entry, 8)[0] > 1:
+                return hyperstack.read_lsm(file.content[place : place + values], shown) if len(shown) > 1 else []
+            elif tag == STK_PLANES and _value(layout, file.content, entry, 8)[0] > 1:
                 raise Rejected("unsupported_format", "a MetaMorph stack (STK): export it as OME-TIFF")
+        description, software = (_words(file, 0, tag) for tag in (DESCRIPTION, SOFTWARE))
     except (struct.error, OverflowError):
         raise Rejected("truncated", "a directory of the TIFF lies outside of the file") from None
-    samples = _first(file.tags(0), SAMPLES)
+    if description.startswith(hyperstack.OF_TIFFFILE):
+        return _shaped(file)
     x, y = (lengths.get(tag, (0, 0)) for tag in (X_RESOLUTION, Y_RESOLUTION))
     per_unit = tuple(above / below if above and below else None for above, below in (x, y))
-    found = hyperstack.read(description, len(directories), samples, (per_unit[0], per_unit[1]))
+    found = hyperstack.read(description, len(directories), (per_unit[0], per_unit[1]))
+    if not found:
+        return _of_other_software(file, there, description, software)
     used = {page for one in found for page in one.pages}
-    left = [page for page in file.shown if page not in used] if found else []
-    if left:
+    if left := [page for page in file.shown if page not in used]:
         raise Rejected(
             "malformed", f"{len(left)} pages of the TIFF are none that {found[0].says} tells of: export it again"
         )
     return found
+
+
+def _words(file: File, page: int, wanted: int) -> bytes:
+    """The text of a page's tag, as far as it is read; nothing where there is none."""
+    for entry, tag, _ in _entries(file.layout, file.content, file.directories[page]):
+        if tag == wanted:
+            values, place = _value(file.layout, file.content, entry, 1)
+            return file.content[place : place + min(values, hyperstack.MAX_BYTES + 1)]
+    return b""
+
+
+def _of_other_software(file: File, there: set[int], description: bytes, software: bytes) -> list[hyperstack.Series]:
+    """Nothing, as none of it is read; of a whole slide that its pages are no slices.
+
+    Raises:
+        Rejected: The pages may be channels, slices or times, as software says in a way that is not read.
+    """
+    if len(file.directories) < 2 or len(file.shown) < 2:
+        return []
+    names = [name for tag, name in OWN_TAGS.items() if tag in there]
+    names += [name for word, name in OWN_WORDS.items() if software.startswith(word) or description.startswith(word)]
+    if names or SCAN_IMAGE in description:
+        what = f"a TIFF of {(*names, 'ScanImage')[0]}, which says in its own way what its pages are"
+        raise Rejected("unsupported_format", f"{what}: export it as OME-TIFF, or as a TIFF of ImageJ")
+    slides = [name for tag, name in SLIDE_TAGS.items() if tag in there]
+    slides += [name for word, name in SLIDE_WORDS.items() if software.startswith(word) or description.startswith(word)]
+    slides += [SLIDE_END[1]] if description.rstrip(b"\0 \r\n").endswith(SLIDE_END[0]) else []
+    if not slides:
+        return []
+    what = f"a whole slide ({slides[0]}), whose pages are sizes of one picture: export its regions as pictures"
+    return [hyperstack.Series(1, len(file.shown), 1, tuple(file.shown), says=slides[0], no_volume=what)]
+
+
+def _shaped(file: File) -> list[hyperstack.Series]:
+    """The arrays that tifffile wrote into the file, one after the other; nothing where each of them is one page.
+
+    Raises:
+        Rejected: A description contradicts the pages.
+    """
+    found, page, last, total = [], 0, len(file.directories), 0
+    while page < last:
+        tags, told = file.tags(page), None
+        try:
+            description = _words(file, page, DESCRIPTION)
+        except (struct.error, OverflowError):
+            raise Rejected("truncated", "a directory of the TIFF lies outside of the file") from None
+        total += len(description)
+        if total > len(file.content):  # else few bytes could be parsed very often
+            raise Rejected("corrupt", "descriptions of the TIFF lie over each other")
+        if description.startswith(hyperstack.OF_TIFFFILE):
+            samples = _first(tags, SAMPLES)
+            rows = (_first(tags, HEIGHT), _first(tags, WIDTH))
+            size = (samples, *rows) if _first(tags, PLANAR) == SEPARATE else (*rows, samples)
+            told = hyperstack.read_shaped(description, last - page, size, samples)
+        series = told.series if told else hyperstack.Series(1, 1, 1, (0,), says="tifffile")
+        if len(series.pages) > 1 or not _aside(tags):
+            found.append(series._replace(pages=tuple(page + place for place in series.pages)))
+        page += told.pages if told else 1
+    return found if any(len(one.pages) > 1 for one in found) else []
 
 
 def _read_tags(file: File, at: int) -> Tags:
@@ -278,8 +351,9 @@ def inspect(file: File, frames: Frames) -> list[Picture | Rejected]:
             raise Rejected(
                 "unsupported_format", "a TIFF whose pages are smaller copies of pictures that lie in SubIFDs"
             )
-        wanted = [(0,)]
-        tags.setdefault(0, {})
+        shown = file.shown[:enough] or [0]
+        wanted = [(page,) for page in shown]
+        tags = {page: file.tags(page) if number else {} for page in shown}
     if told:
         _check_apart(tags)
     found: list[Picture | Rejected] = []
