@@ -132,7 +132,7 @@ def remarks(cases: CaseTable, options: Options) -> list[str]:
     if cases.shapes().shape[1] == VOLUME_AXES and known.any() and not known.all():
         what = f"{int((~known).sum())} of {len(cases)} volumes have no spacing"
         found.append(f"{what}, so none is resampled to one: ingest.spacing_mm says it of stacks, or leave these out")
-    if len(units) > 1:
+    if len(units) > 1 and options.params.intensity != "hu":
         there = ", ".join(f"{number} in {of or 'other units'}" for of, number in sorted(units.items()))
         found.append(f"scans of several units ({there}), whose numbers do not compare: ingest.intensity: hu takes one")
     if len(bits) < 2 or options.params.intensity != "stored":

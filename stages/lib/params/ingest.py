@@ -88,9 +88,10 @@ class IngestParams:
 
     intensity: Literal["stored", "bits", "voi", "hu"] = "stored"
     """Of DICOM pictures, as X-rays. stored: values by slope and intercept, Hounsfield units in a CT. bits: stretched so
-    that the range of BitsStored becomes 16 bits. voi: as a viewer shows them, by VOI LUT or window, in 16 bits. hu:
-    what has no Hounsfield units is rejected. Pictures whose high values are dark (MONOCHROME1, PresentationLUTShape
-    INVERSE) are always turned."""
+    that the range of BitsStored becomes 16 bits. voi: as a viewer shows them, by VOI LUT or window, in 16 bits. hu: of
+    DICOM files and pictures, what has no Hounsfield units is rejected; volumes in files that say no unit (NIfTI, NRRD,
+    MetaImage, stacks, arrays) are taken to be in Hounsfield units. Pictures whose high values are dark (MONOCHROME1,
+    PresentationLUTShape INVERSE) are always turned."""
 
     min_side: Annotated[Count, unit("pixels")] = 2
     """A picture that is lower or narrower is rejected."""

@@ -552,3 +552,20 @@ def test_ingest_stops_where_segmentations_lie_beside_volumes(image, mask, patter
         ingest(tmp_path / "raw", tmp_path)
     assert f'"{pattern}"' in str(stopped.value)
     assert len(ingest(tmp_path / "raw", tmp_path, exclude=(pattern,)).pixels) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "suffix", "way"),
+    [
+        (nibabel.MGHImage, ".mgz", "mri_convert"),
+        (nibabel.MGHImage, ".mgh", "mri_convert"),
+        (nibabel.Spm2AnalyzeImage, ".img", "fslchfiletype"),
+        (nibabel.AnalyzeImage, ".img", "fslchfiletype"),
+    ],
+)
+def test_other_formats_of_such_volumes_are_refused_by_their_names(kind, suffix, way, tmp_path):
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    nibabel.save(kind(np.ones((5, 6, 7), np.float32), np.eye(4)), tmp_path / "raw" / "a" / f"scan{suffix}")
+    with pytest.raises(UserError, match="1 unsupported_format"):
+        ingest(tmp_path / "raw", tmp_path)
+    assert way in (tmp_path / "rejected.csv").read_text()

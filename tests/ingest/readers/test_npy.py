@@ -11,7 +11,7 @@ import pytest
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest.readers import npy
-from tests.raw_data import ingest
+from tests.raw_data import ingest, write_series
 
 GREY = np.random.default_rng(0).integers(0, 256, (9, 7), np.uint8)
 COLOUR = np.random.default_rng(1).integers(0, 256, (9, 7, 3), np.uint8)
@@ -310,3 +310,16 @@ def test_a_part_that_is_no_picture_is_rejected_alone(tmp_path):
     assert details["unknown_axes"].startswith("bad: ") and "ingest.axes" in details["unknown_axes"]
     assert details["not_finite"].startswith("worse: ")
     assert made.counts["files"] == {"total": 1, "in_cases": 1, "rejected": 0, "ignored": 0, "set_aside": 0}
+
+
+def test_hounsfield_units_are_the_users_word_for_volumes_and_no_units_of_pictures(tmp_path, capsys):
+    raw = tmp_path / "raw"
+    save(raw / "a" / "volume.npy", VOLUME)
+    save(raw / "b" / "picture.npy", VOLUME[0])
+    write_series(raw / "b" / "scan")
+    made = ingest(raw, tmp_path / "hu", axes="DHW", intensity="hu")
+    assert len(made.pixels) == 2 and made.units == "HU"
+    assert made.reason("b/picture.npy") == "no_hounsfield_units"
+    assert "several units" not in capsys.readouterr().out
+    ingest(raw, tmp_path / "stored", axes="DHW", exclude=("**/picture.npy",))
+    assert "several units" in capsys.readouterr().out

@@ -46,6 +46,11 @@ def test_signed_and_wide_integers_keep_their_numbers(dtype, kept, byteorder):
         (np.full((4, 5), 2**24 + 1, np.uint32), "out_of_range"),
         (np.full((4, 5), -(2**24) - 1, np.int64), "out_of_range"),
         (np.full((4, 5), 2.0**24 + 1), "out_of_range"),
+        (np.array([[2.0**40 + 1, 1.5], [2.0**40 + 1, 2.0**40 + 1]]), "out_of_range"),
+        (np.array([[2.0**24 + 1, 2.0**25 + 1], [2.0**24 + 1.5, 0.1]]), "out_of_range"),
+        (np.full((4, 5), 1.23e20), "out_of_range"),
+        (np.array([[1.0, 2.0], [0.0, 1e-46]]), "out_of_range"),
+        (np.array([[1.0, 2.0], [0.0, -1e-300]]), "out_of_range"),
         (np.full((4, 5), 1e39), "not_finite"),
         (np.array([[0.0, np.nan], [1, 2]], np.float32), "not_finite"),
         (np.array([[0.0, -np.inf], [1, 2]], np.float16), "not_finite"),
@@ -56,8 +61,13 @@ def test_what_float32_cannot_hold_is_refused(pixels, expected):
 
 
 def test_fractions_are_rounded_to_float32_and_whole_numbers_that_it_holds_are_not():
-    fractions = np.array([[0.1, 2**24 + 1], [1 / 3, -5]])
+    fractions = np.array([[0.1, 2**24 + 1.25], [1 / 3, -5]])
     assert np.array_equal(read(tiff(fractions))[..., 0], fractions.astype(np.float32))
+    measured = np.random.default_rng(0).normal(0, 2.0**40, (30, 30))
+    measured[0, 0] = 2.0**40 + 1  # by chance
+    assert np.array_equal(read(tiff(measured))[..., 0], measured.astype(np.float32))
+    small = np.array([[1e-45, 0.0], [-1e-40, 1.0]])
+    assert np.array_equal(read(tiff(small))[..., 0], small.astype(np.float32)) and small.astype(np.float32)[0, 0]
     whole = np.array([[2.0**25, 4], [5, -(2.0**60)]])
     assert np.array_equal(read(tiff(whole))[..., 0], whole)
 

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from stages.lib.core.errors import UserError
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers import image
 from stages.lib.ingest.readers.contract import Case, Inspected, Options, Rejected
@@ -690,3 +691,11 @@ def test_channels_in_another_order_are_told_and_their_names_stand_nowhere(tmp_pa
     assert ("names or another order from file to file (3, 1 cases)" in printed) == told
     written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert not any(b"Jane" in content or b"DAPI" in content for content in written) and "Jane" not in printed
+
+
+def test_hounsfield_units_are_the_users_word_for_stacks_and_no_units_of_pictures(tmp_path):
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    (tmp_path / "raw" / "a" / "0.tif").write_bytes(imagej(VOXELS[0, :, 0], "ZYX"))
+    assert ingest(tmp_path / "raw", tmp_path / "stack", frames="stack", intensity="hu").units == "HU"
+    with pytest.raises(UserError, match="1 no_hounsfield_units"):
+        ingest(tmp_path / "raw", tmp_path / "pictures", frames="split", intensity="hu")

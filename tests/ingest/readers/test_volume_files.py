@@ -167,6 +167,8 @@ REFUSED = {
         ("no type", "type: short\n", "", "malformed"),
         ("a key twice", "type: short\n", "type: short\ntype: short\n", "malformed"),
         ("too many", "sizes: 6 7 8", "sizes: 6000 7000 8000", "too_large"),
+        ("a segment", "encoding", "Segment0_ID:=Segment_1\nencoding", "segmentation"),
+        ("a segment in a layer", "encoding", "Segment12_ID:=Segment_1\nSegment12_Layer:=1\nencoding", "segmentation"),
         ("a unit of time", "encoding", 'space units: "s" "s" "s"\nencoding', "malformed"),
         ("more than there is", "sizes: 6 7 8", "sizes: 6 7 9", "truncated"),
         ("no end of the header", "\n\n", "\n", "malformed"),
@@ -194,6 +196,19 @@ REFUSED = {
         ("no end of the header", "ElementDataFile", "ElementFile", "malformed"),
     ],
 }
+
+
+@pytest.mark.parametrize("kind", ["", "none domain domain domain", "??? domain domain domain"])
+def test_a_fourth_axis_of_which_nrrd_says_nothing_is_refused(kind, tmp_path):
+    def with_axis(text: str) -> str:
+        text = text.replace("dimension: 3", "dimension: 4").replace("sizes: 6 7 8", "sizes: 2 6 7 4")
+        text = text.replace("directions: (", "directions: none (")
+        return text.replace("kinds: domain domain domain\n", f"kinds: {kind}\n" if kind else "")
+
+    write_by_hand(tmp_path / "raw" / "a" / "scan.nrrd", with_axis)
+    with pytest.raises(UserError, match="1 several_numbers"):
+        ingest(tmp_path / "raw", tmp_path, split_4d="all")
+    assert "list or time" in (tmp_path / "rejected.csv").read_text()
 
 
 @pytest.mark.parametrize(

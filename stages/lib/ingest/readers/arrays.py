@@ -130,6 +130,8 @@ def case(file: Inspected, array: Array, part: Part | None, options: Options) -> 
         raise Rejected("too_large", f"{math.prod(shape)} numbers; ingest.max_voxels is {params.max_voxels}")
     if sides.get("C") == 0:
         raise Rejected("unsupported_colours", "a picture without a channel")
+    if params.intensity == "hu" and "D" not in sides:
+        raise Rejected("no_hounsfield_units", "ingest.intensity is hu, and these are pictures")
     if sides.get("D", 2) < 2:
         raise Rejected("single_slice", "an array of one slice or none; save a picture with the axes H, W")
     name = options.identify("path", file.path)
@@ -142,6 +144,7 @@ def case(file: Inspected, array: Array, part: Part | None, options: Options) -> 
         dtype=dtype,
         shape=(channels, sides["D"], height, width) if is_volume else (channels, height, width),
         spacing_mm=params.spacing_mm if is_volume else None,
+        units="HU" if params.intensity == "hu" else "",
         recipe=tuple(Recipe(dtype, axes, at, part.name if part else "", array)),
         noted=("spacing_unknown",) if is_volume and params.spacing_mm is None else (),
         part=part.text if part else "",

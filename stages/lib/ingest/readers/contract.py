@@ -147,6 +147,7 @@ REASONS = {
     "tilted": "slices stacked at an angle above ingest.max_tilt",
     # of volumes in one file
     "sheared": "axes that are not at right angles, by more than ingest.max_tilt between slices",
+    "segmentation": "what somebody or a program drew, which is no picture",
     "several_numbers": "colours, vectors or tensors: more than one number a voxel",
 }
 """All reasons for a rejection, as ingest.json counts them and rejected.csv lists them, with their meaning."""

@@ -65,6 +65,8 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
     _check_voxels(pictures, params.max_voxels)
     if not pictures:
         raise next(page for page in checked if isinstance(page, Rejected))
+    if params.intensity == "hu":
+        raise Rejected("no_hounsfield_units", "ingest.intensity is hu, and these are pictures")
     return tuple(tuple(page) if isinstance(page, Picture) else page.args for page in checked), ()
 
 
@@ -218,6 +220,7 @@ def _add_volumes(assembly: Assembly, file: Inspected, options: Options) -> None:
                 dtype=picture.dtype,
                 shape=(picture.channels, stack.depth, picture.height, picture.width),
                 spacing_mm=stack.spacing_mm,
+                units="HU" if options.params.intensity == "hu" else "",
                 recipe=(picture.dtype, phase),
                 attributes=(*_channels(picture), *((("phase", str(phase)),) if stack.times > 1 else ())),
                 noted=(*(("exif_rotated",) if picture.orientation != 1 else ()), *picture.noted, *unknown),

@@ -5,6 +5,7 @@ direction; `scans.volume` does the rest.
 """
 
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,7 +31,9 @@ TIME = "-time"  # how the names of spaces end that have time as a fourth axis
 MM = {"": 1.0, "mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001, "µm": 0.001, "micron": 0.001}
 PACKED = {"raw": "", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}
 DTYPES = nrrd.reader._TYPEMAP_NRRD2NUMPY
-PHASES = ("list", "time", "domain", "none", "???", "")  # kinds of an axis along which volumes follow each other
+PHASES = ("list", "time", "domain")  # kinds of an axis along which volumes follow each other
+UNKNOWN = ("none", "???", "")  # kinds of which nothing follows
+SEGMENT = re.compile(r"Segment[0-9]+_ID")  # a field of 3D Slicer's segmentations, in one layer or several
 DIFFUSION = "DWMRI"  # `modality` of 3D Slicer's diffusion weighted volumes, which it calls vectors
 CONVERT = "save it as one file .nrrd, of encoding raw or gzip"
 PLACED = "save it with a space, space directions and a space origin"
@@ -66,6 +69,8 @@ def _header(content: bytes) -> tuple[Mapping[str, Any], int]:
 
 
 def _layout(fields: Mapping[str, Any], end: int) -> volume.Layout:
+    if any(SEGMENT.fullmatch(name) for name in fields):
+        raise Rejected("segmentation", "a segmentation of 3D Slicer: leave it out (ingest.exclude)")
     if "datafile" in fields:
         raise Rejected("unsupported_format", f"NRRD whose pixels are in another file: {CONVERT}")
     packing = PACKED.get(str(fields["encoding"]).lower())
@@ -124,12 +129,18 @@ def _columns(fields: Mapping[str, Any], sizes: Sequence[int]) -> tuple[np.ndarra
 
 def _check_phases(fields: Mapping[str, Any], axis: int, size: int) -> None:
     """Raises:
-    Rejected: What lies along the axis are no volumes but numbers of one voxel.
+    Rejected: What lies along the axis are no volumes but numbers of one voxel, or nothing says what they are.
     """
     kinds = fields.get("kinds")
     kind = str(kinds[axis]).lower() if kinds is not None and len(kinds) > axis else ""
-    if size > 1 and kind not in PHASES and fields.get("modality") != DIFFUSION:
-        raise Rejected("several_numbers", f"{size} numbers a voxel, as of colours: save one volume a channel")
+    if size == 1 or kind in PHASES or fields.get("modality") == DIFFUSION:
+        return
+    if kind in UNKNOWN:
+        what = f"a fourth axis of {size}, and no kind that says what it is"
+        raise Rejected(
+            "several_numbers", f"{what}: save it with kinds, list or time for volumes that follow each other"
+        )
+    raise Rejected("several_numbers", f"{size} numbers a voxel, as of colours: save one volume a channel")
 
 
 def _unit(fields: Mapping[str, Any]) -> float:

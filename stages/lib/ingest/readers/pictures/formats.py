@@ -1,11 +1,15 @@
 """Formats that people have pictures in and that are not read: each is refused by its name, with a way out."""
 
+import struct
+
+from stages.lib.ingest.readers import packed
 from stages.lib.ingest.readers.contract import Rejected
 
 CONVERT = "convert it to PNG or TIFF"
 # No decoder of HEVC is under a permissive licence: the wheels of pillow-heif bundle x265, which is under the GPL.
 HEIF = "convert it to PNG, as `heif-convert` and `sips -s format png` do, or let the camera save JPEG"
 EXPORT = "export its pictures as PNG or TIFF, or its volumes as DICOM"
+GZIP = b"\x1f\x8b"
 # By their first bytes, as (place, bytes).
 NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF-", "PDF", EXPORT),
@@ -47,7 +51,7 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\0\0\x01\xba", "MPEG, a video", EXPORT),
     (0, b"\0\0\x01\xb3", "MPEG, a video", EXPORT),
     (0, b"PK\x03\x04", "ZIP, an archive", "unpack it"),
-    (0, b"\x1f\x8b", "gzip", "unpack it"),
+    (0, GZIP, "gzip", "unpack it"),
     (0, b"7z\xbc\xaf\x27\x1c", "7-Zip, an archive", "unpack it"),
     (0, b"Rar!\x1a\x07", "RAR, an archive", "unpack it"),
     (0, b"BZh", "bzip2", "unpack it"),
@@ -63,6 +67,13 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"BLP1", "BLP", CONVERT),
     (0, b"BLP2", "BLP", CONVERT),
 )
+# FreeSurfer's volumes: a version, four sizes, a type, degrees of freedom; and whether directions follow.
+MGH, MGH_BYTES, MGH_TYPES = struct.Struct(">7ih"), 284, (0, 1, 3, 4, 10)
+MGH_WAY = "convert it, as `mri_convert x.mgz x.nii.gz` does"
+# Analyze's header: its size, and where it has sizes along its axes, the type of a number and its bits.
+ANALYZE_BYTES, ANALYZE_AXES, ANALYZE_TYPE = 348, 40, 70
+ANALYZE_BITS = {1: 1, 2: 8, 4: 16, 8: 32, 16: 32, 32: 64, 64: 64, 128: 24}
+ANALYZE_WAY = "convert the pair to one file, as `fslchfiletype NIFTI_GZ x.hdr` does"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # Byte order mark, a first "<" without it, and the codec.
 UTF_16 = ((b"\xff\xfe", b"<\0", "utf-16-le"), (b"\xfe\xff", b"\0<", "utf-16-be"))
@@ -81,6 +92,36 @@ def _as_utf_8(head: bytes) -> bytes:
     return head
 
 
+def _is_mgh(content: bytes) -> bool:
+    if len(content) < MGH_BYTES:
+        return False
+    version, *sizes, kind, _, placed = MGH.unpack_from(content)
+    return version == 1 and min(sizes) > 0 and kind in MGH_TYPES and placed in (0, 1)
+
+
+def _is_analyze(content: bytes) -> bool:
+    """Whether it is the header of a pair; one of NIfTI's has a word more, and its reader."""
+    if len(content) < ANALYZE_BYTES:
+        return False
+    order = "<" if content.startswith(ANALYZE_BYTES.to_bytes(4, "little")) else ">"
+    axes, *sizes = struct.unpack_from(f"{order}8h", content, ANALYZE_AXES)
+    kind, bits = struct.unpack_from(f"{order}2h", content, ANALYZE_TYPE)
+    is_one = struct.unpack_from(f"{order}i", content) == (ANALYZE_BYTES,) and 1 <= axes <= 7
+    return is_one and min(sizes[:axes]) > 0 and ANALYZE_BITS.get(kind) == bits
+
+
+def _check_volume(content: bytes) -> None:
+    """Raises:
+    Rejected: It is a volume of a format that is not read and that begins with no word.
+    """
+    if content.startswith((b"\0\0\0\1", GZIP)):
+        head = packed.first(content, MGH_BYTES) if content.startswith(GZIP) else content
+        if _is_mgh(head):
+            raise Rejected("unsupported_format", f"FreeSurfer's MGH: {MGH_WAY}")
+    if _is_analyze(content):
+        raise Rejected("unsupported_format", f"Analyze's header, whose pixels are in a file .img: {ANALYZE_WAY}")
+
+
 def check(content: bytes) -> None:
     """Raises:
     Rejected: It is a page of text, or of a format that is not read.
@@ -89,6 +130,7 @@ def check(content: bytes) -> None:
         return
     if content[4:8] == b"ftyp" and any(content[8:64].find(brand) >= 0 for brand in AVIF_BRANDS):
         return
+    _check_volume(content)
     text = _as_utf_8(content[:4096])
     if text[:64].removeprefix(BYTE_ORDER_MARK).lstrip()[:1] == b"<":
         head = text.lower()
