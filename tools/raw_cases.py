@@ -179,8 +179,10 @@ class _Run:
         name, number = _named(case.names), len(case.files)
         if phase := dict(case.attributes).get("phase", ""):
             name += f", phase {phase}"
-        if len(case.shape) == 3 and can_be_made(case.shape[0], channels, self._options.params.colour):
-            case = case._replace(shape=(channels, *case.shape[1:]))
+        colour = self._options.params.colour
+        is_asked = len(case.shape) == 3 or colour != "auto"
+        if is_asked and can_be_made(case.shape[0], channels, colour):
+            case = case.with_channels(channels)
             template = template._replace(case=case)
         try:
             blocks = quietly(lambda: list(decode(template, 0, case.blocks, self._load, self._options)))

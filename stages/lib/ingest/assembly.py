@@ -13,7 +13,7 @@ from stages.lib.core.progress import say
 from stages.lib.ingest import companions, readers
 from stages.lib.ingest.case_table import CaseTable, OneFileCases, Template, tabulate
 from stages.lib.ingest.file_table import FileTable
-from stages.lib.ingest.readers.colour import can_be_made, channels_of
+from stages.lib.ingest.readers.colour import GREY, RGB, can_be_made, channels_of
 from stages.lib.ingest.readers.contract import Assembly, Identity, IsNamed, NoSuchPart, Options, Part, Refusal
 
 X_RAYS = ("CR", "DX", "MG")
@@ -291,7 +291,7 @@ def _of_one_colour(
 ) -> tuple[list[Template], list[OneFileCases], list[Refusal]]:
     """The cases with the number of channels that all get; and those that can't get it, refused.
 
-    Volumes keep theirs, as `dataset.colour` can make grey and colour alike; `ingest.colour` is of pictures.
+    Volumes keep theirs unless `ingest.colour` is given, as three channels of a microscope are no colours.
     """
     numbers: Counter[int] = Counter(template.case.shape[0] for template in whole)
     for cases in one_file:
@@ -299,17 +299,25 @@ def _of_one_colour(
     both = [*whole, *(cases.template for cases in one_file)]
     volumes = any(len(template.case.shape) == VOLUME_AXES for template in both)
     colour = options.params.colour
-    channels = max(numbers, key=lambda n: (numbers[n], -n)) if volumes else channels_of(colour, numbers)
+    as_they_are = volumes and colour == "auto"
+    channels = max(numbers, key=lambda n: (numbers[n], -n)) if as_they_are else channels_of(colour, numbers)
 
     def fits(template: Template) -> bool:
         found = template.case.shape[0]
-        return found == channels if volumes else can_be_made(found, channels, colour)
+        return found == channels if as_they_are else can_be_made(found, channels, colour)
 
     refused = []
     lost = [(template, tuple(file.path for file in template.case.files)) for template in whole if not fits(template)]
     lost += [(cases.template, (path,)) for cases in one_file if not fits(cases.template) for path in cases.paths]
-    way = "save all with the same ones" if volumes else "ingest.colour"
     for template, paths in lost:
+        way = "ingest.colour"
+        if as_they_are:
+            are_colours = {template.case.shape[0], channels} == {GREY, RGB}
+            way = (
+                "ingest.colour can be grey_mean, grey_luminance or rgb"
+                if are_colours
+                else "save all with the same ones"
+            )
         detail = f"{template.case.shape[0]} channels, where the data set has {channels} ({way})"
         refused.append(Refusal(paths, "unsupported_colours", detail))
     return (
@@ -348,10 +356,7 @@ def _of_one_dtype(whole: list[Template], one_file: list[OneFileCases]) -> tuple[
 
 
 def _with_channels(template: Template, channels: int) -> Template:
-    case = template.case
-    if len(case.shape) == VOLUME_AXES:
-        return template
-    return template._replace(case=case._replace(shape=(channels, *case.shape[1:])))
+    return template._replace(case=template.case.with_channels(channels))
 
 
 def _images_or_volumes(

@@ -113,7 +113,13 @@ class CaseTable:
         keys = []
         for template in self.templates:
             case = template.case
-            given = (template.reader, case.recipe, case.shape, case.dtype, colour if len(case.shape) == 3 else "")
+            given = (
+                template.reader,
+                case.recipe,
+                case.shape,
+                case.dtype,
+                colour if len(case.shape) == 3 or case.file_channels else "",
+            )
             keys.append(repr(given).encode())
             if template.is_whole:
                 keys[-1] += b"".join(file.digest for file in case.files)

@@ -4,7 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 
@@ -16,8 +16,9 @@ from stages.lib.core.opening import check_handles
 from stages.lib.ingest import in_place, readers
 from stages.lib.ingest.archives.members import NONE, Member, Members, read_stamped, stamp_now
 from stages.lib.ingest.case_table import Template
-from stages.lib.ingest.readers.colour import converted
+from stages.lib.ingest.readers.colour import GREY, converted
 from stages.lib.ingest.readers.contract import (
+    Case,
     Inspected,
     Options,
     Rejected,
@@ -69,7 +70,7 @@ def decode(
 ) -> Iterator[np.ndarray]:
     """The blocks start..stop of a whole case: slices (H, W) of a volume, or the one (C, H, W) of a picture.
 
-    They have the case's dtype and shape: a picture is brought to the case's channels as `ingest.colour` says.
+    They have the case's dtype and shape: it is brought to the case's channels as `ingest.colour` says.
 
     Args:
         load: Gives a file's content, as a `Loader` does.
@@ -81,7 +82,9 @@ def decode(
     shape = case.shape if len(case.shape) == 3 else case.shape[2:]
     dtype = to_dtype(case.dtype)
     count = 0
-    for pixels in readers.reader(template.reader).read(case.files, case.recipe, start, stop, load, options):
+    read = partial(readers.reader(template.reader).read, case.files, case.recipe, load=load, options=options)
+    slices = _of_other_channels(read, case, options.params.colour) if case.file_channels else read
+    for pixels in slices(start, stop):
         if len(shape) == 3 and pixels.shape != shape:
             pixels = converted(pixels.reshape(-1, *pixels.shape[-2:]), shape[0], options.params.colour)
         if pixels.dtype != dtype or pixels.shape != shape:
@@ -90,6 +93,26 @@ def decode(
         yield pixels
     if count != stop - start:
         raise Rejected("corrupt", f"decoded to {count} slices, expected {stop - start}")
+
+
+def _of_other_channels(
+    read: Callable[[int, int], Iterator[np.ndarray]], case: Case, colour: str
+) -> Callable[[int, int], Iterator[np.ndarray]]:
+    """Reads slices of a volume in grey or colour whose file has the other of the two."""
+    depth = case.shape[1]
+
+    def grey(start: int, stop: int) -> Iterator[np.ndarray]:
+        channels = (read(at + start, at + stop) for at in range(0, case.file_channels * depth, depth))
+        for planes in zip(*channels, strict=True):
+            yield converted(np.stack(planes), GREY, colour)[0]
+
+    def rgb(start: int, stop: int) -> Iterator[np.ndarray]:
+        for at in range(0, case.blocks, depth):
+            first, last = max(start - at, 0), min(stop - at, depth)
+            if first < last:
+                yield from read(first, last)
+
+    return grey if case.shape[0] == GREY else rgb
 
 
 class Loader:

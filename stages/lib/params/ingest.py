@@ -66,7 +66,8 @@ class IngestParams:
     """auto: whichever most cases are. images: every DICOM file is a picture of its own, even a CT slice."""
 
     colour: Literal["auto", "grey_mean", "grey_luminance", "rgb"] = "auto"
-    """auto: rgb if any picture is in colour; grey_luminance: 0.2126 R + 0.7152 G + 0.0722 B; rgb: grey three times."""
+    """auto: rgb if any picture is in colour; grey_luminance: 0.2126 R + 0.7152 G + 0.0722 B; rgb: grey three times.
+    Volumes of one or three channels follow it, too, but auto leaves theirs as they are."""
 
     transparency: Literal["reject", "black", "white"] = "reject"
     """A partly transparent picture is rejected, or laid on black or white; an opaque alpha channel is dropped."""

@@ -10,6 +10,8 @@ import tifffile
 from PIL import Image
 
 from stages.lib.core.errors import UserError
+from stages.lib.ingest.case_table import Template
+from stages.lib.ingest.decoding import decode
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.readers import image
 from stages.lib.ingest.readers.contract import Case, Inspected, Options, Rejected
@@ -699,3 +701,45 @@ def test_hounsfield_units_are_the_users_word_for_stacks_and_no_units_of_pictures
     assert ingest(tmp_path / "raw", tmp_path / "stack", frames="stack", intensity="hu").units == "HU"
     with pytest.raises(UserError, match="1 no_hounsfield_units"):
         ingest(tmp_path / "raw", tmp_path / "pictures", frames="split", intensity="hu")
+
+
+@pytest.mark.parametrize("colour", ["auto", "grey_mean", "grey_luminance", "rgb"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_stacks_in_colour_and_in_grey_are_made_alike_as_pictures_are_where_it_is_asked_for(tmp_path, colour, workers):
+    grey = RNG.integers(0, 256, (Z, H, W)).astype(np.uint8)
+    rgb = RNG.integers(0, 256, (Z, H, W, 3)).astype(np.uint8)
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    (tmp_path / "raw" / "a" / "grey.tif").write_bytes(tiff(grey, photometric="minisblack", metadata=None))
+    (tmp_path / "raw" / "a" / "rgb.tif").write_bytes(tiff(rgb, photometric="rgb", metadata=None))
+    found = ingest(tmp_path / "raw", tmp_path / "out", workers, frames="stack", colour=colour)
+    if colour == "auto":
+        assert "ingest.colour can be grey_mean" in found.rejected["detail"][0]
+        assert [pixels.shape[0] for pixels in found.pixels] == [1], "of as many, the fewer channels"
+        return
+    weights = {"grey_mean": (1 / 3, 1 / 3, 1 / 3), "grey_luminance": (0.2126, 0.7152, 0.0722)}
+    if colour == "rgb":
+        expected = [np.stack([grey] * 3), rgb.transpose(3, 0, 1, 2)]
+    else:
+        expected = [grey[None], np.rint(rgb @ np.array(weights[colour])).astype(np.uint8)[None]]
+    assert not len(found.rejected)
+    assert sorted(pixels.tobytes() for pixels in found.pixels) == sorted(pixels.tobytes() for pixels in expected)
+    again = ingest(tmp_path / "raw", tmp_path / "out", workers, frames="stack", colour="rgb")
+    assert {pixels.shape for pixels in again.pixels} == {(3, Z, H, W)}, "nothing of the former colours is kept"
+
+
+@pytest.mark.parametrize(("channels", "wanted"), [(3, 1), (1, 3)])
+def test_any_run_of_slices_in_other_colours_is_that_of_the_volume(channels, wanted):
+    content = tiff(
+        VOXELS[0].transpose(0, 2, 3, 1)[..., :channels], photometric="rgb" if channels == 3 else "minisblack"
+    )
+    options = Options(IngestParams(frames="stack", colour="grey_mean" if wanted == 1 else "rgb"), OPEN)
+    common, own = image.inspect(content, options)
+    (case,) = image.assemble([Inspected("a", b"", common, own)], [], options).cases
+    template = Template("image", case.with_channels(wanted))
+    blocks = template.case.blocks
+    assert blocks == wanted * Z
+    whole = list(decode(template, 0, blocks, lambda file: content, options))
+    for start in range(blocks):
+        for stop in range(start + 1, blocks + 1):
+            run = list(decode(template, start, stop, lambda file: content, options))
+            assert np.array_equal(run, whole[start:stop])

@@ -309,11 +309,18 @@ class Case(NamedTuple):
     ] = ()  # columns of cases.csv (publishing.ATTRIBUTES); nothing that names a person
     noted: tuple[str, ...] = ()  # what is counted in ingest.json: "exif_rotated", "affines_differ", ...
     part: str = ""  # what of its only file it is, as labels.csv names it behind ::; "": all
+    file_channels: int = 0  # of a volume, where C has become another by ingest.colour; 0: it has not
 
     @property
     def names(self) -> tuple[str, ...]:
         """What files.csv, labels.csv and messages call what it is made of."""
         return (f"{self.files[0].path}{PART_SIGN}{self.part}",) if self.part else tuple(f.path for f in self.files)
+
+    def with_channels(self, channels: int) -> "Case":
+        """With another number of them, which decoding makes as `ingest.colour` says."""
+        if len(self.shape) == 4 and channels != self.shape[0]:
+            self = self._replace(file_channels=self.file_channels or self.shape[0])
+        return self._replace(shape=(channels, *self.shape[1:]))
 
     @property
     def blocks(self) -> int:
