@@ -74,9 +74,12 @@ def _difference(cases: Cases) -> str:
         f"({cases.names[first[i]].decode()}{', ...' if numbers[i] > 1 else ''})"
         for i in (-numbers).argsort(kind="stable")
     )
+    ways = ["convert files (pictures of 8 bits to 16, or the reverse)"] if len(cases.dtypes) > 1 else ["convert files"]
+    ways += ["leave them out (ingest.exclude)", "make two datasets of them"]
+    ways += ["set ingest.colour"] if len(np.unique(kinds[:, 1])) > 1 else []
     return (
         f"the cases differ: {listed}; a dataset has one dtype and one number of channels: `python -m tools.which CASE` "
-        "names a case's file; convert files, leave them out (ingest.exclude), split the dataset, or set ingest.colour"
+        f"names a case's file; {', '.join(ways[:-1])} or {ways[-1]}"
     )
 
 

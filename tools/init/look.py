@@ -100,7 +100,7 @@ def look(folder: Path, found: Found) -> None:
             found.ingest["select"] = found.ingest.get("select", {}) | several.select
             found.why["select"] = f"the DICOM files are of several kinds: {several.kinds}"
             options = Options(check(IngestParams, found.ingest), OPEN)
-        except _Undecided as undecided:  # likewise
+        except _Undecided as undecided:  # likewise, and said
             found.ingest[undecided.key], found.why[undecided.key] = undecided.value, undecided.why
             found.rows.clear()
             options = Options(check(IngestParams, found.ingest), OPEN)
@@ -111,6 +111,11 @@ def look(folder: Path, found: Found) -> None:
     _groups(found, labels, taken, files)
     for remark in assembly.remarks(cases, options):
         _say(found, "warning", remark)
+    if found.ingest.get("frames") == "stack":
+        _say(found, "warning", PAGES)
+    if found.kind == "images" and len(kinds := sorted({dtype.decode() for dtype in cases.dtypes()})) > 1:
+        what = f"pictures of {' and '.join(kinds)}, whose numbers mean different things"
+        _say(found, "warning", f"{what}: statistics will stop; convert some, or make two data sets of them")
     if all_read and not labels.grouped and "dicom" in files.accepted:
         named = [labels.of(cases.path(i), cases.template(i).case.series) for i in range(len(cases))]
         patients = np.array([cases.template(i).case.patient or "" for i in range(len(cases))])
@@ -126,8 +131,12 @@ class _Undecided(Exception):
         self.key, self.value, self.why = key, value, why
 
 
+PAGES = (
+    "files of several pages, of which they don't say whether these are slices, channels or pictures: taken for slices; "
+    "if that is wrong, ingest.frames in params.yaml can be channels, split, first or middle"
+)
 UNDECIDED = {
-    "several_frames": _Undecided("frames", "stack", "files of several pages, as slices; split: a picture of each page"),
+    "several_frames": _Undecided("frames", "stack", "pages as slices; channels: of one picture; split: a picture each"),
     "several_at_a_place": _Undecided("split_4d", "first", "several volumes a file or series; mean: of all; all: each"),
 }
 """By the reason of a rejection: what is proposed where it is that of all files."""

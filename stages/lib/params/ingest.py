@@ -72,11 +72,12 @@ class IngestParams:
     transparency: Literal["reject", "black", "white"] = "reject"
     """A partly transparent picture is rejected, or laid on black or white; an opaque alpha channel is dropped."""
 
-    frames: Literal["reject", "first", "middle", "split", "stack"] | Annotated[int, Field(ge=1)] = "reject"
+    frames: Literal["reject", "first", "middle", "split", "stack", "channels"] | Annotated[int, Field(ge=1)] = "reject"
     """Animated or multi-page pictures, ultrasound and angiography films: rejected, their first or middle frame, or one
     case per frame (in one group); a number takes every so many frames, from the first on. stack: the pages of a file,
-    as a TIFF, are the slices of one volume. Pages that ImageJ or OME-TIFF call channels are one frame; points in time
-    are frames, or the phases of a stack (`split_4d`)."""
+    as a TIFF, are the slices of one volume; channels: those of one picture, as bands of a multispectral camera. Pages
+    that ImageJ or OME-TIFF call channels are one frame anyway; points in time are frames, or the phases of a stack
+    (`split_4d`)."""
 
     spacing_mm: Annotated[tuple[Positive, Positive, Positive] | None, unit("mm")] = None
     """Along D, H, W: of arrays, and of stacks those of the three that the file does not say. [1, 1, 1] takes pixels for

@@ -743,3 +743,25 @@ def test_any_run_of_slices_in_other_colours_is_that_of_the_volume(channels, want
         for stop in range(start + 1, blocks + 1):
             run = list(decode(template, start, stop, lambda file: content, options))
             assert np.array_equal(run, whole[start:stop])
+
+
+def test_pages_of_which_nothing_is_said_are_channels_where_they_are_called_so(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 4000, (5, 9, 11)).astype(np.uint16)
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    tifffile.imwrite(tmp_path / "raw" / "a" / "as_an_array.tif", pixels)
+    with tifffile.TiffWriter(tmp_path / "raw" / "a" / "page_by_page.tif") as writer:
+        for page in pixels + 1:
+            writer.write(page, photometric="minisblack", metadata=None)
+    made = ingest(tmp_path / "raw", tmp_path, frames="channels")
+    assert made.axes == "CHW"
+    assert {found.tobytes() for found in made.pixels} == {pixels.tobytes(), (pixels + 1).tobytes()}
+
+
+def test_pages_that_a_file_calls_slices_are_no_channels(tmp_path):
+    (tmp_path / "raw" / "a").mkdir(parents=True)
+    pixels = np.zeros((5, 9, 11), np.uint16)
+    tifffile.imwrite(tmp_path / "raw" / "a" / "x.tif", pixels, imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "raw" / "a" / "y.tif", pixels[0])
+    made = ingest(tmp_path / "raw", tmp_path, frames="channels")
+    assert made.reason("a/x.tif") == "several_frames"
+    assert len(made.pixels) == 1

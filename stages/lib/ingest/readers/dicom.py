@@ -132,7 +132,7 @@ def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -
         header, instance = Header(*file.common), Instance.from_plain(file.own)
         dicom_burned_in.check(header.burned_in, options)
         several = instance.frames > 1
-        if several and options.params.frames in ("reject", "stack"):
+        if several and options.params.frames in ("reject", "stack", "channels"):
             detail = f"{instance.frames} frames of a film; ingest.frames can be first, middle, split or a number"
             raise Rejected("several_frames", detail)
         if min(header.rows, header.columns) < options.params.min_side:

@@ -27,8 +27,9 @@ from stages.lib.ingest.readers.pictures.alpha import without_alpha
 from stages.lib.ingest.readers.pictures.picture import TURNED, Picture, Stack
 from stages.lib.ingest.readers.scans import axes
 
-WAYS = "ingest.frames can be first, middle, split, stack (the slices of one volume) or a number"
+WAYS = "ingest.frames can be first, middle, split, stack (slices of one volume), channels (of one picture) or a number"
 STACK = "stack"  # of ingest.frames; and what is known of a file begins with it, where it is a volume
+CHANNELS = "channels"  # of ingest.frames
 ALONE = True  # a file is a case, unless it is split
 
 
@@ -59,6 +60,8 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
     if params.frames == STACK:
         stack = _stack(file, checked, options)
         return (STACK, *stack._replace(picture=tuple(stack.picture))), ()  # type: ignore[arg-type]
+    if len(checked) > 1 and params.frames == CHANNELS:
+        checked = [_as_channels(file, checked)]
     if len(checked) > 1 and params.frames == "reject":
         raise Rejected("several_frames", f"several frames or pages; {WAYS}")
     pictures = [page for page in checked if isinstance(page, Picture)]
@@ -84,6 +87,24 @@ def _named(
         return pages
     hashed = options.identify("channels", "\n".join(found))
     return [page._replace(named=hashed) if isinstance(page, Picture) else page for page in pages]
+
+
+def _as_channels(file: tiff.File | None, pages: Sequence[Picture | Rejected]) -> Picture:
+    """The picture whose channels are the pages of a TIFF, which says nothing of them.
+
+    Raises:
+        Rejected: One of them can't be read, or they differ; or they are something else.
+    """
+    others = "ingest.frames can be first, middle, split, stack or a number"
+    if file is None:
+        raise Rejected("several_frames", f"an animation, whose frames are no channels; {others}")
+    if file.series and not (len(file.series) == 1 and file.series[0].is_unnamed):
+        raise Rejected("several_frames", f"{file.series[0].says} says that they are slices or points in time; {others}")
+    for number, page in enumerate(pages):
+        if isinstance(page, Rejected):
+            raise Rejected(page.reason, f"channel {number + 1}: {page.detail}")
+    tiff.check_apart(file)
+    return tiff.joined([page for page in pages if isinstance(page, Picture)])
 
 
 def _stack(file: tiff.File | None, pages: Sequence[Picture | Rejected], options: Options) -> Stack:

@@ -62,6 +62,7 @@ class Series(NamedTuple):
     spacing_mm: Spacing = (None, None, None)
     says: str = ""  # who says so, for messages
     names: tuple[str, ...] = ()  # of the channels; free text, which goes nowhere as it is
+    is_unnamed: bool = False  # whether the axis of the pages has no name: they are slices unless somebody knows better
     no_volume: str = ""  # why the slices are not those of one volume; then times are whatever else there is several of
 
     def frames(self) -> list[tuple[int, ...]]:
@@ -215,10 +216,11 @@ def read_shaped(description: bytes, pages: int, page: tuple[int, ...], samples: 
         raise Rejected("malformed", f"rows and columns of the pages are {NO_Y_X}")
     sizes = dict(outer)
     others = [name for name in sizes if name not in "TZC"]
+    is_unnamed = len(others) == 1 == len(sizes) and (not named or others[0] in LIKE_SLICES)
     if len(others) == 1 and "Z" not in sizes and (not named or others[0] in LIKE_SLICES):
         sizes = {("Z" if name in others else name): n for name, n in sizes.items()}
         others = []
-    series = _ordered(sizes, list(sizes)[::-1], "tifffile")
+    series = _ordered(sizes, list(sizes)[::-1], "tifffile")._replace(is_unnamed=is_unnamed)
     if others:
         what = "axes beside channels, slices, times, rows and columns, or without a name"
         series = series._replace(no_volume=f"the array has {what}: write it with axes of T, Z, C, Y and X")

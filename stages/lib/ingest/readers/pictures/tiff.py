@@ -362,7 +362,7 @@ def inspect(file: File, frames: Frames) -> list[Picture | Rejected]:
     for frame in wanted:
         try:
             parts = (_picture(file, n, tags[n], known) if is_page else _plane_of(file, n) for n in frame)
-            found.append(_joined(list(parts)))
+            found.append(joined(list(parts)))
         except Rejected as error:
             found.append(error)
     return found
@@ -391,7 +391,7 @@ def _check_apart(tags: Mapping[int, Tags]) -> None:
             end, last = stop, page
 
 
-def _joined(parts: Sequence[Picture]) -> Picture:
+def joined(parts: Sequence[Picture]) -> Picture:
     """The picture whose channels are those of several pages.
 
     Raises:
