@@ -11,7 +11,7 @@ Patterns = str | tuple[str, ...]
 
 READING = (
     *("frames", "axes", "intensity", "split_4d", "gap_tolerance", "max_tilt", "uneven", "tilt"),
-    *("orientation_tolerance", "spacing_tolerance", "instance_uids", "spacing_mm"),
+    *("orientation_tolerance", "spacing_tolerance", "instance_uids", "spacing_mm", "nan"),
 )
 
 
@@ -94,6 +94,10 @@ class IngestParams:
     DICOM files and pictures, what has no Hounsfield units is rejected; volumes in files that say no unit (NIfTI, NRRD,
     MetaImage, stacks, arrays) are taken to be in Hounsfield units. Pictures whose high values are dark (MONOCHROME1,
     PresentationLUTShape INVERSE) are always turned."""
+
+    nan: float | None = None
+    """What stands for nan in floating point files (TIFF, NIfTI, NRRD, MetaImage, arrays), as of a background that was
+    not measured. Left out, a case with nan is rejected, as one with an infinite number is anyway."""
 
     min_side: Annotated[Count, unit("pixels")] = 2
     """A picture that is lower or narrower is rejected."""

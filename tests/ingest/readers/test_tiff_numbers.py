@@ -167,4 +167,4 @@ def test_a_picture_that_is_not_finite_is_rejected_alone_and_its_detail_tells_the
     tifffile.imwrite(tmp_path / "raw" / "a" / "bad.tif", np.full((9, 12), np.nan, np.float32))
     found = ingest(tmp_path / "raw", tmp_path / "out")
     assert found.counts["rejected"] == {"not_finite": 1} and len(found.pixels) == 4
-    assert "write a number in its place" in found.rejected["detail"][0]
+    assert "ingest.nan says what stands for nan" in found.rejected["detail"][0]

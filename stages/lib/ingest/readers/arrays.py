@@ -42,6 +42,7 @@ class Recipe(NamedTuple):
     at: tuple[int, ...]  # indices along its first axes, of what is taken
     name: str  # in the file; "" where the file is the array
     array: Array
+    nan: float | None = None  # ingest.nan
 
 
 def identified(name: str, options: Options) -> str:
@@ -145,7 +146,7 @@ def case(file: Inspected, array: Array, part: Part | None, options: Options) -> 
         shape=(channels, sides["D"], height, width) if is_volume else (channels, height, width),
         spacing_mm=params.spacing_mm if is_volume else None,
         units="HU" if params.intensity == "hu" else "",
-        recipe=tuple(Recipe(dtype, axes, at, part.name if part else "", array)),
+        recipe=tuple(Recipe(dtype, axes, at, part.name if part else "", array, params.nan)),
         noted=("spacing_unknown",) if is_volume and params.spacing_mm is None else (),
         part=part.text if part else "",
     )
@@ -213,14 +214,14 @@ def blocks(recipe: Recipe, get: Get, start: int, stop: int) -> Iterator[np.ndarr
         for block in range(start, stop):
             channel, d = divmod(block, depth)
             plane = get((*taken, *({"C": channel, "D": d}.get(axis, slice(None)) for axis in axes)))
-            yield numbers(plane if axes.index("H") < axes.index("W") else plane.T, dtype)
+            yield numbers(plane if axes.index("H") < axes.index("W") else plane.T, dtype, recipe.nan)
         return
-    pixels = numbers(get((*taken, *(slice(None) for _ in axes))), dtype)
+    pixels = numbers(get((*taken, *(slice(None) for _ in axes))), dtype, recipe.nan)
     yield pixels[None] if axes == "HW" else pixels.transpose([axes.index(axis) for axis in "CHW"])
 
 
-def numbers(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Values in the dtype of a case.
+def numbers(values: np.ndarray, dtype: np.dtype, nan: float | None = None) -> np.ndarray:
+    """Values in the dtype of a case; `nan` is `ingest.nan`.
 
     Raises:
         Rejected: One is no number, or float32 can't hold it.
@@ -228,5 +229,5 @@ def numbers(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if values.dtype.kind == "b":
         return values.astype(dtype) * dtype.type(np.iinfo(np.uint8).max)
     if dtype.kind == "f":
-        return as_float32(values)
+        return as_float32(values, nan)
     return values.astype(dtype, casting="safe")  # one of the same numbers, or widened, as from 8 bits to 16

@@ -73,9 +73,9 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
     return tuple(tuple(page) if isinstance(page, Picture) else page.args for page in checked), ()
 
 
-def _file(content: bytes) -> tiff.File | None:
+def _file(content: bytes, nan: float | None = None) -> tiff.File | None:
     """Of a TIFF."""
-    return tiff.File(content) if content.startswith(tiff.MAGIC_NUMBERS) else None
+    return tiff.File(content, nan) if content.startswith(tiff.MAGIC_NUMBERS) else None
 
 
 def _named(
@@ -260,24 +260,31 @@ def read(
     """The picture, (C, H, W); or slices (H, W) of a volume, channel after channel, in the recipe's dtype."""
     (file,), (dtype, number) = files, recipe
     content, params = load(file), options.params
+    pages = _file(content, params.nan)
     with pillow.bounded(params.max_pixels):
         if file.common[0] == STACK:
-            yield from _slices(content, _as_stack(file), dtype, number, range(start, stop), params.transparency)
+            yield from _slices(content, pages, _as_stack(file), dtype, number, range(start, stop), params.transparency)
         else:
-            pixels = _pixels(content, Picture(*file.common[number]), params.transparency, _file(content))
+            pixels = _pixels(content, Picture(*file.common[number]), params.transparency, pages)
             yield pixels.transpose(2, 0, 1).astype(dtype, copy=False)
 
 
 def _slices(
-    content: bytes, stack: Stack, dtype: str, phase: int | str, blocks: Iterable[int], transparency: str
+    content: bytes,
+    pages: tiff.File | None,
+    stack: Stack,
+    dtype: str,
+    phase: int | str,
+    blocks: Iterable[int],
+    transparency: str,
 ) -> Iterator[np.ndarray]:
     """(H, W) each.
 
     Args:
+        pages: Of a TIFF.
         blocks: Their numbers, those of the first channel before those of the next.
     """
     samples = stack.picture.channels // len(stack.frames[0])  # channels of a page
-    pages = _file(content)
 
     def plane(time: int, d: int, channel: int) -> np.ndarray:
         page = stack.frames[time * stack.depth + d][channel // samples]

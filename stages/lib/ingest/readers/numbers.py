@@ -8,7 +8,7 @@ WHOLE_FLOAT32 = 1 << 24  # float32 holds all whole numbers up to here
 WAY = "write them in steps that float32 holds, as divided by a power of ten, or where they were measured as float32"
 
 
-def as_float32(values: np.ndarray) -> np.ndarray:
+def as_float32(values: np.ndarray, nan: float | None = None) -> np.ndarray:
     """Integers or floats of any width, as float32; a fraction is rounded, a whole number is not.
 
     Floats are taken for whole numbers, as labels and counts are, where most of those beyond 2^24 are whole: of what was
@@ -17,6 +17,7 @@ def as_float32(values: np.ndarray) -> np.ndarray:
 
     Args:
         values: Of one page or slice.
+        nan: `ingest.nan`.
 
     Raises:
         Rejected: One is nan or infinite, or float32 can't hold it: it is too large, would become 0, or is whole and
@@ -29,10 +30,10 @@ def as_float32(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32)
     with np.errstate(over="ignore"):
         found = values.astype(np.float32)
+    if nan is not None and (lost := np.isnan(found)).any():
+        values, found = np.where(lost, nan, values), np.where(lost, np.float32(nan), found)
     if not np.isfinite(found).all():
-        raise Rejected(
-            "not_finite", "a pixel is nan or infinite, or too large for float32: write a number in its place"
-        )
+        raise Rejected("not_finite", _not_finite(values, nan))
     if values.dtype.itemsize <= found.dtype.itemsize or not (changed := found != values).any():
         return found
     if (found[changed] == 0).any():
@@ -42,3 +43,13 @@ def as_float32(values: np.ndarray) -> np.ndarray:
     if 2 * np.count_nonzero(whole) > np.count_nonzero(beyond) and (whole & changed).any():
         raise Rejected("out_of_range", f"whole numbers beyond 2^24, which float32 would round: {WAY}")
     return found
+
+
+def _not_finite(values: np.ndarray, nan: float | None) -> str:
+    """How many numbers of a page or slice are none, and what to do about it."""
+    kinds = {"nan": np.isnan(values), "infinite": np.isinf(values)}
+    kinds["too large for float32"] = np.abs(np.where(np.isfinite(values), values, 0)) > np.finfo(np.float32).max
+    found = [f"{np.count_nonzero(of)} {name}" for name, of in kinds.items() if of.any()]
+    asks = nan is None and kinds["nan"].any()
+    way = "ingest.nan says what stands for nan" if asks else "write numbers in their place"
+    return f"of {values.size} numbers, {' and '.join(found)}: {way}"

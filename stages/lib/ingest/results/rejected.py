@@ -10,6 +10,7 @@ from stages.lib.ingest.readers.contract import Refusal
 
 WAYS = {
     "transparent": "ingest.transparency",
+    "not_finite": "ingest.nan",
     "several_frames": "ingest.frames",
     "unknown_axes": "ingest.axes",
     "voi_missing": "ingest.intensity",

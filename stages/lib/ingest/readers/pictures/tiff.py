@@ -87,8 +87,9 @@ class File:
     Whoever has the content makes one of it and hands that on: nothing is kept beyond it.
     """
 
-    def __init__(self, content: bytes) -> None:
-        self.content = content
+    def __init__(self, content: bytes, nan: float | None = None) -> None:
+        """Args: nan: `ingest.nan`."""
+        self.content, self.nan = content, nan
         self.layout = _Layout.of(content)
         self._tags: dict[int, Tags] = {}
 
@@ -461,7 +462,7 @@ def _at_plane(file: File, tags: Tags, number: int) -> Decoded:
         pixels = flat.reshape(samples, height, width).transpose(1, 2, 0)
     else:
         pixels = flat.reshape((height, width) if samples == 1 else (height, width, samples))
-    return _as_decoded(pixels.astype(stored.newbyteorder("=")), tags)
+    return _as_decoded(pixels.astype(stored.newbyteorder("=")), tags, file.nan)
 
 
 def _picture(file: File, page: int, tags: Tags, known: dict[tuple[Any, ...], bool]) -> Picture:
@@ -661,7 +662,7 @@ def decode(file: File, page: int) -> Decoded:
     except Exception as error:  # tifffile and its decoders raise many types
         check_is_of_the_files(error)
         raise Rejected("corrupt", where_raised(error)) from None
-    return _as_decoded(pixels, tags)
+    return _as_decoded(pixels, tags, file.nan)
 
 
 def _is_plain(tags: Tags) -> bool:
@@ -679,7 +680,7 @@ def _is_plain(tags: Tags) -> bool:
     return list(sizes) == strips and len(sizes) == len(tags[STRIP_OFFSETS])
 
 
-def _as_decoded(pixels: np.ndarray, tags: Tags) -> Decoded:
+def _as_decoded(pixels: np.ndarray, tags: Tags, nan: float | None) -> Decoded:
     """(H, W) or (H, W, S) as they are stored -> the numbers of the case, and which of them is alpha.
 
     Raises:
@@ -691,7 +692,7 @@ def _as_decoded(pixels: np.ndarray, tags: Tags) -> Decoded:
     if dtype not in RANGES:
         if alpha is not None:
             pixels = _opaque(pixels, base + alpha)
-        return Decoded(as_float32(pixels) if dtype == "float32" else pixels.astype(dtype, copy=False))
+        return Decoded(as_float32(pixels, nan) if dtype == "float32" else pixels.astype(dtype, copy=False))
     white = (1 << max(tags.get(BITS, (1,)))) - 1
     if _first(tags, COLOURS) == WHITE_IS_ZERO:
         pixels = _inverted(pixels, base, white)

@@ -257,20 +257,21 @@ def read(
     turned = np.moveaxis(array, volume.phase_axis, 0)[:, d, h, w]
     for i in range(start, stop):
         if phase == "mean":
-            (plane,) = axes.mean_of([_scaled(plane, volume, np.dtype(dtype)) for plane in turned[:, i]], len(turned))
+            planes = [_scaled(plane, volume, np.dtype(dtype), options.params.nan) for plane in turned[:, i]]
+            (plane,) = axes.mean_of(planes, len(turned))
         else:
-            plane = _scaled(turned[phase, i], volume, np.dtype(dtype))
+            plane = _scaled(turned[phase, i], volume, np.dtype(dtype), options.params.nan)
         yield plane[None] if rest[0] == 1 else plane
 
 
-def _scaled(plane: np.ndarray, volume: Volume, dtype: np.dtype) -> np.ndarray:
+def _scaled(plane: np.ndarray, volume: Volume, dtype: np.dtype, nan: float | None) -> np.ndarray:
     """Values by slope and intercept.
 
     Raises:
         Rejected: One is no number, or the dtype can't hold it.
     """
     if not _is_whole(volume):
-        return _with_fractions(plane, volume)
+        return _with_fractions(plane, volume, nan)
     if (volume.slope, volume.intercept) == (1, 0) and plane.dtype.newbyteorder("=") == dtype:
         return np.ascontiguousarray(plane, dtype)
     ends = _scaled_ends(volume, (int(plane.min()), int(plane.max())))
@@ -285,15 +286,15 @@ def _scaled(plane: np.ndarray, volume: Volume, dtype: np.dtype) -> np.ndarray:
     return scaled
 
 
-def _with_fractions(plane: np.ndarray, volume: Volume) -> np.ndarray:
+def _with_fractions(plane: np.ndarray, volume: Volume, nan: float | None) -> np.ndarray:
     """Values by slope and intercept, as float32.
 
     Raises:
         Rejected: One is no number, or float32 can't hold it.
     """
     if (volume.slope, volume.intercept) != (1, 0):
-        return as_float32(plane.astype(np.float64) * volume.slope + volume.intercept)
-    return as_float32(plane)
+        plane = plane.astype(np.float64) * volume.slope + volume.intercept
+    return as_float32(plane, nan)
 
 
 def unpacked_bytes(recipe: tuple[Any, ...]) -> int:
