@@ -18,6 +18,9 @@ from stages.lib.ingest.decoding import Loader, decode, reason_of
 from stages.lib.ingest.file_table import FileTable, Inspection, Reason
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
+from stages.lib.ingest.labels.beside import CLASS
+from stages.lib.ingest.labels.corrections import CORRECTIONS_CSV
+from stages.lib.ingest.labels.table import LABELS_CSV
 from stages.lib.ingest.readers.colour import can_be_made
 from stages.lib.ingest.readers.contract import PART_SIGN, Inspected, NoSuchPart, Options, Part, Refusal
 from stages.lib.params import check
@@ -145,8 +148,8 @@ class _Run:
             made += [(self._first(file.path for file in case.files), Template(reader, case)) for case in assembly.cases]
             refused += assembly.refused
         for refusal in companions.set_aside(refused, slices) if volumes else refused:
-            if refusal.ignored:
-                left_out[refusal.reason] += len(refusal.paths)
+            if refusal.ignored or _is_of_labels(refusal):
+                left_out[refusal.reason if refusal.ignored else "label_file"] += len(refusal.paths)
             else:
                 trouble = _trouble(refusal.reason, refusal.detail)
                 case = RawCase(_named(refusal.paths), trouble=trouble, files=len(refusal.paths))
@@ -193,6 +196,14 @@ class _Run:
 
     def _first(self, paths: Iterable[str]) -> int:
         return min(self._place[path] for path in paths)
+
+
+def _is_of_labels(refusal: Refusal) -> bool:
+    """Whether a file that is no picture holds labels, as raw data have them: labels.csv, or 0001.cls."""
+    names = (os.path.basename(path) for path in refusal.paths)
+    return refusal.reason == "not_an_image" and all(
+        name in (LABELS_CSV, CORRECTIONS_CSV) or name.endswith(f".{CLASS}") for name in names
+    )
 
 
 def _named(paths: Sequence[str]) -> str:

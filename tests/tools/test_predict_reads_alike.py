@@ -172,6 +172,18 @@ def test_what_lies_beside_slices_is_counted_and_no_error(tmp_path):
     assert left_out == {"localizer": 1, "no_picture": 1, "empty_file": 1, "thumbnail": 1}
 
 
+def test_labels_beside_pictures_are_left_out_and_counted(tmp_path):
+    raw_data.write_pictures(tmp_path / "raw", each=1)
+    (tmp_path / "raw" / "labels.csv").write_text("path,label\n")
+    (tmp_path / "raw" / "cat" / "0.cls").write_text("1")
+    (tmp_path / "raw" / "cat" / "notes.txt").write_text("seen")
+    left_out = Counter()
+    files = raw_inputs.find([str(tmp_path / "raw")])[0]
+    asked = list(raw_cases.read_files(files, "images", 3, left_out=left_out))
+    assert left_out == {"label_file": 2}
+    assert [case.name.rpartition("/")[2] for case in asked if case.trouble] == ["notes.txt"]
+
+
 def test_a_volume_among_slices_is_read_as_ingest_reads_it(tmp_path):
     raw_data.write_series(tmp_path / "raw" / "a")
     save(tmp_path / "raw" / "a" / "scan.nii.gz", raw_data.scan(seed=5))
