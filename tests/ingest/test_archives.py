@@ -5,8 +5,10 @@ import io
 import random
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
+import zlib
 
 import imageio.v3 as imageio
 import numpy as np
@@ -256,9 +258,45 @@ def test_zip64_data_descriptors_and_foreign_names_are_read(raw, tmp_path):
                 file.write(picture(i))
     (raw / "x.zip").write_bytes(target.getvalue())
     assert len(ingest(raw, tmp_path / "out").pixels) == 2
-    cp437 = zipped([("a/z.png", picture())]).replace(b"a/z.png", b"a/\x84.png")
-    (raw / "x.zip").write_bytes(cp437)
+
+
+def named(name, system, extra=b""):
+    """The bytes of a ZIP with a picture, of whose name nothing says what it is."""
+    info = zipfile.ZipInfo("?" * len(name))
+    info.create_system, info.extra = system, extra
+    return zipped([(info, picture())]).replace(b"?" * len(name), name)
+
+
+@pytest.mark.parametrize("system", [0, 3])
+def test_names_in_utf_8_are_read_as_such_where_no_flag_says_so(raw, capsys, system):
+    (raw / "x.zip").write_bytes(named("Käfer/日本.png".encode(), system))
+    assert raw_files.scan(raw).paths == ["Käfer/日本.png"] and "CP437" not in capsys.readouterr().out
+
+
+def test_names_of_dos_are_cp437_which_is_said(raw, capsys):
+    (raw / "x.zip").write_bytes(named(b"a/\x84.png", 0))
     assert raw_files.scan(raw).paths == ["a/ä.png"]
+    assert "raw/x.zip: 1 names are no UTF-8, and read as CP437" in capsys.readouterr().out
+
+
+def test_names_of_which_nothing_says_what_they_are_end_ingest(raw):
+    (raw / "x.zip").write_bytes(named(b"K\xe4fer/0.png", 3))
+    with pytest.raises(UserError, match=r"raw/x.zip has names that are no UTF-8.*: pack it anew with names in UTF-8"):
+        raw_files.scan(raw)
+
+
+def test_the_unicode_path_of_info_zip_counts_where_it_is_of_this_name(raw):
+    name, field = b"K\xe4fer/0.png", "Käfer/0.png".encode()
+    extra = struct.pack("<HHBL", 0x7075, 5 + len(field), 1, zlib.crc32(name)) + field
+    (raw / "x.zip").write_bytes(named(name, 3, b"\x01\x99\0\0" + extra))
+    assert raw_files.scan(raw).paths == ["Käfer/0.png"]
+    (raw / "x.zip").write_bytes(named(name, 3, extra[:5] + b"0000" + field))
+    with pytest.raises(UserError, match="no UTF-8"):
+        raw_files.scan(raw)
+    out = extra.replace(field, b"../fer/0.png")
+    (raw / "x.zip").write_bytes(named(name, 3, out))
+    with pytest.raises(UserError, match="leads out of the archive"):
+        raw_files.scan(raw)
 
 
 def with_mode(name, mode):

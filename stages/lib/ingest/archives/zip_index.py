@@ -2,15 +2,21 @@
 
 import os
 import stat
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
 
+from stages.lib.core.progress import say
 from stages.lib.ingest.archives.entries import BadArchive, Entry, OpenFile, trouble_of
 from stages.lib.ingest.archives.members import DEFLATED, ENCRYPTED, LOCAL_HEADER, STORED, Archive, Member
 
 SECRET = 1 | 1 << 6 | 1 << 13  # flags: encrypted, strongly, and with its header masked; APPNOTE.TXT 4.4.4
+UTF_8 = 1 << 11  # flag: the name is UTF-8, APPNOTE.TXT 4.4.4
+UNICODE_PATH = 0x7075  # extra field of Info-ZIP, APPNOTE.TXT 4.6.9
+DOS = 0  # the system for which the names are CP437, APPNOTE.TXT appendix D
 PLAIN = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: the system that packed it knows no types
 
 
@@ -18,7 +24,7 @@ def entries(file: OpenFile, archive: Archive) -> Iterator[Entry]:
     """The entries of an archive, in the order of its index.
 
     Raises:
-        BadArchive: It is damaged, or its members share bytes.
+        BadArchive: It is damaged, its members share bytes, or nothing says in what its names are written.
         OSError: It can't be read.
     """
     try:
@@ -32,8 +38,13 @@ def entries(file: OpenFile, archive: Archive) -> Iterator[Entry]:
         raise BadArchive(f"is damaged or cut short ({said})") from None
     found = opened.infolist()
     _check_overlap(found, opened.start_dir)
+    guessed = 0
     for info in found:
-        yield Entry(info.filename, _member(info, archive), info.is_dir(), _trouble(info))
+        name, is_known = _name(info)
+        guessed += not is_known
+        yield Entry(name, _member(info, archive), name.endswith("/"), _trouble(info, name))
+    if guessed:
+        say(f"{archive.path}: {guessed} names are no UTF-8, and read as CP437, as DOS has them: look at the labels")
 
 
 def _member(info: zipfile.ZipInfo, archive: Archive) -> Member:
@@ -41,18 +52,45 @@ def _member(info: zipfile.ZipInfo, archive: Archive) -> Member:
     return Member(archive, info.header_offset, info.compress_size, info.file_size, method, info.CRC)
 
 
-def _trouble(info: zipfile.ZipInfo) -> str:
+def _name(info: zipfile.ZipInfo) -> tuple[str, bool]:
+    """An entry's name, and whether it is known in what it is written. Many programs write UTF-8 and do not say so.
+
+    Raises:
+        BadArchive: It is neither UTF-8 nor of a system whose names are CP437.
+    """
+    if info.flag_bits & UTF_8 or info.orig_filename.isascii():
+        return info.orig_filename, True
+    stored = info.orig_filename.encode("cp437")  # by which zipfile has decoded it
+    try:
+        return (_unicode_path(info.extra, stored) or stored).decode(), True
+    except UnicodeDecodeError:
+        if info.create_system == DOS:
+            return info.orig_filename, False
+    raise BadArchive("has names that are no UTF-8, and does not say what they are: pack it anew with names in UTF-8")
+
+
+def _unicode_path(extra: bytes, stored: bytes) -> bytes:
+    """The name in UTF-8 that Info-ZIP writes beside another one; b"" where there is none, or it is another name's."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<HH", extra)
+        content, extra = extra[4 : 4 + size], extra[4 + size :]
+        if kind == UNICODE_PATH and content[:5] == struct.pack("<BL", 1, zlib.crc32(stored)):
+            return content[5:]
+    return b""
+
+
+def _trouble(info: zipfile.ZipInfo, name: str) -> str:
     """Why an entry can be no file of a folder; "" where it can."""
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in PLAIN:
         return "is a link" if kind == stat.S_IFLNK else "is neither file nor folder"
-    if info.is_dir() and info.file_size:
+    if name.endswith("/") and info.file_size:
         return "is a folder with a content"
     if info.compress_type == STORED and not info.flag_bits & SECRET and info.compress_size != info.file_size:
         return "is said to be stored, in another number of bytes than it holds"
     if info.compress_type == DEFLATED and info.file_size and not info.compress_size:
         return "is said to be packed in no byte"
-    return trouble_of(info.orig_filename)  # zipfile ends a name before a NUL
+    return trouble_of(name)
 
 
 def _check_overlap(found: list[zipfile.ZipInfo], end: int) -> None:
