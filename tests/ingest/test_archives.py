@@ -246,6 +246,17 @@ def test_long_and_foreign_names_in_tar_are_read(raw, form):
     assert raw_files.scan(raw).paths == [name]
 
 
+def test_an_incremental_archive_of_gnu_tar_is_read_without_its_times_and_lists(raw):
+    listed = of_type(b"D", "a/")
+    content = tarred([(listed, b""), GOOD, ("a/deep/1.png", picture(1))], format=tarfile.GNU_FORMAT)
+    content = patched(content, b"a/\0", 124, b"%011o\0" % 8)
+    content = content[:512] + b"Y0.png\0\0".ljust(512, b"\0") + content[512:]
+    for name in (b"a/\0", b"a/0.png", b"a/deep/1.png"):
+        content = patched(content, name, 345, b"15113614552\00015113614551\0")
+    (raw / "x.tar").write_bytes(repaired(content))
+    assert raw_files.scan(raw).paths == ["a/0.png", "a/deep/1.png"] and raw_files.scan(raw).folders == ["a"]
+
+
 def test_zip64_data_descriptors_and_foreign_names_are_read(raw, tmp_path):
     class Stream(io.BytesIO):
         def seekable(self):

@@ -20,7 +20,9 @@ STEP = 32 << 20  # bytes that are walked over between two looks at what a tar.gz
 MAX_PADDING = 64 << 20  # bytes of zeros behind the end
 SEEK_POINT_BYTES = 1 << 20  # of the unpacked tar from one seek point to the next, at least
 MAX_SEEK_POINTS = 4096  # of 32 KiB each, in each worker's memory
-FOLDER, HARD_LINK, LONG_NAMES, PAX, GLOBAL = b"5", b"1", b"LK", b"xX", b"g"
+FOLDERS, HARD_LINK, LONG_NAMES, PAX, GLOBAL = b"5D", b"1", b"LK", b"xX", b"g"  # D: with a list, of `tar -g`
+GNU_MAGIC = b"ustar  \0"
+NAME_FIELD = 100  # bytes at the beginning of a header
 REGULAR = (b"0", b"\0", b"7")
 LABEL = b"V"  # of a tape: GNU tar's name for the whole
 WHAT = {b"2": "is a link", b"3": "is a device", b"4": "is a device", b"6": "is a pipe (FIFO)", b"S": "is sparse"}
@@ -136,7 +138,7 @@ def _walk(read_at: ReadAt, archive: Archive, end: int | None, packed: int) -> It
             target = known.get(link)
             trouble = trouble or ("" if target else "is a link to what is not in the archive before it")
             member = target or member
-        elif info.type not in REGULAR and info.type != FOLDER:
+        elif info.type not in REGULAR and info.type not in FOLDERS:
             trouble = trouble or WHAT.get(info.type, f"is of the type {info.type!r}, which is not read")
         if holds:
             offset += _blocks(size)
@@ -146,7 +148,7 @@ def _walk(read_at: ReadAt, archive: Archive, end: int | None, packed: int) -> It
         check_ratio(total, packed)
         if info.type in REGULAR:
             known[name] = member
-        yield Entry(name, member, info.type == FOLDER, trouble)
+        yield Entry(name, member, info.type in FOLDERS, trouble)
 
 
 def _header(block: bytes, offset: int) -> tarfile.TarInfo:
@@ -156,9 +158,12 @@ def _header(block: bytes, offset: int) -> tarfile.TarInfo:
     if len(block) < BLOCK:
         raise BadArchive("is cut short: it ends without the mark of its end")
     try:
-        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except Exception:  # a checksum that is wrong, a number that is none
         raise BadArchive(f"is damaged: no header of a member at byte {offset}") from None
+    if block[257:265] == GNU_MAGIC:  # tarfile takes the times behind it, which `tar -g` writes, for a folder's name
+        info.name = block[:NAME_FIELD].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    return info
 
 
 def _records(content: bytes, info: tarfile.TarInfo) -> dict[str, str]:
