@@ -154,6 +154,23 @@ def test_an_archive_beside_its_folder_and_two_of_one_name_are_errors_that_name_b
         raw_files.scan(raw)
 
 
+@pytest.mark.parametrize("exclude", [("docs/",), ("docs/*.zip",), ("*.zip",)])
+def test_an_archive_that_is_left_out_by_its_own_path_is_not_read(raw, tmp_path, pictures, exclude):
+    shutil.copytree(pictures[0], raw, dirs_exist_ok=True)
+    (raw / "docs").mkdir()
+    (raw / "docs/broken.zip").write_bytes(zipped([("../out.png", picture())])[:-9])
+    with pytest.raises(UserError, match="docs/broken.zip is damaged"):
+        ingest(raw, tmp_path / "out")
+    done = ingest(raw, tmp_path / "out", exclude=exclude)
+    assert done.counts["ignored"]["excluded"] == 1 and done.counts["classes"] == {"cat": 6, "dog": 6}
+
+
+def test_an_archive_is_read_where_only_its_members_are_left_out(raw, tmp_path, pictures):
+    pack(pictures[0] / "cat", raw / "cat.zip")
+    pack(pictures[0] / "dog", raw / "dog.zip")
+    assert ingest(raw, tmp_path / "out", exclude=("dog/",)).counts["classes"] == {"cat": 6}
+
+
 def test_an_archive_in_an_archive_is_rejected_with_a_way_out(raw, tmp_path, pictures):
     folder = tmp_path / "folder"
     shutil.copytree(pictures[0], folder)

@@ -16,6 +16,7 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.opening import check_handles, kind_of, stamp
+from stages.lib.ingest import patterns
 from stages.lib.ingest.archives import places
 from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.litter import is_litter
@@ -45,12 +46,13 @@ class _Folder(NamedTuple):
     entries: Iterator[tuple[str, "os.DirEntry[str]"]]  # those still to come; the name of a folder ends with /
 
 
-def scan(raw: Path, seek_points: Path | None = None) -> Scan:
+def scan(raw: Path, seek_points: Path | None = None, exclude: Sequence[str] = ()) -> Scan:
     """Walks the folder, the links in it, and the indexes of archives.
 
     Args:
         seek_points: A folder for what it takes to read a .tar.gz at any place, 128 MiB for each at most, which is to be
             there as long as the files are read; None: one that goes when this process ends.
+        exclude: `ingest.exclude`: an archive that a pattern fits itself is left as the file that it is, and not opened.
 
     Raises:
         UserError: There is no such folder, it is empty, some of it can't be listed or is neither file nor folder, or an
@@ -63,7 +65,9 @@ def scan(raw: Path, seek_points: Path | None = None) -> Scan:
     folders: list[str] = []
     members = NONE
     paths = list(_walk(str(raw), litter, folders))
-    if packed := places.find(str(raw), paths):
+    called = [path for path in paths if places.ending(path)]
+    kept = set(called) - patterns.fitting(exclude, called) if called and exclude else set(called)
+    if packed := places.find(str(raw), (path for path in called if path in kept)):
         files = sorted(set(paths).difference(packed))
         is_whole = len(packed) == 1 and not folders and set(files) <= set(TABLES)
         found = places.unpacked(str(raw), packed, files, is_whole, seek_points or places.scratch())
