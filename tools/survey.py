@@ -10,6 +10,7 @@ The table quotes what headers say, SeriesDescription and UIDs too: it is for thi
 
 import argparse
 import re
+import sys
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -25,9 +26,10 @@ from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.terminal import shown
 from stages.lib.ingest import in_place, inspection, raw_files, readers, selection
+from stages.lib.ingest.archives.members import Members, read_stamped
 from stages.lib.ingest.assembly import none_named
 from stages.lib.ingest.identifiers import OPEN
-from stages.lib.ingest.readers.contract import Case, Inspected, Options, Refusal
+from stages.lib.ingest.readers.contract import Case, Inspected, Options, Refusal, Rejected
 from stages.lib.ingest.readers.scans import dicom_tags
 from stages.lib.ingest.readers.scans.dicom_header import Header
 from stages.lib.ingest.store import Store
@@ -39,7 +41,7 @@ OF_SERIES = ("modality", "sop_class", "series_description", "body_part", "image_
 SELECTED_BY = (*OF_SERIES, "view", "laterality")
 COLUMNS = ("folder", "files", *SELECTED_BY, "size", "result")
 CSV_COLUMNS = (*COLUMNS, "detail", "series_number", "series", "study")
-PACKED = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".7z", ".rar")  # and no archive that is read in place
 SIZES = re.compile(r" of \d.*| \(\d+\)$|^\d+ (?=pictures)")  # what tells one volume or number from another
 HEADER = ("SeriesDescription", "SeriesNumber", "SeriesInstanceUID", "StudyInstanceUID")
 NAMES = dict(zip(HEADER, ("series_description", "series_number", "series", "study"), strict=True))
@@ -82,7 +84,7 @@ def survey(folder: Path, section: IngestParams) -> tuple[pd.DataFrame, Counter[s
         UserError: There is no such folder, or no file in it.
     """
     options = Options(section, OPEN)
-    scan = in_place.with_stores(raw_files.scan(folder))
+    scan = in_place.with_stores(raw_files.scan(folder, exclude=section.exclude))
     paths, _ = selection.select(scan.paths, section)
     with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "survey")) as store:
         files = inspection.inspect_all(folder, paths, store, options, workers, scan.members)
@@ -93,7 +95,7 @@ def survey(folder: Path, section: IngestParams) -> tuple[pd.DataFrame, Counter[s
     inspected = [files.file(i) for i in files.accepted.get("dicom", ())]
     if not inspected:
         packed = [path for path in paths if path.lower().endswith(PACKED)]
-        way = f"; unpack archives, as {packed[0]}, first" if packed else ""
+        way = f"; unpack what is packed so, as {packed[0]}, first" if packed else ""
         raise UserError(f"{folder}: none of {len(paths)} files is a DICOM file that can be read{way}")
     reader = readers.reader("dicom")
     chosen, aside = reader.choose(inspected, none_named, options)
@@ -104,7 +106,8 @@ def survey(folder: Path, section: IngestParams) -> tuple[pd.DataFrame, Counter[s
     for refusal in (*assembly.refused, *aside, *files.refused):
         if not series.add_refusal(refusal):
             others[refusal.reason] += len(refusal.paths)
-    return pd.DataFrame([series.row(folder, key) for key in series.in_order()], columns=CSV_COLUMNS).fillna(""), others
+    rows = [series.row(folder, key, scan.members) for key in series.in_order()]
+    return pd.DataFrame(rows, columns=CSV_COLUMNS).fillna(""), others
 
 
 class _Series:
@@ -146,11 +149,14 @@ class _Series:
         self._details.setdefault(series, refusal.detail)
         return True
 
-    def row(self, folder: Path, series: str) -> dict[str, Any]:
+    def row(self, folder: Path, series: str, members: Members) -> dict[str, Any]:
+        """Raises:
+        UserError: A file has gone, or can't be read any more.
+        """
         header, paths = self._headers[series], sorted(self._paths[series])
         with warnings.catch_warnings():  # as of an unknown character set
             warnings.simplefilter("ignore")
-            found, _ = dicom_tags.parse((folder / self._first[series]).read_bytes())
+            found, _ = dicom_tags.parse(_content(folder, self._first[series], members))
             texts = {name: dicom_tags.text(found, keyword) for keyword, name in NAMES.items()}
         known = dict(header.attributes())
         return (
@@ -165,6 +171,19 @@ class _Series:
                 "detail": self._details.get(series, ""),
             }
         )
+
+
+def _content(folder: Path, path: str, members: Members) -> bytes:
+    """A file that was read before.
+
+    Raises:
+        UserError: It can't be read any more.
+    """
+    try:
+        return read_stamped(f"{folder}/{path}", members.get(path), sys.maxsize)[0]
+    except (OSError, Rejected) as error:
+        why = error.detail if isinstance(error, Rejected) else error.strerror
+        raise UserError(f"{folder / path} can't be read ({why}): run this again when nothing changes there") from None
 
 
 def _counted(what: str, number: int) -> str:

@@ -1,3 +1,5 @@
+import shutil
+
 import imageio.v3 as imageio
 import numpy as np
 import pandas as pd
@@ -110,5 +112,16 @@ def test_an_archive_that_is_not_read_in_place_is_to_be_unpacked_first(tmp_path, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "export.7z").write_bytes(b"7z\xbc\xaf\x27\x1c")
-    with pytest.raises(SystemExit, match=r"unpack archives, as export\.7z, first"):
+    with pytest.raises(SystemExit, match=r"unpack what is packed so, as export\.7z, first"):
         survey.main([str(tmp_path / "raw")])
+
+
+def test_series_in_an_archive_are_the_rows_of_their_folder(raw, tmp_path):
+    expected, others = survey.survey(raw, IngestParams())
+    shutil.make_archive(str(tmp_path / "x"), "zip", raw)
+    shutil.rmtree(raw)
+    raw.mkdir()
+    (tmp_path / "x.zip").rename(raw / "x.zip")
+    table, packed_others = survey.survey(raw, IngestParams())
+    pd.testing.assert_frame_equal(table, expected)
+    assert table["series_description"].tolist()[0] == "Lung" and packed_others == others
