@@ -154,6 +154,14 @@ def test_an_archive_beside_its_folder_and_two_of_one_name_are_errors_that_name_b
         raw_files.scan(raw)
 
 
+@pytest.mark.parametrize("listed", [(), ("b/",), ("b/.hidden/",)])
+def test_a_folder_of_litter_alone_is_a_class_folder_without_files_in_an_archive_too(raw, listed):
+    litter = () if listed else ("b/.hidden/1.png",)
+    (raw / "x.zip").write_bytes(zipped([GOOD, *((name, b"") for name in (*listed, *litter))]))
+    with pytest.raises(UserError, match="class folder .*raw/b holds no files"):
+        ingest(raw, raw.parent / "out")
+
+
 @pytest.mark.parametrize("exclude", [("docs/",), ("docs/*.zip",), ("*.zip",)])
 def test_an_archive_that_is_left_out_by_its_own_path_is_not_read(raw, tmp_path, pictures, exclude):
     shutil.copytree(pictures[0], raw, dirs_exist_ok=True)

@@ -19,7 +19,7 @@ from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest.archives import tar_index, zip_index
 from stages.lib.ingest.archives.entries import BadArchive, Entry, OpenFile, check_ratio, plain
 from stages.lib.ingest.archives.members import TAR, TAR_GZ, ZIP, Archive, Member, Members
-from stages.lib.ingest.litter import lies_in_litter
+from stages.lib.ingest.litter import above_litter, lies_in_litter
 
 KINDS = {".zip": ZIP, ".tar": TAR, ".tar.gz": TAR, ".tgz": TAR}  # by what a file is called; the content decides then
 GZIP, GZIP_WINDOW = b"\x1f\x8b", 31  # what it begins with, and zlib's word for it
@@ -170,7 +170,7 @@ class _Listed(NamedTuple):
 
     files: dict[str, Member]
     litter: dict[str, Member]
-    folders: set[str]  # that are listed, or hold a file that is not litter; and those around them
+    folders: set[str]  # that are listed, or hold a file or litter; and those around them
 
 
 def _listed(path: str, seek_points: Path) -> _Listed:
@@ -185,8 +185,7 @@ def _listed(path: str, seek_points: Path) -> _Listed:
             raise BadArchive(f"holds '{_shown(entry.name)}', which {entry.trouble}")
         name = plain(entry.name)
         if entry.is_folder:
-            if name and not lies_in_litter(name):
-                found.folders.add(name)
+            found.folders.add(above_litter(name))
             continue
         if not name:
             raise BadArchive("holds a file without a name")
@@ -199,10 +198,11 @@ def _listed(path: str, seek_points: Path) -> _Listed:
         (found.litter if aside else found.files)[name] = entry.member
         total += entry.member.size
     check_ratio(total, os.stat(path).st_size)
-    for folder in [*found.folders, *(folder for folder, aside in is_litter.items() if not aside)]:
+    for folder in [*found.folders, *map(above_litter, is_litter)]:
         while folder:
             found.folders.add(folder)
             folder = folder.rpartition("/")[0]
+    found.folders.discard("")
     if both := min(found.folders & found.files.keys(), default=""):
         raise BadArchive(f"holds '{_shown(both)}' as a file, and as a folder")
     return found
