@@ -123,6 +123,35 @@ def test_a_label_in_the_json_file_of_each_picture_counts_where_there_are_no_fold
     assert done.counts["classes"] == {"0": 2, "1": 2} and done.counts["ignored"] == {"label_file": 4}
 
 
+@pytest.mark.parametrize("folders", [("train-000000", "val-000000"), ("train", "val")])
+def test_a_label_in_json_files_counts_where_all_folders_are_shards_or_splits(tmp_path, folders):
+    for i, folder in enumerate(folders):
+        files = with_records(range(4 * i, 4 * i + 4), lambda i: {"label": i % 2})
+        write(tmp_path / "folder" / folder, files)
+        pack(tmp_path / f"raw/{folder}.tar", files)
+    done = ingest(tmp_path / "raw", tmp_path / "out", max_rejected=0.0)
+    assert done.counts["classes"] == {"0": 4, "1": 4}
+    assert done.table["split"].value_counts().to_dict() == {"train": 4, "validation": 4}
+    assert ingest(tmp_path / "folder", tmp_path / "expected").bytes() == done.bytes()
+
+
+@pytest.mark.parametrize("folders", [("s-000000", "s-000001"), ("train-000000", "val-000000"), ("00000", "00001")])
+def test_shards_without_labels_are_no_classes(tmp_path, folders):
+    for i, folder in enumerate(folders):
+        write(tmp_path / "raw" / folder, {f"{i}.png": sample(i)})
+    with pytest.raises(UserError, match=f"the folders {', '.join(folders)} are called as shards are.*labels.csv"):
+        ingest(tmp_path / "raw", tmp_path / "out")
+    (tmp_path / "raw/labels.csv").write_text(f"path,label\n{folders[0]},a\n{folders[1]},b\n")
+    assert ingest(tmp_path / "raw", tmp_path / "out").counts["classes"] == {"a": 1, "b": 1}
+
+
+@pytest.mark.parametrize("folders", [("0", "1"), ("grade-1", "grade-2"), ("2019", "2020"), ("s-000000", "other")])
+def test_classes_may_end_in_numbers(tmp_path, folders):
+    for i, folder in enumerate(folders):
+        write(tmp_path / "raw" / folder, {f"{i}.png": sample(i)})
+    assert set(ingest(tmp_path / "raw", tmp_path / "out").counts["classes"]) == set(folders)
+
+
 def test_json_files_beside_class_folders_must_agree_with_them(tmp_path):
     write(tmp_path / "raw/a", with_records(range(2), lambda i: {"label": "a"}))
     write(tmp_path / "raw/b", with_records(range(2, 4), lambda i: {"label": "b"}))

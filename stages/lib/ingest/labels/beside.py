@@ -17,6 +17,8 @@ ENDINGS = (CLASS, RECORD, "txt")  # of what lies beside a picture and is none
 MAX_BYTES = 1 << 20
 SHARD = re.compile(r"[-_ .]*\d+$")  # what the name of a shard ends with
 
+SERIAL = re.compile(r"(?:^|[-_ .])0\d{3,}$")  # and what no class ends with: class-1, but mine-000001
+
 
 class Beside(NamedTuple):
     """The files beside pictures, by the endings above: each with the pictures that it is about."""
@@ -89,6 +91,12 @@ def records(raw: Path, paths: Sequence[str], beside: Beside, members: Members) -
             return {}
         found |= {picture: (str(label).strip(), path) for picture in beside.json[path]}
     return found
+
+
+def in_shards(pictures: Iterable[str]) -> bool:
+    """Whether each picture lies in a folder of the first level, and all are called as shards, or splits, are."""
+    folders = {picture.rpartition("/")[0] for picture in pictures}
+    return all(SERIAL.search(folder) or layout.split_named(folder) for folder in folders)
 
 
 def _content(raw: Path, path: str, members: Members) -> bytes:

@@ -183,7 +183,7 @@ def read_labels(
         _check_name(raw, files, top)
         as_classes = params.split_folders == "classes"
         by_record = {} if found.cls else beside.records(raw, files, found, members)
-        if found.cls or by_record and not folders:
+        if found.cls or by_record and (not folders or beside.in_shards(by_record)):
             by_file = by_record or beside.classes(raw, found, members)
             labels = _labels_beside(raw, by_file, folders, as_classes, aliases)
         else:
@@ -253,7 +253,15 @@ def _class_folders(
         if folder not in filled:
             raise UserError(f"class folder {raw / folder} holds no files: fill it or remove it")
     labels = Labels(f"{raw}'s class folders")
-    for folder, name, split in layout.class_folders(raw, paths, folders, top, as_classes):
+    found = layout.class_folders(raw, paths, folders, top, as_classes)
+    names = dict.fromkeys(name for _, name, _ in found)
+    if names and all(map(beside.SERIAL.search, names)):
+        raise UserError(
+            f"{raw}: the folders {shortened(', '.join(names))} are called as shards are, "
+            'not as classes: put the label of each picture beside it (x.cls, or "label" in x.json), or write a '
+            "labels.csv with the columns path and label"
+        )
+    for folder, name, split in found:
         _check_label(name, labels.source)
         labels.spellings.add(name)
         label = class_names.spelling(name)
