@@ -59,6 +59,14 @@ def test_a_table_in_the_one_folder_around_all_is_not_passed_over(tmp_path):
         ingest(tmp_path / "raw", tmp_path / "out")
 
 
+@pytest.mark.parametrize("folder", ["all", "all/img"])
+def test_a_table_in_the_only_folder_is_not_passed_over(tmp_path, folder):
+    write(tmp_path / "raw", "all/img/0.png", "all/img/1.png")
+    (tmp_path / f"raw/{folder}/labels.csv").write_text("path,label\n0.png,x\n")
+    with pytest.raises(UserError, match=f"raw/{folder}/labels.csv is not read: expected"):
+        ingest(tmp_path / "raw", tmp_path / "out")
+
+
 def test_a_file_beside_the_folders_in_the_one_around_all_changes_nothing_but_its_own_fate(tmp_path):
     write(tmp_path / "raw", "archive/a/1.png", "archive/b/2.png")
     (tmp_path / "raw/archive/README.txt").write_text("of an archive")

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,6 +94,15 @@ def around(paths: Sequence[str], folders: Sequence[str]) -> str:
     if top and 2 * sum(map(patterns.is_picture, paths)) > len(paths):
         return top
     return ""
+
+
+def alone(paths: Sequence[str], folders: Sequence[str]) -> Iterator[str]:
+    """Each folder, with / at its end, beside which there is no other, one in the other, be the innermost a class."""
+    top = ""
+    while len(folders) == 1:
+        top += f"{folders[0]}/"
+        yield top
+        folders = _inside(paths, top)[1]
 
 
 def _inside(paths: Sequence[str], top: str) -> tuple[list[str], list[str]]:

@@ -180,7 +180,7 @@ def read_labels(
         if params.columns:
             raise UserError(f"ingest.columns is {', '.join(params.columns)}, and there is no {table}: write one")
         top = layout.around(files, folders)
-        _check_name(raw, files, top)
+        _check_name(raw, files, folders)
         as_classes = params.split_folders == "classes"
         by_record = {} if found.cls else beside.records(raw, files, found, members)
         if found.cls or by_record and (not folders or beside.in_shards(by_record)):
@@ -226,13 +226,13 @@ def _check_records(raw: Path, by_record: dict[str, tuple[str, str]], labels: Lab
             )
 
 
-def _check_name(raw: Path, files: Sequence[str], top: str) -> None:
-    """Args: top: The folders around all others.
-
-    Raises:
-        UserError: There is a table that is called or lies nearly as labels.csv should, and that nobody would read.
+def _check_name(raw: Path, files: Sequence[str], folders: Sequence[str]) -> None:
+    """Raises:
+    UserError: There is a table that is called or lies nearly as labels.csv should, and that nobody would read.
     """
-    similar = [path for path in files if SIMILAR.fullmatch(path) or top and SIMILAR.fullmatch(path.removeprefix(top))]
+    tops = {"", *layout.alone(files, folders)}
+    named = ((path, path.rpartition("/")) for path in files)
+    similar = [path for path, (top, sign, name) in named if top + sign in tops and SIMILAR.fullmatch(name)]
     if similar:
         raise UserError(
             f"{raw / similar[0]} is not read: expected {raw / LABELS_CSV} (text with commas, semicolons or tabs; move "
