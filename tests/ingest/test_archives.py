@@ -483,6 +483,11 @@ def test_a_member_that_can_not_be_read_is_rejected_with_its_reason_and_the_other
     assert "a/0.png" in rows and reason[0] in rows and reason[1] in rows
 
 
+def test_an_empty_member_that_is_said_to_be_deflated_to_no_byte_is_empty(raw):
+    (raw / "x.zip").write_bytes(patched(zipped([("a/0.png", b""), TWO[1]], 0), b"PK\1\2", 10, b"\x08"))
+    assert members.read(raw_files.scan(raw).members.get("a/0.png"), 1 << 20)[0] == b""
+
+
 def test_seek_points_of_an_archive_that_packs_closely_stay_few(raw, monkeypatch):
     monkeypatch.setattr(tar_index, "MAX_SEEK_POINTS", 4)
     pixels = np.random.default_rng(0).integers(0, 2, 20 << 20, np.uint8).tobytes()

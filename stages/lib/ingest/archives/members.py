@@ -216,7 +216,7 @@ def _unpacked(member: Member, archive: Opened) -> bytes:
         content = _read_at(archive, member.offset + start, member.packed)
     if len(content) != member.packed:
         raise Rejected("truncated", f"its archive ends after {len(content)} of its {member.packed} bytes")
-    if member.method == DEFLATED:
+    if member.method == DEFLATED and (member.packed or member.size):  # some pack an empty file to no byte
         inflate = zlib.decompressobj(RAW_DEFLATE)
         try:
             content = inflate.decompress(content, member.size + 1)
