@@ -143,6 +143,14 @@ def test_labels_beside_the_only_archive_name_what_is_in_it(raw, tmp_path, pictur
     assert ingest(raw, tmp_path / "out").counts["classes"] == {"tame": 6, "wild": 6}
 
 
+def test_a_row_about_an_archive_is_told_to_name_its_folder(raw, tmp_path, pictures):
+    for label in ("cat", "dog"):
+        pack(pictures[0] / label, raw / f"{label}.zip")
+    (raw / "labels.csv").write_text("path,label\ncat.zip,p\ndog.zip,q\n")
+    with pytest.raises(UserError, match="row 2: path 'cat.zip' is an archive, which .*: write cat in its place"):
+        ingest(raw, tmp_path / "out")
+
+
 def test_an_archive_beside_its_folder_and_two_of_one_name_are_errors_that_name_both(raw, pictures):
     shutil.copytree(pictures[0] / "dog", raw / "dog")
     pack(pictures[0] / "cat", raw / "dog.zip")

@@ -24,6 +24,7 @@ from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest import patterns
+from stages.lib.ingest.archives import places
 from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.labels import beside, class_names, layout, own_columns
@@ -509,6 +510,11 @@ class _Table:
             wanted = f"expected one relative to {self._table.parent}, without .."
             raise UserError(f"{where}: path '{name}' is absolute or leads elsewhere: {wanted}")
         found = self._normal.get(unicodedata.normalize("NFC", str(path)))
+        folder = str(path)[: -len(places.ending(str(path))) or None]
+        if found is None and folder != str(path) and unicodedata.normalize("NFC", folder) in self._normal:
+            raise UserError(
+                f"{where}: path '{name}' is an archive, which stands for a folder: write {folder} in its place"
+            )
         if found is None and (self._table.parent / path).exists():
             raise UserError(f"{where}: path '{name}' is left out by ingest.include or ingest.exclude: remove the row")
         if found is None or found == ".":
