@@ -146,11 +146,13 @@ class Loader:
         self._take(len(content))
         return content
 
-    def place(self, file: Inspected) -> str:
-        """The path of a file that is read where it lies; raises likewise.
+    def place(self, file: Inspected) -> str | None:
+        """The path of a file that is read where it lies, None of a member of an archive; raises likewise.
 
         Whether it has changed is asked once: a store may be a folder of many files, and a hundred thousand cases.
         """
+        if self._members.get(file.path) is not None:
+            return None
         path = os.path.join(self._raw, file.path)
         reading(path)
         if path not in self._unchanged:

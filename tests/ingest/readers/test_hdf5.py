@@ -1,5 +1,6 @@
 """Arrays of HDF5 files, as labels.csv names them: right, with little memory, and nothing of another file."""
 
+import shutil
 from pathlib import Path
 
 import h5py
@@ -54,6 +55,17 @@ def test_pictures_are_cases_by_their_index_and_arrays_by_their_name(packed, tmp_
         assert of == "ab"[at % 2]
     assert made.table["group"].nunique() == 40
     assert made.counts["files"]["in_cases"] == 1
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
+def test_a_file_in_an_archive_is_the_cases_that_it_is_in_a_folder(kind, tmp_path):
+    write(tmp_path / "raw" / "s" / "x.h5", images=PICTURES)
+    write(tmp_path / "raw" / "s" / "y.h5", volume=VOLUME)
+    label(tmp_path / "raw", *(f"s/{name}[{i}],a" for i in range(2) for name in ("x.h5::images", "y.h5::volume")))
+    shutil.make_archive(str(tmp_path / "packed" / "x"), kind, tmp_path / "raw")
+    plain, made = (ingest(tmp_path / raw, tmp_path / f"of_{raw}", colour="rgb") for raw in ("raw", "packed"))
+    assert len(made.pixels) == 4 and made.counts["rejected"] == {}
+    assert made.bytes() == plain.bytes()
 
 
 @pytest.mark.usefixtures("way")

@@ -338,7 +338,7 @@ def place_of(load: Callable[[Inspected], bytes], file: Inspected) -> str | None:
         Rejected: The file has changed.
         OSError: It can't be read.
     """
-    place: Callable[[Inspected], str] | None = getattr(load, "place", None)
+    place: Callable[[Inspected], str | None] | None = getattr(load, "place", None)
     return place(file) if place else None
 
 

@@ -200,14 +200,15 @@ class _Last:
         """Raises:
         Rejected: It has changed, or is damaged.
         """
-        path = place_of(load, file)  # always: it notices when the file has changed
+        path = place_of(load, file)  # always, as load below: they notice when the file has changed
+        content = b"" if path else load(file)
         key = path or file.path, file.digest
         if self._file is None or key != self._key:
             if self._file is not None:
                 self._file.close()  # before it is opened anew: HDF5 would go on with what it knows
             self._file = None
             try:
-                self._file = h5py.File(path or io.BytesIO(load(file)), "r", rdcc_nbytes=CACHE_BYTES)
+                self._file = h5py.File(path or io.BytesIO(content), "r", rdcc_nbytes=CACHE_BYTES)
             except OSError as error:
                 raise Rejected("corrupt", where_raised(error)) from None
             self._key = key
