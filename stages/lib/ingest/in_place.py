@@ -42,6 +42,7 @@ def stamped(path: str) -> tuple[bytes, tuple[int, ...]]:
     """The digest of a file's content, as of the whole of it in memory, and its stamp from before it was read.
 
     Raises:
+        Rejected: It is a store with a symbolic link in it.
         OSError: It can't be read.
     """
     if not os.path.isdir(path):
@@ -67,7 +68,11 @@ def _digest(path: str) -> tuple[bytes, tuple[int, ...]]:
 
 
 def files_below(folder: str) -> list[str]:
-    """The files of a store, below its folder, sorted; links to folders are not followed."""
+    """The files of a store, below its folder, sorted.
+
+    Raises:
+        Rejected: There is a symbolic link among them: numbers would come from outside the store.
+    """
     found: list[str] = []
     waiting = [""]
     while waiting:
@@ -75,6 +80,9 @@ def files_below(folder: str) -> list[str]:
         with os.scandir(os.path.join(folder, below)) as entries:
             for entry in entries:
                 name = f"{below}{entry.name}"
+                if entry.is_symlink():
+                    way = "copy what it leads to into its place, as cp -RL does with the whole store"
+                    raise Rejected("unsupported_format", f"a Zarr store with a symbolic link in it: {way}")
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{name}/")
                 else:

@@ -150,6 +150,24 @@ def edited(path: Path, **changed: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
 
 
+@pytest.mark.parametrize("what", ["chunk", "folder", "metadata", "inside"])
+def test_a_store_with_a_link_is_refused_and_nothing_outside_it_is_read(what, tmp_path):
+    raw = tmp_path / "raw"
+    for name in ("good", "bad"):
+        create(raw / f"{name}.zarr", "x", VOLUME, chunks=(1, 9, 7), compressors=None)
+    array = raw / "bad.zarr" / "x"
+    linked = {"chunk": array / "c/1/0/0", "folder": array / "c/1", "metadata": array / "zarr.json"}
+    path = linked.get(what, array / "c/1/0/0")
+    target = array / "c/2/0/0" if what == "inside" else tmp_path / "elsewhere"
+    path.rename(path.with_name("old") if what == "inside" else target)
+    path.symlink_to(target)
+    label(raw, "good.zarr::x[1],a", "bad.zarr::x[1],a")
+    made = ingest(raw, tmp_path)
+    assert files(made) == ["good.zarr::x[1]"]
+    assert made.reason("bad.zarr") == "unsupported_format"
+    assert "symbolic link" in made.rejected["detail"][0] and "cp -RL" in made.rejected["detail"][0]
+
+
 def test_damage_and_bombs_are_rejected_without_being_unpacked(tmp_path, monkeypatch):
     raw = tmp_path / "raw"
     store = raw / "x.zarr"
