@@ -216,6 +216,17 @@ def test_a_damaged_file_is_rejected_by_what_is_wrong_with_it(tmp_path):
     }
 
 
+def test_bytes_behind_an_array_are_not_passed_over(tmp_path):
+    raw = tmp_path / "raw"
+    save(raw / "a" / "good.npy", GREY)
+    (raw / "a" / "twice.npy").write_bytes(npy_bytes(GREY) + npy_bytes(GREY + 1))
+    (raw / "a" / "more.npy").write_bytes(npy_bytes(GREY) + b"more")
+    made = ingest(raw, tmp_path)
+    assert len(made.pixels) == 1
+    assert made.reason("a/twice.npy") == "several_arrays" and made.reason("a/more.npy") == "corrupt"
+    assert all("file of its own" in detail or "save it again" in detail for detail in made.rejected["detail"])
+
+
 def test_one_of_several_arrays_is_named_in_labels_csv(tmp_path):
     raw = tmp_path / "raw"
     savez(raw / "x.npz", grey=GREY, colour=COLOUR)

@@ -124,6 +124,39 @@ def test_a_chunk_that_is_not_there_is_of_the_fill_value(tmp_path):
         assert np.array_equal(pixels[0, :3], GREY[:3]) and (pixels[0, 3:] == 7).all()
 
 
+def test_a_fill_value_that_the_numbers_cannot_be_is_malformed(tmp_path):
+    raw = tmp_path / "raw"
+    wrong = {"u1": (1.7, 256, -1, "NaN"), "f4": (1e300,), "b1": (2, 0.5)}
+    right = {"u1": (3.0, 255), "f4": (0.1, "NaN", 7), "b1": (True, 0)}
+    named = {}
+    for expected, values in (("malformed", wrong), ("", right)):
+        for dtype, fills in values.items():
+            for i, fill in enumerate(fills):
+                for version, file in ((2, ".zarray"), (3, "zarr.json")):
+                    name = f"{dtype}_{i}_{expected}"
+                    create(raw / f"{version}.zarr", name, GREY.astype(dtype), version)
+                    edited(raw / f"{version}.zarr" / name / file, fill_value=fill)
+                    named[f"{version}.zarr::{name}"] = expected
+    label(raw, *(f"{name},a" for name in named))
+    made = ingest(raw, tmp_path)
+    assert sorted(files(made)) == sorted(name for name, expected in named.items() if not expected)
+    assert set(made.rejected["reason"]) == {"malformed"}
+
+
+@pytest.mark.parametrize("codec", [numcodecs.GZip(), numcodecs.Zlib(), numcodecs.BZ2(), numcodecs.LZMA()])
+@pytest.mark.filterwarnings("ignore")
+def test_a_packed_chunk_without_its_checksum_is_corrupt(codec, tmp_path):
+    raw = tmp_path / "raw"
+    for name in ("good", "cut"):
+        create(raw / "x.zarr", name, GREY, 2, chunks=(9, 7), compressors=codec)
+    path = raw / "x.zarr" / "cut" / "0.0"
+    path.write_bytes(path.read_bytes()[:-4])
+    label(raw, *(f"x.zarr::{name},a" for name in ("good", "cut")))
+    made = ingest(raw, tmp_path)
+    assert files(made) == ["x.zarr::good"]
+    assert made.counts["rejected"] == {"corrupt": 1}
+
+
 def test_a_chunk_that_changes_is_noticed_and_no_other_store_is_read_again(tmp_path, decoded):
     raw = tmp_path / "raw"
     for name in "xy":

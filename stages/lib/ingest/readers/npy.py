@@ -40,6 +40,10 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
         array = _array(arrays.identified("", options), ONE, io.BytesIO(content), options)
         if not array.reason and len(content) < _end(array):
             raise Rejected("truncated", f"{len(content)} bytes, expected {_end(array)}")
+        if not array.reason and content.startswith(NPY, _end(array)):
+            raise Rejected("several_arrays", "arrays one behind another: save each in a file of its own, or as an .npz")
+        if not array.reason and len(content) > _end(array):
+            raise Rejected("corrupt", f"{len(content)} bytes, expected {_end(array)}: save it again as one array")
         return (tuple(array),), ()
     found = []
     with _archive(content) as archive:

@@ -254,14 +254,23 @@ def _packed(name: str, *more: str) -> str:
 
 
 def _fill(given: Any, dtype: np.dtype) -> Any:
-    """The number of a chunk that is not there."""
+    """The number of a chunk that is not there.
+
+    Raises:
+        _Unknown: It is given by its bits.
+        ValueError, OverflowError: The array's numbers can't be it.
+    """
     if given is None:
         return 0
     if isinstance(given, str):
         if given not in FILL:
             raise _Unknown("a fill value of its own bits")
         given = FILL[given]
-    return dtype.type(given)
+    with np.errstate(over="ignore"):
+        found = dtype.type(given)
+    if (dtype.kind in "biu" and found != given) or (dtype.kind == "f" and np.isinf(found) and not math.isinf(given)):
+        raise ValueError("a fill value that the array's numbers can't be")
+    return found
 
 
 def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
@@ -443,11 +452,11 @@ def _unpack(name: str, content: bytes, most: int) -> bytes:
 
     match name:
         case "zlib" | "gzip":
-            return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, most + 1)
+            return _to_its_end(zlib.decompressobj(zlib.MAX_WBITS | 32), content, most)
         case "bz2":
-            return bz2.BZ2Decompressor().decompress(content, most + 1)
+            return _to_its_end(bz2.BZ2Decompressor(), content, most)
         case "lzma":
-            return lzma.LZMADecompressor(memlimit=most + (1 << 28)).decompress(content, most + 1)
+            return _to_its_end(lzma.LZMADecompressor(memlimit=most + (1 << 28)), content, most)
         case "zstd":
             return bytes(imagecodecs.zstd_decode(content, out=most + 1))
         case "blosc":
@@ -457,6 +466,18 @@ def _unpack(name: str, content: bytes, most: int) -> bytes:
     if crc32c(content[:-4]) != int.from_bytes(content[-4:], "little"):
         raise Rejected("corrupt", "a chunk whose checksum is wrong")
     return content[:-4]
+
+
+def _to_its_end(unpacking: Any, content: bytes, most: int) -> bytes:
+    """What a decompressor of Python's makes of content.
+
+    Raises:
+        Rejected: It doesn't come to the end, where the checksum is that it compares.
+    """
+    found: bytes = unpacking.decompress(content, most + 1)
+    if not unpacking.eof:
+        raise Rejected("corrupt", "a packed chunk that is cut, or larger than its numbers")
+    return found
 
 
 @cache
