@@ -295,7 +295,7 @@ def test_a_file_of_several_arrays_of_which_none_is_named_is_rejected_with_the_wa
         ("x.npz::three,a", "there is no array of this name among its 2"),
         ("x.npz::one[9],a", r"row 3: path 'x.npz::one\[9\]': the array's shape is \(9, 7\)"),
         ("x.npz::,a", "expected an array's name"),
-        ("x.npz::one[-1],a", "expected an array's name"),
+        ("x.npz::one[-1],a", "there is no array of this name among its 2; an index is a whole number from 0 on"),
         ("z.npz::one,a", "is no file or folder"),
         ("x.npz,a", "as a whole and about parts"),
         ("x.npz::/one,a", "was in row 2 already"),
@@ -309,6 +309,27 @@ def test_a_row_about_a_part_that_is_not_there_is_an_error_that_names_it(row, sai
     label(raw, "x.npz::one,a", row)
     with pytest.raises(UserError, match=said):
         ingest(raw, tmp_path)
+
+
+def test_an_array_of_exactly_the_written_name_is_meant(tmp_path):
+    raw = tmp_path / "raw"
+    savez(raw / "x.npz", **{"a[0]": GREY, "l[0][b]": COLOUR, "many[1]": np.stack([GREY + 1, GREY + 2])})
+    label(raw, "x.npz::a[0],a", "x.npz::l[0][b],b", "x.npz::many[1][0],a")
+    made = ingest(raw, tmp_path, colour="rgb")
+    found = dict(zip(files(made), made.pixels, strict=True))
+    assert np.array_equal(found["x.npz::a[0]"][0], GREY)
+    assert np.array_equal(found["x.npz::l[0][b]"], COLOUR.transpose(2, 0, 1))
+    assert np.array_equal(found["x.npz::many[1][0]"][0], GREY + 1)
+
+
+def test_a_name_that_may_be_an_array_or_an_index_of_another_is_an_error(tmp_path):
+    raw = tmp_path / "raw"
+    savez(raw / "x.npz", **{"a[0]": GREY, "a": np.stack([GREY + 1, GREY + 2])})
+    label(raw, "x.npz::a[0],a", "x.npz::a[1],b")
+    with pytest.raises(UserError, match=r"row 2: .*both an array of this name and .*rename"):
+        ingest(raw, tmp_path)
+    label(raw, "x.npz::a[1],b")
+    assert np.array_equal(ingest(raw, tmp_path).pixels[0][0], GREY + 2)
 
 
 def test_a_part_that_is_no_picture_is_rejected_alone(tmp_path):

@@ -170,16 +170,22 @@ def parts(file: Inspected, wanted: Sequence[Part], options: Options) -> Assembly
     """The cases of the parts of a file that labels.csv names.
 
     Raises:
-        NoSuchPart: The file has no such array, or it is not as long.
+        NoSuchPart: The file has no such array, or it is not as long, or what is written means two arrays.
     """
     by_name = {array.name: array for array in (Array(*one) for one in file.common)}
     assembly = Assembly([])
-    for part in wanted:
-        array = by_name.get(identified(part.name, options))
+    for written in wanted:
+        part, array = written, by_name.get(identified(written.name, options))
+        if written.at is not None and (exact := by_name.get(identified(written.text, options))):
+            if array is not None:
+                detail = "there is both an array of this name and one that has such an index: rename one of the two"
+                raise NoSuchPart(written, detail)
+            part, array = Part(written.text), exact
         if array is None:
-            raise NoSuchPart(part, f"there is no array of this name among its {len(by_name)}")
+            hint = "; an index is a whole number from 0 on, as in name[3]" if part.text.endswith("]") else ""
+            raise NoSuchPart(written, f"there is no array of this name among its {len(by_name)}{hint}")
         if part.at is not None and not array.reason and part.at >= (array.shape or (0,))[0]:
-            raise NoSuchPart(part, f"the array's shape is {array.shape}, and indices begin with 0")
+            raise NoSuchPart(written, f"the array's shape is {array.shape}, and indices begin with 0")
         try:
             assembly.cases.append(case(file, array, part, options))
         except Rejected as error:

@@ -177,7 +177,7 @@ SET_ASIDE_REASONS = {
 
 PART_SIGN = "::"
 """In labels.csv, between the path of a file and what of the file is meant."""
-PART = re.compile(r"(?P<name>[^\[\]]*)(?:\[(?P<index>[0-9]{1,18})\])?")  # behind that
+PART = re.compile(r"(?s)(?P<name>.*?)(?:\[(?P<index>[0-9]{1,18})\])?")  # behind that
 OTHER = "other"
 """What a reader gives as an attribute in place of a text that may name somebody; ingest.json counts it."""
 MAX_HEADER_BYTES = 1 << 28  # all that is in a file beside its pixels
@@ -248,7 +248,10 @@ class Part(NamedTuple):
 
     @classmethod
     def of(cls, text: str) -> "Part | None":
-        """What somebody wrote behind ::; None where it names no part."""
+        """What somebody wrote behind ::; None where it names no part.
+
+        An array's own name may end as an index does: `arrays.parts` looks for one of that name, too.
+        """
         match = PART.fullmatch(text)
         if not text or match is None:
             return None
