@@ -120,6 +120,38 @@ def test_only_what_changed_is_noticed_and_read_again(tmp_path):
     assert np.array_equal(found["x.h5::images[2]"], PICTURES[2].transpose(2, 0, 1))
 
 
+def test_all_names_that_hard_links_give_an_array_are_its_names(tmp_path):
+    raw = tmp_path / "raw"
+    write(raw / "x.h5", **{"z/one/deep": PICTURES})
+    with h5py.File(raw / "x.h5", "r+") as file:
+        file["a"] = file["z"]
+        file["b"] = file["z/one/deep"]
+        file["z/one/above"] = file["z"]
+        file["z/one/itself"] = file["z/one"]
+    names = ("z/one/deep", "a/one/deep", "b")
+    label(raw, *(f"x.h5::{name}[{i}],a" for i, name in enumerate(names)))
+    made = ingest(raw, tmp_path)
+    found = dict(zip(files(made), made.pixels, strict=True))
+    for i, name in enumerate(names):
+        assert np.array_equal(found[f"x.h5::{name}[{i}]"], PICTURES[i].transpose(2, 0, 1))
+
+
+def test_names_that_hard_links_multiply_are_bounded(tmp_path, monkeypatch):
+    raw = tmp_path / "raw"
+    write(raw / "a" / "good.h5", x=GREY)
+    with h5py.File(raw / "a" / "x.h5", "w") as file:
+        above = file
+        for _ in range(30):  # 2 ** 30 names
+            below = above.create_group("l")
+            above["r"] = below
+            above = below
+        above["x"] = GREY
+    monkeypatch.setattr(hdf5, "MOST_ARRAYS", 1000)
+    label(raw, "a/good.h5::x,a")
+    made = ingest(raw, tmp_path)
+    assert made.reason("a/x.h5") == "too_large"
+
+
 def hostile(folder: Path) -> None:
     """A file of everything that leads elsewhere, or holds no numbers."""
     write(folder / "secret.h5", data=GREY)

@@ -29,7 +29,7 @@ from stages.lib.ingest.readers.contract import (
 )
 
 ALONE = True
-MOST_ARRAYS = 200_000  # of a file
+MOST_ARRAYS = 200_000  # of a file, and groups, by each of their names
 CACHE_BYTES = 64 << 20  # of unpacked chunks, for the pictures that lie in one
 LZF = 32000  # the filter that h5py brings along
 FILTERS = {
@@ -63,26 +63,33 @@ def _inspect(source: str | io.BytesIO, options: Options) -> tuple[tuple[Any, ...
 
 
 def _arrays(file: h5py.File, options: Options) -> Iterator[Array]:
-    """All data sets that hard links lead to, and links of other kinds, each with the reason why it is not followed."""
-    waiting: list[tuple[str, Any]] = [("", file.id)]
-    seen = {h5py.h5o.get_info(file["/"].id).addr}
+    """All data sets that hard links lead to, and links of other kinds, each with the reason why it is not followed.
+
+    By as many names as there are: a group, or a data set, may lie in several groups.
+    """
+    waiting: list[tuple[str, Any, int]] = [("", file["/"].id, h5py.h5o.get_info(file["/"].id).addr)]
+    around: set[int] = set()  # addresses of the groups that it is in, as a group may hold itself
     number = 0
     while waiting:
-        above, group = waiting.pop()
+        above, group, address = waiting.pop()
+        if group is None:
+            around.remove(address)
+            continue
+        if address in around:
+            continue
+        around.add(address)
+        waiting.append((above, None, address))  # comes when all below have been
         for name in group:
             path = f"{above}{name.decode(errors='surrogateescape')}"
             number += 1
             if number > MOST_ARRAYS:
-                raise Rejected("too_large", f"more than {MOST_ARRAYS} arrays and groups")
+                raise Rejected("too_large", f"more than {MOST_ARRAYS} names of arrays and groups: split the file")
             if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
                 yield Array(arrays.identified(path, options), reason="unsupported_format", detail=f"a link: {COPY}")
                 continue
             member = h5py.h5o.open(group, name)
             if isinstance(member, h5py.h5g.GroupID):
-                address = h5py.h5o.get_info(member).addr
-                if address not in seen:  # a group may hold itself
-                    seen.add(address)
-                    waiting.append((f"{path}/", member))
+                waiting.append((f"{path}/", member, h5py.h5o.get_info(member).addr))
             elif isinstance(member, h5py.h5d.DatasetID):
                 yield _array(arrays.identified(path, options), member, options)
 
