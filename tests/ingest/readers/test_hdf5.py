@@ -120,6 +120,20 @@ def test_only_what_changed_is_noticed_and_read_again(tmp_path):
     assert np.array_equal(found["x.h5::images[2]"], PICTURES[2].transpose(2, 0, 1))
 
 
+@pytest.mark.usefixtures("way")
+def test_whether_all_chunks_were_written_is_asked_once_for_an_array(tmp_path, monkeypatch):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    with h5py.File(raw / "x.h5", "w") as file:
+        file.create_dataset("x", data=PICTURES, chunks=(1, 8, 6, 3))
+        file.create_dataset("y", PICTURES.shape, "u1", chunks=(1, 8, 6, 3))[:10] = PICTURES[:10]
+    label(raw, *(f"x.h5::{name}[{i}],a" for name in "xy" for i in range(9)))
+    asked, count = [], hdf5._is_complete
+    monkeypatch.setattr(hdf5, "_is_complete", lambda *given: asked.append(given) or count(*given))
+    assert len(ingest(raw, tmp_path).pixels) == 18
+    assert len(asked) == 2
+
+
 def test_all_names_that_hard_links_give_an_array_are_its_names(tmp_path):
     raw = tmp_path / "raw"
     write(raw / "x.h5", **{"z/one/deep": PICTURES})

@@ -160,7 +160,7 @@ def read(
     try:
         array = opened[given.name]
         chunk = Array(*given.array).place[0]
-        complete = not chunk or array.id.get_num_chunks() == _chunks(array.shape, chunk)
+        complete = _last.is_complete(given.name, array, chunk)
 
         def get(key: tuple[Any, ...]) -> np.ndarray:
             if not complete:
@@ -170,6 +170,11 @@ def read(
         yield from arrays.blocks(given, get, start, stop)
     except (OSError, RuntimeError, KeyError) as error:  # h5py's words for damage of any kind
         raise Rejected("corrupt", where_raised(error)) from None
+
+
+def _is_complete(array: h5py.Dataset, chunk: Sequence[int]) -> bool:
+    """Whether all chunks were written, which takes as long as there are chunks."""
+    return not chunk or array.id.get_num_chunks() == _chunks(array.shape, chunk)
 
 
 def _chunks(shape: Sequence[int], chunk: Sequence[int]) -> int:
@@ -202,6 +207,13 @@ class _Last:
     def __init__(self) -> None:
         self._key: tuple[str, bytes] | None = None
         self._file: h5py.File | None = None
+        self._complete: dict[str, bool] = {}  # by the array's name
+
+    def is_complete(self, name: str, array: h5py.Dataset, chunk: Sequence[int]) -> bool:
+        """What `_is_complete` says of an array of the file, which is asked once."""
+        if name not in self._complete:
+            self._complete[name] = _is_complete(array, chunk)
+        return self._complete[name]
 
     def opened(self, file: Inspected, load: Callable[[Inspected], bytes]) -> h5py.File:
         """Raises:
@@ -213,7 +225,7 @@ class _Last:
         if self._file is None or key != self._key:
             if self._file is not None:
                 self._file.close()  # before it is opened anew: HDF5 would go on with what it knows
-            self._file = None
+            self._file, self._complete = None, {}
             try:
                 self._file = h5py.File(path or io.BytesIO(content), "r", rdcc_nbytes=CACHE_BYTES)
             except OSError as error:
