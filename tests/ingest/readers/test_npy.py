@@ -216,6 +216,19 @@ def test_a_damaged_file_is_rejected_by_what_is_wrong_with_it(tmp_path):
     }
 
 
+def test_a_header_of_version_3_is_judged_by_its_dtype(tmp_path):
+    raw = tmp_path / "raw"
+    save(raw / "a" / "one.npy", GREY)
+    with open(raw / "a" / "three.npy", "wb") as file:
+        np.lib.format.write_array(file, GREY + 1, version=(3, 0))
+    save(raw / "a" / "raw.npy", GREY.view("V1"))
+    made = ingest(raw, tmp_path)
+    assert sorted(files(made)) == ["a/one.npy", "a/three.npy"]
+    assert made.reason("a/raw.npy") == "unsupported_depth"
+    (detail,) = made.rejected["detail"]
+    assert "bfloat16" in detail and "several fields" not in detail
+
+
 def test_bytes_behind_an_array_are_not_passed_over(tmp_path):
     raw = tmp_path / "raw"
     save(raw / "a" / "good.npy", GREY)

@@ -66,7 +66,7 @@ def dtype_of(stored: np.dtype) -> str:
             "S": "text",
             "M": "dates",
             "m": "durations",
-            "V": "several fields",
+            "V": "several fields" if stored.fields else "bytes without a type, as NumPy saves bfloat16 and float8",
         }
         what = kinds.get(stored.kind, f"numbers of {8 * stored.itemsize} bits")
         raise Rejected("unsupported_depth", f"an array of {what}: save one of real numbers")

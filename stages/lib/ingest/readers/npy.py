@@ -4,6 +4,7 @@ Of an .npz, a ZIP of .npy files, the only array is the case, or those that label
 ever unpickled.
 """
 
+import ast
 import io
 import math
 import warnings
@@ -26,7 +27,7 @@ ENCRYPTED = 1  # a flag of a ZIP's member
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what NumPy writes
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError, OSError)
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-NAMES_OF_FIELDS = (3, 0)  # the version that is written where these are not ASCII
+UTF8 = (3, 0)  # the version whose header NumPy has no public reader of: written where names of fields are not ASCII
 ONE = -1  # the place of the array in a file that is one
 
 
@@ -78,12 +79,12 @@ def _array(name: str, number: int, file: IO[bytes], options: Options) -> Array:
     """Reads the header of an .npy file."""
     try:
         version = np.lib.format.read_magic(file)
-        if version == NAMES_OF_FIELDS:
-            return Array(name, reason="unsupported_depth", detail="an array of several fields: save one of numbers")
-        read = HEADERS[version]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of files that Python 2 wrote
-            shape, fortran, dtype = read(file, max_header_size=MAX_HEADER)
+        if version == UTF8:
+            shape, fortran, dtype = _header_3(file)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of files that Python 2 wrote
+                shape, fortran, dtype = HEADERS[version](file, max_header_size=MAX_HEADER)
         sides = tuple(int(side) for side in shape)
         if any(side < 0 for side in sides):
             raise ValueError("a negative length")
@@ -96,6 +97,22 @@ def _array(name: str, number: int, file: IO[bytes], options: Options) -> Array:
     except Rejected as error:
         return Array(name, reason=error.reason, detail=error.detail)
     return Array(name, dtype.str, sides, (number, file.tell(), bool(fortran)))
+
+
+def _header_3(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether Fortran's order, and dtype, of a header that is one of version 2 but for its UTF-8.
+
+    Raises:
+        Exception: It is none.
+    """
+    length = int.from_bytes(size := file.read(4), "little")
+    if len(size) < 4 or length > MAX_HEADER or len(text := file.read(length)) < length:
+        raise ValueError("a header that is cut or too long")
+    about = ast.literal_eval(text.decode())
+    shape, fortran = about["shape"], about["fortran_order"]
+    if type(shape) is not tuple or any(type(side) is not int for side in shape) or type(fortran) is not bool:
+        raise ValueError("no shape or order")
+    return shape, fortran, np.lib.format.descr_to_dtype(about["descr"])
 
 
 def _end(array: Array) -> int:
