@@ -256,6 +256,24 @@ def test_objects_filters_and_types_that_are_no_numbers_are_rejected_by_what_they
     }
 
 
+def test_codecs_that_are_not_read_are_an_unsupported_format(tmp_path):
+    raw = tmp_path / "raw"
+    inner = [{"name": "bytes"}]
+    of_shards = {"chunk_shape": [9, 7], "codecs": inner, "index_codecs": inner}
+    shards = {"name": "sharding_indexed", "configuration": of_shards}
+    nested = {"name": "sharding_indexed", "configuration": of_shards | {"codecs": [shards]}}
+    turned = {"name": "transpose", "configuration": {"order": [1, 0]}}
+    codecs = {"nested": [nested], "turned": [turned, shards], "no_bytes": [{"name": "vlen-utf8"}]}
+    for name, given in codecs.items():
+        create(raw / "x.zarr", name, GREY, chunks=(9, 7))
+        edited(raw / "x.zarr" / name / "zarr.json", codecs=given)
+    create(raw / "x.zarr", "good", GREY)
+    label(raw, *(f"x.zarr::{name},a" for name in (*codecs, "good")))
+    made = ingest(raw, tmp_path)
+    assert made.counts["rejected"] == {"unsupported_format": 3}
+    assert all(reader.COPY in detail for detail in made.rejected["detail"])
+
+
 def test_a_store_of_several_arrays_without_labels_csv_is_rejected_with_the_way_out(tmp_path):
     create(tmp_path / "raw" / "a" / "x.zarr", "images", PICTURES)
     np.save(tmp_path / "raw" / "a" / "z.npy", GREY)

@@ -216,6 +216,9 @@ def _packing_3(codecs: Sequence[Mapping[str, Any]], shape: tuple[int, ...], dtyp
     """Codecs are, in this order, any that turn axes, the one that makes bytes of numbers, any that pack bytes."""
     order = tuple(range(len(shape)))
     names = [codec["name"] for codec in codecs]
+    if "bytes" not in names:
+        within = "shards in shards or behind a codec" if "sharding_indexed" in names else "a codec that is not read"
+        raise _Unknown(f"{within}: {COPY}")
     at = names.index("bytes")
     for codec in codecs[:at]:
         if codec["name"] != "transpose":
