@@ -229,6 +229,17 @@ def test_a_header_of_version_3_is_judged_by_its_dtype(tmp_path):
     assert "bfloat16" in detail and "several fields" not in detail
 
 
+def test_what_macos_or_a_folder_leaves_in_an_npz_is_no_array(tmp_path):
+    raw = tmp_path / "raw"
+    (raw / "a").mkdir(parents=True)
+    with zipfile.ZipFile(raw / "a" / "x.npz", "w") as archive:
+        archive.writestr("x.npy", npy_bytes(GREY))
+        archive.writestr("__MACOSX/", b"")
+        archive.writestr("__MACOSX/._x.npy", b"\0\5\x16\7")
+    made = ingest(raw, tmp_path)
+    assert np.array_equal(made.pixels[0][0], GREY)
+
+
 def test_bytes_behind_an_array_are_not_passed_over(tmp_path):
     raw = tmp_path / "raw"
     save(raw / "a" / "good.npy", GREY)

@@ -51,9 +51,11 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
         entries = archive.infolist()
         if len(entries) > MOST_ARRAYS:
             raise Rejected("too_large", f"{len(entries)} arrays, expected {MOST_ARRAYS} at most")
-        if any(not entry.filename.endswith(NPY_ENDING) for entry in entries):
+        if any(not entry.filename.endswith(NPY_ENDING) and not _is_left_behind(entry.filename) for entry in entries):
             raise Rejected("unsupported_format", "a ZIP of arrays and other files: unpack it")
         for number, entry in enumerate(entries):
+            if _is_left_behind(entry.filename):
+                continue
             name = arrays.identified(entry.filename.removesuffix(NPY_ENDING), options)
             if entry.flag_bits & ENCRYPTED or entry.compress_type not in METHODS:
                 found.append(Array(name, reason="corrupt", detail="it is encrypted, or packed otherwise than by NumPy"))
@@ -66,6 +68,11 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
     if len({array.name for array in found}) < len(found):
         raise Rejected("malformed", "an .npz with two arrays of one name")
     return tuple(map(tuple, found)), ()
+
+
+def _is_left_behind(name: str) -> bool:
+    """Whether a member is a folder, or of those that macOS adds when it packs files again."""
+    return name.endswith("/") or name.startswith("__MACOSX/")
 
 
 def _archive(content: bytes) -> zipfile.ZipFile:
