@@ -36,10 +36,11 @@ def way(request, monkeypatch) -> str:
 @pytest.mark.parametrize(
     "packed", [{}, {"compression": "gzip", "shuffle": True}, {"compression": "lzf", "chunks": True}]
 )
-def test_pictures_are_cases_by_their_index_and_arrays_by_their_name(packed, tmp_path):
+@pytest.mark.parametrize("userblock", [512, 4096, 65536])
+def test_pictures_are_cases_by_their_index_and_arrays_by_their_name(userblock, packed, tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()
-    with h5py.File(raw / "x.h5", "w", userblock_size=512) as file:
+    with h5py.File(raw / "x.h5", "w", userblock_size=userblock) as file:
         file.create_dataset("train/images", data=PICTURES, **packed)
         file.create_dataset("one", data=GREY.astype(">u2"), **packed)
         file["text"] = "of no interest"

@@ -59,7 +59,7 @@ def looks_like_metaimage(content: bytes) -> bool:
 
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
-HDF5_PLACES = (0, 512, 1024, 2048)  # bytes: before it may lie a block of the user's own, as MATLAB's of 512
+HDF5_PLACES = (0, *(512 << doubled for doubled in range(8)))  # bytes: before it may lie a block of the user's own
 HDF5_BYTES = HDF5_PLACES[-1] + len(HDF5)
 
 
