@@ -15,18 +15,19 @@ import h5py
 import numpy as np
 
 from stages.lib.ingest.readers import arrays
-from stages.lib.ingest.readers.arrays import Array, Recipe
+from stages.lib.ingest.readers.arrays import Array, Recipe, parts
 from stages.lib.ingest.readers.contract import (
     Assembly,
     Inspected,
     Options,
-    Part,
     Refusal,
     Rejected,
     check_is_of_the_files,
     place_of,
     where_raised,
 )
+
+__all__ = ["ALONE", "assemble", "inspect", "inspect_place", "parts", "read", "unpacked_bytes"]
 
 ALONE = True
 MOST_ARRAYS = 200_000  # of a file, and groups, by each of their names
@@ -139,11 +140,6 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
         detail = f"an HDF5 file of {len(file.common)} arrays: {arrays.WAYS}"
         found.refused.append(Refusal((file.path,), "several_arrays", detail))
     return found
-
-
-def parts(file: Inspected, wanted: Sequence[Part], options: Options) -> Assembly:
-    """The arrays, or their parts, that labels.csv names."""
-    return arrays.parts(file, wanted, options)
 
 
 def read(

@@ -16,9 +16,11 @@ from typing import IO, Any
 import numpy as np
 
 from stages.lib.ingest.readers import arrays
-from stages.lib.ingest.readers.arrays import Array, Recipe
-from stages.lib.ingest.readers.contract import Assembly, Inspected, Options, Part, Refusal, Rejected
+from stages.lib.ingest.readers.arrays import Array, Recipe, parts
+from stages.lib.ingest.readers.contract import Assembly, Inspected, Options, Refusal, Rejected
 from stages.lib.ingest.readers.sniff import NPY, NPY_ENDING
+
+__all__ = ["ALONE", "assemble", "inspect", "parts", "read", "unpacked_bytes"]
 
 ALONE = True
 MOST_ARRAYS = 10_000  # of an .npz
@@ -130,11 +132,6 @@ def _end(array: Array) -> int:
 def assemble(files: list[Inspected], unread: list[Refusal], options: Options) -> Assembly:
     """A case per file of one array."""
     return arrays.whole(files, options)
-
-
-def parts(file: Inspected, wanted: Sequence[Part], options: Options) -> Assembly:
-    """The arrays, or their parts, that labels.csv names."""
-    return arrays.parts(file, wanted, options)
 
 
 def read(

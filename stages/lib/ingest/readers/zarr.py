@@ -24,8 +24,10 @@ import numpy as np
 from stages.lib.core.opening import read as read_file
 from stages.lib.ingest.in_place import files_below
 from stages.lib.ingest.readers import arrays
-from stages.lib.ingest.readers.arrays import Array, Recipe
-from stages.lib.ingest.readers.contract import Assembly, Inspected, Options, Part, Refusal, Rejected, place_of
+from stages.lib.ingest.readers.arrays import Array, Recipe, parts
+from stages.lib.ingest.readers.contract import Assembly, Inspected, Options, Refusal, Rejected, place_of
+
+__all__ = ["ALONE", "assemble", "inspect", "inspect_place", "parts", "read", "unpacked_bytes"]
 
 ALONE = True
 MOST_ARRAYS = 200_000  # of a store
@@ -289,11 +291,6 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
             detail = f"a Zarr group of {len(file.common)} arrays: {arrays.WAYS}"
             found.refused.append(Refusal((file.path,), "several_arrays", detail))
     return found
-
-
-def parts(file: Inspected, wanted: Sequence[Part], options: Options) -> Assembly:
-    """The arrays, or their parts, that labels.csv names."""
-    return arrays.parts(file, wanted, options)
 
 
 def read(
