@@ -15,7 +15,7 @@ import os
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -64,7 +64,6 @@ class Grid(NamedTuple):
     key: Callable[[Sequence[int]], str]  # the file of a chunk
     chunk: Packing
     shard: "Packing | None"  # of the index of a shard, whose chunks `chunk` describes
-    shard_shape: tuple[int, ...]
     index_first: bool  # whether a shard begins with its index
 
 
@@ -139,8 +138,9 @@ V3_KEYS = (
 )
 
 
+@lru_cache(maxsize=8)
 def _grid(version: int, text: str) -> Grid:
-    """What metadata say.
+    """What metadata say; kept, as a hundred thousand cases may be of one array.
 
     Raises:
         _Unknown: They ask for what is not read.
@@ -170,7 +170,6 @@ def _grid_2(about: Mapping[str, Any]) -> Grid:
         key=lambda at: separator.join(map(str, at)) or "0",
         chunk=Packing(chunk, dtype, order, packed),
         shard=None,
-        shard_shape=chunk,
         index_first=False,
     )
 
@@ -209,7 +208,6 @@ def _grid_3(about: Mapping[str, Any]) -> Grid:
         key=lambda at: separator.join((*prefix, *map(str, at))) or "0",
         chunk=_packing_3(codecs, inner, dtype),
         shard=shard,
-        shard_shape=whole,
         index_first=first,
     )
 
