@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from stages.lib.ingest.readers import contract
 from stages.lib.ingest.readers.contract import Options, Rejected
 from stages.lib.ingest.readers.scans import volume
 from stages.lib.ingest.readers.scans.volume import assemble, read, unpacked_bytes
@@ -33,15 +32,9 @@ CONVERT = "save it as one file .mha, as SimpleITK.WriteImage does"
 
 def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """A file's Volume, and nothing of its own."""
-    try:
-        layout = _layout(*_header(content))
-    except Rejected:
-        raise
-    except Exception as error:  # whatever a header holds
-        contract.check_is_of_the_files(error)
-        where = contract.where_raised(error)
-        raise Rejected("malformed", f"the MetaImage header ({where}): save the file again") from None
-    return volume.inspected(content, layout, options)
+    return volume.inspected(
+        content, lambda: _layout(*_header(content)), "the MetaImage header", "save the file again", options
+    )
 
 
 def _header(content: bytes) -> tuple[dict[str, str], int]:

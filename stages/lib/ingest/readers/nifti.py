@@ -32,19 +32,12 @@ AGAIN = "write the header again, as nibabel's image.set_sform and set_qform do"
 
 def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """A file's Volume, and nothing of its own."""
+    return volume.inspected(content, lambda: _layout(content), "the NIfTI header", "write it again", options)
+
+
+def _layout(content: bytes) -> volume.Layout:
     block = nifti_header(content)
-    try:
-        header = (nibabel.Nifti1Header if len(block) == NIFTI_BYTES[0] else nibabel.Nifti2Header)(block, check=False)
-        layout = _layout(header, "gzip" if packed.is_gzip(content) else "")
-    except Rejected:
-        raise
-    except Exception as error:  # whatever numbers a header holds
-        contract.check_is_of_the_files(error)
-        raise Rejected("malformed", f"the NIfTI header ({contract.where_raised(error)}): write it again") from None
-    return volume.inspected(content, layout, options)
-
-
-def _layout(header: Any, packing: str) -> volume.Layout:
+    header = (nibabel.Nifti1Header if len(block) == NIFTI_BYTES[0] else nibabel.Nifti2Header)(block, check=False)
     number = int(header["dim"][0])
     if not 1 <= number <= MOST_AXES:
         raise Rejected("malformed", f"the header gives {number} axes (dim[0]), of 1 to {MOST_AXES}: write it again")
@@ -71,7 +64,9 @@ def _layout(header: Any, packing: str) -> volume.Layout:
         raise Rejected("malformed", f"the unit of length has the code {code}, none of NIfTI's: write the header again")
     columns = np.diag([-1.0, -1.0, 1.0]) @ affine[:3] * unit
     shape = (size[3] if len(size) == 4 else 1, size[2], size[1], size[0])
-    return volume.Layout(stored, packing, 0, int(offset), shape, 0, *_scale(header), columns, noted)
+    return volume.Layout(
+        stored, "gzip" if packed.is_gzip(content) else "", 0, int(offset), shape, 0, *_scale(header), columns, noted
+    )
 
 
 def _stored(header: Any) -> np.dtype:

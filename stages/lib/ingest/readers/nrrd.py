@@ -13,7 +13,6 @@ from typing import Any
 import nrrd
 import numpy as np
 
-from stages.lib.ingest.readers import contract
 from stages.lib.ingest.readers.contract import Options, Rejected
 from stages.lib.ingest.readers.scans import volume
 from stages.lib.ingest.readers.scans.volume import assemble, read, unpacked_bytes
@@ -41,14 +40,9 @@ PLACED = "save it with a space, space directions and a space origin"
 
 def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """A file's Volume, and nothing of its own."""
-    try:
-        layout = _layout(*_header(content))
-    except Rejected:
-        raise
-    except Exception as error:  # whatever a header holds
-        contract.check_is_of_the_files(error)
-        raise Rejected("malformed", f"the NRRD header ({contract.where_raised(error)}): save the file again") from None
-    return volume.inspected(content, layout, options)
+    return volume.inspected(
+        content, lambda: _layout(*_header(content)), "the NRRD header", "save the file again", options
+    )
 
 
 def _header(content: bytes) -> tuple[Mapping[str, Any], int]:

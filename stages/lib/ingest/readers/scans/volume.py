@@ -64,12 +64,26 @@ class Volume(NamedTuple):
         return self.offset + math.prod(self.shape) * np.dtype(self.stored).itemsize
 
 
-def inspected(content: bytes, layout: Layout, options: Options) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """A file's Volume, as a reader's `inspect` returns it.
+def inspected(
+    content: bytes, read_layout: Callable[[], Layout], header: str, way: str, options: Options
+) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """A file's Volume, as a reader's `inspect` returns it, and nothing of its own.
+
+    Args:
+        read_layout: Reads the file's header, of which it may raise anything.
+        header: What messages call it; way: out of its faults.
 
     Raises:
-        Rejected: It is too small or too large, ends before its pixels do, or its axes are not at right angles.
+        Rejected: The header is damaged; or the volume is too small or too large, ends before its pixels do, or its axes
+            are not at right angles.
     """
+    try:
+        layout = read_layout()
+    except Rejected:
+        raise
+    except Exception as error:  # whatever a header holds
+        contract.check_is_of_the_files(error)
+        raise Rejected("malformed", f"{header} ({contract.where_raised(error)}): {way}") from None
     phases, *size = layout.shape
     if min(size[1:]) < options.params.min_side:
         raise Rejected("too_small", f"{size[2]}x{size[1]} pixels; ingest.min_side is {options.params.min_side}")
