@@ -352,6 +352,23 @@ def frames_taken(number: int, wanted: str | int) -> list[int]:
     return list(range(0, number, wanted if isinstance(wanted, int) else 1))
 
 
+def phases_of_file(phases: int, split_4d: bool | int | str, what: str) -> Sequence[int | str]:
+    """The numbers of a file's phases that become volumes, or that it is their mean.
+
+    Args:
+        what: What messages call them.
+
+    Raises:
+        Rejected: There are several, and `ingest.split_4d` is not given; or none of its number.
+    """
+    if phases == 1:
+        return [0]
+    if split_4d is False:
+        ways = "ingest.split_4d can be all, first, mean or the number of one"
+        raise Rejected("several_at_a_place", f"{phases} {what} {ways}")
+    return ["mean"] if split_4d == "mean" else phases_taken(phases, split_4d)
+
+
 def phases_taken(phases: int, split_4d: bool | int | str) -> list[int]:
     """Which of several phases `ingest.split_4d` takes, where it takes any and not their mean.
 

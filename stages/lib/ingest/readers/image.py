@@ -20,7 +20,7 @@ from stages.lib.ingest.readers.contract import (
     Refusal,
     Rejected,
     frames_taken,
-    phases_taken,
+    phases_of_file,
 )
 from stages.lib.ingest.readers.pictures import formats, hyperstack, jpeg, orientation, pillow, tiff
 from stages.lib.ingest.readers.pictures.alpha import without_alpha
@@ -100,11 +100,23 @@ def _as_channels(file: tiff.File | None, pages: Sequence[Picture | Rejected]) ->
         raise Rejected("several_frames", f"an animation, whose frames are no channels; {others}")
     if file.series and not (len(file.series) == 1 and file.series[0].is_unnamed):
         raise Rejected("several_frames", f"{file.series[0].says} says that they are slices or points in time; {others}")
+    pictures = _all(pages, "channel")
+    tiff.check_apart(file)
+    return tiff.joined(pictures)
+
+
+def _all(pages: Sequence[Picture | Rejected], what: str) -> list[Picture]:
+    """Pages that make one case.
+
+    Raises:
+        Rejected: One of them can't be read.
+    """
+    pictures = []
     for number, page in enumerate(pages):
         if isinstance(page, Rejected):
-            raise Rejected(page.reason, f"channel {number + 1}: {page.detail}")
-    tiff.check_apart(file)
-    return tiff.joined([page for page in pages if isinstance(page, Picture)])
+            raise Rejected(page.reason, f"{what} {number + 1}: {page.detail}")
+        pictures.append(page)
+    return pictures
 
 
 def _stack(file: tiff.File | None, pages: Sequence[Picture | Rejected], options: Options) -> Stack:
@@ -120,10 +132,7 @@ def _stack(file: tiff.File | None, pages: Sequence[Picture | Rejected], options:
     if told and told[0].no_volume:
         raise Rejected("several_frames", told[0].no_volume)
     times = told[0].times if told else 1
-    pictures = [page for page in pages if isinstance(page, Picture)]
-    for number, page in enumerate(pages):
-        if isinstance(page, Rejected):
-            raise Rejected(page.reason, f"slice {number + 1}: {page.detail}")
+    pictures = _all(pages, "slice")
     first = pictures[0]
     for number, page in enumerate(pictures):
         if (page.height, page.width) != (first.height, first.width):
@@ -219,16 +228,11 @@ def _channels(picture: Picture) -> tuple[tuple[str, str], ...]:
 
 def _add_volumes(assembly: Assembly, file: Inspected, options: Options) -> None:
     stack, split = _as_stack(file), options.params.split_4d
-    phases: Sequence[int | str] = [0]
-    if stack.times > 1:
-        try:
-            if split is False:
-                ways = "ingest.split_4d can be all, first, mean or the number of one"
-                raise Rejected("several_at_a_place", f"{stack.times} points in time of {stack.depth} slices; {ways}")
-            phases = ["mean"] if split == "mean" else phases_taken(stack.times, split)
-        except Rejected as error:
-            assembly.refused.append(Refusal((file.path,), error.reason, error.detail))
-            return
+    try:
+        phases = phases_of_file(stack.times, split, f"points in time of {stack.depth} slices;")
+    except Rejected as error:
+        assembly.refused.append(Refusal((file.path,), error.reason, error.detail))
+        return
     picture, name = stack.picture, options.identify("path", file.path)
     several = stack.times > 1 and split in (True, "all")
     unknown = () if stack.spacing_mm else ("spacing_unknown",)

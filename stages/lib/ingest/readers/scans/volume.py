@@ -22,7 +22,7 @@ from stages.lib.ingest.readers.scans import axes
 RIGHT_ANGLE = 1e-3  # how large the cosine between two axes of a slice may be
 MOST_SMALL = 1 << 14  # of slope and intercept: with values of 16 bits, 32 hold what becomes of them
 SAME_DIGITS = 6  # of identifiers: for 2^24 pieces
-SEVERAL = "of a time series, diffusion or echoes? ingest.split_4d can be all, first, mean or the number of one"
+SEVERAL = "volumes of a time series, diffusion or echoes?"
 RESAMPLE = "resample it onto axes at right angles, as SimpleITK.Resample does"
 
 
@@ -211,7 +211,7 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
         try:
             if is_picture and options.params.kind != "images":
                 raise Rejected("single_slice", "a volume of one slice, which ingest.kind images takes as a picture")
-            taken = _taken(phases, split)
+            taken = contract.phases_of_file(phases, split, SEVERAL)
         except Rejected as error:
             assembly.refused.append(Refusal((file.path,), error.reason, error.detail))
             continue
@@ -236,19 +236,6 @@ def assemble(files: list[Inspected], unread: list[Refusal], options: Options) ->
                 )
             )
     return assembly
-
-
-def _taken(phases: int, split_4d: bool | str | int) -> Sequence[int | str]:
-    """The numbers of the phases that become volumes, or that it is their mean.
-
-    Raises:
-        Rejected: There are several, and `ingest.split_4d` is not given; or none of its number.
-    """
-    if phases == 1:
-        return [0]
-    if split_4d is False:
-        raise Rejected("several_at_a_place", f"{phases} volumes {SEVERAL}")
-    return ["mean"] if split_4d == "mean" else contract.phases_taken(phases, split_4d)
 
 
 def read(
