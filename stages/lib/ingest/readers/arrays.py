@@ -13,7 +13,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, NoSuchPart, Options, Part, Refusal, Rejected
+from stages.lib.ingest.readers.contract import (
+    Assembly,
+    Case,
+    Inspected,
+    NoSuchPart,
+    Options,
+    Part,
+    Refusal,
+    Rejected,
+)
+from stages.lib.ingest.readers.limits import check_picture
 from stages.lib.ingest.readers.numbers import as_float32
 
 WAYS = "name one in labels.csv, as in file::name or file::name[3]"
@@ -122,11 +132,7 @@ def case(file: Inspected, array: Array, part: Part | None, options: Options) -> 
     axes = axes_of(shape, stored, params.axes)
     sides = dict(zip(axes, shape, strict=True))
     height, width = sides["H"], sides["W"]
-    size = f"{width}x{height} pixels"
-    if min(height, width) < params.min_side:
-        raise Rejected("too_small", f"{size}; ingest.min_side is {params.min_side}")
-    if height * width > params.max_pixels:
-        raise Rejected("too_large", f"{size}; ingest.max_pixels is {params.max_pixels}")
+    check_picture(height, width, params)
     if math.prod(shape) > params.max_voxels:
         raise Rejected("too_large", f"{math.prod(shape)} numbers; ingest.max_voxels is {params.max_voxels}")
     if sides.get("C") == 0:

@@ -25,6 +25,7 @@ from stages.lib.ingest.readers.contract import (
     frames_taken,
     where_raised,
 )
+from stages.lib.ingest.readers.limits import check_sides
 from stages.lib.ingest.readers.scans import (
     axes,
     dicom_burned_in,
@@ -135,9 +136,7 @@ def _add_picture(files: list[Inspected], options: Options, assembly: Assembly) -
         if several and options.params.frames in ("reject", "stack", "channels"):
             detail = f"{instance.frames} frames of a film; ingest.frames can be first, middle, split or a number"
             raise Rejected("several_frames", detail)
-        if min(header.rows, header.columns) < options.params.min_side:
-            size = f"{header.columns}x{header.rows}"
-            raise Rejected("too_small", f"{size} pixels; ingest.min_side is {options.params.min_side}")
+        check_sides(header.rows, header.columns, options.params)
         rescale = dicom_pixels.rescaling(header, instance.slices, options.params.intensity)
     except Rejected as error:
         paths = tuple(f.path for f in files)

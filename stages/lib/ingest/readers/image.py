@@ -22,6 +22,7 @@ from stages.lib.ingest.readers.contract import (
     frames_taken,
     phases_of_file,
 )
+from stages.lib.ingest.readers.limits import check_picture
 from stages.lib.ingest.readers.pictures import formats, hyperstack, jpeg, orientation, pillow, tiff
 from stages.lib.ingest.readers.pictures.alpha import without_alpha
 from stages.lib.ingest.readers.pictures.picture import TURNED, Picture, Stack
@@ -172,14 +173,11 @@ def _check_voxels(pictures: Sequence[Picture], limit: int) -> None:
 
 def _checked(page: Picture | Rejected, options: Options) -> Picture | Rejected:
     """The page, or why its size is not wanted."""
-    params = options.params
-    if isinstance(page, Rejected):
-        return page
-    size = f"{page.width}x{page.height} pixels"
-    if min(page.height, page.width) < params.min_side:
-        return Rejected("too_small", f"{size}; ingest.min_side is {params.min_side}")
-    if page.height * page.width > params.max_pixels:
-        return Rejected("too_large", f"{size}; ingest.max_pixels is {params.max_pixels}")
+    if isinstance(page, Picture):
+        try:
+            check_picture(page.height, page.width, options.params)
+        except Rejected as error:
+            return error
     return page
 
 

@@ -64,9 +64,8 @@ def _layout(content: bytes) -> volume.Layout:
         raise Rejected("malformed", f"the unit of length has the code {code}, none of NIfTI's: write the header again")
     columns = np.diag([-1.0, -1.0, 1.0]) @ affine[:3] * unit
     shape = (size[3] if len(size) == 4 else 1, size[2], size[1], size[0])
-    return volume.Layout(
-        stored, "gzip" if packed.is_gzip(content) else "", 0, int(offset), shape, 0, *_scale(header), columns, noted
-    )
+    packing = "gzip" if packed.is_gzip(content) else ""
+    return volume.Layout(stored, packing, 0, int(offset), shape, 0, *_scale(header), columns, noted)
 
 
 def _stored(header: Any) -> np.dtype:

@@ -16,6 +16,7 @@ import numpy as np
 
 from stages.lib.ingest.readers import contract, packed
 from stages.lib.ingest.readers.contract import Assembly, Case, Inspected, Options, Refusal, Rejected
+from stages.lib.ingest.readers.limits import check_sides
 from stages.lib.ingest.readers.numbers import WAY, WHOLE_FLOAT32, as_float32
 from stages.lib.ingest.readers.scans import axes
 
@@ -85,8 +86,7 @@ def inspected(
         contract.check_is_of_the_files(error)
         raise Rejected("malformed", f"{header} ({contract.where_raised(error)}): {way}") from None
     phases, *size = layout.shape
-    if min(size[1:]) < options.params.min_side:
-        raise Rejected("too_small", f"{size[2]}x{size[1]} pixels; ingest.min_side is {options.params.min_side}")
+    check_sides(size[1], size[2], options.params)
     if math.prod(layout.shape) > options.params.max_voxels:
         what = "x".join(map(str, (*size[::-1], *((phases,) if phases > 1 else ()))))
         raise Rejected("too_large", f"{what} pixels; ingest.max_voxels is {options.params.max_voxels}")
