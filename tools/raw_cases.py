@@ -19,8 +19,7 @@ from stages.lib.ingest.file_table import FileTable, Inspection, Reason
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.inspection import inspect_file
 from stages.lib.ingest.labels.beside import CLASS
-from stages.lib.ingest.labels.corrections import CORRECTIONS_CSV
-from stages.lib.ingest.labels.table import LABELS_CSV
+from stages.lib.ingest.raw_files import TABLES
 from stages.lib.ingest.readers.colour import can_be_made
 from stages.lib.ingest.readers.contract import PART_SIGN, Inspected, NoSuchPart, Options, Part, Refusal
 from stages.lib.params import check
@@ -201,9 +200,7 @@ class _Run:
 def _is_of_labels(refusal: Refusal) -> bool:
     """Whether a file that is no picture holds labels, as raw data have them: labels.csv, or 0001.cls."""
     names = (os.path.basename(path) for path in refusal.paths)
-    return refusal.reason == "not_an_image" and all(
-        name in (LABELS_CSV, CORRECTIONS_CSV) or name.endswith(f".{CLASS}") for name in names
-    )
+    return refusal.reason == "not_an_image" and all(name in TABLES or name.endswith(f".{CLASS}") for name in names)
 
 
 def _named(paths: Sequence[str]) -> str:

@@ -36,7 +36,7 @@ from stages.lib.cases import Cases
 from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
-from stages.lib.ingest.labels.table import LABELS_CSV
+from stages.lib.ingest.raw_files import LABELS_CSV
 from stages.lib.ingest.readers.pictures.tiff import MAGIC_NUMBERS
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams

@@ -19,8 +19,7 @@ from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.labels import labelling
-from stages.lib.ingest.labels.corrections import CORRECTIONS_CSV
-from stages.lib.ingest.labels.table import LABELS_CSV, Labels, read_labels
+from stages.lib.ingest.labels.table import Labels, read_labels
 from stages.lib.ingest.readers.contract import Options
 from stages.lib.ingest.results import rejected
 from stages.lib.ingest.store import Store
@@ -77,7 +76,7 @@ def look(folder: Path, found: Found) -> None:
         UserError: The data can't be used as they are.
     """
     scan = in_place.with_stores(raw_files.scan(folder))
-    paths = [path for path in scan.paths if path not in (LABELS_CSV, CORRECTIONS_CSV)]
+    paths = [path for path in scan.paths if path not in raw_files.TABLES]
     offer = selection.find_companions(paths)
     if offer:
         found.ingest["exclude"] = offer.exclude
@@ -136,10 +135,10 @@ PAGES = (
     "if that is wrong, ingest.frames in params.yaml can be channels, split, first or middle"
 )
 UNDECIDED = {
-    "several_frames": _Undecided("frames", "stack", "pages as slices; channels: of one picture; split: a picture each"),
-    "several_at_a_place": _Undecided("split_4d", "first", "several volumes a file or series; mean: of all; all: each"),
+    "several_frames": ("frames", "stack", "pages as slices; channels: of one picture; split: a picture each"),
+    "several_at_a_place": ("split_4d", "first", "several volumes a file or series; mean: of all; all: each"),
 }
-"""By the reason of a rejection: what is proposed where it is that of all files."""
+"""By the reason of a rejection: the key, value and why of what is proposed where it is that of all files."""
 
 
 def _inspected(folder: Path, taken: list[str], options: Options, members: Members) -> tuple[FileTable, bool]:
@@ -195,8 +194,8 @@ def _describe(
     assembled = assembly.assemble(files, options, is_named, is_listed, labels.parts)
     cases, accepted = assembled.cases, files.accepted
     asked = [UNDECIDED[refusal.reason] for refusal in assembled.refused if refusal.reason in UNDECIDED]
-    if not len(cases) and asked and asked[0].key not in found.ingest:
-        raise asked[0]
+    if not len(cases) and asked and asked[0][0] not in found.ingest:
+        raise _Undecided(*asked[0])
     read = f" (of {len(files.paths)} of {number} files)" if len(files.paths) < number else ""
     kinds = ", ".join(f"{len(of)} {'DICOM files' if name == 'dicom' else 'pictures'}" for name, of in accepted.items())
     _say(found, "files", f"{kinds or 'none that can be read'}{read}")

@@ -24,7 +24,8 @@ from stages.lib.ingest.litter import is_litter
 RECENT_NANOSECONDS = 100_000_000  # a file changed twice within a tick of the file system's clock looks unchanged
 STAMP_FIELDS = 4  # size, time of the last change of content, of the last change of anything, inode
 MAX_VISITS = 100  # paths by which links may lead to one folder
-TABLES = ("labels.csv", "corrections.csv")  # beside which an archive may be alone
+LABELS_CSV, CORRECTIONS_CSV = "labels.csv", "corrections.csv"
+TABLES = (LABELS_CSV, CORRECTIONS_CSV)  # that are no cases, and beside which an archive may be alone
 
 Identity = tuple[int, int]  # of a folder, whatever path leads to it: device and inode
 

@@ -11,8 +11,7 @@ import pathspec
 
 from stages.lib.core.errors import UserError
 from stages.lib.ingest import companions, patterns
-from stages.lib.ingest.labels.corrections import CORRECTIONS_CSV
-from stages.lib.ingest.labels.table import LABELS_CSV
+from stages.lib.ingest.raw_files import TABLES
 from stages.lib.ingest.readers.contract import Refusal
 from stages.lib.params.ingest import IngestParams
 
@@ -58,7 +57,7 @@ def select(paths: Sequence[str], params: IngestParams) -> tuple[list[str], list[
     Raises:
         UserError: A pattern fits no file; or there is no `include`, and files look like masks of others.
     """
-    tables = {LABELS_CSV, CORRECTIONS_CSV, *params.split_files.values()}
+    tables = {*TABLES, *params.split_files.values()}
     paths = [path for path in paths if path not in tables]
     for key, given in (("include", params.include), ("exclude", params.exclude)):
         for pattern in given:

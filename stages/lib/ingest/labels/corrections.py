@@ -31,9 +31,9 @@ from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.csv_lines import csv_line
 from stages.lib.ingest.labels import class_names
 from stages.lib.ingest.labels.table import Row, delimiter_of
+from stages.lib.ingest.raw_files import CORRECTIONS_CSV
 from stages.lib.ingest.readers.contract import Refusal
 
-CORRECTIONS_CSV = "corrections.csv"
 COLUMNS = ("path", "label", "excluded", "note")
 NEARLY = 0.9  # as `nearest.closest` has it
 YES = {"": False, "no": False, "yes": True}

@@ -28,9 +28,9 @@ from stages.lib.ingest.archives import places
 from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.labels import beside, class_names, layout, own_columns
+from stages.lib.ingest.raw_files import LABELS_CSV
 from stages.lib.ingest.readers.contract import PART_SIGN, Identity, Options, Part
 
-LABELS_CSV = "labels.csv"
 SIMILAR = re.compile(r"(?:labels?|classes)\.(?:csv|tsv|tab|txt|xlsx?|ods|parquet)", re.IGNORECASE)
 EXCEL_SEPARATOR = re.compile(r"\"?sep=([,;\t])\"?", re.IGNORECASE)  # the line that tells Excel how columns are parted
 NAMING = ("path", "series", "study", "instance")  # one of them says what a row is about

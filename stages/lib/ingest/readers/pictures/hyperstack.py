@@ -216,8 +216,9 @@ def read_shaped(description: bytes, pages: int, page: tuple[int, ...], samples: 
         raise Rejected("malformed", f"rows and columns of the pages are {NO_Y_X}")
     sizes = dict(outer)
     others = [name for name in sizes if name not in "TZC"]
-    is_unnamed = len(others) == 1 == len(sizes) and (not named or others[0] in LIKE_SLICES)
-    if len(others) == 1 and "Z" not in sizes and (not named or others[0] in LIKE_SLICES):
+    like_slices = len(others) == 1 and "Z" not in sizes and (not named or others[0] in LIKE_SLICES)
+    is_unnamed = like_slices and len(sizes) == 1
+    if like_slices:
         sizes = {("Z" if name in others else name): n for name, n in sizes.items()}
         others = []
     series = _ordered(sizes, list(sizes)[::-1], "tifffile")._replace(is_unnamed=is_unnamed)
