@@ -9,6 +9,7 @@ from functools import cache
 from typing import cast
 
 from stages.lib.ingest.readers.contract import Reader
+from stages.lib.ingest.readers.pictures import formats
 from stages.lib.ingest.readers.sniff import (
     looks_like_dicom,
     looks_like_hdf5,
@@ -32,12 +33,9 @@ READERS: dict[str, Callable[[bytes], bool]] = {
 }
 
 
-MOST_PICTURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-
-
 def recognise(content: bytes) -> str:
     """The name of the reader that takes a file with this content."""
-    if content.startswith(MOST_PICTURES) and not looks_like_dicom(content):  # to ask them all takes longer than these
+    if content.startswith(formats.READ) and not looks_like_dicom(content):  # to ask them all takes longer than these
         return "image"
     for name, takes in READERS.items():
         if takes(content):
