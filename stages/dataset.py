@@ -6,6 +6,7 @@ python -m stages.dataset digits
 import functools
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,9 @@ def main(
             starts = []
             for name in splits.SPLITS:
                 rows = split.rows(name)
-                starts.append(writer.reserve(name, split.label_of[rows], split.case[rows], split.group[rows]))
+                target, weight = (None if of is None else of[rows] for of in (split.values, split.weight))
+                names = split.case[rows], split.group[rows]
+                starts.append(writer.reserve(name, split.label_of[rows], *names, target, weight))
             common = Common(partial, tuple(starts), arguments, channels)
             sample_bytes = math.prod(shape) * np.dtype(dtype).itemsize
             work = jobs(opened, split, sample_bytes)
@@ -56,7 +59,7 @@ def main(
             filling = functools.partial(fill, common)
             for counted in runs.bring(filling, work, workers, "dataset", lambda job: job.run, len(opened)):
                 merge_all(moments, counted)
-            writer.describe(describe(split.classes, shape, opened, arguments, moments))
+            writer.describe(describe(split, shape, opened, arguments, moments))
     say(f"{' x '.join(map(str, shape))} {dtype}, {len(split)} cases")
 
 
@@ -149,11 +152,13 @@ def jobs(cases: Cases, split: splits.Table, sample_bytes: int) -> Iterator[Job]:
 
 
 def describe(
-    classes: list[str], shape: tuple[int, ...], cases: Cases, arguments: dict[str, Any], moments: list[Moments]
+    split: splits.Table, shape: tuple[int, ...], cases: Cases, arguments: dict[str, Any], moments: list[Moments]
 ) -> tensors.Description:
     summaries = [count.summary() for count in moments]
+    target = asked(split)
     return tensors.Description(
-        classes=classes,
+        classes=split.classes if target is None else target.names,
+        target=None if target is None else asdict(target),
         axes="N" + cases.axes,
         shape=list(shape),
         dtype=arguments["dtype"],
@@ -162,6 +167,27 @@ def describe(
         geometry=arguments,
         moments={name: [getattr(s, name) for s in summaries] for name in ("minimum", "maximum", "mean", "deviation")},
     )
+
+
+def asked(split: splits.Table) -> tensors.Asked | None:
+    """What the model is to answer; None where that is the class alone.
+
+    Raises:
+        UserError: The training cases all have the same number.
+    """
+    target, values = split.target, split.values
+    if target is None or values is None:
+        return None
+    mean, deviation = 0.0, 1.0
+    if target.of_number:
+        rows = split.rows("train")
+        learnt = np.log(values[rows, 0], dtype=np.float64) if target.kind == "log_regression" else values[rows, 0]
+        weight = None if split.weight is None else split.weight[rows]
+        mean = float(np.average(learnt.astype(np.float64), weights=weight))
+        deviation = float(np.sqrt(np.average(np.square(learnt - mean), weights=weight)))
+        if not deviation > 0:
+            raise UserError(f"all training cases have the same {target.name}: there is nothing to learn")
+    return tensors.Asked(target.kind, list(target.names), target.unit, mean, deviation)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from stages.lib import command, inference, tensors
+from stages.lib import command, tensors
 from stages.lib.cases import Cases
 from stages.lib.core import outs
 from stages.lib.core.machine import pin
@@ -20,7 +20,7 @@ from stages.lib.export.formats import file_format
 from stages.lib.export.formats.program import Program
 from stages.lib.export.variants import compare
 from stages.lib.geometry import Geometry
-from stages.lib.model import checkpoint
+from stages.lib.model import checkpoint, inference
 from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.export import ExportParams
 from stages.lib.params.ingest import IngestParams

@@ -15,7 +15,7 @@ from stages.lib.ingest import assembly, in_place, inspection, pieces, raw_files,
 from stages.lib.ingest.fingerprint import fingerprint
 from stages.lib.ingest.groups import join_duplicates, name_groups
 from stages.lib.ingest.identifiers import load_key
-from stages.lib.ingest.labels import beside, corrections, given_splits, labelling, own_columns, split_files
+from stages.lib.ingest.labels import beside, corrections, given_splits, labelling, own_columns, split_files, targets
 from stages.lib.ingest.labels.table import read_labels
 from stages.lib.ingest.readers import contract
 from stages.lib.ingest.readers.contract import Options
@@ -69,7 +69,7 @@ def main(
         labelled = labelling.label_cases(assembled.cases, labels, assembled.refused)  # before the long work
         labelling.check_copies(assembled.refused, labels)
         corrected = corrections.apply(
-            raw, corrections.read(raw, found.members), assembled.cases, labelled, assembled.refused
+            raw, corrections.read(raw, found.members), assembled.cases, labelled, assembled.refused, labels.target
         )
         left_out = selection.refusals(excluded) + beside.refusals(labels.beside) + corrected.excluded
         without_case = assembled.refused + left_out
@@ -86,7 +86,8 @@ def main(
             rows = [rows[i] for i in np.flatnonzero(np.isin(assembled.cases.ids, filled.cases.ids))]
         labelling.check_classes(rows, labels, str(rejected_csv))
         classes = [row.label for row in rows]
-        groups = join_duplicates(filled.cases, classes, name_groups(filled.cases, rows, options), filled.digests)
+        said = [targets.said(row) for row in rows]
+        groups = join_duplicates(filled.cases, said, name_groups(filled.cases, rows, options), filled.digests)
         of_labels = labelling.remarks(labels, classes, groups.groups)
         for remark in [*of_labels, *assembly.remarks(filled.cases, options)]:
             say(f"warning: {remark}")
@@ -95,6 +96,8 @@ def main(
         counted = given.counts(filled.cases)
         own = own_columns.by_name(params.columns, [row.columns for row in rows])
         opted = {"corrected": corrected.counts, "columns": own_columns.counts(own), "split_files": counted}
+        opted |= {"target": targets.summary(labels, rows)}
+        own |= targets.columns(labels, rows)
         counts = publish(filled, cases, cases_csv, ingest_json, classes, groups, splits, refused, found, own, opted)
         from stages.lib.ingest.results import overview  # Pillow: not before there is something to draw
 

@@ -5,20 +5,17 @@ python -m stages.split digits
 
 from pathlib import Path
 
-import pandas as pd
-
 from stages.lib import command, splits
 from stages.lib.core import outs
 from stages.lib.core.progress import say
 from stages.lib.params.split import SplitParams
-from stages.lib.split import amounts, freezing, given, sites
+from stages.lib.split import amounts, freezing, given, sites, strata
 
 
 def main(cases_csv: Path, split_csv: Path, params: SplitParams, frozen: Path = Path("frozen")) -> None:
     cases = deal(cases_csv, params, frozen)
     outs.write_csv(split_csv, cases.blocks())
-    classes, names = pd.Index(cases.classes, name="label"), pd.Index(splits.SPLITS, name="split")
-    table = pd.DataFrame(cases.numbers(), classes, names)
+    table = strata.tally(cases)
     say(table.loc[:, table.any()].to_string())
     for warning in amounts.warnings(cases, not (params.freeze or params.test_sites)):
         say(warning)

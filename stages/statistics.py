@@ -3,9 +3,10 @@
 python -m stages.statistics digits
 """
 
-from dataclasses import asdict
+import math
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,8 +47,39 @@ def main(
             shape=spreads(opened.axes, opened.shapes, rows),
             spacing_mm=spreads(opened.axes[1:], opened.spacings_mm, rows),
             channels=[channel.summary(params.percentiles, params.bins) for channel in moments],
+            target=of_target(split),
         )
-    outs.write_json(statistics_json, asdict(found))
+    outs.write_json(statistics_json, found.plain())
+
+
+def of_target(split: splits.Table) -> dict[str, Any] | None:
+    """What is asked of the cases of each split, by split: of a number its mean, deviation and quartiles, of each label
+    or class how much there is of it, weighted as the cases are. None where that is the class alone, and all count
+    alike.
+    """
+    target, values = split.target, split.values
+    if target is None and split.weight is None:
+        return None
+    found: dict[str, Any] = {}
+    for name in splits.SPLITS:
+        rows = split.rows(name)
+        if not len(rows):
+            continue
+        weight = np.ones(len(rows)) if split.weight is None else split.weight[rows].astype(np.float64)
+        of_split: dict[str, Any] = {"weight": float(weight.sum())}
+        for k, asked in enumerate(target.names if target else ()):
+            assert values is not None
+            column = values[rows, k].astype(np.float64)
+            known = ~np.isnan(column)
+            share = float(np.average(column[known], weights=weight[known])) if weight[known].any() else math.nan
+            if target and target.of_number:
+                spread = float(np.sqrt(np.average(np.square(column - share), weights=weight)))
+                quartiles = np.quantile(column, np.arange(5) / 4).tolist()
+                of_split[asked] = {"mean": share, "deviation": spread, "quartiles": quartiles}
+            else:
+                of_split[asked] = {"share": share, "known": int(known.sum())}
+        found[name] = of_split
+    return found
 
 
 def _dtype_and_channels(cases: Cases) -> tuple[str, int]:

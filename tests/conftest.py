@@ -2,7 +2,6 @@
 
 import os
 import signal
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -110,7 +109,7 @@ def write_model_pt(
     low, high = about.moments["minimum"], about.moments["maximum"]
     scale = [1 / (b - a) for a, b in zip(low, high, strict=True)]
     normalise = {"low": low, "high": high, "shift": low, "scale": scale, "dims": len(about.shape) - 1}
-    recipe = checkpoint.Recipe(network, arguments or {}, normalise, asdict(about))
+    recipe = checkpoint.Recipe(network, arguments or {}, normalise, about.plain())
     model = checkpoint.build(recipe)
     if trained:
         split = tensors.read_split(dataset_h5, "train")

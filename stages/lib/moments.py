@@ -8,10 +8,10 @@ maximum are exact, mean and deviation are float64 sums.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import FiniteFloat
@@ -60,6 +60,11 @@ class Statistics:
     shape: dict[str, Spread | None]  # by axis, C and H, W or D, H, W
     spacing_mm: dict[str, Spread | None]  # by axis; None where that of a case is unknown
     channels: list[Summary]
+    target: dict[str, Any] | None = None  # what is asked of the cases of each split, where that is more than a class
+
+    def plain(self) -> dict[str, Any]:
+        """As a dictionary, without what is not said."""
+        return {name: value for name, value in asdict(self).items() if name != "target" or value is not None}
 
     def check(self) -> None:
         """Checks that the numbers are possible.

@@ -4,17 +4,19 @@ A table of a million cases is read in blocks, into columns of 37 bytes a case: n
 pandas' strings are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from stages.lib import targets
 from stages.lib.core import tables
 from stages.lib.core.errors import DamagedOut
 from stages.lib.core.reading import reading
 from stages.lib.core.tables import BLOCK_ROWS, refuse
+from stages.lib.targets import Target
 
 SPLITS = ("train", "validation", "test")
 OPEN = -1  # in `Table.split_of`: none is given
@@ -38,6 +40,9 @@ class Table:
     classes: list[str]  # sorted; each occurs
     label_of: np.ndarray  # (N,) int32: index into the classes
     split_of: np.ndarray  # (N,) int8: index into SPLITS, or OPEN
+    target: Target | None = None  # None: the class alone
+    values: np.ndarray | None = None  # (N, K) float32: what is asked of each case; nan where it is not known
+    weight: np.ndarray | None = None  # (N,) float32: how much each case counts; None: all alike
 
     def __len__(self) -> int:
         return len(self.case)
@@ -58,7 +63,12 @@ class Table:
         """
         present, label_of = np.unique(self.label_of[rows], return_inverse=True)
         classes = [self.classes[label] for label in present]
-        return Table(self.case[rows], self.group[rows], classes, label_of.astype(np.int32), self.split_of[rows])
+        values, weight = (None if of is None else of[rows] for of in (self.values, self.weight))
+        label_of = label_of.astype(np.int32)
+        return replace(
+            self, case=self.case[rows], group=self.group[rows], classes=classes, label_of=label_of,
+            split_of=self.split_of[rows], values=values, weight=weight,
+        )  # fmt: skip
 
     def with_splits(self, split_of: np.ndarray) -> "Table":
         return replace(self, split_of=split_of.astype(np.int8))
@@ -89,7 +99,20 @@ class Table:
                 classes[self.label_of[rows]],
                 splits[self.split_of[rows]],
             )
-            yield pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)), dtype=object)
+            further = {name: _texts(column[rows]) for name, column in self._further()}
+            yield pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)) | further, dtype=object)
+
+    def _further(self) -> Iterator[tuple[str, np.ndarray]]:
+        """The columns of the target and of the weight, (N,) each."""
+        if self.target is not None and self.values is not None:
+            yield from zip(self.target.columns, self.values.T, strict=True)
+        if self.weight is not None:
+            yield targets.WEIGHT, self.weight
+
+
+def _texts(numbers: np.ndarray) -> list[str]:
+    """float32 as text that gives it back, nan as nothing."""
+    return ["" if number != number else f"{number:.9g}" for number in numbers]
 
 
 def read_cases(cases_csv: Path) -> Table:
@@ -140,8 +163,17 @@ def _read(path: Path, columns: tuple[str, ...], more: bool = False) -> Table:
     expected = f"expected one of {', '.join(SPLITS)}{', or nothing' * ('' in known)}"
     label_codes: dict[str, int] = {}
     parts: list[tuple[np.ndarray, ...]] = []
+    numbers: list[np.ndarray] = []
     with reading(path):
-        for block in tables.read_blocks(path, columns, more, optional=("split",), kinds=KINDS):
+        header = tables.header(path)
+        target, weighted = targets.found(header), targets.WEIGHT in header
+        further = [*(target.columns if target else ()), *([targets.WEIGHT] if weighted else ())]
+        if not more and further and sorted(header) != sorted([*columns, *further]):
+            raise ValueError(f"its columns are {', '.join(header)}, not {', '.join([*columns, *further])}")
+        more = more or bool(further)
+        for block in tables.read_blocks(path, columns, more, optional=("split", *further), kinds=KINDS):
+            if further:
+                numbers.append(_numbers(block, further, target))
             case, group = (_names(block, column) for column in ("case", "group"))
             codes, labels = pd.factorize(block["label"])
             theirs = np.array([label_codes.setdefault(label, len(label_codes)) for label in labels], np.int32)
@@ -159,10 +191,36 @@ def _read(path: Path, columns: tuple[str, ...], more: bool = False) -> Table:
         label_of, given = (np.concatenate(pieces.pop(0)) for _ in range(2))
         if not (case[1:] > case[:-1]).all() and (twice := _repeated(case)).any():
             _refuse_row(twice, f"case {case[int(twice.argmax())].decode()} is there twice")
-    classes = sorted(label_codes)
-    place = np.empty(len(classes), np.int32)
-    place[[label_codes[label] for label in classes]] = np.arange(len(classes))
-    return Table(case, group, classes, place[label_of], given)
+        values = weight = None
+        if further:
+            together = np.concatenate(numbers)
+            values = together[:, : len(target.names)] if target else None
+            weight = together[:, -1] if weighted else None
+        classes = sorted(label_codes)
+        if target and target.of_one_class:
+            if strange := set(label_codes) - set(target.names):
+                raise ValueError(f"the label '{min(strange)}' is none of its target's")
+            classes = list(target.names)
+        place = np.empty(len(label_codes), np.int32)
+        place[list(label_codes.values())] = [classes.index(label) for label in label_codes]
+    return Table(case, group, classes, place[label_of], given, target, values, weight)
+
+
+def _numbers(block: pd.DataFrame, columns: Sequence[str], target: Target | None) -> np.ndarray:
+    """The columns of a target and of a weight, (n, columns) float32; nan where a cell is empty.
+
+    Raises:
+        ValueError: A cell is no number, or the row no answer to the target.
+    """
+    cells = block[list(columns)].replace("", "nan")
+    found = cells.apply(pd.to_numeric, errors="coerce").to_numpy(np.float32)
+    refuse(block, (np.isnan(found) & (cells != "nan").to_numpy()).any(axis=1), "a number is none")
+    answers = found[:, : len(target.names)] if target else found[:, :0]
+    if target:
+        refuse(block, target.wrong(answers), f"the columns {', '.join(columns)} are no answer to {target.kind}")
+    weights = found[:, answers.shape[1] :]
+    refuse(block, ~(np.isfinite(weights) & (weights >= 0)).all(axis=1), "the weight is no number of 0 or more")
+    return found
 
 
 def read_names(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,8 @@ Layout, with <split> one of train, validation, test:
     /<split>/y      (N,) int64: index into the classes
     /<split>/case   (N,) S16: the cases' identifiers, ascending
     /<split>/group  (N,) S16
+    /<split>/target (N, K) float32: what is asked of each case, where that is more than one class; nan: not known
+    /<split>/weight (N,) float32: how much each case counts, where they do not count alike
     /description    JSON, see `Description`, as a string of a fixed length
 """
 
@@ -28,6 +30,7 @@ from stages.lib.core import hdf5, new_hdf5
 from stages.lib.core.errors import UserError
 from stages.lib.core.reading import parsed, reading
 from stages.lib.splits import SPLITS, shared
+from stages.lib.targets import Kind, Target
 
 MOMENTS = ("minimum", "maximum", "mean", "deviation")
 
@@ -45,6 +48,29 @@ class GeometryArguments:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a model is to answer: a `targets.Target`, and what is known of a number's values in the training split."""
+
+    kind: Kind
+    names: list[str]  # K
+    unit: str = ""
+    mean: FiniteFloat = 0.0  # of a number, or of its logarithm where that is what the model learns
+    deviation: FiniteFloat = 1.0  # likewise; above 0
+
+    @property
+    def target(self) -> Target:
+        return Target(self.kind, tuple(self.names), self.unit)
+
+    def check(self) -> None:
+        """Raises:
+        ValueError: It is none that there can be.
+        """
+        self.target.check()
+        if not self.deviation > 0:
+            raise ValueError(f"description: the target's deviation is {self.deviation:g}")
+
+
+@dataclass(frozen=True)
 class Description:
     """The meaning of the tensors; it is copied into the checkpoint and into the exported files' metadata."""
 
@@ -56,6 +82,16 @@ class Description:
     spacing_mm: list[float] | None  # along D, H, W (or H, W)
     geometry: dict[str, Any]  # arguments of stages.lib.geometry.Geometry: how a case became this shape
     moments: dict[str, list[float]]  # minimum, maximum, mean, deviation: of each channel of the training split's x
+    target: dict[str, Any] | None = None  # an `Asked`; None: one class of several
+
+    @property
+    def asked(self) -> "Asked":
+        """What the model is to answer."""
+        return Asked("classes", list(self.classes)) if self.target is None else Asked(**self.target)
+
+    def plain(self) -> dict[str, Any]:
+        """As a dictionary, without what is not said."""
+        return {name: value for name, value in asdict(self).items() if name != "target" or value is not None}
 
     def check(self) -> None:
         """Checks that the parts agree.
@@ -71,6 +107,11 @@ class Description:
             raise ValueError(f"description: the dtype {self.dtype} is none of {', '.join(hdf5.PIXELS)}")
         if not self.classes or "" in self.classes or len(set(self.classes)) < len(self.classes):
             raise ValueError("description: a class has no name, or two have the same")
+        if self.target is not None:
+            asked = parsed(json.dumps(self.target).encode(), Asked)
+            asked.check()
+            if asked.names != self.classes:
+                raise ValueError("description: the classes are not those of the target")
         if spacing is not None and not (len(spacing) == len(sizes) and all(0 < mm < math.inf for mm in spacing)):
             raise ValueError(f"description: {spacing} is no spacing along {self.axes[2:]}")
         if (geometry.shape, geometry.spacing_mm, geometry.dtype) != (sizes, spacing, self.dtype):
@@ -90,6 +131,8 @@ class Split:
     y: np.ndarray  # (N,) int64
     case: np.ndarray  # (N,) S16
     group: np.ndarray  # (N,) S16
+    target: np.ndarray | None = None  # (N, K) float32; None: the class alone
+    weight: np.ndarray | None = None  # (N,) float32; None: all count alike
 
     @property
     def cases(self) -> list[str]:
@@ -117,23 +160,27 @@ def read_split(dataset_h5: Path, name: str) -> Split:
     """
     places = _read(dataset_h5)[1][name]
     with reading(dataset_h5):
-        return Split(*(place.mapped(dataset_h5) for place in places))
+        return _mapped(dataset_h5, places)
 
 
-def _read(dataset_h5: Path) -> tuple[Description, dict[str, list[hdf5.Place]]]:
-    """The description, and where in the file each split's arrays lie: x, y, case, group."""
+def _mapped(dataset_h5: Path, places: Mapping[str, hdf5.Place]) -> Split:
+    return Split(**{name: place.mapped(dataset_h5) for name, place in places.items()})
+
+
+def _read(dataset_h5: Path) -> tuple[Description, dict[str, dict[str, hdf5.Place]]]:
+    """The description, and where in the file each split's arrays lie, by their names in `Split`."""
     with reading(dataset_h5):
         found = os.stat(dataset_h5)
     return _read_once(dataset_h5, (found.st_size, found.st_mtime_ns, found.st_ino))
 
 
 @lru_cache(maxsize=8)
-def _read_once(path: Path, state: tuple[int, ...]) -> tuple[Description, dict[str, list[hdf5.Place]]]:
+def _read_once(path: Path, state: tuple[int, ...]) -> tuple[Description, dict[str, dict[str, hdf5.Place]]]:
     """As `_read`: a stage asks for each split apart, and the check takes all of them."""
     with hdf5.opened(path) as file:
         about = described(hdf5.text(file, "description"))
         places = {name: _places(hdf5.group(file, name), about) for name in SPLITS}
-        splits = {name: Split(*(place.mapped(path) for place in of)) for name, of in places.items()}
+        splits = {name: _mapped(path, of) for name, of in places.items()}
         for name, split in splits.items():
             _check_split(name, split, about)
         for one, other in combinations(splits.values(), 2):
@@ -152,10 +199,14 @@ def described(content: bytes) -> Description:
     return Description(**json.loads(content))  # as it was written: an integer stays one
 
 
-def _places(group: h5py.Group, about: Description) -> list[hdf5.Place]:
+def _places(group: h5py.Group, about: Description) -> dict[str, hdf5.Place]:
     x = hdf5.place(group, "x", about.dtype, (None, *about.shape))
-    columns = (("y", "int64"), ("case", "S16"), ("group", "S16"))
-    return [x, *(hdf5.place(group, name, dtype, x.shape[:1]) for name, dtype in columns)]
+    columns: dict[str, tuple[str, tuple[int, ...]]] = {"y": ("int64", ()), "case": ("S16", ()), "group": ("S16", ())}
+    columns |= {"target": ("float32", (len(about.classes),))} if about.target is not None else {}
+    columns |= {"weight": ("float32", ())} if "weight" in group else {}
+    return {"x": x} | {
+        name: hdf5.place(group, name, dtype, (*x.shape[:1], *further)) for name, (dtype, further) in columns.items()
+    }
 
 
 def _check_split(name: str, split: Split, about: Description) -> None:
@@ -168,6 +219,10 @@ def _check_split(name: str, split: Split, about: Description) -> None:
         raise ValueError(f"a case or group of {name} has a name that is no ASCII text")
     if len(split.y) and not 0 <= split.y.min() <= split.y.max() < len(about.classes):
         raise ValueError(f"a case of {name} has a class that is not described")
+    if split.target is not None and about.asked.target.wrong(np.asarray(split.target, np.float64)).any():
+        raise ValueError(f"a case of {name} is no answer to the target that is described")
+    if split.weight is not None and not (np.isfinite(split.weight) & (split.weight >= 0)).all():
+        raise ValueError(f"a case of {name} has a weight that is no number of 0 or more")
 
 
 def check_made_for(dataset_h5: Path, description: Mapping[str, object]) -> None:
@@ -179,8 +234,10 @@ def check_made_for(dataset_h5: Path, description: Mapping[str, object]) -> None:
     Raises:
         UserError: It is not that of the tensors.
     """
-    current = asdict(read_description(dataset_h5))
-    differing = [name for name in current if current[name] != description.get(name)]
+    current = read_description(dataset_h5).plain()
+    differing = sorted(
+        name for name in current.keys() | description.keys() if current.get(name) != description.get(name)
+    )
     if differing:
         raise UserError(
             f"{dataset_h5} is not what the model was trained on ({', '.join(differing)}): run the train stage again"
@@ -195,9 +252,18 @@ class Writer:
         self._file, self._shape, self._dtype = file, shape, dtype
 
     def reserve(
-        self, name: str, labels: np.ndarray, cases: np.ndarray | list[str], groups: np.ndarray | list[str]
+        self,
+        name: str,
+        labels: np.ndarray,
+        cases: np.ndarray | list[str],
+        groups: np.ndarray | list[str],
+        target: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
     ) -> int:
         """Writes all of a split but its samples, for which there is room then.
+
+        Args:
+            name, labels, cases, groups, target, weight: As of `Split`.
 
         Returns:
             The byte of the file at which they start, end to end in C order; 0 where there are none.
@@ -211,6 +277,9 @@ class Writer:
         group["y"] = labels.astype(np.int64)
         group["case"] = np.array(cases, "S16")
         group["group"] = np.array(groups, "S16")
+        for column, values in (("target", target), ("weight", weight)):
+            if values is not None:
+                group[column] = values.astype(np.float32)
         self._file.flush()
         return x.id.get_offset() or 0
 
@@ -225,7 +294,7 @@ class Writer:
 
     def describe(self, description: Description) -> None:
         """Comes last: what describes the samples may be known when all are written."""
-        self._file["description"] = np.bytes_(json.dumps(asdict(description)))  # as `hdf5.text` wants it
+        self._file["description"] = np.bytes_(json.dumps(description.plain()))  # as `hdf5.text` wants it
 
 
 @contextmanager

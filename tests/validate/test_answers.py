@@ -7,7 +7,7 @@ import pytest
 
 from stages.lib import tensors
 from stages.lib.core.errors import UserError
-from stages.lib.inference import predict
+from stages.lib.model.inference import predict
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.validate.answers import ask

@@ -4,7 +4,7 @@ import torch
 
 from stages.lib import tensors
 from stages.lib.core.errors import UserError
-from stages.lib.inference import predict_all
+from stages.lib.model.inference import predict_all
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings, roughness
 from stages.lib.validate import evaluation, out_of_distribution

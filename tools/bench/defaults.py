@@ -24,8 +24,8 @@ from stages import dataset as dataset_stage
 from stages import split as split_stage
 from stages import statistics as statistics_stage
 from stages import train as train_stage
-from stages.lib import inference, tensors
-from stages.lib.model import checkpoint
+from stages.lib import tensors
+from stages.lib.model import checkpoint, inference
 from stages.lib.params import check
 from stages.lib.params.dataset import DatasetParams
 from stages.lib.params.ingest import IngestParams

@@ -72,6 +72,15 @@ def read_blocks(
         raise ValueError("it has no rows")
 
 
+def header(path: Path) -> list[str]:
+    """The names of a table's columns, as `read_blocks` has them.
+
+    Raises:
+        ValueError: The file is no table.
+    """
+    return [bare(name) for name in pd.read_csv(path, dtype=str, keep_default_na=False, nrows=0).columns]
+
+
 def read_numbers(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """A table of numbers, nan where a cell is empty.
 

@@ -14,8 +14,8 @@ from stages.lib.cases import Cases
 from stages.lib.core.errors import UserError
 from stages.lib.export.end_to_end import Native
 from stages.lib.export.formats.runner import Runner, feeds
-from stages.lib.inference import batches
 from stages.lib.model.deployed import outputs
+from stages.lib.model.inference import batches
 from stages.lib.tensors import Split
 
 NATIVE_CASES = 64  # at most, spread over the test split: each is asked alone, since each may have a size of its own

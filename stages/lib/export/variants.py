@@ -19,7 +19,7 @@ import pandas as pd
 from stages.lib.export.formats.onnx import load, read_metadata
 from stages.lib.export.formats.runner import INPUTS, feeds
 from stages.lib.export.parity import rounded_up
-from stages.lib.inference import batches
+from stages.lib.model.inference import batches
 from stages.lib.tensors import Split
 
 HEAVY = {"Conv", "Gemm", "MatMul"}  # the layers worth making smaller

@@ -10,7 +10,7 @@ from stages.lib.ingest.readers.contract import Options
 HERE = Path(__file__).parent
 
 NOT_IN_STORE = (
-    *("include", "exclude", "split_folders", "split_files", "same_group", "aliases", "columns"),
+    *("include", "exclude", "split_folders", "split_files", "same_group", "aliases", "columns", "target"),
     *("burned_in", "group", "max_rejected", "identifiers", "pictures"),
 )
 """Params that decide what becomes of the cases, not what they are: the store holds nothing that depends on them."""

@@ -1,5 +1,5 @@
 import re
-from dataclasses import field
+from dataclasses import MISSING, field, fields
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -56,6 +56,111 @@ class SelectParams:
 
     def __bool__(self) -> bool:
         return bool(self.given()) or self.slice_thickness is not None
+
+
+@section
+class TargetParams:
+    """`datasets.<name>.ingest.target`: what a model is to answer, declared once for all stages. Left out: the class of
+    each case."""
+
+    kind: Literal["classes", "ordinal", "multilabel", "regression"] = "classes"
+    """classes: a case is of one. ordinal: of one, and they have an order. multilabel: any number of labels hold, each
+    by itself. regression: a number."""
+
+    column: str | None = None
+    """Of labels.csv. regression: the one that holds the number. multilabel: one that lists all labels that hold, as
+    `edema|mass`."""
+
+    columns: tuple[str, ...] = ()
+    """Of labels.csv. multilabel: one a label, with yes or no, 1 or 0, or nothing where nobody knows: that is not taken
+    for no. classes, ordinal: one a class, with its probability or its number of votes (soft labels)."""
+
+    readers: tuple[str, ...] = ()
+    """Of labels.csv, for classes and ordinal: one a reader, each with the class that this one chose, or nothing. A
+    case's target is the share of the readers that each class has; ingest.json says how far they agree."""
+
+    order: tuple[str, ...] = ()
+    """The classes of an ordinal target, the lowest first."""
+
+    separator: str = "|"
+    """Between the labels of `column`."""
+
+    none: str | None = None
+    """What `column` says where none of the labels holds, such as No Finding. A blank cell is an answer that nobody
+    knows."""
+
+    answers: dict[str, Literal["yes", "no", "missing"]] = field(default_factory=dict)
+    """Further ways of saying yes, no or nothing in `columns`: {"-1": missing, uncertain: missing}."""
+
+    unit: str = ""
+    """Of the number of a regression, such as mm; the model's answers have it."""
+
+    range: tuple[float, float] | None = None
+    """The least and the largest number of a regression: one beyond them is refused."""
+
+    log: bool = False
+    """Whether the model learns the number's logarithm, for numbers above 0 that differ by factors."""
+
+    weight: str | None = None
+    """The column of labels.csv that says how much a case counts, a number of 0 or more: in the loss, the statistics and
+    the scores."""
+
+    @property
+    def is_label(self) -> bool:
+        """Whether labels.csv's column label, or the class folders, say what a case is."""
+        return self.kind in ("classes", "ordinal") and not (self.columns or self.readers)
+
+    @property
+    def all_columns(self) -> tuple[str, ...]:
+        """Those of labels.csv that it reads beside label."""
+        return (*([self.column] if self.column else ()), *self.columns, *self.readers, *filter(None, [self.weight]))
+
+    def __post_init__(self) -> None:
+        for key in ("columns", "readers"):
+            object.__setattr__(self, key, tuple(name.strip().lower() for name in getattr(self, key)))
+        for key in ("column", "weight"):
+            if (name := getattr(self, key)) is not None:
+                object.__setattr__(self, key, name.strip().lower())  # as labels.csv's header is read
+        used = {
+            "classes": ("columns", "readers"),
+            "ordinal": ("columns", "readers", "order"),
+            "multilabel": ("column", "columns", "separator", "none", "answers"),
+            "regression": ("column", "unit", "range", "log"),
+        }[self.kind]
+        others = ("column", "columns", "readers", "order", "separator", "none", "answers", "unit", "range", "log")
+        for key in others:
+            if key not in used and getattr(self, key) != _left_out(TargetParams, key):
+                raise ValueError(f"{key} is given, which a target of kind {self.kind} does not have")
+        if self.kind == "regression" and self.column is None:
+            raise ValueError("column is not given: name the one of labels.csv that holds the number")
+        if self.kind == "multilabel" and (self.column is None) == (not self.columns):
+            raise ValueError("a target of kind multilabel has either column, which lists the labels, or columns")
+        if self.columns and self.readers:
+            raise ValueError("columns and readers are given: a case's classes come from one of them")
+        if self.kind == "ordinal" and not self.columns and len(set(self.order)) < max(2, len(self.order)):
+            raise ValueError("order is not given, or has a class twice: name the classes, the lowest first")
+        if self.kind == "ordinal" and self.columns and self.order:
+            raise ValueError("columns and order are given: columns, the lowest class first, are the order")
+        if len(self.columns) == 1 and self.kind != "multilabel":
+            raise ValueError("columns has one class: name one column for each")
+        if len(set(self.all_columns)) < len(self.all_columns) or not all(self.all_columns):
+            raise ValueError(f"a column is named twice, or has no name: {', '.join(self.all_columns)}")
+        if not self.separator:
+            raise ValueError("separator is empty: expected what stands between two labels")
+        if self.range is not None and self.range[0] >= self.range[1]:
+            raise ValueError(f"range is {list(self.range)}: expected the least number before the largest")
+        if self.log and self.range is not None and self.range[0] <= 0:
+            raise ValueError("range begins at 0 or below, where no number has a logarithm")
+        if not self.unit.isprintable() or any(sign in self.unit for sign in "[]"):
+            raise ValueError(f"unit is {self.unit!r}: expected one line without square brackets")
+
+
+def _left_out(section: type, key: str) -> Any:
+    return next(
+        item.default if item.default_factory is MISSING else item.default_factory()
+        for item in fields(section)
+        if item.name == key
+    )
 
 
 @section
@@ -172,6 +277,8 @@ class IngestParams:
     columns: tuple[str, ...] = ()
     """Columns of labels.csv that ingest does not know, such as [sex, scanner]: cases.csv has them as labels.sex and
     labels.scanner, text as it was written. It may name somebody, so none is kept that is not named here."""
+
+    target: TargetParams = TargetParams()
 
     group: str | None = None
     """Regular expression with one group, searched in a file's path below data/raw/<name>: it finds the patient."""

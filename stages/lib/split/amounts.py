@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from stages.lib.split import strata
 from stages.lib.splits import SPLITS, Table
 
 FEWEST_TEST_CASES = 10  # of a class: with fewer, one case more or less moves its score by over 0.1
@@ -21,9 +22,10 @@ def warnings(cases: Table, test_is_dealt: bool = True) -> list[str]:
     """
     found = []
     numbers = cases.numbers()
+    is_multilabel = cases.target is not None and cases.target.kind == "multilabel"  # each label is counted apart
     for split in ("test", "validation"):
         counts = numbers[:, SPLITS.index(split)]
-        few = [i for i, count in enumerate(counts) if count < FEWEST_TEST_CASES]
+        few = [i for i, count in enumerate(counts) if count < FEWEST_TEST_CASES and not is_multilabel]
         if counts.any() and few:
             named = ", ".join(f"{cases.classes[i]} {counts[i]}" for i in few)
             more = f", or raise split.{split}" if split != "test" or test_is_dealt else ""
@@ -31,6 +33,13 @@ def warnings(cases: Table, test_is_dealt: bool = True) -> list[str]:
                 f"warning: fewer than {FEWEST_TEST_CASES} {split} cases: {named}: their scores can say little; "
                 f"add cases{more}"
             )
+    if too_few := strata.few(cases, FEWEST_TEST_CASES):
+        found.append(
+            f"warning: fewer than {FEWEST_TEST_CASES} cases: {', '.join(too_few[:NAMED])}: their scores can say "
+            "little; add cases"
+        )
+    if cases.target is not None and not cases.target.of_one_class:
+        return found
     shares = numbers.sum(axis=1) / max(1, len(cases))
     if len(shares) and shares.max() > LARGEST_SHARE:
         found.append(

@@ -10,6 +10,7 @@ from hashlib import sha256
 import numpy as np
 
 from stages.lib.core.errors import UserError
+from stages.lib.split.strata import stratified
 from stages.lib.splits import BLOCK, SPLITS, Table
 
 LARGEST_OF_REST = 0.5  # of the cases beside a settled test split, the fraction that validation gets at most
@@ -18,9 +19,9 @@ LARGEST_OF_REST = 0.5  # of the cases beside a settled test split, the fraction 
 def assign(cases: Table, fractions: dict[str, float], seed: int, held: np.ndarray | None = None) -> np.ndarray:
     """Assigns every case to a split; nearly all keep theirs when cases are added, removed or relabelled.
 
-    Within each class (of a group: its most frequent one) the groups are ordered by a hash of the seed and their name:
-    the first go to test, the next to validation, the rest to training. A further group moves no more than the few at
-    the two borders, where a fresh permutation, or scikit-learn's StratifiedGroupKFold, would deal all anew.
+    Within each class or stratum (of a group: its most frequent one) the groups are ordered by a hash of the seed and
+    their name: the first go to test, the next to validation, the rest to training. A further group moves no more than
+    the few at the two borders, where a fresh permutation, or scikit-learn's StratifiedGroupKFold, would deal all anew.
 
     A group with a larger share of a class than validation or test should have moves back in that order, the further the
     larger it is: by one length of the whole order for each share that it holds too much. So the largest are in
@@ -39,6 +40,8 @@ def assign(cases: Table, fractions: dict[str, float], seed: int, held: np.ndarra
         UserError: A class has too few groups to be in every split that is asked for.
     """
     wanted = [split for split in SPLITS if fractions[split] > 0 and (held is None or split != "test")]
+    of_one_class = cases.target is None or cases.target.of_one_class
+    cases = stratified(cases)
     groups, group_of, sizes = _groups(cases)
     class_of, groups_with, weights = _classes(cases, group_of, len(groups))
     is_held = np.zeros(len(groups), bool)
@@ -46,7 +49,8 @@ def assign(cases: Table, fractions: dict[str, float], seed: int, held: np.ndarra
         is_held[group_of[held]] = True
         rest = np.unique(group_of[~held] * len(cases.classes) + cases.label_of[~held])
         groups_with = np.bincount(rest % len(cases.classes), minlength=len(cases.classes))
-    _check_enough_groups(cases.classes, groups_with, wanted)
+    if of_one_class:
+        _check_enough_groups(cases.classes, groups_with, wanted)
     hashed = _in_order_of_hashes(groups, seed)
     split_of = np.empty(len(groups), np.int8)
     for label in range(len(cases.classes)):
@@ -55,7 +59,8 @@ def assign(cases: Table, fractions: dict[str, float], seed: int, held: np.ndarra
             deal = _deal if held is None else partial(_deal_beside, is_held[stratum])
             split_of[stratum] = deal(sizes[stratum], weights[stratum], fractions)
     found = split_of[group_of]
-    _check_every_class_everywhere(cases.with_splits(found), wanted)
+    if of_one_class:
+        _check_every_class_everywhere(cases.with_splits(found), wanted)
     return found
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
-from stages.lib.split import amounts, dealing
+from stages.lib.split import amounts, dealing, strata
 from stages.lib.split.sites import Sites, left_out
 from stages.lib.splits import OPEN, SPLITS, Table
 
@@ -66,6 +66,7 @@ def complete(
             f"class '{cases.classes[int(in_training.argmin())]}' has no case in the training split: give it some (the "
             "split of the raw data, or other split.test_sites), or leave the class out (ingest.exclude)"
         )
+    strata.check_training(cases.with_splits(split_of))
     return split_of
 
 
@@ -73,7 +74,7 @@ def _deal(cases: Table, fractions: dict[str, float], seed: int, held: np.ndarray
     """Deals cases, and says with figures where groups were too large for the fractions."""
     found = dealing.assign(cases, fractions, seed, held)
     if held is None:
-        for warning in amounts.unmet(cases.with_splits(found), fractions):
+        for warning in amounts.unmet(strata.stratified(cases).with_splits(found), fractions):
             say(warning)
     return found
 

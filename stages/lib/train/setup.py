@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -68,7 +68,7 @@ def prepare(
     except ValueError as error:
         raise UserError(f"train.loss.class_weights: {error}") from None
     normalise = normalising.arguments(params.normalise, about, train.x)
-    recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, asdict(about))
+    recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, about.plain())
     return Task(dataset, params, about.classes, train, validation, weights, device, world, Place()), recipe
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from stages.lib.core.errors import UserError
-from stages.lib.inference import predict_all
 from stages.lib.model.classifier import Classifier
 from stages.lib.model.deployed import averaged, measures, views_of
+from stages.lib.model.inference import predict_all
 from stages.lib.tensors import Split
 
 

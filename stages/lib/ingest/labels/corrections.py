@@ -13,7 +13,6 @@ import io
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,10 +28,11 @@ from stages.lib.core.terminal import shown
 from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.csv_lines import csv_line
-from stages.lib.ingest.labels import class_names
+from stages.lib.ingest.labels import class_names, targets
 from stages.lib.ingest.labels.table import Row, delimiter_of
 from stages.lib.ingest.raw_files import CORRECTIONS_CSV
 from stages.lib.ingest.readers.contract import Refusal
+from stages.lib.targets import Target
 
 COLUMNS = ("path", "label", "excluded", "note")
 NEARLY = 0.9  # as `nearest.closest` has it
@@ -131,7 +131,12 @@ def write(raw: Path, corrections: Sequence[Correction]) -> None:
 
 
 def apply(
-    raw: Path, corrections: Sequence[Correction], cases: CaseTable, rows: list[Row], refused: Sequence[Refusal]
+    raw: Path,
+    corrections: Sequence[Correction],
+    cases: CaseTable,
+    rows: list[Row],
+    refused: Sequence[Refusal],
+    target: Target | None = None,
 ) -> Corrected:
     """Gives cases their corrected labels, and leaves out those that are excluded. Says how many.
 
@@ -166,11 +171,17 @@ def apply(
             seen[i] = one
             if one.excluded:
                 left_out.add(i)
-            elif one.label and one.label != rows[i].label:
-                if one.label not in classes:
+            elif one.label:
+                if target is None and one.label not in classes:
                     raise UserError(f"{where}: '{shown(one.label)}' is no class: {hint(one.label, classes)}")
-                changed[f"{rows[i].label} -> {one.label}"] += 1
-                rows[i] = replace(rows[i], label=one.label)
+                try:
+                    row = targets.relabelled(rows[i], one.label, target)
+                except UserError as error:
+                    raise UserError(f"{where}: {error}") from None
+                if row != rows[i]:
+                    # Numbers are counted together: each may be another one.
+                    changed[target.name if target and target.of_number else f"{rows[i].label} -> {row.label}"] += 1
+                rows[i] = row
     kept = np.array([i for i in range(len(rows)) if i not in left_out], np.int64)
     files = {_files(cases, i) for i in left_out}  # the pages of a file are several cases
     excluded = [Refusal(paths, "excluded", f"by {CORRECTIONS_CSV}", ignored=True) for paths in sorted(files)]

@@ -7,7 +7,7 @@ import numpy as np
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from stages.lib.ingest.case_table import CaseTable
-from stages.lib.ingest.labels import own_columns
+from stages.lib.ingest.labels import own_columns, targets
 from stages.lib.ingest.labels.table import Labels, Row
 from stages.lib.ingest.readers.contract import Case, Refusal
 
@@ -47,16 +47,16 @@ def _some(texts: Sequence[str]) -> str:
 
 def _row_of_several_files(case: Case, labels: Labels) -> Row | None:
     found = {
-        (row.label, row.split, row.columns): row
+        (row.label, row.answers, row.split, row.columns): row
         for file in case.files
         if (row := labels.of(file.path, case.series)) is not None
     }
     if len(found) > 1:
         one, other = sorted(found.values(), key=lambda row: row.number)[:2]
-        if (one.label, one.split) == (other.label, other.split):
+        if (targets.said(one), one.split) == (targets.said(other), other.split):
             raise _columns_differ(f"the case of {case.files[0].path} has", one, other, labels)
-        what = "labels" if one.label != other.label else "splits"
-        values = [row.label if what == "labels" else row.split for row in (one, other)]
+        what = "labels" if targets.said(one) != targets.said(other) else "splits"
+        values = [targets.said(row) if what == "labels" else row.split for row in (one, other)]
         detail = f"'{values[0]}' from {one.name} and '{values[1]}' from {other.name}"
         raise UserError(f"the case of {case.files[0].path} has two {what}: {detail}: leave one of them")
     return next(iter(found.values()), None)
@@ -97,7 +97,8 @@ def check_conversions(refused: Sequence[Refusal], cases: CaseTable, rows: Sequen
 
 def _check_copy(path: str, of: str, copied: Row | None, taken: Row | None, labels: Labels) -> None:
     for what in ("label", "split"):
-        one, other = (getattr(row, what) if row else "" for row in (copied, taken))
+        said = targets.said if what == "label" else (lambda row: row.split)
+        one, other = (said(row) if row else "" for row in (copied, taken))
         if one and other and one != other:
             raise UserError(
                 f"{path} is a copy of {of}, but its {what} is '{one}', not '{other}': leave one of them out"

@@ -4,7 +4,7 @@ labels.csv has the columns `label`; `path` (a file or folder below data/raw/<dat
 a file, as file.npz::name[3]), `series`
 (a DICOM SeriesInstanceUID), `study` (a StudyInstanceUID; with `series_number` one series of it) or `instance` (a
 SOPInstanceUID); and, if wanted, `group` and `split`. A table of `path` has to name all files; the others select.
-Other columns are kept where `ingest.columns` names them.
+Other columns are kept where `ingest.columns` names them; `ingest.target` reads others in place of `label`.
 Commas, semicolons or tabs; UTF-8 with or without a byte order mark.
 """
 
@@ -27,9 +27,11 @@ from stages.lib.ingest import patterns
 from stages.lib.ingest.archives import places
 from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.identifiers import identify
-from stages.lib.ingest.labels import beside, class_names, layout, own_columns
+from stages.lib.ingest.labels import beside, class_names, layout, own_columns, targets
 from stages.lib.ingest.raw_files import LABELS_CSV
 from stages.lib.ingest.readers.contract import PART_SIGN, Identity, Options, Part
+from stages.lib.params.ingest import TargetParams
+from stages.lib.targets import Target
 
 SIMILAR = re.compile(r"(?:labels?|classes)\.(?:csv|tsv|tab|txt|xlsx?|ods|parquet)", re.IGNORECASE)
 EXCEL_SEPARATOR = re.compile(r"\"?sep=([,;\t])\"?", re.IGNORECASE)  # the line that tells Excel how columns are parted
@@ -50,6 +52,7 @@ SYNONYMS = {column: {column, *names.split()} for column, names in _CALLED.items(
 GLOB = re.compile(r"[*?\[]")
 WORTH = {"group": "says what must stay together (a patient)", "split": "says train, validation or test"}
 BY_UID = {("group", name) for name in ("series", "study", "instance")}
+CLASSES = TargetParams()
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
 MAX_CHARACTERS = 4096  # of a value: no path is longer
 
@@ -64,6 +67,7 @@ class Row:
     name: str  # the path or series as written
     split: str = ""  # train, validation or test; "" where it is to be dealt
     columns: tuple[str, ...] = ()  # the cells of those that `ingest.columns` names, in its order
+    answers: tuple[float | None, ...] = ()  # the numbers of a target that is no class alone; its weight is the last
 
 
 @dataclass
@@ -80,6 +84,9 @@ class Labels:
     split: bool = False  # whether it has a column split
     parts: dict[str, dict[Part, str]] = field(default_factory=dict)  # by path, named in parts: where each is named
     columns: tuple[str, ...] = ()  # of those that ingest does not know, the ones that are kept
+    target: Target | None = None  # None: the class alone
+    weighted: bool = False  # whether each row has a weight
+    agreement: dict[str, float] = field(default_factory=dict)  # of several readers
     spellings: set[str] = field(default_factory=set)  # of the labels, as the raw data have them
     fitted: set[str] = field(default_factory=set)  # files that patterns fit
     beside: frozenset[str] = frozenset()  # files of labels and texts, each beside its picture, which are no cases
@@ -172,7 +179,7 @@ def read_labels(
     found = beside.find(files)
     if table.exists() or LABELS_CSV in members:
         text = members.read_text(LABELS_CSV, table) if LABELS_CSV in members else read_text(table)
-        labels = _Table(table, text, set(files), options.key, aliases, params.columns).labels
+        labels = _Table(table, text, set(files), options.key, aliases, params.columns, params.target).labels
         _note_split_folders(labels, folders)
         if found.cls:
             say(f"{labels.source}: {len(found.cls)} .cls files beside pictures are not used")
@@ -180,6 +187,11 @@ def read_labels(
     else:
         if params.columns:
             raise UserError(f"ingest.columns is {', '.join(params.columns)}, and there is no {table}: write one")
+        if targets.needs_table(params.target):
+            raise UserError(
+                f"ingest.target reads {', '.join(params.target.all_columns)} of labels.csv, and there is no {table}: "
+                "write one"
+            )
         top = layout.around(files, folders)
         _check_name(raw, files, folders)
         as_classes = params.split_folders == "classes"
@@ -191,6 +203,7 @@ def read_labels(
             labels = _class_folders(raw, files, folders, top, as_classes, aliases)
             _check_records(raw, by_record, labels, aliases)
         labels.beside = frozenset(found.files if found.cls or by_record else ())
+    targets.resolve(labels, params.target, aliases)
     class_names.check_aliases(aliases, labels.spellings)
     for note in class_names.notes(labels.spellings, aliases):
         say(f"{labels.source}: {note}")
@@ -322,8 +335,10 @@ class _Table:
         key: bytes,
         aliases: dict[str, str],
         kept: tuple[str, ...] = (),
+        target: TargetParams = CLASSES,
     ) -> None:
-        self._text, self._kept = text, kept
+        self._text, self._own, self._target = text, kept, target
+        self._kept = (*kept, *target.all_columns)
         self._table, self._paths, self._key, self._aliases = table, paths, key, aliases
         self._folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
         self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
@@ -382,10 +397,11 @@ class _Table:
 
     def _checked(self, header: list[str]) -> list[str]:
         names = set(header)
-        if "label" not in names or not names & set(NAMING):
-            missing = "label" if "label" not in names else "path (or series, study, instance)"
+        lacks_label = self._target.is_label and "label" not in names
+        if lacks_label or not names & set(NAMING):
+            missing = "label" if lacks_label else "path (or series, study, instance)"
             found = shortened(", ".join(header) or "nothing")
-            wanted = ("label", *(() if names & set(NAMING) else (*NAMING, "series_number")))
+            wanted = (*(["label"] * lacks_label), *(() if names & set(NAMING) else (*NAMING, "series_number")))
             renamed = [f"{name} to {column}" for column, name in _meant(header).items() if column in wanted]
             way_out = f"; rename {' and '.join(renamed)}" if renamed else ""
             raise UserError(
@@ -400,8 +416,10 @@ class _Table:
             say(f"{self._table}: series_number is not used, as it goes with a column study")
         self.labels.grouped = "group" in names
         self.labels.split = "split" in names
-        own_columns.check(str(self._table), self._kept, header, COLUMNS)
-        if unused := [name for name in header if name and name not in (*COLUMNS, *self._kept)]:
+        own_columns.check(str(self._table), self._own, header, COLUMNS)
+        targets.check_columns(str(self._table), self._target, header, NAMING)
+        known = COLUMNS if self._target.is_label else tuple(name for name in COLUMNS if name != "label")
+        if unused := [name for name in header if name and name not in (*known, *self._kept)]:
             listed = shortened(", ".join(unused))
             say(f"{self._table}: not used: {listed} (ingest.columns keeps those that it names, in cases.csv)")
             for column, name in _meant(unused).items():
@@ -412,11 +430,13 @@ class _Table:
 
     def _add(self, number: int, values: dict[str, str]) -> None:
         where = f"{self._table}, row {number}"
-        name, label = values[self._name_column].strip(), values["label"].strip()
+        name = values[self._name_column].strip()
+        label = values["label"].strip() if self._target.is_label else ""
         group = values["group"].strip() if self.labels.grouped else None
         own = {column: values[column].strip() for column in self._kept}
-        needed = {self._name_column: name, "label": label, **({"group": group} if self.labels.grouped else {})}
-        for column, value in (needed | own).items():
+        needed: dict[str, str | None] = {self._name_column: name, **({"label": label} if self._target.is_label else {})}
+        needed |= {"group": group} if self.labels.grouped else {}
+        for column, value in (own | needed).items():
             if not value and column in needed:
                 raise UserError(f"{where}: {column} is empty")
             if len(value or "") > MAX_CHARACTERS:
@@ -425,9 +445,10 @@ class _Table:
         _check_label(label, where)
         for column, value in own.items():
             if not _is_line(value):
-                way_out = f"mend it, or take {column} out of ingest.columns"
+                way_out = f"mend it, or take {column} out of params.yaml"
                 raise UserError(f"{where}: {column} is no line of text in UTF-8: {way_out}")
-        self.labels.spellings.add(values["label"])
+        if self._target.is_label:
+            self.labels.spellings.add(values["label"])
         label = class_names.spelling(label)
         label = self._aliases.get(label, label)
         row = Row(label, group, number, name, self._split_of(where, values), tuple(own.values()))

@@ -1,0 +1,81 @@
+"""What cases are dealt alike by, where they are not of one class: their rarest label, or how large their number is.
+
+Sechidis et al. (2011, On the Stratification of Multi-label Data) deal the cases of the rarest label first, as later
+ones can't be made up for. Here a case's stratum is the rarest label that it has, and a stratum is dealt as a class is:
+so nearly all cases keep their split when cases are added, which the iterative algorithm does not promise.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from stages.lib.core.errors import UserError
+from stages.lib.splits import SPLITS, Table
+
+STRATA = 10  # of numbers, at most
+FEWEST = 10  # cases of a stratum of numbers
+NOTHING = ""  # the stratum of cases without a label: no label is called so
+
+
+def stratified(cases: Table) -> Table:
+    """The cases with strata for classes; the same table where cases are of one class."""
+    if cases.target is None or cases.values is None or cases.target.of_one_class:
+        return cases
+    if cases.target.of_number:
+        values = cases.values[:, 0]
+        number = max(1, min(STRATA, len(values) // FEWEST))
+        edges = np.unique(np.quantile(values, np.arange(1, number) / number))
+        strata = np.searchsorted(edges, values, side="right")
+        names = [f"{cases.target.name}, part {k + 1} of {len(edges) + 1}" for k in range(len(edges) + 1)]
+    else:
+        there = cases.values == 1
+        order = np.argsort(there.sum(axis=0), kind="stable")  # the rarest label first
+        strata = np.where(there.any(axis=1), order[there[:, order].argmax(axis=1)], there.shape[1])
+        names = [*cases.target.names, NOTHING]
+    return replace(cases, classes=names, label_of=strata.astype(np.int32))
+
+
+def tally(cases: Table) -> pd.DataFrame:
+    """How many cases each split has: of each class, or where each label is there and where it is not."""
+    splits = pd.Index(SPLITS, name="split")
+    if cases.target is None or cases.values is None or cases.target.kind != "multilabel":
+        return pd.DataFrame(cases.numbers(), pd.Index(cases.classes, name="label"), splits)
+    rows = {
+        f"{name}{said}": [int((of[cases.split_of == split] == answer).sum()) for split in range(len(SPLITS))]
+        for name, of in zip(cases.target.names, cases.values.T, strict=True)
+        for said, answer in (("", 1), (": not", 0))
+    }
+    return pd.DataFrame(rows, splits).T.rename_axis("label")
+
+
+def check_training(cases: Table) -> None:
+    """Checks that the training split can teach each label: that it has a case with it and one without.
+
+    Raises:
+        UserError: It can't.
+    """
+    if cases.target is None or cases.target.kind != "multilabel":
+        return
+    table = tally(cases)["train"]
+    for name in cases.target.names:
+        for row, what in ((name, "with"), (f"{name}: not", "without")):
+            if not table[row]:
+                raise UserError(
+                    f"the label '{name}' has no training case {what} it: add cases, or take it out of "
+                    "ingest.target.columns"
+                )
+
+
+def few(cases: Table, fewest: int) -> list[str]:
+    """The labels of which validation or test has fewer than so many cases with or without them, one text each."""
+    if cases.target is None or cases.target.kind != "multilabel":
+        return []
+    table = tally(cases)
+    return [
+        f"{label} {count} {split}"
+        for split in ("test", "validation")
+        if (cases.split_of == SPLITS.index(split)).any()
+        for label, count in table[split].items()
+        if count < fewest
+    ]
