@@ -21,7 +21,8 @@ from stages.lib.export.formats.program import Program
 from stages.lib.export.variants import compare
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint, inference
-from stages.lib.model.deployed import Deployed, Settings
+from stages.lib.model.deployed import Settings
+from stages.lib.model.deployed import deployed as deployed_as
 from stages.lib.params.export import ExportParams
 from stages.lib.params.ingest import IngestParams
 
@@ -47,7 +48,7 @@ def main(
     measured = validation.read(validate_json)
     by_class = validation.read_by_class(scores_csv)
     settings = Settings(**measured["deployed"])
-    deployed = Deployed(classifier, settings, params.unlike).eval()
+    deployed = deployed_as(classifier, about.asked, settings, params.unlike).eval()
     module = end_to_end.behind(Geometry(**about.geometry), deployed, params.size, about.shape[0])
     test = tensors.read_split(dataset_h5, "test")
     expected = inference.predict_all(deployed, test.x, params.batch_size, "predict")

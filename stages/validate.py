@@ -4,7 +4,6 @@ python -m stages.validate digits
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def main(
 
     table = evaluation.score_table(splits, probabilities, about.classes, params)
     outs.write_csv(scores_csv, table)
-    report = evaluation.summary(table) | {"deployed": asdict(settings)}
+    report = evaluation.summary(table) | {"deployed": settings.plain()}
     if params.calibrate:
         report["uncalibrated"] = {"test": scores.overall(test.y, answers["test"].probabilities(1.0))}
     if params.operating_point:

@@ -8,17 +8,15 @@ from torch.nn import functional
 
 from stages.lib.params.train import LossParams
 from stages.lib.train import diagnosis, losses
-from stages.lib.train.step import weighted_sums
 from tests.train.test_train import LEARNS, train_on
 
 LOGITS, Y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2, 1, 0])
 
 
 def sums(weights=(1.0, 1.0, 1.0), **given):
-    task = SimpleNamespace(
-        params=SimpleNamespace(loss=LossParams(**given)), classes="abc", class_weights=torch.tensor(weights)
-    )
-    return weighted_sums(LOGITS, losses.targets(Y, 3), task)
+    split = SimpleNamespace(y=Y.numpy(), target=None, weight=None)
+    objective = losses.Objective(LossParams(class_weights=weights, **given), split, "abc")
+    return objective.sums(LOGITS, losses.targets(Y, 3), None)
 
 
 def test_label_smoothing_is_that_of_torch():

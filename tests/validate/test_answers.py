@@ -7,9 +7,9 @@ import pytest
 
 from stages.lib import tensors
 from stages.lib.core.errors import UserError
-from stages.lib.model.inference import predict
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
+from stages.lib.model.inference import predict
 from stages.lib.validate.answers import ask
 from tests.conftest import write_dataset_h5, write_model_pt
 

@@ -4,9 +4,9 @@ import torch
 
 from stages.lib import tensors
 from stages.lib.core.errors import UserError
-from stages.lib.model.inference import predict_all
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings, roughness
+from stages.lib.model.inference import predict_all
 from stages.lib.validate import evaluation, out_of_distribution
 from stages.lib.validate.answers import measure
 from tests.conftest import write_dataset_h5, write_model_pt

@@ -43,7 +43,7 @@ def collect(
         "input": contract(about, size, ingest),
         "geometry": about["geometry"],  # arguments of stages.lib.geometry.Geometry
         "cases": {name: _counts(dataset_h5, name, len(about["classes"])) for name in SPLITS},
-        "deployed": asdict(settings),
+        "deployed": settings.plain(),
         "network": recipe.network,
         "recipe_sha256": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
         "dataset_sha256": sha256(dataset_h5),

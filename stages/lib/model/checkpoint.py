@@ -18,7 +18,7 @@ from stages.lib import tensors
 from stages.lib.core import outs
 from stages.lib.core.reading import parsed, reading
 from stages.lib.model import archive, networks
-from stages.lib.model.classifier import Classifier, Normalise
+from stages.lib.model.classifier import Classifier, Normalise, OrdinalClassifier
 from stages.lib.tensors import Description
 
 KNOWN = r"data\.pkl|version|byteorder|\.data/version|\.format_version|\.storage_alignment|data/[0-9]+"
@@ -42,8 +42,15 @@ def build(recipe: Recipe) -> Classifier:
     """A fresh model, its weights drawn from torch's random generator."""
     about = Description(**recipe.description)
     channels, *size = about.shape
-    network = networks.build(recipe.network, channels, len(about.classes), tuple(size), recipe.arguments)
-    return Classifier(Normalise(**recipe.normalise), network)
+    network = networks.build(recipe.network, channels, outputs(recipe), tuple(size), recipe.arguments)
+    kind = OrdinalClassifier if about.asked.kind == "ordinal" else Classifier
+    return kind(Normalise(**recipe.normalise), network)
+
+
+def outputs(recipe: Recipe) -> int:
+    """How many numbers the network gives of a sample."""
+    asked = Description(**recipe.description).asked
+    return len(asked.names) - (asked.kind == "ordinal")
 
 
 def save(path: Path, recipe: Recipe, model: Classifier) -> None:

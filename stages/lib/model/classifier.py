@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Normalise(nn.Module):
@@ -48,5 +49,28 @@ class Classifier(nn.Module):
         self.normalise = normalise
         self.network = network
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, C, *size) -> (N, classes)
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, *size) -> (N, K)
         return self.network(self.normalise(x))
+
+    def answer(self, x: Tensor) -> Tensor:  # (N, C, *size) -> (N, K)
+        """As `forward`, of samples that are normalised."""
+        return self.network(x)
+
+
+class OrdinalClassifier(Classifier):
+    """Of K classes in order: the network says K - 1 times whether a sample is above a class that it is not below.
+
+    These chances make the classes' probabilities, which add up to 1 whatever the network says: the continuation ratio
+    model of statistics, in networks known as CORN (Shi, Cao and Raschka 2021, arXiv:2111.08851). Logits out are the
+    probabilities' logarithms, so that what is made of other logits can be made of these.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, *size) -> (N, K)
+        return self.answer(self.normalise(x))
+
+    def answer(self, x: Tensor) -> Tensor:  # (N, C, *size) -> (N, K)
+        above = self.network(x).float()  # (N, K - 1)
+        edge = torch.zeros_like(above[:, :1])
+        reached = torch.cat([edge, torch.cumsum(-functional.softplus(-above), 1)], 1)
+        stays = torch.cat([-functional.softplus(above), edge], 1)
+        return reached + stays

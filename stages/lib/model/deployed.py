@@ -1,13 +1,15 @@
 """The model as it leaves the pipeline: integers in, probabilities out. Validation measures it, export writes it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stages.lib.core.errors import UserError
 from stages.lib.model.classifier import Classifier
+from stages.lib.tensors import Asked
 
 MEASURES = 4  # by which a sample may be unlike others, see `measures`
 
@@ -32,6 +34,23 @@ class Settings:
     """The `strangeness` above which a sample counts as unlike the training data; None without a validation case to
     measure it on."""
 
+    temperatures: Sequence[float] = ()
+    """Where labels hold each by itself: what divides the logit of each, in place of `temperature`."""
+
+    thresholds: Sequence[float] = ()
+    """Where labels hold each by itself: the probability from which on each is taken to hold."""
+
+    half_width: float = 0.0
+    """Of a number, or of its logarithm where the model learns that: as far to both sides of the model's answer, 90 % of
+    the validation split's numbers lie."""
+
+    def plain(self) -> dict[str, Any]:
+        """As a dictionary, without what is of another kind of answer."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _OF_OTHER_ANSWERS}
+
+
+_OF_OTHER_ANSWERS = ("temperatures", "thresholds", "half_width")
+
 
 class Deployed(nn.Module):
     """The classifier with its settings applied, and softmax.
@@ -54,7 +73,7 @@ class Deployed(nn.Module):
             )
         self.threshold = settings.unlike_threshold or 0.0
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, classes)[, (N,)]
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, K)[, (N,)]
         x = self.classifier.normalise(x)
         logits = [self.classifier.network(torch.flip(x, view) if view else x) for view in self.views]
         probabilities = averaged(logits, self.temperature)
@@ -62,6 +81,101 @@ class Deployed(nn.Module):
             return probabilities
         away = strangeness(measures(logits[0], x), self.settings)
         return probabilities, away - self.threshold
+
+
+class DeployedOrdinal(Deployed):
+    """As `Deployed`, of classes in order."""
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, K)[, (N,)]
+        x = self.classifier.normalise(x)
+        logits = [self.classifier.answer(torch.flip(x, view) if view else x) for view in self.views]
+        probabilities = averaged(logits, self.temperature)
+        if not self.unlike:
+            return probabilities
+        away = strangeness(measures(logits[0], x), self.settings)
+        return probabilities, away - self.threshold
+
+
+class DeployedLabels(Deployed):
+    """Labels that hold each by itself: the probability of each."""
+
+    temperatures: Tensor
+
+    def __init__(self, classifier: Classifier, settings: Settings, unlike: bool = False) -> None:
+        super().__init__(classifier, settings, unlike)
+        self.register_buffer("temperatures", temperatures_of(settings), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, K)[, (N,)]
+        x = self.classifier.normalise(x)
+        logits = [self.classifier.network(torch.flip(x, view) if view else x) for view in self.views]
+        probabilities = averaged_labels(logits, self.temperatures)
+        if not self.unlike:
+            return probabilities
+        away = strangeness(label_measures(logits[0], x), self.settings)
+        return probabilities, away - self.threshold
+
+
+class DeployedNumber(Deployed):
+    """A number, and the bounds between which 90 % of such numbers lie: (N, 3)."""
+
+    def __init__(self, classifier: Classifier, asked: Asked, settings: Settings, unlike: bool = False) -> None:
+        super().__init__(classifier, settings, unlike)
+        self.mean, self.deviation = asked.mean, asked.deviation
+        self.half_width = settings.half_width
+        self.is_logarithm = asked.kind == "log_regression"
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, 3)[, (N,)]
+        x = self.classifier.normalise(x)
+        answers = [self.classifier.network(torch.flip(x, view) if view else x) for view in self.views]
+        numbers = averaged_numbers(answers, self.mean, self.deviation, self.half_width, self.is_logarithm)
+        if not self.unlike:
+            return numbers
+        away = strangeness(number_measures(answers[0], x), self.settings)
+        return numbers, away - self.threshold
+
+
+def deployed(classifier: Classifier, asked: Asked, settings: Settings, unlike: bool = False) -> Deployed:
+    """The model as it leaves the pipeline, for what it was asked.
+
+    Raises:
+        UserError: As `Deployed`.
+    """
+    if asked.target.of_number:
+        return DeployedNumber(classifier, asked, settings, unlike)
+    kinds = {"ordinal": DeployedOrdinal, "multilabel": DeployedLabels}
+    return kinds.get(asked.kind, Deployed)(classifier, settings, unlike)
+
+
+def temperatures_of(settings: Settings) -> Tensor:
+    """What divides each label's logit, (K,), or (1,) of ones where nothing does."""
+    return torch.tensor(list(settings.temperatures) or [1.0], dtype=torch.float32)
+
+
+def averaged_labels(logits: Sequence[Tensor], temperatures: Tensor) -> Tensor:  # (N, K) of each view -> (N, K)
+    """The probability that each label holds, averaged over the views."""
+    return torch.stack([torch.sigmoid(one / temperatures) for one in logits]).mean(0)
+
+
+def averaged_numbers(
+    answers: Sequence[Tensor], mean: float, deviation: float, half_width: float, is_logarithm: bool
+) -> Tensor:  # (N, 1) of each view -> (N, 3)
+    """The number, averaged over the views, and its bounds, from how many deviations it is from the mean."""
+    learnt = torch.stack([one for one in answers]).mean(0) * deviation + mean
+    numbers = torch.cat([learnt, learnt - half_width, learnt + half_width], 1)
+    return torch.exp(numbers) if is_logarithm else numbers
+
+
+def label_measures(logits: Tensor, x: Tensor) -> Tensor:  # (N, K), (N, C, *size) -> (N, 4)
+    """As `measures`; the energy is that of all labels together (Wang et al. 2021, arXiv:2109.14162)."""
+    pixels = x.flatten(1)
+    claimed = torch.nn.functional.softplus(logits).sum(1)
+    return torch.stack([-claimed, roughness(x), pixels.mean(1), pixels.std(1, correction=0)], dim=1)
+
+
+def number_measures(answers: Tensor, x: Tensor) -> Tensor:  # (N, 1), (N, C, *size) -> (N, 4)
+    """As `measures`; in place of the energy, how far the answer is from the mean of those in training."""
+    pixels = x.flatten(1)
+    return torch.stack([answers[:, 0].abs(), roughness(x), pixels.mean(1), pixels.std(1, correction=0)], dim=1)
 
 
 def views_of(flips: str) -> list[list[int]]:

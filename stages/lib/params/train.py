@@ -84,14 +84,18 @@ class NormaliseParams:
 class LossParams:
     """`train.loss`: the loss, and the penalties added to it."""
 
-    name: Literal["cross_entropy", "nll", "bce", "bce_with_logits", "mse"] = "cross_entropy"
-    """nll: over log-softmax; bce and mse: of the softmax against one-hot; bce_with_logits: one sigmoid per class."""
+    name: Literal["cross_entropy", "nll", "bce", "bce_with_logits", "mse", "l1", "huber"] | None = None
+    """Of classes: cross_entropy; nll: over log-softmax; bce and mse: of the softmax against one-hot; bce_with_logits:
+    one sigmoid per class. Of labels (`ingest.target`): bce_with_logits. Of a number: mse, l1 or huber, which is
+    quadratic up to one deviation of the training split's numbers; train.json has them in the number's unit. null:
+    cross_entropy, bce_with_logits or mse."""
 
     label_smoothing: Fraction = 0.0
-    """Fraction of the target that is spread evenly over the classes."""
+    """Fraction of the target that is spread evenly over the classes, or between yes and no of each label."""
 
     class_weights: Literal["balanced"] | Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
-    """One weight above 0 per class, in their order; balanced: inverse to the class's count in the training split."""
+    """One weight above 0 per class or label, in their order; balanced: inverse to the class's count in the training
+    split, and of labels, yes counts as much as no."""
 
     l1: NotNegative = 0.0
     """Times the sum of the weights' magnitudes, added to the loss."""

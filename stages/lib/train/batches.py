@@ -52,7 +52,6 @@ def own_parts(samples: int, parts: int, world: World) -> list[BatchPart]:
     ]
 
 
-def gather(split: Split, rows: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Samples in their own dtype (n, C, ...) and their class indices (n,), copied to the device."""
-    x, y = (torch.from_numpy(array[rows]) for array in (split.x, split.y))
-    return x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+def gather(split: Split, rows: np.ndarray, device: torch.device) -> Tensor:
+    """Samples in their own dtype (n, C, ...), copied to the device."""
+    return torch.from_numpy(split.x[rows]).to(device, non_blocking=True)

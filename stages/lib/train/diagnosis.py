@@ -41,24 +41,25 @@ def gradient_norms(network: nn.Module) -> dict[str, float]:
     }
 
 
-def diagnose(history: Sequence[Row], shrunk_epochs: int = 0) -> dict[str, Any]:
+def diagnose(history: Sequence[Row], shrunk_epochs: int = 0, quality: str = "accuracy") -> dict[str, Any]:
     """The verdict on a run.
 
     Args:
         history: Rows as in history.csv.
+        quality: `losses.Objective.quality`: accuracy, or what is as good of other answers.
         shrunk_epochs: How many first epochs had shrunk samples; their validation loss does not compare with later ones.
 
     Returns:
         verdict: too simple, overfitting, vanishing gradients, exploding gradients, too short or sound; sentence, for
         people; and the numbers that both rest on.
     """
-    numbers = measure(history, shrunk_epochs)
+    numbers = measure(history, shrunk_epochs, quality)
     sound = ("sound", True, "nothing: training and validation losses fell together")
-    verdict, _, remedy = next((rule for rule in rules(numbers) if rule[1]), sound)
-    return {"verdict": verdict, "sentence": f"{verdict}: {in_words(numbers)}; try {remedy}", **numbers}
+    verdict, _, remedy = next((rule for rule in rules(numbers, quality) if rule[1]), sound)
+    return {"verdict": verdict, "sentence": f"{verdict}: {in_words(numbers, quality)}; try {remedy}", **numbers}
 
 
-def measure(history: Sequence[Row], shrunk_epochs: int) -> dict[str, float]:
+def measure(history: Sequence[Row], shrunk_epochs: int, quality: str = "accuracy") -> dict[str, float]:
     """The numbers that the rules compare; gradients are the first epoch's, which tell most about the network itself."""
     first, last = history[0], history[-1]
     full_size = history[shrunk_epochs:]
@@ -70,9 +71,9 @@ def measure(history: Sequence[Row], shrunk_epochs: int) -> dict[str, float]:
         "first_train_loss": first["train_loss"],
         "last_train_loss": last["train_loss"],
         "fallen": 1 - last["train_loss"] / first["train_loss"] if first["train_loss"] > 0 else 1.0,
-        "train_accuracy": max(row["train_accuracy"] for row in full_size),
-        "last_train_accuracy": last["train_accuracy"],
-        "last_validation_accuracy": last["validation_accuracy"],
+        f"train_{quality}": max(row[f"train_{quality}"] for row in full_size),
+        f"last_train_{quality}": last[f"train_{quality}"],
+        f"last_validation_{quality}": last[f"validation_{quality}"],
         "lowest_validation_loss": min(losses, default=math.nan),
         "last_validation_loss": last["validation_loss"],
         "gradient_orders": max(positive) - min(positive) if positive else 0.0,
@@ -81,13 +82,13 @@ def measure(history: Sequence[Row], shrunk_epochs: int) -> dict[str, float]:
     }
 
 
-def rules(numbers: dict[str, float]) -> list[tuple[str, bool, str]]:
+def rules(numbers: dict[str, float], quality: str = "accuracy") -> list[tuple[str, bool, str]]:
     """Each verdict, whether it holds, and what to try; the first that holds counts."""
     uneven = numbers["gradient_orders"] > MAX_GRADIENT_ORDERS
     vanishing = numbers["first_layer_gradient"] < numbers["last_layer_gradient"]
     diverged = numbers["last_validation_loss"] > MAX_LOSS_RISE * numbers["lowest_validation_loss"]
-    gap = numbers["last_train_accuracy"] - numbers["last_validation_accuracy"] > MAX_ACCURACY_GAP
-    stuck = numbers["fallen"] < MIN_LOSS_FALL and numbers["train_accuracy"] < LEARNT_ACCURACY
+    gap = numbers[f"last_train_{quality}"] - numbers[f"last_validation_{quality}"] > MAX_ACCURACY_GAP
+    stuck = numbers["fallen"] < MIN_LOSS_FALL and numbers[f"train_{quality}"] < LEARNT_ACCURACY
     return [
         (
             "vanishing gradients",
@@ -101,12 +102,12 @@ def rules(numbers: dict[str, float]) -> list[tuple[str, bool, str]]:
     ]
 
 
-def in_words(numbers: dict[str, float]) -> str:
+def in_words(numbers: dict[str, float], quality: str = "accuracy") -> str:
     """The numbers as part of a sentence."""
     return (
         f"training loss {numbers['first_train_loss']:.3g} -> {numbers['last_train_loss']:.3g} in {numbers['epochs']:g} "
         f"epochs, validation loss at its lowest {numbers['lowest_validation_loss']:.3g}, at last "
-        f"{numbers['last_validation_loss']:.3g}, accuracy {numbers['last_train_accuracy']:.3f} in training and "
-        f"{numbers['last_validation_accuracy']:.3f} in validation, gradients within {numbers['gradient_orders']:.1f} "
+        f"{numbers['last_validation_loss']:.3g}, {quality} {numbers[f'last_train_{quality}']:.3f} in training and "
+        f"{numbers[f'last_validation_{quality}']:.3f} in validation, gradients within {numbers['gradient_orders']:.1f} "
         f"powers of ten over the layers"
     )

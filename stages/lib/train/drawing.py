@@ -20,7 +20,8 @@ class Drawn:
 
     rows: np.ndarray  # (n,) positions in the training split
     keys: Tensor | None  # (n,) from which this epoch's augmentation is drawn; None without augmentation
-    targets: Tensor  # (n, classes) fraction of each class
+    targets: Tensor  # (n, K) what is asked of each sample
+    weights: Tensor | None  # (n,) how much each counts; None: all alike
     partners: np.ndarray | None  # (n,) positions of the samples blended in by mixup
     own_fractions: np.ndarray | None  # (n,) how much of a blend is the sample itself
 
@@ -29,13 +30,15 @@ def draw(run: Run, task: Task, rows: np.ndarray) -> Drawn:
     """Targets and random numbers of a whole batch; every process draws all of them."""
     params = task.params
     keys = keys_of(run, task, rows) if params.augment.draws else None
-    targets = losses.targets(torch.from_numpy(task.train.y[rows]), len(task.classes))
+    targets, weights = task.objective.targets(task.train, rows), losses.weights_of(task.train, rows)
     if keys is None or not params.augment.mixup:
-        return Drawn(rows, keys, targets, None, None)
+        return Drawn(rows, keys, targets, weights, None, None)
     partners, own_fractions = augment.mixing(keys, params.augment, len(task.train.y))
-    others = losses.targets(torch.from_numpy(task.train.y[partners]), len(task.classes))
-    blended = others.lerp(targets, torch.from_numpy(own_fractions)[:, None])
-    return Drawn(rows, keys, blended, partners, own_fractions)
+    others, fractions = task.objective.targets(task.train, partners), torch.from_numpy(own_fractions)
+    blended = others.lerp(targets, fractions[:, None])
+    if weights is not None and (of_others := losses.weights_of(task.train, partners)) is not None:
+        weights = of_others.lerp(weights, fractions.to(weights.dtype))
+    return Drawn(rows, keys, blended, weights, partners, own_fractions)
 
 
 def keys_of(run: Run, task: Task, rows: np.ndarray) -> Tensor:
@@ -60,6 +63,6 @@ def samples(run: Run, task: Task, drawn: Drawn, rows: np.ndarray) -> Tensor:
 
 def _augmented(run: Run, task: Task, rows: np.ndarray, keys: Tensor | None) -> Tensor:
     """Samples at these positions of the training split."""
-    x, _ = batches.gather(task.train, rows, task.device)
+    x = batches.gather(task.train, rows, task.device)
     x = run.model.normalise(x)
     return x if keys is None else augment.augment(x, keys.to(task.device), task.params.augment)

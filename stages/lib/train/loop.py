@@ -4,7 +4,6 @@ import math
 import sys
 import time
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,7 +16,7 @@ from stages.lib.train.batches import BatchPart
 from stages.lib.train.interruption import Checkpoints, Stop
 from stages.lib.train.parallel import batch_parts, distributed
 from stages.lib.train.run import Best, Row, Run
-from stages.lib.train.step import train_batch, weighted_sums
+from stages.lib.train.step import train_batch
 from stages.lib.train.task import Task
 
 GRADIENT_MEASUREMENTS_PER_EPOCH = 8
@@ -77,7 +76,7 @@ def set_to_train(model: Classifier, params: TrainParams) -> None:
 
 @torch.no_grad()
 def evaluate(model: Classifier, task: Task, epoch: int, stop: Stop) -> Row | None:
-    """Loss and accuracy over the validation split; {} without validation cases, None if it was asked to stop."""
+    """Loss and quality over the validation split; {} without validation cases, None if it was asked to stop."""
     samples = len(task.validation.y)
     if samples == 0:
         return {}
@@ -89,35 +88,42 @@ def evaluate(model: Classifier, task: Task, epoch: int, stop: Stop) -> Row | Non
         for start in range(0, len(part.rows), size):
             if stop:
                 break
-            x, y = batches.gather(task.validation, part.rows[start : start + size], task.device)
+            rows = part.rows[start : start + size]
+            x = batches.gather(task.validation, rows, task.device)
             with devices.autocast(task.device, task.params.precision):
-                logits = model.network(task.network_input(model.normalise(x), epoch))
-            sums += torch.stack(weighted_sums(logits.float(), losses.targets(y, len(task.classes)), task))
+                answers = model.answer(task.network_input(model.normalise(x), epoch))
+            targets, weights = task.objective.targets(task.validation, rows), losses.weights_of(task.validation, rows)
+            weights = None if weights is None else weights.to(task.device)
+            sums += torch.stack(task.objective.sums(answers.float(), targets.to(task.device), weights))
         return [torch.cat([sums, sums.new_tensor([float(bool(stop))])])]
 
     own = batch_parts.pairwise(batches.own_parts(samples, task.params.accumulate, task.world), compute)
     (sums,) = batch_parts.add_up(task.world, own, task.params.accumulate)
-    loss, correct, stops = sums.tolist()
+    loss, quality, stops = sums.tolist()
     if stops:
         return None
-    counts = np.bincount(task.validation.y, minlength=len(task.classes))
-    return {"loss": loss / float(counts @ task.class_weights.numpy()), "accuracy": correct / samples}
+    weight, count = task.objective.of_split(task.validation)
+    return {"loss": _ratio(loss, weight), "quality": _ratio(quality, count)}
+
+
+def _ratio(total: float, of: float) -> float:
+    return total / of if of else math.nan  # no validation case counts, or none has an answer that is known
 
 
 def finish_epoch(run: Run, task: Task, validation: Row) -> None:
     """Adds the epoch's row to the history, keeps its weights if they are the best so far, and begins the next epoch."""
-    sums = run.sums
+    sums, quality, in_unit = run.sums, task.objective.quality, task.objective.in_unit
     row: Row = {
         "epoch": run.epoch,
-        "train_loss": sums["loss"] / sums["weight"],
-        "train_accuracy": sums["correct"] / sums["samples"],
-        "validation_loss": validation.get("loss", math.nan),
-        "validation_accuracy": validation.get("accuracy", math.nan),
+        "train_loss": in_unit(sums["loss"] / sums["weight"]),
+        f"train_{quality}": sums["quality"] / sums["count"],
+        "validation_loss": in_unit(validation.get("loss", math.nan)),
+        f"validation_{quality}": validation.get("quality", math.nan),
         "lr": run.optimizer.param_groups[-1]["lr"],
     }
     row |= {name: total / sums["measurements"] for name, total in sums.items() if name.startswith("gradient")}
     run.history.append(row)
-    values = {"best_loss": row["validation_loss"], "best_accuracy": -row["validation_accuracy"], "last": -run.epoch}
+    values = {"best_loss": row["validation_loss"], "best_accuracy": -row[f"validation_{quality}"], "last": -run.epoch}
     value = values[task.keep]
     full_size = run.epoch > task.params.progressive.epochs  # weights of shrunk samples are not yet good for full size
     if full_size and (value < run.best.value or not run.best.epoch):
@@ -136,10 +142,11 @@ def out_of_patience(run: Run, params: TrainParams) -> bool:
 
 def print_epoch(row: Row, task: Task, seconds: float) -> None:
     """A line on the terminal. The seconds go nowhere else, since they differ from run to run."""
+    quality = task.objective.quality
     if task.world.rank == 0:
         print(
             f"{task.name} epoch {row['epoch']}/{task.epochs}: loss {row['train_loss']:.4f} "
-            f"accuracy {row['train_accuracy']:.4f} | validation loss {row['validation_loss']:.4f} "
-            f"accuracy {row['validation_accuracy']:.4f} | lr {row['lr']:.3g} | {seconds:.2f} s",
+            f"{quality} {row[f'train_{quality}']:.4f} | validation loss {row['validation_loss']:.4f} "
+            f"{quality} {row[f'validation_{quality}']:.4f} | lr {row['lr']:.3g} | {seconds:.2f} s",
             file=sys.stderr,
         )

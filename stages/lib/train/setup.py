@@ -63,13 +63,10 @@ def prepare(
             "train.keep: last and train.patience: null"
         )
     check_axes(params, len(about.shape) - 1)
-    try:
-        weights = losses.class_weights(params.loss, train.y, about.classes)
-    except ValueError as error:
-        raise UserError(f"train.loss.class_weights: {error}") from None
+    objective = losses.objective(params.loss, train, about.asked)
     normalise = normalising.arguments(params.normalise, about, train.x)
     recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, about.plain())
-    return Task(dataset, params, about.classes, train, validation, weights, device, world, Place()), recipe
+    return Task(dataset, params, objective, train, validation, device, world, Place()), recipe
 
 
 def settled(params: TrainParams, cases: int, shape: Sequence[int]) -> TrainParams:
@@ -130,12 +127,12 @@ def begin(task: Task, recipe: Recipe) -> Run:
     if isinstance(model.network, networks.Compact) and not (params.warm_start or params.pretrained):
         # Its first layer is computed from the data, not trained.
         rows = batches.epoch_batches(len(task.train.y), WHITENING_SAMPLES, params.seed, 0)[0][:WHITENING_SAMPLES]
-        x, _ = batches.gather(task.train, rows, torch.device("cpu"))
+        x = batches.gather(task.train, rows, torch.device("cpu"))
         model.network.see(model.normalise(x))
     model.to(task.device)
     if params.channels_last:
         model.network.to(memory_format=devices.layout(True, task.train.x.ndim))
-    optimizer = optimizers.make(params, model.network, len(task.classes))
+    optimizer = optimizers.make(params, model.network, checkpoint.outputs(recipe))
     steps = len(batches.epoch_batches(len(task.train.y), task.batch_size, params.seed, 1, params.accumulate))
     schedule = Schedule(params.schedule, optimizer, task.epochs, steps)
     scaler = torch.amp.GradScaler(task.device.type, enabled=params.precision == "float16")

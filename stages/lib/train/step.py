@@ -25,8 +25,8 @@ def train_batch(run: Run, task: Task, rows: np.ndarray, stopping: bool) -> Row:
         stopping: Whether this process has been asked to stop.
 
     Returns:
-        Sums over the batch: loss (weighted by class), weight, correct, samples; and stops, the number of processes that
-        have been asked to stop.
+        Sums over the batch: loss and weight, quality and count (see `losses.Objective`); and stops, the number of
+        processes that have been asked to stop.
 
     Raises:
         UserError: The loss is not finite any more.
@@ -40,7 +40,7 @@ def train_batch(run: Run, task: Task, rows: np.ndarray, stopping: bool) -> Row:
                 f"the loss became {sums['loss']} in epoch {run.epoch}, batch {run.batch + 1}: try a lower train.lr, "
                 "train.schedule.warmup_epochs or train.clip_norm"
             )
-        return sums["loss"] / sums["weight"]
+        return sums["loss"] / (sums["weight"] or 1.0)
 
     def penalised() -> float:
         extra = losses.penalty(run.model.parameters(), task.params.loss.l1, task.params.loss.l2)
@@ -73,7 +73,7 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray, stopping: bool = Fa
     """
     params, world = task.params, task.world
     drawn = drawing.draw(run, task, rows)
-    total_weight = float((drawn.targets @ task.class_weights).sum())
+    total_weight = task.objective.weight(drawn.targets, drawn.weights)
     learning = [p for group in run.optimizer.param_groups for p in group["params"]]
     by_part = params.accumulate > 1 and batch_parts.dealt_whole(params.accumulate, world)
     statistics = RunningStatistics(run.model.network) if by_part else None
@@ -93,8 +93,9 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray, stopping: bool = Fa
         statistics.update(world)
     if params.loss.l1 or params.loss.l2:  # after the sum over the processes, for it is the same in each
         run.scaler.scale(losses.penalty(learning, params.loss.l1, params.loss.l2)).backward()
-    loss, correct, stops = sums.tolist()
-    return {"loss": loss, "weight": total_weight, "correct": correct, "samples": len(rows), "stops": stops}
+    loss, quality, stops = sums.tolist()
+    count = task.objective.count(drawn.targets, drawn.weights)
+    return {"loss": loss, "weight": total_weight, "quality": quality, "count": count, "stops": stops}
 
 
 def backward(
@@ -107,7 +108,7 @@ def backward(
         statistics: Of the batch norms, where each part moves them by itself.
 
     Returns:
-        The sum of the losses and the number of correct answers, (2,).
+        The sums of the losses and of the answers' quality, (2,).
     """
     task.place.start, task.place.total = part.start, part.total
     if statistics is not None:
@@ -115,27 +116,12 @@ def backward(
     x = drawing.samples(run, task, drawn, part.rows)
     with devices.autocast(task.device, task.params.precision):
         try:
-            logits = run.model.network(x)
+            answers = run.model.answer(x)
         except ValueError as error:  # batch norm of a single sample
             raise UserError(f"train.network can't learn from {len(x)} sample(s) at once: {error}") from None
     if statistics is not None:
         statistics.record()
-    loss, correct = weighted_sums(logits.float(), drawn.targets[part.rows].to(task.device), task)
-    run.scaler.scale(loss / total_weight).backward()
-    return torch.stack([loss.detach(), correct])
-
-
-def weighted_sums(logits: Tensor, targets: Tensor, task: Task) -> tuple[Tensor, Tensor]:
-    """The sum of the samples' losses, each times its class's weight; and the number of correct answers.
-
-    Args:
-        logits: (n, classes).
-        targets: (n, classes) fraction of each class, before label smoothing.
-    """
-    params = task.params.loss
-    smoothed = targets
-    if params.label_smoothing:
-        smoothed = targets * (1 - params.label_smoothing) + params.label_smoothing / len(task.classes)
-    weights = targets @ task.class_weights.to(targets.device)  # (n,)
-    correct = (logits.argmax(1) == targets.argmax(1)).sum()
-    return (losses.LOSSES[params.name](logits, smoothed) * weights).sum(), correct.float()
+    weights = None if drawn.weights is None else drawn.weights[part.rows].to(task.device)
+    loss, quality = task.objective.sums(answers.float(), drawn.targets[part.rows].to(task.device), weights)
+    run.scaler.scale(loss / (total_weight or 1.0)).backward()  # 0: no answer of the batch is known
+    return torch.stack([loss.detach(), quality.detach()])

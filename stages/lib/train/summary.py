@@ -28,16 +28,14 @@ def print_size(recipe: Recipe, run: Run, task: Task) -> None:
 
 
 def summarise(run: Run, task: Task, recipe: Recipe) -> dict[str, Any]:
-    """What train.json holds: the network's size, loss and accuracy of the epoch that was kept, and the diagnosis."""
-    kept = run.history[run.best.epoch - 1]
+    """What train.json holds: the network's size, loss and quality of the epoch that was kept, and the diagnosis."""
+    kept, quality = run.history[run.best.epoch - 1], task.objective.quality
     return {
         **network_size(recipe, run, task),
         "epochs": len(run.history),
         "best_epoch": run.best.epoch,
-        "diagnosis": diagnose(run.history, task.params.progressive.epochs),
-        **{
-            split: {name: kept[f"{split}_{name}"] for name in ("loss", "accuracy")} for split in ("train", "validation")
-        },
+        "diagnosis": diagnose(run.history, task.params.progressive.epochs, quality),
+        **{split: {name: kept[f"{split}_{name}"] for name in ("loss", quality)} for split in ("train", "validation")},
     }
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 from stages.lib.params.train import TrainParams
 from stages.lib.tensors import Split
 from stages.lib.train import devices, random_by_case
+from stages.lib.train.losses import Objective
 from stages.lib.train.parallel.distributed import World
 from stages.lib.train.parallel.synchronised_layers import Place
 
@@ -21,10 +22,9 @@ class Task:
 
     name: str  # of the dataset, for messages
     params: TrainParams  # settled: see `setup`
-    classes: Sequence[str]
+    objective: Objective
     train: Split
     validation: Split
-    class_weights: Tensor  # (classes,)
     device: torch.device
     world: World
     place: Place  # of this process's samples in the batch; the step sets it

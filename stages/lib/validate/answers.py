@@ -9,9 +9,21 @@ from torch import Tensor, nn
 
 from stages.lib.core.errors import UserError
 from stages.lib.model.classifier import Classifier
-from stages.lib.model.deployed import averaged, measures, views_of
+from stages.lib.model.deployed import (
+    Settings,
+    averaged,
+    averaged_labels,
+    averaged_numbers,
+    label_measures,
+    measures,
+    number_measures,
+    temperatures_of,
+    views_of,
+)
 from stages.lib.model.inference import predict_all
-from stages.lib.tensors import Split
+from stages.lib.tensors import Asked, Split
+
+CLASSES = Asked("classes", [])
 
 
 @dataclass(frozen=True)
@@ -20,35 +32,52 @@ class Answers:
 
     logits: Sequence[np.ndarray]  # of each view, (N, K) float64, first of the sample itself
     measures: np.ndarray  # (N, 4) float64: as of `deployed.measures`
+    asked: Asked
 
     def probabilities(self, temperature: float) -> np.ndarray:
-        """(N, K) float64, as `Deployed` computes them."""
+        """(N, K) float64, of one class of several, as `Deployed` computes them."""
+        return self.deployed(Settings(temperature))
+
+    def deployed(self, settings: Settings) -> np.ndarray:
+        """(N, K) float64, or (N, 3) of a number, as the deployed model computes them."""
         logits = [torch.from_numpy(view).float() for view in self.logits]  # they were float32
-        return averaged(logits, temperature).double().numpy()
+        if self.asked.target.of_one_class:
+            found = averaged(logits, settings.temperature)
+        elif self.asked.kind == "multilabel":
+            found = averaged_labels(logits, temperatures_of(settings))
+        else:
+            is_logarithm = self.asked.kind == "log_regression"
+            found = averaged_numbers(logits, self.asked.mean, self.asked.deviation, settings.half_width, is_logarithm)
+        return found.double().numpy()
 
 
-class _Asked(nn.Module):
-    def __init__(self, classifier: Classifier, flips: str) -> None:
+class _Asking(nn.Module):
+    def __init__(self, classifier: Classifier, flips: str, asked: Asked) -> None:
         super().__init__()
         self.classifier, self.views = classifier, views_of(flips)
+        self.measures = number_measures if asked.target.of_number else measures
+        self.measures = label_measures if asked.kind == "multilabel" else self.measures
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # -> (N, K) of each view, and (N, 4)
         x = self.classifier.normalise(x)
-        logits = [self.classifier.network(torch.flip(x, view) if view else x) for view in self.views]
-        return *logits, measures(logits[0], x)
+        logits = [self.classifier.answer(torch.flip(x, view) if view else x) for view in self.views]
+        return *logits, self.measures(logits[0], x)
 
 
-def ask(classifier: Classifier, split: Split, flips: str, batch_size: int, name: str) -> Answers:
+def ask(
+    classifier: Classifier, split: Split, flips: str, batch_size: int, name: str, asked: Asked = CLASSES
+) -> Answers:
     """The network's answers to a split's cases and their mirror images.
 
     Args:
         flips: As of `Settings`.
         name: Of the split, for the progress.
+        asked: What the model is to answer.
 
     Raises:
         UserError: An answer is no finite number.
     """
-    *logits, measured = predict_all(_Asked(classifier, flips).eval(), split.x, batch_size, name)
+    *logits, measured = predict_all(_Asking(classifier, flips, asked).eval(), split.x, batch_size, name)
     finite = np.all([np.isfinite(view).all(1) for view in logits], axis=0)
     failed = np.flatnonzero(~finite)
     if len(failed):
@@ -56,9 +85,9 @@ def ask(classifier: Classifier, split: Split, flips: str, batch_size: int, name:
             f"the model's answer to case {split.cases[failed[0]]} is no finite number, and so are {len(failed)} of "
             f"{len(finite)}: the training diverged (try a smaller train.lr), or the case's own pixels are no numbers"
         )
-    return Answers(logits, measured)
+    return Answers(logits, measured, asked)
 
 
-def measure(classifier: Classifier, x: np.ndarray, batch_size: int, doing: str) -> np.ndarray:
+def measure(classifier: Classifier, x: np.ndarray, batch_size: int, doing: str, asked: Asked = CLASSES) -> np.ndarray:
     """(N, 4) measures of samples that are in no split."""
-    return predict_all(_Asked(classifier, "").eval(), x, batch_size, doing)[-1]
+    return predict_all(_Asking(classifier, "", asked).eval(), x, batch_size, doing)[-1]

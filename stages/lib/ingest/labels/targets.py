@@ -163,7 +163,7 @@ class _Reader:
         return value
 
     def _answer(self, row: "Row", name: str, cell: str) -> float | None:
-        said = self._params.answers.get(cell) or self._params.answers.get(cell.lower())
+        said: str | None = self._params.answers.get(cell) or self._params.answers.get(cell.lower())
         for ways, meant in ((YES, "yes"), (NO, "no"), (MISSING, "missing")):
             said = meant if said is None and cell.lower() in ways else said
         if said is None:
