@@ -1,5 +1,6 @@
 """How tests are distributed over the cores, and small inputs that they share."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -18,6 +19,10 @@ for ignored in {signal.SIGINT, signal.SIGHUP}:
     if signal.getsignal(ignored) == signal.SIG_IGN:
         signal.signal(ignored, signal.default_int_handler if ignored == signal.SIGINT else signal.SIG_DFL)
 
+# No power fails in a test: what is written outlives a killed process, too, without waiting for the disk. A descriptor
+# that is no file's is still an error.
+os.fsync = os.fstat  # type: ignore[assignment]
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
@@ -31,6 +36,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow_files = {item.path for item in items if item.get_closest_marker("slow")}
         items.sort(key=lambda item: item.path not in slow_files)
+
+
+def pytest_collection_finish() -> None:
+    """Takes what the imports and the tests themselves are made of out of the garbage collector's rounds."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    """Gives it back: some libraries complain about what is left at the end."""
+    gc.unfreeze()
+
+
+@pytest.fixture
+def alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No workers for what takes as many as there are cores, but in slow tests: each needs a second to start."""
+    if not request.node.get_closest_marker("slow"):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
 
 
 def write_dataset_h5(

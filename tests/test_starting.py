@@ -45,6 +45,7 @@ def test_a_stage_begins_with_the_costly_packages_that_it_uses_and_no_other(stage
     assert set(done.stdout.split()) == IMPORTED[stage]
 
 
+@pytest.mark.slow
 def test_predict_answers_with_an_onnx_file_without_torch_pandas_or_matplotlib(tmp_path):
     contract = {"inputs": ["input"], "axes": "NCHW", "channels": [1], "size": "any", "shape": [1, 8, 8]}
     contract |= {"dtype": "uint8", "units": "", "spacing_mm": None}

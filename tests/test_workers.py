@@ -35,6 +35,7 @@ def test_every_item_has_its_result_whatever_the_number_of_workers():
             assert results(crew, doubled) == {i: 2 * i for i in range(40)}
 
 
+@pytest.mark.slow
 def test_a_crash_costs_the_item_that_crashes_and_no_other():
     with Workers(2) as crew:
         assert results(crew, dying_at_seven) == {i: 2 * i if i != 7 else -1 for i in range(40)}
@@ -75,6 +76,7 @@ def spinning_at_seven(job: list[int]) -> list[int]:
     return doubled(job)
 
 
+@pytest.mark.slow
 def test_a_job_that_never_ends_costs_the_item_that_it_is_about_and_no_other(monkeypatch):
     monkeypatch.setattr(workers, "MAX_JOB_SECONDS", 0.2)
     with Workers(2) as crew:

@@ -19,7 +19,7 @@ from tests.ingest.readers.test_nifti import save
 from tests.raw_data import scan, write_pictures, write_series
 from tools.init.__main__ import begin
 
-pytestmark = needs_demos
+pytestmark = [needs_demos, pytest.mark.usefixtures("alone")]
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from tests.ingest.readers.test_dicom_pictures import x_ray
 from tests.raw_data import ingest, scan, write_series
 from tools import survey
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 
 def with_value(keyword, value):
     def change(slices):

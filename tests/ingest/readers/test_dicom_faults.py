@@ -218,7 +218,7 @@ def series(tmp_path_factory) -> list[Dataset]:
     for image in images:
         with_pixels(image, pixels_of(image)[100:400:4, 100:420:4])
         image.PixelSpacing = [4 * step for step in image.PixelSpacing]
-    return images
+    return copied(images)
 
 
 def expected_of(slices: list[Dataset]) -> np.ndarray:
@@ -237,6 +237,16 @@ def write_healthy(raw: Path) -> None:
     write_series(raw / "y" / "healthy", scan(5, 9, 9), series="healthy", patient="Roe")
 
 
+def copied(slices: list[Dataset]) -> list[Dataset]:
+    """As `copy.deepcopy`, in a third of the time: what nobody changes stays the bytes that were read."""
+    found = []
+    for image in slices:
+        written = io.BytesIO()
+        image.save_as(written, enforce_file_format=True)
+        found.append(pydicom.dcmread(written))
+    return found
+
+
 def spoilt_case(done: Ingested) -> np.ndarray | None:
     found = [p[0] for p, label in zip(done.pixels, done.table["label"], strict=True) if label == "x"]
     assert len(found) < 2
@@ -246,7 +256,7 @@ def spoilt_case(done: Ingested) -> np.ndarray | None:
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_gives_the_right_volume_or_the_right_reason(fault, series, tmp_path):
     spoil, outcome = FAULTS[fault]
-    spoilt = copy.deepcopy(series)
+    spoilt = copied(series)
     spoil(spoilt)
     put(tmp_path / "raw" / "x", spoilt)
     write_healthy(tmp_path / "raw")
@@ -273,7 +283,7 @@ def test_a_fault_gives_the_right_volume_or_the_right_reason(fault, series, tmp_p
 
 
 def test_two_series_in_a_folder_are_two_volumes(series, tmp_path):
-    other = copy.deepcopy(series)
+    other = copied(series)
     for image in other:
         image.SeriesInstanceUID, image.SOPInstanceUID = "1.2.3", generate_uid()
         with_pixels(image, pixels_of(image)[::-1])
@@ -302,7 +312,7 @@ def test_a_file_that_cannot_be_read_rejects_the_series_it_may_belong_to(content,
 
 
 def test_phases_at_one_place_can_be_split_into_volumes(series, tmp_path):
-    spoilt = copy.deepcopy(series)
+    spoilt = copied(series)
     set_all(AcquisitionNumber=1)(spoilt)
     four_dimensional(spoilt)
     put(tmp_path / "raw" / "x", spoilt)

@@ -704,7 +704,7 @@ def test_hounsfield_units_are_the_users_word_for_stacks_and_no_units_of_pictures
 
 
 @pytest.mark.parametrize("colour", ["auto", "grey_mean", "grey_luminance", "rgb"])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_stacks_in_colour_and_in_grey_are_made_alike_as_pictures_are_where_it_is_asked_for(tmp_path, colour, workers):
     random = np.random.default_rng(0)  # of these numbers, no luminance lies half way between two integers
     grey = random.integers(0, 256, (Z, H, W)).astype(np.uint8)

@@ -5,6 +5,8 @@ import pytest
 from tests.raw_data import write_pictures
 from tools.bench import defaults
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 
 @pytest.mark.slow
 def test_both_sides_are_judged_on_the_same_test_split_and_the_peer_takes_no_longer(images_h5, tmp_path):

@@ -11,6 +11,8 @@ from tests.ingest.readers.test_volume_files import itk
 from tests.raw_data import scan, write_series
 from tools.bench import second_reader, second_tiff_reader, tolerances
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 
 def test_a_volume_is_the_same_in_any_order_and_direction_of_axes_and_with_another_scale():
     volume = scan().astype(np.float64)
