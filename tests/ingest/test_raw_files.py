@@ -145,6 +145,14 @@ def test_a_file_that_became_a_pipe_after_the_walk_is_rejected_and_not_waited_for
     assert found.refused[:2] == ("io_error", "a pipe (FIFO), expected a file")
 
 
+def test_a_small_file_is_opened_without_asking_first_what_it_is(raw, monkeypatch):
+    asked = []
+    stat = os.stat
+    monkeypatch.setattr(os, "stat", lambda path, **options: asked.append(path) or stat(path, **options))
+    assert inspection.inspect_file(str(raw / "dog" / "0.png"), OPTIONS).refused is None
+    assert str(raw / "dog" / "0.png") not in asked
+
+
 def test_too_few_handles_are_told_and_no_file_is_rejected_for_them(raw, tmp_path, monkeypatch):
     refuse(monkeypatch, "open", str(raw / "dog" / "0.png"), errno.EMFILE)
     with pytest.raises(UserError, match="ulimit -n 1024"):

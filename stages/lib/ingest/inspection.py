@@ -1,5 +1,6 @@
 """The first pass of ingest: every new or changed file is read once, for what its header says."""
 
+import errno
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from stages.lib.ingest.store import PASSING_REASONS, Store
 from stages.lib.workers import Workers, quietly
 
 JOB_FILES = 256  # files that a worker inspects at once, at most
+NOT_SMALL = (errno.EFBIG, errno.EINVAL, errno.EACCES)  # why a folder, or a large file, is not read; EACCES: on Windows
 
 
 class Job(NamedTuple):
@@ -101,11 +103,18 @@ def inspect_file(
     status: tuple[int, ...] = ()
     reading(path)
     try:
-        if member is None and (name := in_place.reader_of(path)):
-            digest, status = in_place.stamped(path)
-            common, own = readers.reader(name).inspect_place(path, options)
-            return Inspection(status, digest, Shared(name, common), own)
-        content, status = archived.read_stamped(path, member, options.max_file_bytes, take)
+        try:
+            # Opening one tells that it is small and no folder, as nearly all are: to ask first takes another call.
+            most = options.max_file_bytes if member else min(options.max_file_bytes, in_place.SMALL_BYTES)
+            content, status = archived.read_stamped(path, member, most, take)
+        except OSError as error:
+            if member or error.errno not in NOT_SMALL:
+                raise
+            if name := in_place.reader_of(path):
+                digest, status = in_place.stamped(path)
+                common, own = readers.reader(name).inspect_place(path, options)
+                return Inspection(status, digest, Shared(name, common), own)
+            content, status = archived.read_stamped(path, None, options.max_file_bytes, take)
         digest = xxhash.xxh3_128_digest(content)
         name = readers.recognise(content)
         common, own = readers.reader(name).inspect(content, options)
