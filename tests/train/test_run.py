@@ -1,10 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from stages.lib import params
 from stages.lib.params.train import TrainParams
-from stages.lib.train import setup, step
+from stages.lib.train import loop, setup, step
 from stages.lib.train.parallel.distributed import World
 from tests.train.test_train import LEARNS
 
@@ -31,3 +33,15 @@ def test_the_average_decays_by_the_rate_asked_for_once_the_first_steps_are_over(
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-6, err_msg=f"{name}, step {i}")
     counters = [v for n, v in run.averaged.state_dict().items() if n.endswith("num_batches_tracked")]
     assert counters and all(int(counter) == 12 for counter in counters)
+
+
+@pytest.mark.parametrize("losses", [[math.nan, 0.5, 0.4], [math.nan, math.nan, 0.4], [0.6, math.nan, 0.4]])
+def test_an_epoch_whose_validation_loss_is_no_number_is_not_the_best_one(images_h5, losses):
+    given = params.check(TrainParams, LEARNS | {"batch_size": 4, "keep": "best_loss", "patience": 1, "epochs": 4})
+    task, recipe = setup.prepare(images_h5, given, "tiny", torch.device("cpu"), World())
+    run = setup.begin(task, recipe)
+    for value in losses:
+        run.sums = step.train_batch(run, task, np.arange(4), False)
+        loop.finish_epoch(run, task, {"loss": value, "quality": 0.5})
+    assert (run.best.epoch, run.best.value) == (3, 0.4)
+    assert not loop.out_of_patience(run, given)

@@ -107,7 +107,7 @@ def evaluate(model: Classifier, task: Task, epoch: int, stop: Stop) -> Row | Non
 
 
 def _ratio(total: float, of: float) -> float:
-    return total / of if of else math.nan  # no validation case counts, or none has an answer that is known
+    return total / of if of else math.nan  # no case counts, or none has an answer that is known
 
 
 def finish_epoch(run: Run, task: Task, validation: Row) -> None:
@@ -115,8 +115,8 @@ def finish_epoch(run: Run, task: Task, validation: Row) -> None:
     sums, quality, in_unit = run.sums, task.objective.quality, task.objective.in_unit
     row: Row = {
         "epoch": run.epoch,
-        "train_loss": in_unit(sums["loss"] / sums["weight"]),
-        f"train_{quality}": sums["quality"] / sums["count"],
+        "train_loss": in_unit(_ratio(sums["loss"], sums["weight"])),
+        f"train_{quality}": _ratio(sums["quality"], sums["count"]),
         "validation_loss": in_unit(validation.get("loss", math.nan)),
         f"validation_{quality}": validation.get("quality", math.nan),
         "lr": run.optimizer.param_groups[-1]["lr"],
@@ -126,7 +126,8 @@ def finish_epoch(run: Run, task: Task, validation: Row) -> None:
     values = {"best_loss": row["validation_loss"], "best_accuracy": -row[f"validation_{quality}"], "last": -run.epoch}
     value = values[task.keep]
     full_size = run.epoch > task.params.progressive.epochs  # weights of shrunk samples are not yet good for full size
-    if full_size and (value < run.best.value or not run.best.epoch):
+    is_first = not run.best.epoch or math.isnan(run.best.value)  # nothing is less than nan, and anything better
+    if full_size and (value < run.best.value or is_first):
         run.best = Best(run.epoch, value, run.weights())
     run.schedule.after_epoch(row["validation_loss"], comparable=full_size)
     run.epoch, run.batch, run.sums = run.epoch + 1, 0, {}
@@ -135,6 +136,7 @@ def finish_epoch(run: Run, task: Task, validation: Row) -> None:
 def out_of_patience(run: Run, params: TrainParams) -> bool:
     """Whether `train.patience` epochs of samples in full size have passed without a new lowest validation loss."""
     values = [row["validation_loss"] for row in run.history[params.progressive.epochs :]]
+    values = [math.inf if math.isnan(value) else value for value in values]
     if params.patience is None or not values:
         return False
     return len(values) - 1 - values.index(min(values)) >= params.patience

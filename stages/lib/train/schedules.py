@@ -27,8 +27,10 @@ class Schedule:
         """
         self._every = params.every or ("batch" if params.name in CYCLES else "epoch")
         self._warmup_batches = round(params.warmup_epochs * batches)
-        steps = epochs * batches - self._warmup_batches if self._every == "batch" else epochs - params.warmup_epochs
-        self._main = _make(params, optimizer, max(1, round(steps)))
+        # An epoch within which the warm-up ends is followed by a step of the scheduler, as `after_epoch` has it.
+        warm_epochs = self._warmup_batches // max(1, batches)
+        steps = epochs * batches - self._warmup_batches if self._every == "batch" else epochs - warm_epochs
+        self._main = _make(params, optimizer, max(1, steps))
         self._warmup = (
             lr_scheduler.LinearLR(optimizer, WARMUP_START, total_iters=self._warmup_batches)
             if self._warmup_batches
