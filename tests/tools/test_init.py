@@ -17,7 +17,7 @@ from tests.ingest.readers.test_dicom_faults import tilt
 from tests.ingest.readers.test_dicom_pictures import x_ray
 from tests.ingest.readers.test_nifti import save
 from tests.raw_data import scan, write_pictures, write_series
-from tools.init.__main__ import begin
+from tools.init.__main__ import begin, main
 
 pytestmark = [needs_demos, pytest.mark.usefixtures("alone")]
 
@@ -93,6 +93,45 @@ def test_a_block_goes_to_the_end_of_datasets_whatever_comes_next(project, photog
         shutil.rmtree("data")
 
 
+def packed(folder: Path, archive: Path) -> Path:
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    return Path(shutil.make_archive(str(archive.with_suffix("")), archive.suffix[1:], folder))
+
+
+def test_an_archive_in_place_of_the_folder_is_moved_into_it(project, photographs, capsys):
+    packed(photographs, Path("data/raw/mine.zip"))
+    main(["data/raw/mine.zip"])
+    assert [path.name for path in Path("data/raw").rglob("*.zip")] == ["mine.zip"]
+    assert Path("data/raw/mine/mine.zip").is_file() and not Path("data/raw/mine/mine.zip").is_symlink()
+    printed = capsys.readouterr().out
+    assert "data/raw/mine.zip is now data/raw/mine/mine.zip" in printed and "cat 3, dog 3" in printed
+    assert section("train") == params.check(params.TrainParams, {})
+
+
+def test_an_archive_elsewhere_is_copied_as_a_folder_is_or_moved(project, photographs, tmp_path):
+    archive = packed(photographs, tmp_path / "day 1.tar")
+    begin("mine", archive)
+    assert archive.exists() and Path("data/raw/mine/day 1.tar").read_bytes() == archive.read_bytes()
+    begin("moved", archive, move=True)
+    assert not archive.exists() and Path("data/raw/moved/day 1.tar").is_file()
+
+
+def test_nothing_of_an_archive_is_moved_in_a_dry_run_or_where_it_can_not_be_used(project, photographs, tmp_path):
+    begin("mine", packed(photographs, tmp_path / "mine.zip"), dry_run=True)
+    with pytest.raises(UserError, match="data/raw/mine has no class folders"):
+        begin("mine", packed(photographs / "cat", tmp_path / "mine.zip"), move=True)
+    assert not Path("data").exists() and (tmp_path / "mine.zip").exists()
+    packed(photographs, Path("data/raw/mine.zip"))
+    Path("data/raw/mine").mkdir()
+    with pytest.raises(UserError, match="data/raw/mine is there already"):
+        begin("mine", Path("data/raw/mine.zip"))
+    Path("data/raw/mine").rmdir()
+    Path("data/raw/mine.zip.dvc").touch()
+    with pytest.raises(UserError, match="mkdir data/raw/mine && dvc move data/raw/mine.zip data/raw/mine/mine.zip"):
+        begin("mine", Path("data/raw/mine.zip"))
+    assert sorted(path.name for path in Path("data/raw").iterdir()) == ["mine.zip", "mine.zip.dvc"]
+
+
 def test_masks_are_left_out_by_a_pattern_that_can_be_seen(project, tmp_path, capsys):
     for label in ("a", "b"):
         for i in range(4):
@@ -155,7 +194,7 @@ def test_of_several_kinds_of_scan_the_most_frequent_is_chosen_and_the_block_says
         ("2024", "photographs", "put it into quotes"),
         ("null", "photographs", "the name: null"),
         ("1e3", "photographs", "put it into quotes"),
-        ("mine", "photographs/cat/0.png", "is a file: give the folder with the files; an archive .* move it into one"),
+        ("mine", "photographs/cat/0.png", "is a file: give the folder with the files, or an archive of them"),
         ("mine", "stray", "1 of 5 cases have no label, as 9.png"),
         ("mine", "listed", "2 of 4 cases have no label, as a/1.png"),
         ("mine", "texts", "none of the 2 files that were looked at can be read"),

@@ -2,16 +2,21 @@
 
     python -m tools.init mine ~/photographs --dry-run    # look, and print what would be written
     python -m tools.init mine ~/photographs              # copy it to data/raw/mine, and write the block
+    python -m tools.init mine ~/photographs.zip          # likewise, to data/raw/mine/photographs.zip
+    python -m tools.init data/raw/mine.zip               # move it to data/raw/mine/mine.zip, and write the block
     python -m tools.init --own                           # take the demo data sets out of a clone, and commit that
 
-A folder that is data/raw/<name> already stays where it is; `--move` moves another one there instead of copying it. Only
+A folder that is data/raw/<name> already stays where it is, and an archive in data/raw is moved into the folder of the
+data set, as it can't be read in its place; `--move` moves another folder or archive there instead of copying it. Only
 headers are read, and of many files only some. Nothing is changed where the data can't be used as they are: the message
 says what to do.
 """
 
 import argparse
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -22,6 +27,7 @@ from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shown
+from stages.lib.ingest.archives import places
 from tools.init import block, look, own
 
 RAW = Path("data/raw")
@@ -31,15 +37,20 @@ RAW = Path("data/raw")
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.init", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument(
-        "name", nargs="?", help="what the data set shall be called: lower-case letters, digits, _ and -"
+        "name",
+        nargs="?",
+        help="what the data set shall be called: lower-case letters, digits, _ and -; left out, as what is given",
     )
-    parser.add_argument("folder", nargs="?", type=Path, help="where its pictures or DICOM files are now")
+    parser.add_argument("folder", nargs="?", type=Path, help="the folder or archive of its pictures or DICOM files")
     parser.add_argument("--dry-run", action="store_true", help="change nothing; print the block")
-    parser.add_argument("--move", action="store_true", help="move the folder to data/raw/<name>, do not copy it")
+    parser.add_argument("--move", action="store_true", help="move it to data/raw/<name>, do not copy it")
     parser.add_argument("--own", action="store_true", help="take the demo data sets out first; alone, do no more")
     arguments = parser.parse_args(argv)
+    if arguments.name and arguments.folder is None and os.path.exists(arguments.name):
+        arguments.folder = Path(arguments.name)
+        arguments.name = places.without_ending(arguments.folder.resolve().name)
     if arguments.folder is None and (arguments.name or not arguments.own):
-        parser.error("expected NAME and FOLDER, or --own")
+        parser.error("expected NAME and a folder or archive, or --own")
     if arguments.own:
         if arguments.dry_run:
             parser.error("--own has no --dry-run")
@@ -55,20 +66,24 @@ def begin(name: str, folder: Path, dry_run: bool = False, move: bool = False) ->
         UserError: There is such a data set already, or the data can't be used as they are.
     """
     params.check_names([YAML(typ="safe", pure=True).load(name) if name else name], "the name")
-    if folder.is_file():
-        raise UserError(
-            f"{folder} is a file: give the folder with the files; an archive (zip, tar, tar.gz) is read in place, from "
-            "a folder of its own: move it into one, and give that"
-        )
+    is_archive = folder.is_file()
+    if is_archive and not places.find("", [str(folder)]):
+        raise UserError(f"{folder} is a file: give the folder with the files, or an archive of them (zip, tar, tar.gz)")
     known = params.load(PARAMS_YAML)
     if name in known.datasets:
         raise UserError(f"{PARAMS_YAML} has a data set {name} already: take another name, or edit its block")
     place = RAW / name
     if place.exists() and not place.samefile(folder):
         raise UserError(f"{place} is there already: take another name, or give that folder")
+    move = move or is_archive and RAW.exists() and folder.parent.samefile(RAW)
+    target = place / folder.name if is_archive else place
+    if move and (tracked := Path(f"{folder}.dvc")).exists():
+        first = f"mkdir {place} && " if is_archive else ""
+        raise UserError(f"dvc keeps {folder}, as {tracked} says: {first}dvc move {folder} {target}, and give {place}")
     found = look.Found()
     try:
-        look.look(folder, found)
+        with _linked(folder, place) if is_archive else nullcontext():
+            look.look(place if is_archive else folder, found)
     finally:
         for row in found.rows:
             say(row)
@@ -77,7 +92,7 @@ def begin(name: str, folder: Path, dry_run: bool = False, move: bool = False) ->
         say(f"\nWould be written into {PARAMS_YAML}:\n\n{text}")
         return
     if not place.exists():
-        _bring(folder, place, move)
+        _bring(folder, place, target, move)
     block.insert(PARAMS_YAML, text)
     say(
         f"\nWritten into {PARAMS_YAML}:\n\n{text}\n{_next(name, found)}\n"
@@ -86,28 +101,52 @@ def begin(name: str, folder: Path, dry_run: bool = False, move: bool = False) ->
     )
 
 
+@contextmanager
+def _linked(archive: Path, place: Path) -> Iterator[None]:
+    """An archive in a folder of its own by a link, so that it is looked at as it will be read; nothing of it stays."""
+    made = [folder for folder in (place, *place.parents) if not folder.exists()]
+    place.mkdir(parents=True)
+    link = place / archive.name
+    try:
+        link.symlink_to(archive.absolute())
+        yield
+    finally:
+        link.unlink(missing_ok=True)
+        for folder in made:
+            folder.rmdir()
+
+
 def _next(name: str, found: look.Found) -> str:
     command = f"dvc repro export@{name} validate@{name}"
     return f"First: {found.trouble}\nThen: {command}" if found.trouble else f"Next: {command}"
 
 
-def _bring(folder: Path, place: Path, move: bool) -> None:
-    """Raises:
-    UserError: The disk has no room for a copy.
+def _bring(given: Path, place: Path, target: Path, move: bool) -> None:
+    """Args:
+        place: The folder of the data set.
+        target: What is given becomes this: the same, or an archive in it.
+
+    Raises:
+        UserError: The disk has no room for a copy.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
+    (target if move else place).parent.mkdir(parents=True, exist_ok=True)
     if move:
-        shutil.move(folder, place)
-        say(f"{shown(str(folder))} is now {place}")
+        shutil.move(given, target)
+        say(f"{shown(str(given))} is now {target}")
         return
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    files = [given] if given.is_file() else given.rglob("*")
+    size = sum(path.stat().st_size for path in files if path.is_file())
     if size > shutil.disk_usage(place.parent).free:
-        raise UserError(f"the disk has no room for a copy of {folder}: give --move, or put it at {place} yourself")
+        raise UserError(f"the disk has no room for a copy of {given}: give --move, or put it at {target} yourself")
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    shutil.copytree(folder, partial)
+    if given.is_file():
+        partial.mkdir()
+        shutil.copy2(given, partial)
+    else:
+        shutil.copytree(given, partial)
     partial.rename(place)
-    say(f"{shown(str(folder))} is copied to {place}")
+    say(f"{shown(str(given))} is copied to {target}")
 
 
 if __name__ == "__main__":

@@ -57,9 +57,14 @@ def ending(path: str) -> str:
     return next((end for end in KINDS if low.endswith(end) and not low.endswith("/" + end)), "")
 
 
+def without_ending(path: str) -> str:
+    """What an archive is called but for that; the name of any other file as it is."""
+    return path[: -len(ending(path)) or None]
+
+
 def find(raw: str, paths: Iterable[str]) -> list[str]:
     """Those of the files that are archives: called so, and such by their content."""
-    return [path for path in paths if ending(path) and kind(f"{raw}/{path}")]
+    return [path for path in paths if ending(path) and kind(os.path.join(raw, path))]
 
 
 def kind(path: str) -> str:
@@ -155,7 +160,7 @@ def unpacked(raw: str, archives: Sequence[str], files: Sequence[str], is_whole: 
             raise UserError(f"{raw}/{path} can't be read ({error.strerror}): mend or remove it") from None
         base = "" if is_whole else _base(path, listed)
         mine = {base + name: member for name, member in listed.files.items()} if base else listed.files
-        _check_place(raw, path, "" if is_whole else f"{path[: -len(ending(path))]}/", mine, files, owners)
+        _check_place(raw, path, "" if is_whole else f"{without_ending(path)}/", mine, files, owners)
         owners |= dict.fromkeys(mine, path) if len(archives) > 1 else {}
         for name, member in mine.items():
             found.members.add(name, member)
@@ -214,7 +219,7 @@ def _shown(name: str) -> str:
 
 def _base(path: str, listed: _Listed) -> str:
     """The folder that an archive stands for, with / at its end: below it, its members have their names."""
-    whole = path[: -len(ending(path))]
+    whole = without_ending(path)
     above, _, stem = whole.rpartition("/")
     if listed.files and all(name.startswith(f"{stem}/") for name in listed.files):
         return f"{above}/" if above else ""

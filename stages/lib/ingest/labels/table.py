@@ -531,7 +531,7 @@ class _Table:
             wanted = f"expected one relative to {self._table.parent}, without .."
             raise UserError(f"{where}: path '{name}' is absolute or leads elsewhere: {wanted}")
         found = self._normal.get(unicodedata.normalize("NFC", str(path)))
-        folder = str(path)[: -len(places.ending(str(path))) or None]
+        folder = places.without_ending(str(path))
         if found is None and folder != str(path) and unicodedata.normalize("NFC", folder) in self._normal:
             raise UserError(
                 f"{where}: path '{name}' is an archive, which stands for a folder: write {folder} in its place"
