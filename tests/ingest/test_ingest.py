@@ -1,5 +1,6 @@
 """The stage as a whole, on tiny raw data."""
 
+import os
 import zipfile
 
 import highdicom
@@ -11,6 +12,7 @@ import SimpleITK
 
 from stages import ingest as stage
 from stages.lib.core.errors import UserError
+from stages.lib.ingest.readers import contract
 from stages.lib.ingest.readers.pictures import pillow
 from tests.raw_data import SHARED, ingest, scan, write_pictures, write_series
 
@@ -107,6 +109,13 @@ def test_a_syntax_error_that_a_decoder_raises_rejects_its_file_alone(broken, tmp
     done = ingest(tmp_path / "raw", tmp_path / "out")
     assert done.reason("cat/odd.png") == "unreadable"
     assert done.counts["cases"] == 8
+
+
+def test_the_log_takes_a_name_that_is_no_utf_8(tmp_path, monkeypatch):
+    monkeypatch.setenv(contract.LOG, str(tmp_path / "log"))
+    monkeypatch.setattr(contract, "_reading", [os.fsdecode(b"odd\xff.png")])
+    assert contract.where_raised(ValueError("of a library")).startswith("ValueError")
+    assert r"odd\udcff.png" in (tmp_path / "log").read_text()
 
 
 def test_a_log_that_has_grown_large_is_kept_once_and_a_new_one_begun(tmp_path, monkeypatch):

@@ -77,6 +77,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -209,7 +210,8 @@ def reading(path: str) -> None:
 def _log(error: Exception) -> None:
     if place := os.environ.get(LOG):
         text = "".join(traceback.format_exception(error))
-        with suppress(OSError), open(os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a") as log:
+        descriptor = partial(os.open, mode=0o600)  # and a name may be no UTF-8
+        with suppress(OSError), open(place, "a", encoding="utf-8", errors="backslashreplace", opener=descriptor) as log:
             log.write(f"{datetime.now():%Y-%m-%d %H:%M:%S} {_reading[0]}\n{text}\n")  # one write: workers share it
 
 
