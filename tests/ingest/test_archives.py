@@ -1,7 +1,9 @@
 """Archives below data/raw stand for their folders: the same outs, and whatever is wrong with one has its reason."""
 
+import bz2
 import gzip
 import io
+import lzma
 import random
 import shutil
 import stat
@@ -225,6 +227,59 @@ def test_an_archive_in_place_of_the_folder_is_told_where_to_go(tmp_path, picture
         UserError, match="mine not found: .*mine.tar.gz is read .*: mkdir .*mine && mv .*mine.tar.gz .*mine/"
     ):
         raw_files.scan(tmp_path / "mine")
+
+
+def tar_by(pack):
+    return pack(tarred([GOOD]))
+
+
+ZIPPED = zipped([("a/0.png", b"x" * 3000), ("b/0.png", b"y")], zipfile.ZIP_STORED)
+FOREIGN = {
+    ("x.tar.bz2", r"tar packed by bzip2, .*`bzip2 -dc \S*/x.tar.bz2 > \S*/x.tar && rm"): lambda: tar_by(bz2.compress),
+    ("day 1.txz", "tar packed by xz, .*`xz -dc '.*/day 1.txz' > '.*/day 1.tar' && rm"): lambda: tar_by(lzma.compress),
+    ("x.tar.zst", "tar packed by zstd, .*`zstd -dc "): lambda: b"\x28\xb5\x2f\xfd" + bytes(9),
+    ("x.7z", r"7-Zip archive, which is not read: `7z x \S*/x.7z -o\S*/x && rm"): lambda: (
+        b"7z\xbc\xaf\x27\x1c" + bytes(9)
+    ),
+    ("x", "RAR archive, which is not read: `7z x .*/x -o.*/x_unpacked && rm "): lambda: b"Rar!\x1a\x07\0",
+    ("x.dat", r"zip, and .*: `mv \S*/x.dat \S*/x.zip`"): lambda: zipped([GOOD]),
+    ("download", r"zip, and .*: `mv \S*/download \S*/download.zip`"): lambda: zipped([GOOD]),
+    ("x.zip", r"tar, and .*: `mv \S*/x.zip \S*/x.tar`"): lambda: tarred([GOOD]),
+    ("x.tar", r"zip, and .*: `mv \S*/x.tar \S*/x.zip`"): lambda: zipped([GOOD]),
+    ("x.gz", r"tar.gz, and .*: `mv \S*/x.gz \S*/x.tar.gz`"): lambda: tar_by(gzip.compress),
+    ("x.zip.001", r"part of a split archive: `cat \S*/x.zip.\* > \S*/x.zip && rm"): lambda: ZIPPED[:2000],
+    ("x.7z.001", r"part of a split archive: `7z x \S*/x.7z.001 -o\S*/x && rm \S*/x.7z.\*`"): lambda: b"7z",
+    ("x.z01", r"part of a split ZIP: `zip -s 0 \S*/x.zip --out \S*/x-whole.zip && rm"): lambda: (
+        b"PK\7\x08" + ZIPPED[:9]
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "said", "content"), [(*key, content) for key, content in FOREIGN.items()])
+def test_an_archive_that_is_not_read_is_named_with_the_command_that_makes_one_that_is(raw, name, said, content):
+    (raw / name).write_bytes(content())
+    (raw / "labels.csv").write_text("path,label\n")
+    with pytest.raises(UserError, match=f"raw/{name} is a .*{said}"):
+        raw_files.scan(raw)
+    (raw / name).rename(raw.with_name(f"mine.{name}"))
+    if not name.startswith("x.z"):  # whose parts belong to another name
+        with pytest.raises(UserError, match=rf"mine not found: .*mine\.{name} is a "):
+            raw_files.scan(raw.with_name("mine"))
+
+
+def test_the_last_part_of_a_split_zip_is_told_how_to_be_joined(raw):
+    end = bytearray(ZIPPED)
+    end[-18:-16] = b"\6\0"  # the number of the part
+    (raw / "x.zip").write_bytes(end[2000:])
+    (raw / "x.z01").write_bytes(b"PK\7\x08" + ZIPPED[:2000])
+    with pytest.raises(UserError, match=r"raw/x.zip is the last part of a split ZIP: `zip -s 0 \S*/x.zip --out"):
+        raw_files.scan(raw)
+
+
+@pytest.mark.parametrize(("name", "content"), [("x.bz2", bz2.compress(b"text")), ("x.txt", b"text"), ("x.tar", b"")])
+def test_files_that_are_no_archives_are_not_taken_for_such(raw, name, content):
+    (raw / name).write_bytes(content)
+    assert raw_files.scan(raw).paths == [name]
 
 
 def test_the_check_before_the_stages_tells_of_it_too(tmp_path, pictures, monkeypatch, capsys):

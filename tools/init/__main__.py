@@ -27,7 +27,7 @@ from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shown
-from stages.lib.ingest.archives import places
+from stages.lib.ingest.archives import foreign, places
 from tools.init import block, look, own
 
 RAW = Path("data/raw")
@@ -68,7 +68,8 @@ def begin(name: str, folder: Path, dry_run: bool = False, move: bool = False) ->
     params.check_names([YAML(typ="safe", pure=True).load(name) if name else name], "the name")
     is_archive = folder.is_file()
     if is_archive and not places.find("", [str(folder)]):
-        raise UserError(f"{folder} is a file: give the folder with the files, or an archive of them (zip, tar, tar.gz)")
+        told = foreign.told(str(folder)) or "is a file"
+        raise UserError(f"{folder} {told}: give the folder with the files, or an archive of them (zip, tar, tar.gz)")
     known = params.load(PARAMS_YAML)
     if name in known.datasets:
         raise UserError(f"{PARAMS_YAML} has a data set {name} already: take another name, or edit its block")

@@ -17,7 +17,7 @@ import numpy as np
 from stages.lib.core.errors import UserError
 from stages.lib.core.opening import check_handles, kind_of, stamp
 from stages.lib.ingest import patterns
-from stages.lib.ingest.archives import places
+from stages.lib.ingest.archives import foreign, places
 from stages.lib.ingest.archives.members import NONE, Members
 from stages.lib.ingest.litter import is_litter
 
@@ -75,6 +75,8 @@ def scan(raw: Path, seek_points: Path | None = None, exclude: Sequence[str] = ()
         members = found.members
         paths = sorted([*files, *members])  # the order in which a walk would find them unpacked
         litter, folders = litter + found.litter, [*found.folders.union(folders)]
+    elif not folders and (told := foreign.only(str(raw), [path for path in paths if path not in TABLES], exclude)):
+        raise UserError(told)
     if not paths:
         raise UserError(f"{raw} holds no files: put the data there (class folders, or files and a labels.csv)")
     return Scan(paths, sorted(litter), sorted(folders), members)

@@ -1,6 +1,7 @@
 """Archives below data/raw/<dataset> stand for the folders that they would unpack to: where, and when they do not."""
 
 import atexit
+import glob
 import hashlib
 import os
 import stat
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from stages.lib.core.errors import UserError
 from stages.lib.core.opening import TO_READ, check_handles, kind_of, stamp
 from stages.lib.core.terminal import shortened, shown
-from stages.lib.ingest.archives import tar_index, zip_index
+from stages.lib.ingest.archives import foreign, tar_index, zip_index
 from stages.lib.ingest.archives.entries import BadArchive, Entry, OpenFile, check_ratio, plain
 from stages.lib.ingest.archives.members import TAR, TAR_GZ, ZIP, Archive, Member, Members
 from stages.lib.ingest.litter import above_litter, lies_in_litter
@@ -32,7 +33,8 @@ def instead_of(folder: Path) -> str:
         archive = folder.with_name(folder.name + end)
         if archive.is_file():
             return f"{archive} is read in place, from that folder: mkdir {folder} && mv {archive} {folder}/"
-    return ""
+    others = (path for path in sorted(folder.parent.glob(f"{glob.escape(folder.name)}.*")) if path.suffix != ".dvc")
+    return next((f"{path} {what}" for path in others if (what := foreign.told(str(path)))), "")
 
 
 @cache
@@ -82,19 +84,8 @@ def kind(path: str) -> str:
             head = zlib.decompressobj(GZIP_WINDOW).decompress(head, tarfile.BLOCKSIZE)
         except zlib.error:
             return TAR_GZ  # called so, and damaged
-        return TAR_GZ if _begins_tar(head) else ""
-    return TAR if _begins_tar(head[: tarfile.BLOCKSIZE]) else ""
-
-
-def _begins_tar(block: bytes) -> bool:
-    """Whether a tar may begin so: with a header, be it damaged, or as an empty one."""
-    if block[257:262] == b"ustar" or block == bytes(tarfile.BLOCKSIZE):
-        return True
-    try:
-        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except Exception:  # as many as there are numbers in a header
-        return False
-    return True
+        return TAR_GZ if tar_index.begins(head) else ""
+    return TAR if tar_index.begins(head[: tarfile.BLOCKSIZE]) else ""
 
 
 def opened(path: str) -> OpenFile:

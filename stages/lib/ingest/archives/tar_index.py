@@ -35,6 +35,17 @@ class _TooManyPoints(Exception):
     pass
 
 
+def begins(block: bytes) -> bool:
+    """Whether a tar may begin so: with a header, be it damaged, or as an empty one."""
+    if block[257:262] == b"ustar" or block == bytes(BLOCK):
+        return True
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except Exception:  # as many as there are numbers in a header
+        return False
+    return True
+
+
 def entries(file: OpenFile, archive: Archive) -> Iterator[Entry]:
     """The entries of an uncompressed archive, in their order.
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stages.lib.core.progress import say
+from stages.lib.ingest.archives import foreign
 from stages.lib.ingest.archives.entries import BadArchive, Entry, OpenFile, trouble_of
 from stages.lib.ingest.archives.members import DEFLATED, ENCRYPTED, LOCAL_HEADER, STORED, Archive, Member
 
@@ -17,6 +18,7 @@ SECRET = 1 | 1 << 6 | 1 << 13  # flags: encrypted, strongly, and with its header
 UTF_8 = 1 << 11  # flag: the name is UTF-8, APPNOTE.TXT 4.4.4
 UNICODE_PATH = 0x7075  # extra field of Info-ZIP, APPNOTE.TXT 4.6.9
 DOS = 0  # the system for which the names are CP437, APPNOTE.TXT appendix D
+END, END_SIGNATURE = 22, b"PK\5\6"  # bytes at the end of a ZIP without a comment, APPNOTE.TXT 4.3.16
 PLAIN = (0, stat.S_IFREG, stat.S_IFDIR)  # 0: the system that packed it knows no types
 
 
@@ -27,6 +29,7 @@ def entries(file: OpenFile, archive: Archive) -> Iterator[Entry]:
         BadArchive: It is damaged, its members share bytes, or nothing says in what its names are written.
         OSError: It can't be read.
     """
+    _check_is_whole(file, archive.path)
     try:
         opened = zipfile.ZipFile(file)
     except OSError as error:
@@ -45,6 +48,16 @@ def entries(file: OpenFile, archive: Archive) -> Iterator[Entry]:
         yield Entry(name, _member(info, archive), name.endswith("/"), _trouble(info, name))
     if guessed:
         say(f"{archive.path}: {guessed} names are no UTF-8, and read as CP437, as DOS has them: look at the labels")
+
+
+def _check_is_whole(file: OpenFile, path: str) -> None:
+    """Raises:
+    BadArchive: It is the last part of a split one, in which places are counted from the beginning of some part.
+    """
+    end = os.pread(file.fileno(), END, max(0, os.fstat(file.fileno()).st_size - END))
+    number_of_disk = end[4:6]
+    if end[:4] == END_SIGNATURE and number_of_disk not in (b"\0\0", b"\xff\xff"):
+        raise BadArchive(f"is the last part of a split ZIP: {foreign.joined(path[: -len('.zip')])}")
 
 
 def _member(info: zipfile.ZipInfo, archive: Archive) -> Member:

@@ -9,6 +9,7 @@ CONVERT = "convert it to PNG or TIFF"
 # No decoder of HEVC is under a permissive licence: the wheels of pillow-heif bundle x265, which is under the GPL.
 HEIF = "convert it to PNG, as `heif-convert` and `sips -s format png` do, or let the camera save JPEG"
 EXPORT = "export its pictures as PNG or TIFF, or its volumes as DICOM"
+ARCHIVE = "one that is called .{0} and lies in no other is read in place; unpack all others"
 GZIP = b"\x1f\x8b"
 # By their first bytes, as (place, bytes).
 NAMED: tuple[tuple[int, bytes, str, str], ...] = (
@@ -50,14 +51,14 @@ NAMED: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"\x1aE\xdf\xa3", "Matroska, a video", EXPORT),
     (0, b"\0\0\x01\xba", "MPEG, a video", EXPORT),
     (0, b"\0\0\x01\xb3", "MPEG, a video", EXPORT),
-    (0, b"PK\x03\x04", "ZIP, an archive", "unpack it"),
-    (0, GZIP, "gzip", "unpack it"),
-    (0, b"7z\xbc\xaf\x27\x1c", "7-Zip, an archive", "unpack it"),
-    (0, b"Rar!\x1a\x07", "RAR, an archive", "unpack it"),
-    (0, b"BZh", "bzip2", "unpack it"),
-    (0, b"\xfd7zXZ\0", "xz", "unpack it"),
-    (0, b"\x28\xb5\x2f\xfd", "Zstandard", "unpack it"),
-    (257, b"ustar", "tar, an archive", "unpack it"),
+    (0, b"PK\x03\x04", "ZIP, an archive", ARCHIVE.format("zip")),
+    (0, GZIP, "gzip", "unpack it (gunzip)"),
+    (0, b"7z\xbc\xaf\x27\x1c", "7-Zip, an archive", "unpack it (7z x)"),
+    (0, b"Rar!\x1a\x07", "RAR, an archive", "unpack it (unrar x)"),
+    (0, b"BZh", "bzip2", "unpack it (bunzip2)"),
+    (0, b"\xfd7zXZ\0", "xz", "unpack it (unxz)"),
+    (0, b"\x28\xb5\x2f\xfd", "Zstandard", "unpack it (unzstd)"),
+    (257, b"ustar", "tar, an archive", ARCHIVE.format("tar")),
     (0, b"BPG\xfb", "BPG", CONVERT),
     (0, b"FLIF", "FLIF", CONVERT),
     (0, b"IMAGE", "IDL's or Analyze's data", EXPORT),
