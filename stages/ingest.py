@@ -52,7 +52,7 @@ def main(
         closing(Store(cases.parent / STORE, fingerprint(options))) as store,
         Workers(count(machine.workers)) as workers,
     ):
-        found = in_place.with_stores(raw_files.scan(raw, store.folder / "archives", params.exclude))
+        found = in_place.with_stores(raw, raw_files.scan(raw, store.folder / "archives", params.exclude))
         paths, excluded = selection.select(found.paths, params)
         tables = [*excluded, *params.split_files.values()]
         labels = read_labels(raw, paths, raw_files.folders_of(paths, found.folders, tables), options, found.members)

@@ -93,7 +93,7 @@ def _below(path: str) -> Iterator[File]:
     if os.path.isdir(path) and in_place.is_store(path):
         yield File(path)
     elif os.path.isdir(path):
-        found = in_place.with_stores(raw_files.scan(Path(path)))
+        found = in_place.with_stores(Path(path), raw_files.scan(Path(path)))
         yield from (File(os.path.join(path, below), found.members.get(below)) for below in found.paths)
     elif places.ending(path):
         yield from members(path)

@@ -84,7 +84,7 @@ def survey(folder: Path, section: IngestParams) -> tuple[pd.DataFrame, Counter[s
         UserError: There is no such folder, or no file in it.
     """
     options = Options(section, OPEN)
-    scan = in_place.with_stores(raw_files.scan(folder, exclude=section.exclude))
+    scan = in_place.with_stores(folder, raw_files.scan(folder, exclude=section.exclude))
     paths, _ = selection.select(scan.paths, section)
     with TemporaryDirectory() as place, Workers(count(0)) as workers, closing(Store(Path(place), "survey")) as store:
         files = inspection.inspect_all(folder, paths, store, options, workers, scan.members)

@@ -153,6 +153,13 @@ def test_a_row_about_an_archive_is_told_to_name_its_folder(raw, tmp_path, pictur
         ingest(raw, tmp_path / "out")
 
 
+def test_a_row_about_the_archive_that_is_the_whole_data_set_is_told_to_name_what_is_in_it(raw, tmp_path, pictures):
+    pack(pictures[0], raw / "x.zip")
+    (raw / "labels.csv").write_text("path,label\nx.zip,p\ncat/0.png,q\n")
+    with pytest.raises(UserError, match="row 2: path 'x.zip' is the archive that .*raw is: write what lies in it"):
+        ingest(raw, tmp_path / "out")
+
+
 def test_an_archive_beside_its_folder_and_two_of_one_name_are_errors_that_name_both(raw, pictures):
     shutil.copytree(pictures[0] / "dog", raw / "dog")
     pack(pictures[0] / "cat", raw / "dog.zip")

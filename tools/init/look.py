@@ -75,7 +75,7 @@ def look(folder: Path, found: Found) -> None:
     Raises:
         UserError: The data can't be used as they are.
     """
-    scan = in_place.with_stores(raw_files.scan(folder))
+    scan = in_place.with_stores(folder, raw_files.scan(folder))
     paths = [path for path in scan.paths if path not in raw_files.TABLES]
     offer = selection.find_companions(paths)
     if offer:

@@ -7,6 +7,7 @@ every file, it is known by a digest of its content, which is read for that a par
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import xxhash
 
@@ -109,12 +110,18 @@ class Places:
         self._known = {path: (file.digest, now)}
 
 
-def with_stores(found: Scan) -> Scan:
-    """What a walk found, where the files of a Zarr store are one: its folder.
+def with_stores(raw: Path, found: Scan) -> Scan:
+    """What a walk of a folder found, where the files of a Zarr store are one: its folder.
 
     Raises:
-        UserError: A store lies in an archive.
+        UserError: A store lies in an archive, or is the folder itself.
     """
+    if is_store(str(raw)):
+        store, beside = raw.with_name(f"{raw.name}.zarr"), raw / f"{raw.name}.zarr"
+        raise UserError(
+            f"{raw} is a Zarr store: put it into a folder (mv {raw} {store} && mkdir {raw} && mv {store} {beside}) and "
+            f"name what of it is a case in a labels.csv (path,label: {beside.name}::name[3])"
+        )
     stores = _stores([*found.paths, *found.litter])
     if not stores:
         return found

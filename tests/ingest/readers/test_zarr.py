@@ -282,6 +282,23 @@ def test_a_store_of_several_arrays_without_labels_csv_is_rejected_with_the_way_o
     assert "file::name[3]" in made.rejected["detail"][0]
 
 
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_store_in_place_of_the_data_folder_is_told_where_to_go(version, tmp_path):
+    zarr.create_array(tmp_path / "raw", data=GREY, zarr_format=version)
+    with pytest.raises(UserError, match=r"raw is a Zarr store: .*mv \S*raw \S*raw.zarr && mkdir \S*raw && mv "):
+        ingest(tmp_path / "raw", tmp_path)
+
+
+@pytest.mark.parametrize("others", [(), ("a/0.npy", "b/0.npy")])
+def test_a_store_in_place_of_a_class_folder_is_told_how_to_be_labelled(others, tmp_path):
+    create(tmp_path / "raw" / "cow", "images", PICTURES)
+    for path in others:
+        (tmp_path / "raw" / path).parent.mkdir()
+        np.save(tmp_path / "raw" / path, GREY)
+    with pytest.raises(UserError, match=r"raw/cow is a Zarr store and no class folder: .*cow::name\[3\]"):
+        ingest(tmp_path / "raw", tmp_path)
+
+
 def test_a_row_about_an_array_that_is_not_there_is_an_error(tmp_path):
     create(tmp_path / "raw" / "x.zarr", "images", PICTURES)
     label(tmp_path / "raw", "x.zarr::../../elsewhere,a")

@@ -85,6 +85,11 @@ class Members:
         archive, *numbers = self._numbers[position * self.COLUMNS : (position + 1) * self.COLUMNS]
         return Member(self._archives[archive], *numbers)
 
+    @property
+    def archives(self) -> frozenset[str]:
+        """The paths of all archives with a member."""
+        return frozenset(archive.path for archive in self._archives)
+
     def archive_of(self, path: str) -> str:
         """The path of the archive that a member lies in."""
         return self._archives[self._numbers[self._position[path] * self.COLUMNS]].path

@@ -49,6 +49,7 @@ _CALLED = {
     "split": "set subset partition datasplit",
 }
 SYNONYMS = {column: {column, *names.split()} for column, names in _CALLED.items()}
+ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
 GLOB = re.compile(r"[*?\[]")
 WORTH = {"group": "says what must stay together (a patient)", "split": "says train, validation or test"}
 BY_UID = {("group", name) for name in ("series", "study", "instance")}
@@ -179,7 +180,7 @@ def read_labels(
     found = beside.find(files)
     if table.exists() or LABELS_CSV in members:
         text = members.read_text(LABELS_CSV, table) if LABELS_CSV in members else read_text(table)
-        labels = _Table(table, text, set(files), options.key, aliases, params.columns, params.target).labels
+        labels = _Table(table, text, set(files), options.key, aliases, params.columns, members.archives).labels
         _note_split_folders(labels, folders)
         if found.cls:
             say(f"{labels.source}: {len(found.cls)} .cls files beside pictures are not used")
@@ -257,10 +258,19 @@ def _check_name(raw: Path, files: Sequence[str], folders: Sequence[str]) -> None
 def _class_folders(
     raw: Path, paths: Sequence[str], folders: list[str], top: str, as_classes: bool, aliases: dict[str, str]
 ) -> Labels:
+    loose = [path for path in paths if "/" not in path]
+    if store := next((path for path in loose if (raw / path).is_dir()), ""):
+        raise UserError(
+            f"{raw / store} is a Zarr store and no class folder: write a {raw / LABELS_CSV} with the columns path and "
+            f"label that names what is a case ({store}, or {store}{PART_SIGN}name[3]), or put the store into a folder "
+            "of its class"
+        )
     if not folders:
+        of_arrays = next((path for path in loose if path.lower().endswith(ARRAYS)), "")
+        as_in = f" (of a file of arrays as in {of_arrays}{PART_SIGN}name[3])" if of_arrays else ""
         raise UserError(
             f"{raw / LABELS_CSV} not found, and {raw} has no class folders: write a labels.csv with the columns path "
-            "and label, or put the files into one folder a class"
+            f"and label{as_in}, or put the files into one folder a class"
         )
     filled = {path.partition("/")[0] for path in paths if "/" in path}
     for folder in folders:
@@ -335,10 +345,11 @@ class _Table:
         key: bytes,
         aliases: dict[str, str],
         kept: tuple[str, ...] = (),
-        target: TargetParams = CLASSES,
+        archives: frozenset[str] = frozenset(),
     ) -> None:
-        self._text, self._own, self._target = text, kept, target
-        self._kept = (*kept, *target.all_columns)
+        """Args: archives: Their paths, of those that are read."""
+        self._archives = archives
+        self._text, self._kept = text, kept
         self._table, self._paths, self._key, self._aliases = table, paths, key, aliases
         self._folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
         self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
@@ -535,6 +546,11 @@ class _Table:
         if found is None and folder != str(path) and unicodedata.normalize("NFC", folder) in self._normal:
             raise UserError(
                 f"{where}: path '{name}' is an archive, which stands for a folder: write {folder} in its place"
+            )
+        if found is None and str(self._table.parent / path) in self._archives:
+            raise UserError(
+                f"{where}: path '{name}' is the archive that {self._table.parent} is: write what lies in it, a file or "
+                "a folder in each row"
             )
         if found is None and (self._table.parent / path).exists():
             raise UserError(f"{where}: path '{name}' is left out by ingest.include or ingest.exclude: remove the row")
