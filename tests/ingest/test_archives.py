@@ -341,6 +341,25 @@ def test_long_and_foreign_names_in_tar_are_read(raw, form):
     assert raw_files.scan(raw).paths == [name]
 
 
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
+def test_the_headers_of_most_files_are_read_as_tarfile_reads_them_and_others_are_left_to_it(form):
+    rng = random.Random(1)
+    for _ in range(300):
+        info = tarfile.TarInfo("ä/" + "x" * rng.randrange(1, 90))
+        info.size, info.mtime, info.uid = rng.randrange(8**11), rng.randrange(2**32), rng.randrange(2**20)
+        block = info.tobuf(form)
+        known = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        assert tar_index._usual(block) == (known.name, known.size, known.type, known.linkname)
+        place = rng.choice([*range(148), *range(156, 257), *range(345, 512)])
+        assert tar_index._usual(block[:place] + bytes([block[place] ^ 1]) + block[place + 1 :]) is None
+    for change in ({"type": tarfile.DIRTYPE}, {"size": 8**11}, {"name": "y" * 60 + "/" + "x" * 60}):
+        info = tarfile.TarInfo("x")
+        for key, value in change.items():
+            setattr(info, key, value)
+        last = info.tobuf(tarfile.USTAR_FORMAT if "name" in change else tarfile.GNU_FORMAT)[-512:]
+        assert tar_index._usual(last) is None
+
+
 def test_an_incremental_archive_of_gnu_tar_is_read_without_its_times_and_lists(raw):
     listed = of_type(b"D", "a/")
     content = tarred([(listed, b""), GOOD, ("a/deep/1.png", picture(1))], format=tarfile.GNU_FORMAT)
