@@ -240,6 +240,21 @@ def test_what_macos_or_a_folder_leaves_in_an_npz_is_no_array(tmp_path):
     assert np.array_equal(made.pixels[0][0], GREY)
 
 
+@pytest.mark.parametrize("first", ["arrays/", "__MACOSX/._x.npy"])
+def test_a_folder_or_what_macos_leaves_may_come_first_in_an_npz(first, tmp_path):
+    raw = tmp_path / "raw"
+    (raw / "a").mkdir(parents=True)
+    for name, inner in (("x.npz", "arrays/x.npy"), ("other.npz", "arrays/x.txt")):
+        with zipfile.ZipFile(raw / "a" / name, "w") as archive:
+            archive.writestr(first, b"" if first.endswith("/") else b"\0\5\x16\7")
+            archive.writestr(inner, npy_bytes(GREY))
+    content = (raw / "a" / "x.npz").read_bytes()
+    (raw / "a" / "cut.npz").write_bytes(content[:-40])
+    made = ingest(raw, tmp_path, max_rejected=0.9)
+    assert files(made) == ["a/x.npz"] and np.array_equal(made.pixels[0][0], GREY)
+    assert made.reason("a/other.npz") == made.reason("a/cut.npz") == "unsupported_format"
+
+
 def test_bytes_behind_an_array_are_not_passed_over(tmp_path):
     raw = tmp_path / "raw"
     save(raw / "a" / "good.npy", GREY)

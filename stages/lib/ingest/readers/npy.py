@@ -18,7 +18,7 @@ import numpy as np
 from stages.lib.ingest.readers import arrays
 from stages.lib.ingest.readers.arrays import Array, Recipe, parts
 from stages.lib.ingest.readers.contract import Assembly, Inspected, Options, Refusal, Rejected
-from stages.lib.ingest.readers.sniff import NPY, NPY_ENDING
+from stages.lib.ingest.readers.sniff import NPY, NPY_ENDING, is_left_behind
 
 __all__ = ["ALONE", "assemble", "inspect", "parts", "read", "unpacked_bytes"]
 
@@ -53,10 +53,10 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
         entries = archive.infolist()
         if len(entries) > MOST_ARRAYS:
             raise Rejected("too_large", f"{len(entries)} arrays, expected {MOST_ARRAYS} at most")
-        if any(not entry.filename.endswith(NPY_ENDING) and not _is_left_behind(entry.filename) for entry in entries):
+        if any(not entry.filename.endswith(NPY_ENDING) and not is_left_behind(entry.filename) for entry in entries):
             raise Rejected("unsupported_format", "a ZIP of arrays and other files: unpack it")
         for number, entry in enumerate(entries):
-            if _is_left_behind(entry.filename):
+            if is_left_behind(entry.filename):
                 continue
             name = arrays.identified(entry.filename.removesuffix(NPY_ENDING), options)
             if entry.flag_bits & ENCRYPTED or entry.compress_type not in METHODS:
@@ -70,11 +70,6 @@ def inspect(content: bytes, options: Options) -> tuple[tuple[Any, ...], tuple[An
     if len({array.name for array in found}) < len(found):
         raise Rejected("malformed", "an .npz with two arrays of one name")
     return tuple(map(tuple, found)), ()
-
-
-def _is_left_behind(name: str) -> bool:
-    """Whether a member is a folder, or of those that macOS adds when it packs files again."""
-    return name.endswith("/") or name.startswith("__MACOSX/")
 
 
 def _archive(content: bytes) -> zipfile.ZipFile:

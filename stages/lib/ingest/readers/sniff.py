@@ -1,6 +1,8 @@
 """Recognises a format by the first bytes of a file, never by its name."""
 
+import io
 import re
+import zipfile
 
 from stages.lib.ingest.readers import packed
 
@@ -74,7 +76,19 @@ ZIP, ZIP_NAME = b"PK\x03\x04", 30  # with what a ZIP's first member begins, and 
 
 def looks_like_npy(content: bytes) -> bool:
     """Whether it is an .npy file, or a ZIP whose first member is one: an .npz."""
-    if content.startswith(ZIP):
-        length = int.from_bytes(content[26:28], "little")
-        return content[ZIP_NAME : ZIP_NAME + length].endswith(NPY_ENDING.encode())
-    return content.startswith(NPY)
+    if not content.startswith(ZIP):
+        return content.startswith(NPY)
+    length = int.from_bytes(content[26:28], "little")
+    name = content[ZIP_NAME : ZIP_NAME + length].decode("latin-1")
+    if is_left_behind(name):  # of one that was packed again
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                name = next((name for name in archive.namelist() if not is_left_behind(name)), "")
+        except Exception:  # a file may be damaged in any way, and zipfile has as many exceptions
+            return False
+    return name.endswith(NPY_ENDING)
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether a member of an .npz is a folder, or of those that macOS adds when it packs files again."""
+    return name.endswith("/") or name.startswith("__MACOSX/")
