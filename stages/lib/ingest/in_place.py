@@ -43,7 +43,7 @@ def stamped(path: str) -> tuple[bytes, tuple[int, ...]]:
     """The digest of a file's content, as of the whole of it in memory, and its stamp from before it was read.
 
     Raises:
-        Rejected: It is a store with a symbolic link in it.
+        Rejected: It is a store with a symbolic link to a folder in it.
         OSError: It can't be read.
     """
     if not os.path.isdir(path):
@@ -69,10 +69,11 @@ def _digest(path: str) -> tuple[bytes, tuple[int, ...]]:
 
 
 def files_below(folder: str) -> list[str]:
-    """The files of a store, below its folder, sorted.
+    """The files of a store, below its folder, sorted. Links to files are followed, as in all of data/raw: DVC makes
+    each file a link into its cache where cache.type says so.
 
     Raises:
-        Rejected: There is a symbolic link among them: numbers would come from outside the store.
+        Rejected: There is a symbolic link to a folder among them, which no tool makes, and which may have no end.
     """
     found: list[str] = []
     waiting = [""]
@@ -81,9 +82,9 @@ def files_below(folder: str) -> list[str]:
         with os.scandir(os.path.join(folder, below)) as entries:
             for entry in entries:
                 name = f"{below}{entry.name}"
-                if entry.is_symlink():
+                if entry.is_symlink() and entry.is_dir():
                     way = "copy what it leads to into its place, as cp -RL does with the whole store"
-                    raise Rejected("unsupported_format", f"a Zarr store with a symbolic link in it: {way}")
+                    raise Rejected("unsupported_format", f"a Zarr store with a symbolic link to a folder in it: {way}")
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{name}/")
                 else:

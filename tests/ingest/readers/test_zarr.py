@@ -183,22 +183,37 @@ def edited(path: Path, **changed: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
 
 
-@pytest.mark.parametrize("what", ["chunk", "folder", "metadata", "inside"])
-def test_a_store_with_a_link_is_refused_and_nothing_outside_it_is_read(what, tmp_path):
+def test_a_store_whose_files_are_links_into_the_cache_of_dvc_is_the_store(tmp_path):
+    raw, cache = tmp_path / "raw", tmp_path / "cache"
+    create(raw / "x.zarr", "x", VOLUME, chunks=(1, 9, 7))
+    label(raw, "x.zarr::x[0],a", "x.zarr::x[1],a")
+    expected = ingest(raw, tmp_path / "plain").bytes()
+    cache.mkdir()
+    for i, path in enumerate([path for path in (raw / "x.zarr").rglob("*") if path.is_file()]):
+        path.rename(cache / str(i))
+        path.symlink_to(cache / str(i))
+    assert ingest(raw, tmp_path / "linked").bytes() == expected
+    place = (raw / "x.zarr/x/c/1/0/0").resolve()
+    settle()
+    place.write_bytes((raw / "x.zarr/x/c/2/0/0").read_bytes())  # what a link leads to is part of the store's content
+    made = ingest(raw, tmp_path / "linked")
+    assert np.array_equal(made.pixels[files(made).index("x.zarr::x[1]")][0], VOLUME[2])
+
+
+@pytest.mark.parametrize("where", ["inside", "elsewhere"])
+def test_a_store_with_a_link_to_a_folder_is_refused(where, tmp_path):
     raw = tmp_path / "raw"
     for name in ("good", "bad"):
         create(raw / f"{name}.zarr", "x", VOLUME, chunks=(1, 9, 7), compressors=None)
-    array = raw / "bad.zarr" / "x"
-    linked = {"chunk": array / "c/1/0/0", "folder": array / "c/1", "metadata": array / "zarr.json"}
-    path = linked.get(what, array / "c/1/0/0")
-    target = array / "c/2/0/0" if what == "inside" else tmp_path / "elsewhere"
-    path.rename(path.with_name("old") if what == "inside" else target)
+    path = raw / "bad.zarr" / "x" / "c" / "1"
+    target = path.with_name("2") if where == "inside" else tmp_path / "elsewhere"
+    path.rename(path.with_name("old") if where == "inside" else target)
     path.symlink_to(target)
     label(raw, "good.zarr::x[1],a", "bad.zarr::x[1],a")
     made = ingest(raw, tmp_path)
     assert files(made) == ["good.zarr::x[1]"]
     assert made.reason("bad.zarr") == "unsupported_format"
-    assert "symbolic link" in made.rejected["detail"][0] and "cp -RL" in made.rejected["detail"][0]
+    assert "symbolic link to a folder" in made.rejected["detail"][0] and "cp -RL" in made.rejected["detail"][0]
 
 
 def test_damage_and_bombs_are_rejected_without_being_unpacked(tmp_path, monkeypatch):
