@@ -1,25 +1,31 @@
 """The files that tools.predict is told to read: files, folders, globs, archives, and lists of paths.
 
-An archive is read as ingest reads it, in place. What is wrong with an archive or a member, or a path of a list, is told
+An archive is read as ingest reads it, in place; what lies in one is named as answers name it, a.zip/b/x.png, or as
+labels.csv does, a/b/x.png. What is wrong with an archive or a member, or a path of a list, is told
 in its place; the others are read.
 """
 
 import glob
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from stages.lib.core.errors import UserError
-from stages.lib.ingest import in_place, raw_files
+from stages.lib.core.opening import stamp
+from stages.lib.ingest import in_place, patterns, raw_files
 from stages.lib.ingest.archives import places
 from stages.lib.ingest.archives.entries import BadArchive, plain
 from stages.lib.ingest.archives.members import Member
 from stages.lib.ingest.litter import lies_in_litter
 from stages.lib.ingest.readers.contract import PART_SIGN, Part
 
+GLOB = re.compile(r"[*?\[]")
 LIST = "-"  # the name that stands for a list of paths on stdin
 
 
@@ -57,14 +63,17 @@ def _each_once(files: Iterable[File]) -> Iterator[File]:
 
 
 def _matches(name: str) -> Iterator[File]:
-    found = [name] if os.path.exists(name) or _of_part(name) else sorted(glob.glob(name, recursive=True))
-    if not found:
-        raise UserError(
-            f"{name} not found: expected a picture, a DICOM file, a folder or archive of them, a glob, or - for a "
-            "list of paths on stdin"
-        )
-    for path in found:
+    paths = [] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+    for path in paths:
         yield from _below(path)
+    if not paths:
+        found = _named(name)
+        if not found:
+            raise UserError(
+                f"{name} not found: expected a picture, a DICOM file, a folder or archive of them, what lies in one, a "
+                "glob, or - for a list of paths on stdin"
+            )
+        yield from found
 
 
 def _listed() -> Iterator[File]:
@@ -74,22 +83,64 @@ def _listed() -> Iterator[File]:
         path = os.fsdecode(line).rstrip("\r\n")
         if path:
             try:
-                yield from _below(path)
+                yield from _named(path) or [File(path)]
             except UserError as error:
                 yield File(path, trouble=str(error))
 
 
-def _of_part(path: str) -> File | None:
-    """The file of a path as x.h5::name[3]; None of all others."""
-    file, _, text = path.partition(PART_SIGN)
-    part = None if os.path.exists(path) or not os.path.exists(file) else Part.of(text)
-    return File(file, part=part) if part else None
+def _named(path: str) -> list[File]:
+    """The files that a path means without any pattern: of the file system, of an archive, or a part of a file as
+    x.h5::name[3]; [] where it means none.
+    """
+    if os.path.exists(path):
+        return list(_below(path))
+    file, sign, text = path.partition(PART_SIGN)
+    if not sign:
+        return _in_archive(path)
+    of = [File(file)] if os.path.exists(file) else _in_archive(file)
+    part = Part.of(text)
+    return [one._replace(part=part) for one in of] if part and len(of) == 1 else []
+
+
+def _in_archive(path: str) -> list[File]:
+    """What lies in an archive: a member, all below a folder, or what fits a pattern.
+
+    Both ways of saying so are understood: a.zip/b/x.png, as answers name a member, and a/b/x.png, as labels.csv does of
+    the folder that an archive stands for.
+    """
+    above = path
+    while (above := os.path.dirname(above)) and not os.path.isdir(above):
+        below = path[len(above) + 1 :]
+        if places.ending(above) and os.path.isfile(above):
+            return _chosen(above, below)
+        for archive in filter(os.path.isfile, (above + end for end in places.KINDS)):
+            if found := _chosen(archive, below) or _chosen(archive, f"{os.path.basename(above)}/{below}"):
+                return found
+    with suppress(OSError):
+        inside = [name for name in os.listdir(above or ".") if places.ending(name)]
+        if len(inside) == 1:  # it is the folder
+            return _chosen(os.path.join(above, inside[0]), path[len(above) :].lstrip("/"))
+    return []
+
+
+def _chosen(archive: str, below: str) -> list[File]:
+    known = _members(archive, stamp(os.stat(archive)))
+    if whole := known.get(""):  # it can't be read, or is none
+        return [whole] if whole.trouble else []
+    below = below.rstrip("/")
+    if below in known:
+        return [known[below]]
+    fitting = patterns.fitting([f"/{below}"], list(known)) if GLOB.search(below) else ()
+    return [file for name, file in known.items() if name.startswith(f"{below}/") or name in fitting]
+
+
+@lru_cache(maxsize=4)
+def _members(archive: str, _: tuple[int, ...]) -> dict[str, File]:
+    """By their names there; kept, as each line of a list may name one."""
+    return {file.path[len(archive) + 1 :]: file for file in members(archive)}
 
 
 def _below(path: str) -> Iterator[File]:
-    if of_part := _of_part(path):
-        yield of_part
-        return
     if os.path.isdir(path) and in_place.is_store(path):
         yield File(path)
     elif os.path.isdir(path):

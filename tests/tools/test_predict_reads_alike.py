@@ -2,6 +2,7 @@
 
 import io
 import json
+import zipfile
 from collections import Counter
 from dataclasses import asdict
 
@@ -102,6 +103,45 @@ def test_a_scan_is_read_as_in_training(tmp_path, write, reading):
     assert sorted(case.pixels.tobytes() if case.pixels is not None else b"" for case in untold) != sorted(
         case.pixels.tobytes() for case in asked
     )
+
+
+def test_what_lies_in_an_archive_is_read_by_the_names_that_answers_and_labels_csv_have_for_it(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (4, 9, 7), np.uint8)
+    raw, archive = tmp_path / "raw", tmp_path / "raw/a.zip"
+    raw.mkdir()
+    with zipfile.ZipFile(archive, "w") as target:
+        for i, name in enumerate(("b/0.png", "b/1.png", "c/2.png")):
+            with target.open(name, "w") as file:
+                Image.fromarray(pictures[i]).save(file, "png")
+        held = io.BytesIO()
+        np.savez(held, images=pictures)
+        target.writestr("x.npz", held.getvalue())
+
+    def read(*names):
+        cases = raw_cases.read_cases([f"{raw}/{name}" for name in names], "images", 1)
+        return [case.pixels[0].tolist() for case in cases]
+
+    expected = {
+        ("b/0.png",): [0],
+        ("c",): [2],
+        ("b/*.png",): [0, 1],
+        ("c/2.png", "b/"): [2, 0, 1],
+        ("x.npz::images[3]", "b/1.png"): [3, 1],
+    }
+    for names, numbers in expected.items():
+        for above in ("a.zip/", "a/", ""):  # alone in its folder it is that folder
+            assert read(*(above + name for name in names)) == pictures[numbers].tolist()
+    (raw / "other.tar").write_bytes(b"")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{raw}/a/c/2.png\n{raw}/a.zip/b/0.png\n{raw}/c/2.png\n"))
+    found = list(raw_cases.read_cases(["-"], "images", 1))
+    assert [case.pixels is not None for case in found] == [True, True, False]
+    for name in ("a.zip/none.png", "a/none.png", "c/2.png", "a.zip/b::images"):
+        with pytest.raises(UserError, match="not found"):
+            read(name)
+    archive.write_bytes(archive.read_bytes()[:-9])
+    (case,) = raw_cases.read_cases([f"{archive}/b/0.png"], "images", 1)
+    assert "damaged or cut short" in case.trouble
 
 
 def test_parts_of_files_are_read_by_the_names_that_labels_csv_has_for_them(tmp_path, monkeypatch):
