@@ -74,6 +74,20 @@ def test_shards_called_train_and_val_are_the_split(tmp_path):
     assert "split" not in ingest(tmp_path / "raw", tmp_path / "none", split_folders="classes").table
 
 
+@pytest.mark.parametrize("ending", ["cls", "json"])
+def test_the_name_of_a_sample_ends_at_its_first_dot_as_webdataset_has_it(tmp_path, capsys, ending):
+    def said(label):
+        return (label if ending == "cls" else json.dumps({"label": label})).encode()
+
+    pictures = {f"{name}.png": sample(i) for i, name in enumerate(("a", "a.b", "a.c", "d.e", "d.f", "g.h.i"))}
+    labels = {"a": "x", "a.b": "other", "d.e": "y", "d.f": "z", "g": "y"}
+    write(tmp_path / "raw", pictures | {f"{name}.{ending}": said(label) for name, label in labels.items()})
+    done = ingest(tmp_path / "raw", tmp_path / "out", max_rejected=0.0)
+    assert done.counts["classes"] == {"x": 3, "y": 2, "z": 1} and done.counts["ignored"] == {"label_file": 5}
+    told = f"1 .{ending} files are not used, as a.b.{ending}: a sample's name ends at its first dot"
+    assert told in capsys.readouterr().out
+
+
 def test_labels_csv_comes_before_cls_files_and_says_so(tmp_path, capsys):
     write(tmp_path / "raw", shard(range(4)))
     (tmp_path / "raw/labels.csv").write_text("path,label\n*.png,all\n")

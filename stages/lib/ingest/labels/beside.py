@@ -2,12 +2,14 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.opening import check_handles, decoded
+from stages.lib.core.progress import say
+from stages.lib.core.terminal import shown
 from stages.lib.ingest.archives.members import Members, read_stamped
 from stages.lib.ingest.labels import layout
 from stages.lib.ingest.readers.contract import Refusal, Rejected
@@ -33,11 +35,16 @@ class Beside(NamedTuple):
 
 
 def find(paths: Sequence[str]) -> Beside:
-    """Which files lie beside which pictures: of one name up to its last dot, or up to its first one."""
+    """Which files lie beside which pictures.
+
+    WebDataset's name of a sample ends at the first dot of a file's name: a.cls is about a.png, and about a.b.png. Where
+    there is none of that name, a.b.cls is about a.b.png; where there is, a.b.cls is about no picture.
+    """
     found = Beside({}, {}, {})
-    texts = [path for path in paths if path.endswith((".cls", ".json"))]
+    texts = {path for path in paths if path.endswith((".cls", ".json"))}
     if not texts:
         return found
+    texts.update(path for path in paths if path.endswith(".txt"))
     pictures: dict[str, list[str]] = {}
     for path in paths:
         if path.rpartition(".")[2] not in ENDINGS:
@@ -48,7 +55,8 @@ def find(paths: Sequence[str]) -> Beside:
         folder, _, name = path.rpartition("/")
         stem, _, ending = name.rpartition(".")
         if ending in ENDINGS and (about := pictures.get(f"{folder}/{stem}")):
-            getattr(found, ending)[path] = about
+            sample = path[: len(path) - len(name)] + f"{stem.partition('.')[0]}.{ending}"
+            getattr(found, ending)[path] = [] if sample != path and sample in texts else about
     return found
 
 
@@ -64,7 +72,8 @@ def classes(raw: Path, beside: Beside, members: Members) -> dict[str, tuple[str,
         UserError: One can't be read, or is empty.
     """
     found: dict[str, tuple[str, str]] = {}
-    for path in sorted(beside.cls, key=members.place):
+    _note_unused(raw, beside.cls)
+    for path in sorted(filter(beside.cls.get, beside.cls), key=members.place):
         label = decoded(raw / path, _content(raw, path, members)).strip()
         if not label:
             raise UserError(f"{raw / path} is empty: expected the label of {beside.cls[path][0]}; mend or remove both")
@@ -81,7 +90,7 @@ def records(raw: Path, paths: Sequence[str], beside: Beside, members: Members) -
     if not beside.json or any(path not in about for path in paths if path.rpartition(".")[2] not in ENDINGS):
         return {}
     found: dict[str, tuple[str, str]] = {}
-    for path in sorted(beside.json, key=members.place):
+    for path in sorted(filter(beside.json.get, beside.json), key=members.place):
         try:
             given = json.loads(_content(raw, path, members))
         except (ValueError, RecursionError):
@@ -90,7 +99,19 @@ def records(raw: Path, paths: Sequence[str], beside: Beside, members: Members) -
         if isinstance(label, bool) or not isinstance(label, (str, int)) or not str(label).strip():
             return {}
         found |= {picture: (str(label).strip(), path) for picture in beside.json[path]}
+    _note_unused(raw, beside.json)
     return found
+
+
+def _note_unused(raw: Path, about: Mapping[str, Sequence[str]]) -> None:
+    if unused := [path for path, pictures in about.items() if not pictures]:
+        stem, _, ending = unused[0].rpartition(".")
+        folder, sign, name = stem.rpartition("/")
+        sample = f"{folder}{sign}{name.partition('.')[0]}.{ending}"
+        say(
+            f"{raw}: {len(unused)} .{ending} files are not used, as {shown(unused[0])}: a sample's name ends at its "
+            f"first dot, as WebDataset has it, and {shown(sample)} is there"
+        )
 
 
 def in_shards(pictures: Iterable[str]) -> bool:
