@@ -10,6 +10,7 @@ import tifffile
 from PIL import Image
 
 from stages.lib.core.errors import UserError
+from stages.lib.ingest import pieces
 from stages.lib.ingest.case_table import Template
 from stages.lib.ingest.decoding import decode
 from stages.lib.ingest.identifiers import OPEN
@@ -501,6 +502,41 @@ def test_pages_in_any_number_of_strips_are_read_as_tifffile_reads_them(rows, byt
         assert np.array_equal(found, expected.astype(found.dtype))
 
 
+@pytest.fixture
+def decodings(monkeypatch):
+    """The pages that were decoded so far."""
+    found: list[int] = []
+    decode_page = image._pixels
+    monkeypatch.setattr(image, "_pixels", lambda *given: found.append(given[1].page) or decode_page(*given))
+    return found
+
+
+@pytest.mark.parametrize("colour", ["auto", "grey_mean"])
+@pytest.mark.parametrize("small", [True, False])
+def test_a_page_in_colour_is_decoded_once_for_all_its_channels(tmp_path, monkeypatch, decodings, colour, small):
+    pixels = VOXELS[:2].transpose(0, 1, 3, 4, 2)
+    for name, volume in zip("ab", pixels, strict=True):
+        (tmp_path / "raw" / name).mkdir(parents=True)
+        tifffile.imwrite(tmp_path / "raw" / name / "x.tif", volume, photometric="rgb", compression="zlib")
+    if not small:
+        monkeypatch.setattr(pieces, "SMALL_PIECE_BYTES", 1)
+        monkeypatch.setattr(pieces, "RUN_BYTES", 1)
+    made = ingest(tmp_path / "raw", tmp_path / "out", frames="stack", colour=colour)
+    assert sorted(decodings) == sorted(2 * [*range(Z)])
+    if colour == "auto":
+        expected = {volume.transpose(3, 0, 1, 2).tobytes() for volume in pixels}
+        assert {found.tobytes() for found in made.pixels} == expected
+
+
+def test_pages_of_a_volume_in_colour_that_would_take_much_memory_are_not_kept(monkeypatch, decodings):
+    pixels = VOXELS[0].transpose(0, 2, 3, 1)
+    content = tiff(pixels, photometric="rgb", compression="zlib")
+    monkeypatch.setattr(image, "KEPT_BYTES", pixels.nbytes - 1)
+    ((case,), (found,)) = volumes(content)
+    assert image.unpacked_bytes(case.recipe) == 0 and len(decodings) == Z * C
+    assert np.array_equal(found, pixels.transpose(3, 0, 1, 2))
+
+
 # What is refused
 
 
@@ -706,9 +742,11 @@ def test_hounsfield_units_are_the_users_word_for_stacks_and_no_units_of_pictures
 @pytest.mark.parametrize("colour", ["auto", "grey_mean", "grey_luminance", "rgb"])
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_stacks_in_colour_and_in_grey_are_made_alike_as_pictures_are_where_it_is_asked_for(tmp_path, colour, workers):
-    random = np.random.default_rng(0)  # of these numbers, no luminance lies half way between two integers
-    grey = random.integers(0, 256, (Z, H, W)).astype(np.uint8)
-    rgb = random.integers(0, 256, (Z, H, W, 3)).astype(np.uint8)
+    rng = np.random.default_rng(
+        0
+    )  # its own: of other numbers, one may lie halfway between two, and be rounded to either
+    grey = rng.integers(0, 256, (Z, H, W)).astype(np.uint8)
+    rgb = rng.integers(0, 256, (Z, H, W, 3)).astype(np.uint8)
     (tmp_path / "raw" / "a").mkdir(parents=True)
     (tmp_path / "raw" / "a" / "grey.tif").write_bytes(tiff(grey, photometric="minisblack", metadata=None))
     (tmp_path / "raw" / "a" / "rgb.tif").write_bytes(tiff(rgb, photometric="rgb", metadata=None))

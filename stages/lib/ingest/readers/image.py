@@ -31,6 +31,7 @@ from stages.lib.ingest.readers.scans import axes
 WAYS = "ingest.frames can be first, middle, split, stack (slices of one volume), channels (of one picture) or a number"
 STACK = "stack"  # of ingest.frames; and what is known of a file begins with it, where it is a volume
 CHANNELS = "channels"  # of ingest.frames
+KEPT_BYTES = 256 << 20  # of pages in colour, which are decoded once while a volume is brought, if it has no more
 ALONE = True  # a file is a case, unless it is split
 
 
@@ -233,6 +234,7 @@ def _add_volumes(assembly: Assembly, file: Inspected, options: Options) -> None:
         return
     picture, name = stack.picture, options.identify("path", file.path)
     several = stack.times > 1 and split in (True, "all")
+    kept = _kept_bytes(stack, split)
     unknown = () if stack.spacing_mm else ("spacing_unknown",)
     for phase in phases:
         assembly.cases.append(
@@ -244,11 +246,29 @@ def _add_volumes(assembly: Assembly, file: Inspected, options: Options) -> None:
                 shape=(picture.channels, stack.depth, picture.height, picture.width),
                 spacing_mm=stack.spacing_mm,
                 units="HU" if options.params.intensity == "hu" else "",
-                recipe=(picture.dtype, phase),
+                recipe=(picture.dtype, phase, kept),
                 attributes=(*_channels(picture), *((("phase", str(phase)),) if stack.times > 1 else ())),
                 noted=(*(("exif_rotated",) if picture.orientation != 1 else ()), *picture.noted, *unknown),
             )
         )
+
+
+def _kept_bytes(stack: Stack, split: bool | int | str) -> int:
+    """Of all pages of a volume, where each holds several channels and they are few enough to be kept; otherwise 0.
+
+    Volumes are brought channel after channel, and a page has them all.
+    """
+    picture = stack.picture
+    if stack.channels_of_page == 1:
+        return 0
+    size = picture.channels * picture.height * picture.width * np.dtype(picture.dtype).itemsize
+    size *= stack.depth * (stack.times if split == "mean" else 1)
+    return size if size <= KEPT_BYTES else 0
+
+
+def unpacked_bytes(recipe: tuple[Any, ...]) -> int:
+    """What the pages of a volume take in memory where they are kept: it is then brought as a whole."""
+    return recipe[2] if len(recipe) > 2 else 0
 
 
 def read(
@@ -260,12 +280,14 @@ def read(
     options: Options,
 ) -> Iterator[np.ndarray]:
     """The picture, (C, H, W); or slices (H, W) of a volume, channel after channel, in the recipe's dtype."""
-    (file,), (dtype, number) = files, recipe
+    (file,), (dtype, number, *_) = files, recipe
     content, params = load(file), options.params
     pages = _file(content, params.nan)
     with pillow.bounded(params.max_pixels):
         if file.common[0] == STACK:
-            yield from _slices(content, pages, _as_stack(file), dtype, number, range(start, stop), params.transparency)
+            stack, blocks = _as_stack(file), range(start, stop)
+            kept = _kept.of(file.digest) if unpacked_bytes(recipe) else None
+            yield from _slices(content, pages, stack, dtype, number, blocks, params.transparency, kept)
         else:
             pixels = _pixels(content, Picture(*file.common[number]), params.transparency, pages)
             yield pixels.transpose(2, 0, 1).astype(dtype, copy=False)
@@ -279,19 +301,26 @@ def _slices(
     phase: int | str,
     blocks: Iterable[int],
     transparency: str,
+    kept: dict[int, np.ndarray] | None,
 ) -> Iterator[np.ndarray]:
     """(H, W) each.
 
     Args:
         pages: Of a TIFF.
         blocks: Their numbers, those of the first channel before those of the next.
+        kept: Pages of which not all channels have been asked for yet, (H, W, C); None: none is kept.
     """
-    samples = stack.picture.channels // len(stack.frames[0])  # channels of a page
+    samples = stack.channels_of_page
 
     def plane(time: int, d: int, channel: int) -> np.ndarray:
         page = stack.frames[time * stack.depth + d][channel // samples]
-        alone = stack.picture._replace(page=page, others=(), channels=samples)
-        return _pixels(content, alone, transparency, pages)[..., channel % samples].astype(dtype, copy=False)
+        pixels = kept.pop(page, None) if kept else None
+        if pixels is None:
+            alone = stack.picture._replace(page=page, others=(), channels=samples)
+            pixels = _pixels(content, alone, transparency, pages)
+        if kept is not None and channel % samples < samples - 1:
+            kept[page] = pixels
+        return pixels[..., channel % samples].astype(dtype, copy=False)
 
     for block in blocks:
         channel, d = divmod(block, stack.depth)
@@ -300,6 +329,23 @@ def _slices(
             yield from axes.mean_of(phases, stack.times)
         else:
             yield plane(int(phase), d, channel)
+
+
+class _Kept:
+    """Pages of the stack that was read last: one that is made grey is read in all its channels at once."""
+
+    def __init__(self) -> None:
+        self._digest = b""
+        self._pages: dict[int, np.ndarray] = {}
+
+    def of(self, digest: bytes) -> dict[int, np.ndarray]:
+        """Args: digest: Of the file; b"" of one that is not known, of which nothing may be taken for another's."""
+        if digest != self._digest or not digest:
+            self._digest, self._pages = digest, {}
+        return self._pages
+
+
+_kept = _Kept()
 
 
 def _pixels(content: bytes, picture: Picture, transparency: str, pages: tiff.File | None) -> np.ndarray:

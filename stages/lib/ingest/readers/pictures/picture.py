@@ -44,3 +44,7 @@ class Stack(NamedTuple):
     @property
     def depth(self) -> int:
         return len(self.frames) // self.times
+
+    @property
+    def channels_of_page(self) -> int:
+        return self.picture.channels // len(self.frames[0])
