@@ -292,3 +292,37 @@ def test_folders_that_look_like_patients_are_remarked_on(project, tmp_path, caps
         write_series(tmp_path / "raw" / f"study {i}", scan(seed=i), series=f"s{i}", patient=f"p{i}")
     begin("mine", tmp_path / "raw")
     assert "warning    each of the 3 class folders, as study 0, is of one group" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "kind"),
+    [((20, 16, 4), "HWC", "images"), ((2, 20, 16), "CHW", "images"), ((9, 20, 16), "DHW", "volumes")],
+)
+def test_the_axes_of_arrays_are_proposed_with_the_choices(project, tmp_path, capsys, shape, axes, kind):
+    for i in range(4):
+        (tmp_path / "raw" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "raw" / "ab"[i % 2] / f"{i}.npy", np.full(shape, i, np.uint8))
+    begin("mine", tmp_path / "raw")
+    assert section().axes == axes
+    size = " x ".join(map(str, shape))
+    assert f"of an array of {size}; of pictures HWC or CHW, of volumes DHW," in Path("params.yaml").read_text()
+    printed = capsys.readouterr().out
+    assert f"4 {kind}" in printed and f"taken for {axes}; if that is wrong, set ingest.axes" in printed
+
+
+@pytest.mark.parametrize("name", ["sub-{:02d}", "Patient {}", "p{}"])
+def test_folders_of_patients_that_would_be_classes_are_said_to_be_such(project, tmp_path, capsys, name):
+    for i in range(4):
+        picture(tmp_path / "raw" / name.format(i) / "anat" / f"{i}.png")
+    begin("mine", tmp_path / "raw")
+    printed, first = capsys.readouterr().out, name.format(0)
+    assert f"First: the 4 class folders are called as patients are, as {first}: write a labels.csv" in printed
+    assert f"{first},LABEL,{first})" in printed
+    assert "# group: '^([^/]+)/'  # all files in a folder of the first level" in Path("params.yaml").read_text()
+
+
+def test_classes_with_numbers_are_no_patients(project, tmp_path, capsys):
+    for i in range(4):
+        picture(tmp_path / "raw" / f"grade {i}" / f"{i}.png")
+    begin("mine", tmp_path / "raw")
+    assert "called as patients" not in capsys.readouterr().out

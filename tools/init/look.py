@@ -20,7 +20,7 @@ from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.labels import labelling
 from stages.lib.ingest.labels.table import Labels, read_labels
-from stages.lib.ingest.readers.contract import Options
+from stages.lib.ingest.readers.contract import Options, Refusal
 from stages.lib.ingest.results import rejected
 from stages.lib.ingest.store import Store
 from stages.lib.params import check
@@ -32,6 +32,7 @@ MOST_SLICES = 6000  # of DICOM files, in whole folders
 SNIFFED = 200  # files that say whether pictures or DICOM files are most
 MOST_NAMED = 12  # classes
 FEW = 40  # cases of a class, below which its scores mean little
+PATIENT = re.compile(r"(?:sub|subj|subject|patient|pat|pt|participant|case|id|p)[-_ ]?\d+", re.IGNORECASE)  # a folder
 # How people name a patient or an object of which there are several pictures: the text before the last number.
 SERIAL = re.compile(r"^(?P<who>.*[^\W_].*?)[ ._-](?:[a-z]{0,8}[ ._-]?)?\d{1,4}$", re.IGNORECASE)
 
@@ -110,8 +111,12 @@ def look(folder: Path, found: Found) -> None:
     _groups(found, labels, taken, files)
     for remark in assembly.remarks(cases, options):
         _say(found, "warning", remark)
+    _patients(found, labels)
     if found.ingest.get("frames") == "stack":
         _say(found, "warning", PAGES)
+    if "axes" in found.ingest:
+        told = f"no array says what its axes are: taken for {found.ingest['axes']}"
+        _say(found, "warning", f"{told}; if that is wrong, set ingest.axes in params.yaml, {AXES}")
     if found.kind == "images" and len(kinds := sorted({dtype.decode() for dtype in cases.dtypes()})) > 1:
         what = f"pictures of {' and '.join(kinds)}, whose numbers mean different things"
         _say(found, "warning", f"{what}: statistics will stop; convert some, or make two data sets of them")
@@ -139,6 +144,26 @@ UNDECIDED = {
     "several_at_a_place": ("split_4d", "first", "several volumes a file or series; mean: of all; all: each"),
 }
 """By the reason of a rejection: the key, value and why of what is proposed where it is that of all files."""
+SIZES = re.compile(r"\d+(?: x \d+){2,}")  # of an array, as the detail of a rejection has them
+MOST_CHANNELS = 4
+AXES = "of pictures HWC or CHW, of volumes DHW, HWD, WHD, CDHW or DHWC"
+
+
+def _undecided(refusal: Refusal) -> _Undecided | None:
+    if refusal.reason in UNDECIDED:
+        return _Undecided(*UNDECIDED[refusal.reason])
+    sizes = SIZES.search(refusal.detail) if refusal.reason == "unknown_axes" else None
+    return _Undecided("axes", _likely_axes(sizes[0]), f"of an array of {sizes[0]}; {AXES}") if sizes else None
+
+
+def _likely_axes(sizes: str) -> str:
+    """What most programs would mean by an array of some sizes, as "64 x 64 x 4"."""
+    first, *_, last = numbers = [int(size) for size in sizes.split(" x ")]
+    if len(numbers) > 3:
+        return "CDHW" if first < last else "DHWC"
+    if min(first, last) > MOST_CHANNELS:
+        return "DHW"
+    return "CHW" if first < last else "HWC"
 
 
 def _inspected(folder: Path, taken: list[str], options: Options, members: Members) -> tuple[FileTable, bool]:
@@ -193,9 +218,9 @@ def _describe(
     is_named = listed.names if listed else assembly.none_named
     assembled = assembly.assemble(files, options, is_named, is_listed, labels.parts)
     cases, accepted = assembled.cases, files.accepted
-    asked = [UNDECIDED[refusal.reason] for refusal in assembled.refused if refusal.reason in UNDECIDED]
-    if not len(cases) and asked and asked[0][0] not in found.ingest:
-        raise _Undecided(*asked[0])
+    asked = next((key for refusal in assembled.refused if (key := _undecided(refusal))), None)
+    if not len(cases) and asked and asked.key not in found.ingest:
+        raise asked
     read = f" (of {len(files.paths)} of {number} files)" if len(files.paths) < number else ""
     kinds = ", ".join(f"{len(of)} {'DICOM files' if name == 'dicom' else 'pictures'}" for name, of in accepted.items())
     _say(found, "files", f"{kinds or 'none that can be read'}{read}")
@@ -295,6 +320,21 @@ def _groups(found: Found, labels: Labels, taken: list[str], files: FileTable) ->
                 found.offers["group"] = (pattern, why)
                 _say(found, "", f"{why} (ingest.group: '{pattern}')")
                 break
+
+
+def _patients(found: Found, labels: Labels) -> None:
+    """Whether the folders that would be classes are called as those of patients are, as BIDS has them."""
+    names = [] if labels.listed else sorted({row.label for row in labels.by_path.values()})
+    if len(names) < 2 or not all(map(PATIENT.fullmatch, names)):
+        return
+    first = shown(names[0])
+    told = (
+        f"the {len(names)} class folders are called as patients are, as {first}: write a labels.csv that says what "
+        f"each shows (path,label,group: {first},LABEL,{first})"
+    )
+    _say(found, "warning", told)
+    found.trouble = "; ".join(filter(None, (told, found.trouble)))
+    found.offers["group"] = (r"^([^/]+)/", "all files in a folder of the first level are one patient")
 
 
 def _patterns(taken: list[str]) -> list[tuple[str, str]]:

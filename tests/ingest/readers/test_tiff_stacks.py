@@ -742,9 +742,7 @@ def test_hounsfield_units_are_the_users_word_for_stacks_and_no_units_of_pictures
 @pytest.mark.parametrize("colour", ["auto", "grey_mean", "grey_luminance", "rgb"])
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_stacks_in_colour_and_in_grey_are_made_alike_as_pictures_are_where_it_is_asked_for(tmp_path, colour, workers):
-    rng = np.random.default_rng(
-        0
-    )  # its own: of other numbers, one may lie halfway between two, and be rounded to either
+    rng = np.random.default_rng(0)  # its own: others may lie halfway between two numbers
     grey = rng.integers(0, 256, (Z, H, W)).astype(np.uint8)
     rgb = rng.integers(0, 256, (Z, H, W, 3)).astype(np.uint8)
     (tmp_path / "raw" / "a").mkdir(parents=True)
