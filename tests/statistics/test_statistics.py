@@ -52,3 +52,12 @@ def test_a_mixture_of_depths_or_channels_is_refused_with_counts_and_cases(tmp_pa
     )
     with pytest.raises(UserError, match=said):
         measure(tmp_path, pixels)
+
+
+def test_of_cases_that_differ_a_file_is_named_where_ingest_has_left_its_name(tmp_path):
+    pixels = [np.zeros((1, 4, 4), np.uint8 if i else np.uint16) for i in range(10)]
+    rows = "".join(f'case000{i},"a/{i}\x1b, odd.png"\ncase000{i},a/second.png\n' for i in range(2))
+    (tmp_path / "files.csv").write_text("case,path\n" + rows)
+    with pytest.raises(UserError, match=r"\(a/1\\u001b, odd.png, \.\.\.\), 1 of uint16 .*\(a/0") as error:
+        measure(tmp_path, pixels)
+    assert "tools.which" not in str(error.value)
