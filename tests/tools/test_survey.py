@@ -114,6 +114,9 @@ def test_an_archive_that_is_not_read_in_place_is_to_be_unpacked_first(tmp_path, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "export.7z").write_bytes(b"7z\xbc\xaf\x27\x1c")
+    with pytest.raises(SystemExit, match=r"export\.7z is a 7-Zip archive, which is not read: `7z x "):
+        survey.main([str(tmp_path / "raw")])
+    (tmp_path / "raw" / "words.txt").write_text("beside it")
     with pytest.raises(SystemExit, match=r"unpack what is packed so, as export\.7z, first"):
         survey.main([str(tmp_path / "raw")])
 
