@@ -283,7 +283,9 @@ def test_the_last_part_of_a_split_zip_is_told_how_to_be_joined(raw):
         raw_files.scan(raw)
 
 
-@pytest.mark.parametrize(("name", "content"), [("x.bz2", bz2.compress(b"text")), ("x.txt", b"text"), ("x.tar", b"")])
+@pytest.mark.parametrize(
+    ("name", "content"), [("x.bz2", bz2.compress(b"text")), ("x.h5", bytes(512) + b"HDF"), ("x.tar", b"")]
+)
 def test_files_that_are_no_archives_are_not_taken_for_such(raw, name, content):
     (raw / name).write_bytes(content)
     assert raw_files.scan(raw).paths == [name]

@@ -100,7 +100,8 @@ def _kind(head: bytes) -> str:
     """The ending of a ZIP, a tar or a tar.gz; "" of other files, and of NumPy's, which are ZIPs inside."""
     if head.startswith(ZIP) and not looks_like_npy(head):
         return "zip"
-    if tar_index.begins(head[: tar_index.BLOCK]) and head.strip(b"\0"):
+    block = head[: tar_index.BLOCK]
+    if tar_index.begins(block) and block.strip(b"\0"):  # an empty tar begins with zeros, as some of HDF5's files do
         return "tar"
     return "tar.gz" if head.startswith(GZIP) and _holds_tar(head, _gunzipped) else ""
 
