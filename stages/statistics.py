@@ -4,8 +4,8 @@ python -m stages.statistics digits
 """
 
 import csv
+import math
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any

@@ -30,7 +30,7 @@ from stages.lib.ingest.identifiers import identify
 from stages.lib.ingest.labels import beside, class_names, layout, own_columns, targets
 from stages.lib.ingest.raw_files import LABELS_CSV
 from stages.lib.ingest.readers.contract import PART_SIGN, Identity, Options, Part
-from stages.lib.params.ingest import TargetParams
+from stages.lib.params.ingest import IngestParams
 from stages.lib.targets import Target
 
 SIMILAR = re.compile(r"(?:labels?|classes)\.(?:csv|tsv|tab|txt|xlsx?|ods|parquet)", re.IGNORECASE)
@@ -53,7 +53,6 @@ ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
 GLOB = re.compile(r"[*?\[]")
 WORTH = {"group": "says what must stay together (a patient)", "split": "says train, validation or test"}
 BY_UID = {("group", name) for name in ("series", "study", "instance")}
-CLASSES = TargetParams()
 MOST_COMPARED = 5000  # paths that a misspelt one is compared with
 MAX_CHARACTERS = 4096  # of a value: no path is longer
 
@@ -180,7 +179,7 @@ def read_labels(
     found = beside.find(files)
     if table.exists() or LABELS_CSV in members:
         text = members.read_text(LABELS_CSV, table) if LABELS_CSV in members else read_text(table)
-        labels = _Table(table, text, set(files), options.key, aliases, params.columns, members.archives).labels
+        labels = _Table(table, text, set(files), options.key, aliases, params, members.archives).labels
         _note_split_folders(labels, folders)
         if found.cls:
             say(f"{labels.source}: {len(found.cls)} .cls files beside pictures are not used")
@@ -344,16 +343,17 @@ class _Table:
         paths: set[str],
         key: bytes,
         aliases: dict[str, str],
-        kept: tuple[str, ...] = (),
+        params: IngestParams,
         archives: frozenset[str] = frozenset(),
     ) -> None:
         """Args: archives: Their paths, of those that are read."""
         self._archives = archives
-        self._text, self._kept = text, kept
+        self._text, self._own, self._target = text, params.columns, params.target
+        self._kept = (*params.columns, *params.target.all_columns)
         self._table, self._paths, self._key, self._aliases = table, paths, key, aliases
         self._folders = {str(folder) for path in paths for folder in PurePosixPath(path).parents}
         self._normal = {unicodedata.normalize("NFC", path): path for path in (*paths, *self._folders)}
-        self.labels = Labels(str(table), listed=True, columns=kept)
+        self.labels = Labels(str(table), listed=True, columns=params.columns)
         self._globbed: dict[str, Row] = {}  # files that patterns fit
         for number, values in self._rows():
             self._add(number, values)
