@@ -5,6 +5,7 @@ python -m stages.dataset digits
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +28,9 @@ from stages.lib.workers import count
 MOST_PIXELS = {2: 128 * 128, 3: 64 * 64 * 64}
 """Of a sample whose shape nobody chose, by its number of axes: what a laptop trains on in minutes."""
 
+BLOCK = 1 << 16  # cases whose sizes are looked at at once
+MOST_LOST, MOST_LOST_OF_ONE = 0.1, 0.25  # fractions of the pixels that a crop may cut away without a word
+
 
 def main(
     cases: Path,
@@ -42,6 +46,7 @@ def main(
         check_measured(statistics_json, measured, split_csv, split, opened)
         arguments = geometry_arguments(params, measured, opened.dims)
         check_fits(opened, Fitting(arguments))
+        settle_fit(arguments, params, opened, split.rows("train"))
         channels = {"keep": int(opened.shapes[0, 0]), "rgb": 3}.get(params.colour, 1)
         shape, dtype = (channels, *arguments["shape"]), arguments["dtype"]
         moments = [Moments(dtype) for _ in range(channels)]
@@ -111,6 +116,49 @@ def geometry_arguments(params: DatasetParams, measured: Statistics, dims: int) -
         "fill": min(channel.minimum for channel in measured.channels) if params.fill is None else params.fill,
         "dtype": dtype,
     }
+
+
+def settle_fit(arguments: dict[str, Any], params: DatasetParams, cases: Cases, rows: np.ndarray) -> None:
+    """Adds to Geometry's arguments how cases of other proportions than the shape are brought to it, unless by a crop.
+    Says what is cut away, and what was chosen for it.
+
+    Args:
+        rows: Of the training split.
+    """
+    if params.fit in ("pad", "stretch"):
+        arguments["fit"] = params.fit
+    mean, most = lost(Fitting(arguments), cases, rows)
+    may_choose = params.fit == "auto" and params.resize is None and cases.dims == 2 and params.spacing_mm is None
+    if may_choose and (mean > MOST_LOST or most > MOST_LOST_OF_ONE):
+        arguments["fit"] = "pad"
+        say(
+            f"a crop would cut away {mean:.0%} of the training cases' pixels, and {most:.0%} of one case: they are "
+            "padded instead; dataset.fit: crop or stretch chooses otherwise"
+        )
+    elif mean > MOST_LOST or most > MOST_LOST_OF_ONE:
+        way_out = "dataset.fit: pad or stretch keeps all" if cases.dims == 2 else "a larger dataset.shape keeps more"
+        say(
+            f"warning: {mean:.0%} of the training cases' pixels, and {most:.0%} of one case, are cut away around the "
+            f"centre: {way_out}"
+        )
+
+
+def lost(fitting: Fitting, cases: Cases, rows: np.ndarray) -> tuple[float, float]:
+    """The fraction of some cases' pixels that lie beyond the shape: over all of them, and the largest of one."""
+    numbers: Counter[tuple[float, ...]] = Counter()  # of cases of one size and spacing: most are of few
+    for at in range(0, len(rows), BLOCK):
+        block = rows[at : at + BLOCK]
+        kinds = np.column_stack([cases.shapes[block, 1:], np.nan_to_num(cases.spacings_mm[block])])
+        unique, count_of = np.unique(kinds, axis=0, return_counts=True)
+        numbers.update(dict(zip(map(tuple, unique.tolist()), count_of.tolist(), strict=True)))
+    pixels = away = most = 0.0
+    for kind, number in numbers.items():
+        size = [int(n) for n in kind[: cases.dims]]
+        share = fitting.lost(size, np.array(kind[cases.dims :]))
+        pixels += number * math.prod(size)
+        away += number * math.prod(size) * share
+        most = max(most, share)
+    return away / pixels if pixels else 0.0, most
 
 
 def _shrink(size: list[float]) -> float:

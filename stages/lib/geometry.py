@@ -33,16 +33,19 @@ class Geometry(nn.Module):
         shape: Sequence[int],
         fill: float,
         dtype: str,
+        fit: str = "crop",
     ) -> None:
         """As of `stages.lib.params.dataset.DatasetParams`, but complete.
 
         Args:
-            spacing_mm: Resample to this spacing; None: to a size, see `resize`.
+            spacing_mm: Resample to this spacing; None: to a size, see `resize` and `fit`.
             dtype: The dataset's.
+            fit: crop, pad or stretch.
         """
         super().__init__()
         self.colour = colour
         self.resize = 0 if resize is None else resize
+        self.fit = fit
         self.spaced = spacing_mm is not None
         self.spacing_mm = [float(step) for step in spacing_mm or ()]
         self.shape = list(shape)
@@ -113,11 +116,15 @@ class Geometry(nn.Module):
                 raise ValueError("its spacing is unknown")
             extents = [sizes[i] * spacing_mm[i : i + 1].double() for i in range(len(sizes))]
             found = [extents[i] / self.spacing_mm[i] for i in range(len(sizes))]
+        elif self.fit == "stretch":
+            found = [torch.full((1,), n, dtype=torch.float64) for n in self.shape]
         elif x.dim() == 5:
             found = sizes
         elif self.resize > 0:
             shorter = torch.minimum(sizes[0], sizes[1])
             found = [n * self.resize / shorter for n in sizes]
+        elif self.fit == "pad":  # the largest size within the shape
+            found = [torch.minimum(n * self.shape[0] / sizes[0], n * self.shape[1] / sizes[1]) for n in sizes]
         else:  # the smallest size that covers the shape
             found = [torch.maximum(n * self.shape[0] / sizes[0], n * self.shape[1] / sizes[1]) for n in sizes]
         return [n.round().clamp(min=1) for n in found]

@@ -45,6 +45,7 @@ class GeometryArguments:
     shape: list[int]
     fill: FiniteFloat
     dtype: str
+    fit: Literal["crop", "pad", "stretch"] = "crop"
 
 
 @dataclass(frozen=True)

@@ -157,3 +157,42 @@ def test_a_pixel_that_half_precision_can_not_hold_names_its_case(tmp_path, worke
     with pytest.raises(UserError, match="case case0007: a pixel is nan, or too large for float16"):
         dataset.main(*inputs, tmp_path / "d.h5", DatasetParams(dtype="float16"), MachineParams(workers=workers))
     assert not (tmp_path / "d.h5").exists()
+
+
+LONG = [(60, 20), (64, 24), (24, 60), (20, 66), (40, 40)] * 4
+
+
+def test_long_pictures_are_padded_where_a_crop_would_cut_away_much_and_it_says_so(tmp_path, capsys):
+    made = make(tmp_path, [noise("uint8", 1, *size) for size in LONG], shape=(32, 32))
+    said = capsys.readouterr().out
+    assert "a crop would cut away 5" in said and "they are padded instead; dataset.fit: crop or stretch" in said
+    about = tensors.read_description(made)
+    assert about.geometry["fit"] == "pad"
+    train = tensors.read_split(made, "train").x
+    assert (train[0, 0, :, :10] == about.geometry["fill"]).all()  # 60x20 -> 32x11, at the centre
+
+
+@pytest.mark.parametrize("fit", ["crop", "stretch"])
+def test_what_was_chosen_for_long_pictures_is_done_with_a_warning_of_what_is_lost(tmp_path, capsys, fit):
+    made = make(tmp_path, [noise("uint8", 1, *size) for size in LONG], shape=(32, 32), fit=fit)
+    assert ("are cut away around the centre: dataset.fit: pad or stretch keeps all" in capsys.readouterr().out) == (
+        fit == "crop"
+    )
+    assert tensors.read_description(made).geometry.get("fit", "crop") == fit
+
+
+def test_pictures_of_nearly_one_proportion_are_cropped_without_a_word(tmp_path, capsys):
+    made = make(tmp_path, [noise("uint8", 1, 30 + i % 3, 31) for i in range(20)], shape=(16, 16))
+    assert "cut away" not in capsys.readouterr().out
+    assert "fit" not in tensors.read_description(made).geometry
+
+
+def test_a_wanted_size_of_the_shorter_side_is_followed_by_a_crop(tmp_path, capsys):
+    make(tmp_path, [noise("uint8", 1, *size) for size in LONG], shape=(32, 32), resize=32)
+    assert "are cut away around the centre" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("given", [{"resize": 8, "fit": "pad"}, {"spacing_mm": (1.0, 1.0, 1.0), "fit": "stretch"}])
+def test_ways_to_fit_that_contradict_each_other_are_refused(given):
+    with pytest.raises(ValueError, match="leave"):
+        DatasetParams(**given)

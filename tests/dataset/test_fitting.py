@@ -61,6 +61,30 @@ def test_volumes_get_the_numbers_of_the_exported_geometry(dtype, spacing, shape)
         assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+def test_pictures_that_are_padded_or_stretched_get_the_numbers_of_the_exported_geometry(dtype, size, fit):
+    given = arguments(dtype, (28, 20), fit=fit, fill=7.0)
+    found, expected = both(draw(dtype, 3, 2, *size), (1, 1), given)
+    assert np.array_equal(found, expected)
+    assert Fitting(given).lost(size, np.ones(2)) == 0
+
+
+def test_volumes_can_be_stretched():
+    found, expected = both(draw("int16", 1, 1, 9, 20, 21), (1, 1, 1), arguments("int16", (11, 12, 25), fit="stretch"))
+    assert np.array_equal(found, expected)
+
+
+def test_what_a_crop_cuts_away_is_known_before():
+    fitting = Fitting(arguments("uint8", (28, 28)))
+    assert fitting.lost((28, 28), np.ones(2)) == fitting.lost((99, 99), np.ones(2)) == 0
+    assert fitting.lost((28, 56), np.ones(2)) == fitting.lost((140, 70), np.ones(2)) == 0.5
+    volume = Fitting(arguments("int16", (10, 10, 10), spacing_mm=(1.0, 1.0, 1.0)))
+    assert volume.lost((10, 10, 10), np.array([2.0, 1.0, 1.0])) == 0.5
+    assert volume.lost((5, 5, 5), np.ones(3)) == 0
+
+
 def test_volumes_without_spacing_are_cropped_and_padded():
     found, expected = both(draw("int16", 2, 1, 9, 20, 21), (1, 1, 1), arguments("int16", (11, 12, 25)))
     assert np.array_equal(found, expected)

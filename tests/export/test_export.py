@@ -167,6 +167,24 @@ def test_every_format_brings_what_it_is_given_to_the_datasets_size_and_spacing(d
         assert np.abs(runner(x, spacing)[0] - wanted).max() < 1e-6
 
 
+@pytest.mark.parametrize("fit", ["pad", "stretch"])
+@pytest.mark.parametrize("suffix", formats.FORMATS)
+def test_every_format_pads_or_stretches_as_the_dataset_was(tmp_path, images_h5, suffix, fit):
+    write_model_pt(tmp_path / "model.pt", images_h5)
+    classifier, recipe = checkpoint.load(tmp_path / "model.pt")
+    geometry = Geometry(**recipe.description["geometry"], fit=fit)
+    recipe.description["geometry"]["fit"] = fit
+    module = Native(geometry, Deployed(classifier, Settings())).eval()
+    facts = metadata.collect("tiny", recipe, Settings(), images_h5, tmp_path / "model.pt")
+    program = Program(module, tuple(recipe.description["shape"]), facts["input"]["dtype"], facts, 18, 1)
+    formats.file_format(suffix).write(tmp_path / f"model{suffix}", program)
+    runner = formats.file_format(suffix).load(tmp_path / f"model{suffix}")
+    for size in ((8, 8), (1, 1), (3, 40), (17, 9)):
+        x = np.random.default_rng(0).integers(0, 255, (2, 1, *size)).astype(recipe.description["dtype"])
+        wanted = module(torch.from_numpy(x)).detach().numpy()
+        assert np.abs(runner(x, None)[0] - wanted).max() < 1e-6
+
+
 def attacked(program, mark):
     """Programs whose code makes the file `mark` where torch's own loader is given them."""
     code = f"__import__('os').system('touch {mark}')"

@@ -36,6 +36,7 @@ class Fitting:
     def __init__(self, arguments: Mapping[str, Any]) -> None:
         """Args: arguments: Geometry's."""
         self.colour, self.resize = arguments["colour"], arguments["resize"] or 0
+        self.fit = arguments.get("fit", "crop")
         self.spacing_mm = None if arguments["spacing_mm"] is None else np.array(arguments["spacing_mm"], np.float64)
         self.shape = tuple(arguments["shape"])
         self.dtype = np.dtype(arguments["dtype"])
@@ -88,15 +89,24 @@ class Fitting:
         x = x.astype(np.float64)
         return self._rounded((BT_709[0] * x[:, :1] + BT_709[1] * x[:, 1:2] + BT_709[2] * x[:, 2:]) / 10_000)
 
+    def lost(self, size: Sequence[int], spacing_mm: np.ndarray) -> float:
+        """The fraction of a case's pixels that lie beyond the shape once it is resampled, 0 to 1."""
+        target = self._target(size, spacing_mm)
+        return 1 - math.prod(min(1.0, wanted / n) for n, wanted in zip(target, self.shape, strict=True))
+
     def _target(self, size: Sequence[int], spacing_mm: np.ndarray) -> tuple[int, ...]:
         """The size that a case is resampled to before it is cropped or padded."""
         sizes = np.array(size, np.float64)
         if self.spacing_mm is not None:
             found = sizes * spacing_mm / self.spacing_mm
+        elif self.fit == "stretch":
+            found = np.array(self.shape, np.float64)
         elif len(size) == 3:
             found = sizes
         elif self.resize:
             found = sizes * self.resize / sizes.min()
+        elif self.fit == "pad":  # the largest size within the shape
+            found = np.minimum(sizes * self.shape[0] / sizes[0], sizes * self.shape[1] / sizes[1])
         else:  # the smallest size that covers the shape
             found = np.maximum(sizes * self.shape[0] / sizes[0], sizes * self.shape[1] / sizes[1])
         return tuple(int(n) for n in np.rint(found).clip(min=1))

@@ -66,6 +66,7 @@ class GeometryArguments(_Strict):
     shape: list[Size] = Field(min_length=2, max_length=3)
     fill: float = Field(allow_inf_nan=False)
     dtype: Dtype
+    fit: Literal["crop", "pad", "stretch"] = "crop"
 
 
 class About(_Strict):
