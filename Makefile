@@ -17,7 +17,7 @@ help:  ## this list
 init: .venv/run.stamp  ## look at a folder and write its block into params.yaml: make init NAME=mine FOLDER=~/photographs
 	python -m tools.init "$(NAME)" "$(FOLDER)" $(INIT)
 
-repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of date; JOBS=2: two datasets at once
+repro: .venv/run.stamp  ## set up, then run whatever of the pipeline is out of date; JOBS=2: two datasets or trainings at once
 	python -m stages.check  # before dvc, which puts the names into commands
 	python -m tools.mend_lock
 	python -m tools.repro --jobs $(JOBS)

@@ -7,6 +7,7 @@ Read on: `setup` makes what is trained, `loop` goes through the epochs, `step` m
 """
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -20,6 +21,16 @@ from stages.lib.params.machine import MachineParams
 from stages.lib.params.train import TrainParams
 from stages.lib.train import devices, interruption, loop, setup, summary
 from stages.lib.train.parallel import distributed
+from stages.lib.train.setup import Chosen
+
+
+@dataclass(frozen=True)
+class Outs:
+    """Where a training writes to."""
+
+    model_pt: Path
+    train_json: Path
+    history_csv: Path
 
 
 def main(
@@ -35,17 +46,35 @@ def main(
     if params.processes > 1 and not distributed.is_launched():
         distributed.launch(main, params.processes, dict(locals()))
         return
+    fit(dataset_h5, Outs(model_pt, train_json, history_csv), params, dataset, machine)
+
+
+def fit(
+    dataset_h5: Path,
+    written: Outs,
+    params: TrainParams,
+    dataset: str,
+    machine: MachineParams,
+    chosen: Chosen | None = None,
+) -> None:
+    """What each process of a training does.
+
+    Args:
+        dataset: Its name, for messages.
+        chosen: Cases of another split than that of dataset.h5.
+    """
     keep_freed_memory()
     device = devices.choose(params.device, distributed.local_rank())
     with ExitStack() as held:
         world = held.enter_context(distributed.process_group(device, params.threads))
         stop = held.enter_context(interruption.on_signals())
         with distributed.failing_together(world):
-            task, recipe = setup.prepare(dataset_h5, params, dataset, device, world)
+            task, recipe = setup.prepare(dataset_h5, params, dataset, device, world, chosen)
             run = setup.begin(task, recipe)
-            identity = interruption.run_identity(params, dataset_h5, world.size)
+            cases = chosen.identity() if chosen else b""
+            identity = interruption.run_identity(params, dataset_h5, world.size, cases)
             checkpoints = interruption.Checkpoints(
-                model_pt.parent / ".resume", identity, machine.checkpoint_minutes, writes=world.rank == 0
+                written.model_pt.parent / ".resume", identity, machine.checkpoint_minutes, writes=world.rank == 0
             )
             held.enter_context(checkpoints)
             if state := checkpoints.load():
@@ -54,12 +83,12 @@ def main(
         loop.fit(run, task, checkpoints, stop)
         if world.rank == 0:
             run.judged.load_state_dict(run.best.weights)
-            checkpoint.save(model_pt, recipe, run.judged)
-            outs.write_csv(history_csv, pd.DataFrame(run.history))
-            written = summary.summarise(run, task, recipe)
-            outs.write_json(train_json, written)
-            say(written["diagnosis"]["sentence"])
-        checkpoints.finish(run.result(), model_pt)
+            checkpoint.save(written.model_pt, recipe, run.judged)
+            outs.write_csv(written.history_csv, pd.DataFrame(run.history))
+            summarised = summary.summarise(run, task, recipe)
+            outs.write_json(written.train_json, summarised)
+            say(summarised["diagnosis"]["sentence"])
+        checkpoints.finish(run.result(), written.model_pt)
 
 
 if __name__ == "__main__":

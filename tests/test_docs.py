@@ -111,7 +111,7 @@ def test_every_parameter_that_a_page_names_exists(name):
     keys = [
         found[0] for found in named if found and not re.search(r"\.(json|csv|md|yaml|pt2?|h5|py|txt|onnx)$", found[0])
     ]
-    sections = params.SECTIONS | params.TOP_LEVEL
+    sections = params.BLOCK | params.TOP_LEVEL
     unknown = [key for key in keys if key.split(".")[0] in sections and not has_key(sections, key.split("."))]
     assert unknown == []
 

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import json
 import os
 import shutil
 import subprocess
@@ -25,7 +26,7 @@ PIPELINE = YAML(typ="safe", pure=True).load(ROOT / "dvc.yaml")["stages"]
 STAGES = {name: stage for name, stage in PIPELINE.items() if name != "check"}
 LIB = ROOT / "stages" / "lib"
 DATA_ROOTS = ("data", "models", "metrics", "frozen")
-SHARED = {"drawing", "core", "params", "model"}
+SHARED = {"drawing", "core", "params", "model", "studies"}
 """The folders that every folder of stages/lib may import."""
 
 
@@ -50,7 +51,7 @@ def code_deps(stage: str) -> set[Path]:
 def test_every_stage_is_a_script_and_every_script_a_stage_and_a_section():
     scripts = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__", "stages"}
     assert scripts == set(PIPELINE)
-    assert set(STAGES) == set(params.SECTIONS)
+    assert set(STAGES) == {*params.SECTIONS, *params.STUDY_STAGES}
 
 
 def test_params_are_checked_before_all_else_whenever_a_dataset_changes():
@@ -93,14 +94,21 @@ def test_a_package_is_followed_to_the_name_that_it_is_installed_by():
 
 
 def test_few_dependency_lines_on_code_are_needed():
-    lines = [dep for stage in STAGES.values() for dep in stage["do"]["deps"] if dep.startswith("stages")]
-    assert len(lines) < 90
+    for stages, most in ((params.SECTIONS, 90), (params.STUDY_STAGES, 80)):
+        lines = [dep for stage in stages for dep in STAGES[stage]["do"]["deps"] if dep.startswith("stages")]
+        assert len(lines) < most
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_depends_on_its_own_section_and_runs_its_own_script(stage):
     key = "item" if isinstance(STAGES[stage]["foreach"], list) else "key"
     assert STAGES[stage]["do"]["cmd"] == f"python -m stages.{stage} '${{{key}}}'"
+    if stage in params.STUDY_STAGES:
+        name = STAGES[stage]["foreach"].strip("${}")
+        own, *further = STAGES[stage]["do"]["params"]
+        assert own in [f"datasets.${{{of}}}.{params.STUDY_STAGES[stage]}" for of in ("key", "item.dataset")]
+        assert name in command.LISTS and further[0] == {"studies.yaml": [f"{name}.${{key}}"]}
+        return
     further = ["ingest"] if stage in ("validate", "export") else []  # what figures may show; how pictures were read
     assert STAGES[stage]["do"]["params"] == [f"datasets.${{{key}}}.{section}" for section in (stage, *further)]
 
@@ -118,15 +126,24 @@ def test_a_shell_takes_any_name_without_a_single_quote_for_one_argument(tmp_path
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_main_takes_the_paths_of_dvc_yaml_and_its_own_params(stage):
+def test_main_takes_the_paths_of_dvc_yaml_and_its_own_params(stage, tmp_path):
     if stage == "sample" and not ARE_HERE:
         pytest.skip("the demo data sets have been taken out of this project")
     main = importlib.import_module(f"stages.{stage}").main
     signature = inspect.signature(main).parameters
-    deps, outs = command.stage_paths(stage, "digits", ROOT / "dvc.yaml")
+    deps, outs = command.stage_paths(stage, "digits", with_studies(tmp_path))
     data = {name for name, path in deps.items() if path.parts[0] in DATA_ROOTS}
-    assert set(signature) - {"params", "machine", "ingest", "network", "dataset"} == data | set(outs)
-    assert signature["params"].annotation is params.SECTIONS[stage]
+    given = {"params", "machine", "ingest", "network", "dataset", "study", "item"}
+    assert set(signature) - given == data | set(outs)
+    assert signature["params"].annotation is params.BLOCK[params.STUDY_STAGES.get(stage, stage)]
+
+
+def with_studies(folder: Path) -> Path:
+    """A copy of dvc.yaml beside a studies.yaml that has an entry called digits in each list."""
+    entry = {"dataset": "digits", "name": "fold0", "fold": 0, "other": "phantoms", "model": "digits/study"}
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    (folder / "studies.yaml").write_text(json.dumps({name: {"digits": entry} for name in command.LISTS}))
+    return folder / "dvc.yaml"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -135,6 +152,7 @@ def test_outs_lie_in_the_datasets_own_folder_and_what_git_keeps_is_in_metrics(st
         for item in STAGES[stage]["do"].get(key, []):
             path = next(iter(item)) if isinstance(item, dict) else item
             options = item[path] if isinstance(item, dict) else {}
+            path = path.replace("${item.dataset}", "${key}")
             assert path.startswith(("data/${key}/", "models/${key}/", "metrics/${key}/", "data/raw/${item}"))
             assert (options.get("cache") is False) == path.startswith("metrics/")
 
@@ -212,12 +230,12 @@ def project(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("project")
     for name in ("stages", "requirements", "frozen"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "params.yaml", "requirements.txt", ".dvcignore"):
+    for name in ("dvc.yaml", "params.yaml", "studies.yaml", "requirements.txt", ".dvcignore"):
         shutil.copy(ROOT / name, root / name)
     subprocess.run(["git", "init", "-q", "."], cwd=root, check=True)
     (root / ".dvc").mkdir()
     (root / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
-    for stage in STAGES:
+    for stage in params.SECTIONS:
         for dataset in ("digits", "phantoms"):
             for path in command.stage_paths(stage, dataset, root / "dvc.yaml")[1].values():
                 (root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +249,7 @@ def appended(text: str) -> Callable[[str], str]:
 
 
 COMMENT = appended("# a comment\n")
-EVERY = set(STAGES)
+EVERY = set(params.SECTIONS)
 
 
 @pytest.mark.slow

@@ -95,13 +95,17 @@ def committed() -> str:
 
 
 def wanted_stages() -> dict[str, list[str]]:
-    """The stages of dvc.yaml that are made for datasets, and those datasets."""
+    """The stages of dvc.yaml that are made for datasets, and those datasets; of a study's stages, the entries of
+    studies.yaml.
+    """
     yaml = YAML(typ="safe", pure=True)
-    stages = yaml.load(Path("dvc.yaml"))["stages"]
-    datasets = list(yaml.load(Path("params.yaml"))["datasets"])
+    pipeline = yaml.load(Path("dvc.yaml"))
+    known = yaml.load(Path("params.yaml"))
+    for path in pipeline.get("vars") or []:
+        known |= yaml.load(Path(path))
     return {
-        name: each["foreach"] if isinstance(each["foreach"], list) else datasets
-        for name, each in stages.items()
+        name: each["foreach"] if isinstance(each["foreach"], list) else list(known[each["foreach"].strip("${}")])
+        for name, each in pipeline["stages"].items()
         if "foreach" in each
     }
 

@@ -3,8 +3,9 @@
     git fetch upstream
     python -m tools.merge_upstream upstream/main
 
-Yours stay as they are: params.yaml, dvc.lock and metrics/. In all other files, git merges as always; where both sides
-changed the same lines, it leaves that to you. Before anything runs, the stages are named that the new code concerns.
+Yours stay as they are: params.yaml, studies.yaml, dvc.lock and metrics/. In all other files, git merges as always;
+where both sides changed the same lines, it leaves that to you. Before anything runs, the stages are named that the new
+code concerns.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from stages.lib.core.progress import say
 from tools import repro
 from tools.init.own import check_clean, git
 
-OURS = ("params.yaml", "dvc.lock", "metrics")
+OURS = ("params.yaml", "studies.yaml", "dvc.lock", "metrics")
 SETUP = ("requirements.txt", "requirements-dev.txt", "pyproject.toml")
 
 
@@ -61,7 +62,12 @@ def merge(revision: str) -> int:
         )
         return 1
     changed = set(git("diff", "--cached", "--name-only").splitlines())
-    git("commit", "--quiet", "-m", f"Merge {revision}\n\nparams.yaml, dvc.lock and metrics/ stay this project's.")
+    git(
+        "commit",
+        "--quiet",
+        "-m",
+        f"Merge {revision}\n\nparams.yaml, studies.yaml, dvc.lock and metrics/ stay this project's.",
+    )
     say(f"{revision} is merged; git reset --hard {before[:10]} undoes it.")
     if needed := changed & set(SETUP):
         say(f"{', '.join(sorted(needed))} changed: run `make setup` first.")

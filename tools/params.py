@@ -21,9 +21,9 @@ LIMITS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", 
 HEAD = """# Every key of params.yaml
 
 Made from `stages/lib/params` by `make docs`. `datasets.<name>` has one block per dataset and in it one section per
-stage; all but `sample` must be there, and may be empty: every key has a default, unless the table says otherwise.
-Unknown keys and wrong types are refused before any work starts. With `params.schema.json` (the first line of
-`params.yaml` names it) editors complete and check the keys while they are typed.
+stage, and `study`; all but `sample` and `study` must be there, and may be empty: every key has a default, unless the
+table says otherwise. Unknown keys and wrong types are refused before any work starts. With `params.schema.json` (the
+first line of `params.yaml` names it) editors complete and check the keys while they are typed.
 """
 
 
@@ -35,14 +35,14 @@ def main() -> None:
 
 def schema() -> dict[str, Any]:
     """The JSON schema of a whole params.yaml."""
-    sections = params.SECTIONS | params.TOP_LEVEL
+    sections = params.BLOCK | params.TOP_LEVEL
     adapters = [(name, "validation", TypeAdapter(section)) for name, section in sections.items()]
     found, definitions = TypeAdapter.json_schemas(adapters)  # type: ignore[arg-type]
     of_name = {name: _or_empty(found[name, "validation"], definitions["$defs"]) for name, _ in found}
     block = {
         "type": "object",
-        "properties": {name: of_name[name] for name in params.SECTIONS},
-        "required": [name for name in params.SECTIONS if name != "sample"],
+        "properties": {name: of_name[name] for name in params.BLOCK},
+        "required": [name for name in params.BLOCK if name not in params.MAY_BE_LEFT_OUT],
         "additionalProperties": False,
     }
     return {
@@ -73,8 +73,8 @@ def page() -> str:
     """docs/params.md."""
     whole = schema()
     parts = [HEAD]
-    for name, section in (params.SECTIONS | params.TOP_LEVEL).items():
-        key = f"datasets.<name>.{name}" if name in params.SECTIONS else name
+    for name, section in (params.BLOCK | params.TOP_LEVEL).items():
+        key = f"datasets.<name>.{name}" if name in params.BLOCK else name
         parts += _tables(key, whole["$defs"][section.__name__], whole["$defs"])
     return "\n".join(parts)
 
@@ -89,7 +89,7 @@ def _tables(key: str, section: dict[str, Any], definitions: dict[str, Any]) -> I
     yield "| key | type | default | unit | range | what it does |\n|---|---|---|---|---|---|"
     for name, value in section["properties"].items():
         if nested := _section_in(value, definitions):
-            inner.append((f"{key}.{name}", nested))
+            inner.append((f"{key}.{name}" + (".<other>" if "additionalProperties" in value else ""), nested))
         cells = [f"`{name}`", _type(value, definitions), _default(value, name in section.get("required", ()))]
         cells += [_find(value, "unit") or "", _range(value), value.get("description") or _title(nested)]
         yield "| " + " | ".join(_cell(cell) for cell in cells) + " |"
@@ -100,8 +100,8 @@ def _tables(key: str, section: dict[str, Any], definitions: dict[str, Any]) -> I
 
 def _section_in(value: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any] | None:
     """The section that a key holds, if it holds one."""
-    for one in (value, *value.get("anyOf", ())):
-        if "$ref" in one:
+    for one in (value, *value.get("anyOf", ()), value.get("additionalProperties", {})):
+        if isinstance(one, dict) and "$ref" in one:
             return definitions[one["$ref"].rpartition("/")[2]]
     return None
 

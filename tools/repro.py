@@ -3,9 +3,10 @@
     python -m tools.repro --jobs 2          # as `make repro JOBS=2` does
     python -m tools.repro --dry             # which stages would run, and why
 
-Each dataset has a dvc of its own. Between themselves these keep order by DVC's own locks, which a dvc holds while it
-reads and writes dvc.lock, and lets go of while a stage runs. Then a plain `dvc repro` runs what is no dataset's. The
-bytes of all outs and of dvc.lock are those of `dvc repro` alone.
+First studies.yaml is brought up to date (tools.studies). Each dataset has a dvc of its own, and then each training of a
+study. Between themselves these keep order by DVC's own locks, which a dvc holds while it reads and writes dvc.lock, and
+lets go of while a stage runs. Then a plain `dvc repro` runs what is left. The bytes of all outs and of dvc.lock are
+those of `dvc repro` alone.
 """
 
 import argparse
@@ -20,20 +21,24 @@ from typing import Any
 from stages.lib.core import outs, terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.progress import say
+from tools import studies
 from tools.mend_lock import HEADER, LOCK, committed, entries, wanted_stages
 
 MOST_REASONS = 4  # told of a stage
+AFTER = ("member", "study", "export_study", "external")  # they read what was made of several, or are told apart
 
 
 @terminal.program()
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.repro", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=1, help="datasets at once")
+    parser.add_argument("--jobs", type=int, default=1, help="datasets, and trainings of a study, at once")
     parser.add_argument("--dry", action="store_true", help="run nothing, and say what would run, and why")
     arguments = parser.parse_args(argv)
     if arguments.dry:
         say("\n".join(planned()))
         return
+    for line in studies.update():
+        say(line)
     jobs = arguments.jobs
     if jobs < 1:
         raise UserError(f"--jobs is {jobs}, expected 1 or more")
@@ -43,37 +48,42 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def side_by_side(stages: dict[str, list[str]], jobs: int) -> None:
-    """Runs the stages of so many datasets at once; a dataset that fails stops no other.
+    """Runs the stages of so many datasets at once, then so many trainings of studies; one that fails stops no other.
 
     Args:
-        stages: The datasets of each stage, in the order of dvc.yaml.
+        stages: The datasets of each stage, in the order of dvc.yaml; of a study's, entries of studies.yaml.
 
     Raises:
         UserError: One has failed.
     """
-    names: dict[str, list[str]] = {}
-    for stage, datasets in stages.items():
-        for dataset in datasets:
-            names.setdefault(dataset, []).append(f"{stage}@{dataset}")
-    with ThreadPoolExecutor(jobs) as pool:
-        statuses = dict(zip(names, pool.map(run, names, names.values()), strict=True))
-    restore_order([f"{stage}@{dataset}" for stage, datasets in stages.items() for dataset in datasets])
-    if failed := [dataset for dataset, status in statuses.items() if status]:
+    of_datasets: dict[str, list[str]] = {}
+    for stage, names in stages.items():
+        for name in names if stage not in AFTER else ():
+            of_datasets.setdefault(name, []).append(f"{stage}@{name}")
+    # With --single-item dvc leaves alone what comes before: it would want to write that, which others read just now.
+    of_members = {name: ["--single-item", f"member@{name}"] for name in stages.get("member", [])}
+    for targets in (of_datasets, of_members):
+        with ThreadPoolExecutor(jobs) as pool:
+            statuses = dict(zip(targets, pool.map(run, targets, targets.values()), strict=True))
+        if failed := [name for name, status in statuses.items() if status]:
+            break
+    restore_order([f"{stage}@{name}" for stage, names in stages.items() for name in names])
+    if failed:
         raise UserError(f"dvc failed for {', '.join(failed)}: what it said is above")
 
 
-def run(dataset: str, stages: list[str]) -> int:
-    """A dvc for one dataset, whose lines are told with its name; its exit status."""
+def run(name: str, targets: list[str]) -> int:
+    """A dvc for one dataset or training, whose lines are told with its name; its exit status."""
     # Threads that wait actively, as OpenMP's do, would keep the other datasets' from their work.
     environment = os.environ | {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive")}
-    command = ["dvc", "--wait-for-lock", "repro", *stages]
+    command = ["dvc", "--wait-for-lock", "repro", *targets]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.strip():
-                print(f"{dataset} | {line.rstrip()}", flush=True)
+                print(f"{name} | {line.rstrip()}", flush=True)
     return process.returncode
 
 

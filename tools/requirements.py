@@ -20,7 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9._-]+")
 @terminal.program()
 def main() -> None:
     FOLDER.mkdir(exist_ok=True)
-    for stage in params.SECTIONS:
+    for stage in dict.fromkeys([*params.SECTIONS, *params.STUDY_STAGES]):
         (FOLDER / f"{stage}.txt").write_text(lines(stage, PINNED.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -24,6 +24,7 @@ from stages.lib.params.report import ReportParams
 from stages.lib.params.sample import SampleParams
 from stages.lib.params.split import SplitParams
 from stages.lib.params.statistics import StatisticsParams
+from stages.lib.params.study import StudyParams
 from stages.lib.params.train import TrainParams
 from stages.lib.params.validate import ValidateParams
 
@@ -38,6 +39,14 @@ SECTIONS: dict[str, Any] = {  # in the order in which the stages run
     "export": ExportParams,
 }
 
+BLOCK: dict[str, Any] = SECTIONS | {"study": StudyParams}
+"""All sections of a dataset's block."""
+
+MAY_BE_LEFT_OUT = ("sample", "study")
+
+STUDY_STAGES = {"folds": "split", "member": "train", "study": "validate"}
+"""The stages that only the section `study` asks for, and whose section each has as its `params`."""
+
 TOP_LEVEL: dict[str, Any] = {"machine": MachineParams, "report": ReportParams}
 
 MOVED = {
@@ -46,6 +55,12 @@ MOVED = {
     "train.checkpoint_minutes": "machine.checkpoint_minutes",
 }
 """Keys that changed no byte of an out, and so left the sections that dvc looks at."""
+
+ELSEWHERE = {
+    "split.folds": "study.folds",
+    "train.seeds": "study.seeds",
+}
+"""Keys that one may look for in the section of a stage, which they would make stale for nothing."""
 
 
 DATASET_NAME = r"^(?!raw$)[a-z0-9][a-z0-9_-]{0,63}$"
@@ -77,6 +92,8 @@ class Params:
         if dataset not in self.datasets:
             near = hint(dataset, self.datasets, cutoff=0.5)
             raise UserError(f"{self.path}: there is no datasets.{dataset}{': ' if near else ''}{near}")
+        if stage not in self.datasets[dataset] and stage == "study":
+            return StudyParams()
         if stage not in self.datasets[dataset]:
             raise UserError(f"{self.path}: datasets.{dataset} has no section '{stage}': add `{stage}: {{}}`")
         return self.datasets[dataset][stage]
@@ -155,24 +172,26 @@ def _read(path: Path) -> dict[str, Any]:
 def _check_block(key: str, block: Any) -> tuple[dict[str, Any], list[str]]:
     """A dataset's sections by stage, and what is wrong with them."""
     if not isinstance(block, dict):
-        return {}, [f"{key}: expected sections ({', '.join(SECTIONS)}), found {block!r}"]
+        return {}, [f"{key}: expected sections ({', '.join(BLOCK)}), found {block!r}"]
     sections, wrong = {}, []
     for stage, given in block.items():
-        if stage not in SECTIONS:
-            wrong.append(unknown(f"{key}.{stage}", stage, SECTIONS))
+        if stage not in BLOCK:
+            wrong.append(unknown(f"{key}.{stage}", stage, BLOCK))
             continue
-        sections[stage], found = checked(SECTIONS[stage], given, f"{key}.{stage}")
+        sections[stage], found = checked(BLOCK[stage], given, f"{key}.{stage}")
         wrong += [_moved(line, key) for line in found]
-    for stage in SECTIONS.keys() - {"sample"} - block.keys():
+    for stage in BLOCK.keys() - {*MAY_BE_LEFT_OUT} - block.keys():
         wrong.append(f"{key}.{stage} is missing: add `{stage}: {{}}` for the defaults")
     return sections, sorted(wrong)
 
 
 def _moved(message: str, key: str) -> str:
-    """A message about an unknown key says where the key went, if it was one once."""
+    """A message about an unknown key says where the key is, if it was one once, or stands elsewhere."""
     spelt = message.partition(" is unknown")[0]
-    place = MOVED.get(spelt.removeprefix(f"{key}."))
-    return f"{spelt} is now {place}, at the top level of the file" if place else message
+    word = spelt.removeprefix(f"{key}.")
+    if word in ELSEWHERE:
+        return f"{spelt} is unknown: it is {key}.{ELSEWHERE[word]}"
+    return f"{spelt} is now {MOVED[word]}, at the top level of the file" if word in MOVED else message
 
 
 def check_report(given: Any, where: str) -> ReportParams:

@@ -4,8 +4,10 @@ A group that alone holds more of a class than a whole split should, as one of 83
 far as other groups can fill validation and test.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from hashlib import sha256
+from typing import NamedTuple
 
 import numpy as np
 
@@ -80,6 +82,25 @@ def choose(cases: Table, fraction: float, seed: int) -> np.ndarray:
     dealt = _deal(sizes[order], weights[order], {"test": fraction, "validation": 0.0, "train": 1 - fraction})
     chosen[order] = dealt == SPLITS.index("test")
     return chosen[group_of]
+
+
+class Stratum(NamedTuple):
+    """The groups of a class, n of them, in the order of their hashes."""
+
+    groups: np.ndarray  # (n,) positions among all groups
+    sizes: np.ndarray  # (n,) cases of each
+    of_group: np.ndarray  # (N,) the group of each case, of all classes
+
+
+def strata(cases: Table, seed: int) -> Iterator[Stratum]:
+    """Class by class, the groups that count as it; a class that no group counts as is left out."""
+    groups, group_of, sizes = _groups(cases)
+    class_of = _classes(cases, group_of, len(groups))[0]
+    hashed = _in_order_of_hashes(groups, seed)
+    for label in range(len(cases.classes)):
+        stratum = hashed[class_of[hashed] == label]
+        if len(stratum):
+            yield Stratum(stratum, sizes[stratum], group_of)
 
 
 def _groups(cases: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -33,6 +33,10 @@ class Sites:
         """The sites of some of the cases, (N,) bool."""
         return set(np.unique(self.site_of[which]).tolist())
 
+    def select(self, which: np.ndarray) -> "Sites":
+        """The sites of some of the cases, (N,) bool."""
+        return replace(self, site_of=self.site_of[which])
+
     def listed(self, positions: set[int]) -> str:
         """Some of these sites by name, and how many there are beside."""
         more = f" and {len(positions) - NAMED} more" if len(positions) > NAMED else ""
@@ -100,7 +104,7 @@ def left_out(cases: Table, sites: Sites, is_free: np.ndarray, fraction: float, s
     Raises:
         UserError: A group is of two sites, or a site is on two sides.
     """
-    _check_groups(cases, sites)
+    check_groups(cases, sites)
     is_test = ~is_free & (cases.split_of == TEST)
     tested, others = sites.positions(is_test), sites.positions(~is_free & ~is_test)
     chosen = {sites.names.index(name) for name in sites.wanted}
@@ -144,7 +148,7 @@ def _dealt(cases: Table, sites: Sites, others: set[int], fraction: float, seed: 
     return set(np.unique(sites.site_of[rows][dealing.choose(by_site, fraction, seed)]).tolist())
 
 
-def _check_groups(cases: Table, sites: Sites) -> None:
+def check_groups(cases: Table, sites: Sites) -> None:
     """Raises:
     UserError: A group has cases of two sites, so that one of them can't be left out.
     """

@@ -56,16 +56,19 @@ def on_signals() -> Iterator[Stop]:
         yield stop
 
 
-def run_identity(params: Any, dataset_h5: Path, processes: int) -> str:
+def run_identity(params: Any, dataset_h5: Path, processes: int, cases: bytes = b"") -> str:
     """A hash of everything that a run's bits depend on.
 
     The data goes in by its size and time of change, since reading all of it takes long; the code without comments, and
     with the versions of the packages that it imports.
+
+    Args:
+        cases: Which of the data are trained on, where that is not what dataset.h5 says.
     """
     file = dataset_h5.stat()
     hardware = (platform.machine(), torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
     digest = hashlib.sha256(repr((params, file.st_size, file.st_mtime_ns, hardware, processes)).encode())
-    digest.update(sources.digest(STAGE))
+    digest.update(sources.digest(STAGE) + cases)
     return digest.hexdigest()
 
 

@@ -1,12 +1,14 @@
 """The arguments of the model's first layer, `Normalise`, from params and the dataset's measured moments."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from stages.lib.core.errors import UserError
 from stages.lib.params.train import NormaliseParams
-from stages.lib.tensors import Description
+from stages.lib.tensors import MOMENTS, Description
 
 BLOCK_ELEMENTS = 1 << 22  # 32 MiB of float64, so that memory does not grow with the split
 
@@ -37,6 +39,16 @@ def arguments(params: NormaliseParams, about: Description, x: np.ndarray) -> dic
     return {name: [float(v) for v in values] for name, values in numbers.items()} | {"dims": len(about.shape) - 1}
 
 
+def with_moments(about: Description, x: np.ndarray) -> Description:
+    """The description with the moments of other samples (N, C, ...)."""
+    axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+    blocks = list(_blocks(x))
+    low = np.min([x[rows].min(axes) for rows in blocks], axis=0).astype(np.float64)
+    high = np.max([x[rows].max(axes) for rows in blocks], axis=0).astype(np.float64)
+    found = dict(zip(MOMENTS, (low, high, *_clamped_moments(x, low, high)), strict=True))
+    return replace(about, moments={name: values.tolist() for name, values in found.items()})
+
+
 def _range(params: NormaliseParams, about: Description) -> tuple[np.ndarray, np.ndarray]:
     """Lowest and highest value per channel, to which values are clamped."""
     channels = about.shape[0]
@@ -46,6 +58,12 @@ def _range(params: NormaliseParams, about: Description) -> tuple[np.ndarray, np.
     if about.dtype == "uint8":
         return np.zeros(channels), np.full(channels, 255.0)
     return np.array(about.moments["minimum"], float), np.array(about.moments["maximum"], float)
+
+
+def _blocks(x: np.ndarray) -> Iterator[slice]:
+    """Samples that are in memory at once."""
+    samples = max(1, BLOCK_ELEMENTS * len(x) // max(1, x.size))
+    return (slice(start, start + samples) for start in range(0, len(x), samples))
 
 
 def _per_channel(name: str, given: tuple[float, ...], channels: int) -> np.ndarray:
@@ -64,12 +82,9 @@ def _clamped_moments(x: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[
     column = (1, channels, *[1] * (x.ndim - 2))
     low, high = low.reshape(column), high.reshape(column)
     sums, squares = np.zeros(channels), np.zeros(channels)
-    samples = max(1, BLOCK_ELEMENTS * len(x) // max(1, x.size))
     other_axes = tuple(axis for axis in range(x.ndim) if axis != 1)
-    for start in range(0, len(x), samples):
-        block = (
-            np.clip(x[start : start + samples], low, high).astype(np.float64) - low
-        )  # numbers near 0, whose squares lose fewer digits
+    for rows in _blocks(x):
+        block = np.clip(x[rows], low, high).astype(np.float64) - low  # numbers near 0, whose squares lose fewer digits
         sums += block.sum(other_axes)
         squares += np.square(block).sum(other_axes)
     count = x.size / channels

@@ -1,8 +1,9 @@
 """From dataset.h5 and params to what the loop needs: the task, which stays, and a run at its beginning."""
 
+import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from stages.lib.model import checkpoint, networks
 from stages.lib.model.checkpoint import Recipe
 from stages.lib.model.classifier import Classifier
 from stages.lib.params.train import TrainParams
+from stages.lib.tensors import Description, Split
 from stages.lib.train import (
     batches,
     devices,
@@ -40,16 +42,40 @@ FEWEST_BATCHES = 8  # an epoch
 SHIFT = 16  # a side is this many times as long as a shift
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """Cases of another split than that of dataset.h5."""
+
+    train: Split
+    validation: Split
+    about: Description  # dataset.h5's, with the moments of these training cases
+
+    def identity(self) -> bytes:
+        """A hash of which cases these are."""
+        parts = [split.case.tobytes() + b"\n" for split in (self.train, self.validation)]
+        return hashlib.sha256(b"".join(parts)).digest()
+
+
 def prepare(
-    dataset_h5: Path, params: TrainParams, dataset: str, device: torch.device, world: World
+    dataset_h5: Path,
+    params: TrainParams,
+    dataset: str,
+    device: torch.device,
+    world: World,
+    chosen: Chosen | None = None,
 ) -> tuple[Task, Recipe]:
     """Reads the splits, and lays down the model that is to learn them.
+
+    Args:
+        chosen: What to train on instead.
 
     Raises:
         UserError: A split lacks cases that the params need, or a param does not fit the data.
     """
     about = tensors.read_description(dataset_h5)
-    train, validation = (tensors.read_split(dataset_h5, name) for name in ("train", "validation"))
+    if chosen is None:
+        chosen = Chosen(tensors.read_split(dataset_h5, "train"), tensors.read_split(dataset_h5, "validation"), about)
+    train, validation = chosen.train, chosen.validation
     if len(train.y) == 0:
         raise UserError(f"{dataset_h5} has no training case: lower split.validation and split.test")
     params = settled(params, len(train.y), about.shape)
@@ -64,7 +90,7 @@ def prepare(
         )
     check_axes(params, len(about.shape) - 1)
     objective = losses.objective(params.loss, train, about.asked)
-    normalise = normalising.arguments(params.normalise, about, train.x)
+    normalise = normalising.arguments(params.normalise, chosen.about, train.x)
     recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, about.plain())
     return Task(dataset, params, objective, train, validation, device, world, Place()), recipe
 

@@ -1,0 +1,48 @@
+"""split.csv -> folds.csv: in which fold each case outside of the test split is held out.
+
+    python -m stages.folds mine
+
+A study that has no folds, but seeds alone, holds out the validation split, as its fold 0.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stages.lib import command, splits
+from stages.lib.core import outs
+from stages.lib.core.errors import UserError
+from stages.lib.core.progress import say
+from stages.lib.params.split import SplitParams
+from stages.lib.params.study import StudyParams
+from stages.lib.split import folding, sites, strata
+from stages.lib.splits import SPLITS
+from stages.lib.studies.folds import NEVER, Folds
+
+
+def main(cases_csv: Path, split_csv: Path, folds_csv: Path, params: SplitParams, study: StudyParams) -> None:
+    table = splits.read(split_csv)
+    is_free = table.split_of != SPLITS.index("test")
+    cases = strata.stratified(table.select(is_free))
+    if study.folds is None:
+        fold_of = np.where(cases.split_of == SPLITS.index("validation"), 0, NEVER).astype(np.int32)
+        if (fold_of == NEVER).all():
+            raise UserError(
+                f"{split_csv} has no validation case, on which trainings of several seeds are compared: raise "
+                "split.validation, or give study.folds"
+            )
+    elif params.by:
+        of = sites.read(cases_csv, params.by, params.test_sites).select(is_free)
+        fold_of = folding.by_site(cases, of, study.folds)
+    else:
+        fold_of = folding.deal(cases, study.folds, params.seed)
+    outs.write_csv(folds_csv, Folds(cases.case, fold_of).blocks())
+    classes, names = pd.Index(cases.classes, name="label"), pd.Index(range(study.folds or 1), name="fold")
+    say(pd.DataFrame(folding.numbers(cases, fold_of, len(names)), classes, names).to_string())
+    for warning in folding.warnings(cases, fold_of, len(names)):
+        say(warning)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,53 @@
+"""`datasets.<name>.study`: the model trained several times."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.lib.core.nearest import hint
+from stages.lib.core.sections import Seed, section
+
+
+@section
+class StudyParams:
+    """`datasets.<name>.study`: the model trained several times. It may be left out; then nothing of this is made."""
+
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Number of folds that the cases outside of the test split are dealt to, by group and class, or by whole sites
+    where `split.by` is set. Each is held out once, from a training of its own on all others."""
+
+    seeds: tuple[Seed, ...] = ()
+    """Seeds to train with, in place of `train.seed`: one training for each, or one for each and fold."""
+
+    seed_of: dict[str, Seed] = field(default_factory=dict)
+    """Another seed for single trainings, as in {fold3: 7}; no other one runs again."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds has one twice: {', '.join(map(str, self.seeds))}")
+        names = [member.name for member in self.members()]
+        for name in self.seed_of:
+            if name not in names:
+                raise ValueError(f"seed_of names '{name}', and no training is called so: {hint(name, names) or 'none'}")
+
+    def members(self) -> list["Member"]:
+        """The trainings, fold by fold; none without folds and seeds."""
+        if self.folds is None and not self.seeds:
+            return []
+        found = []
+        for fold in range(self.folds or 1):
+            for seed in self.seeds or (None,):
+                parts = [f"fold{fold}"] * bool(self.folds) + [f"seed{seed}"] * (seed is not None)
+                name = "-".join(parts)
+                found.append(Member(name, fold, self.seed_of.get(name, seed)))
+        return found
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the trainings of a study."""
+
+    name: str  # as fold0-seed1
+    fold: int  # which is held out
+    seed: int | None  # None: that of `train.seed`

@@ -1,0 +1,136 @@
+"""Deals the cases outside of the test split to folds: groups stay whole, each class is spread over the folds evenly.
+
+Within each class the groups are in the order of a hash of the seed and their name, as in `dealing`, and a group goes to
+the fold in which the middle of its cases falls, if the class is cut into equal parts along that order. So nearly all
+cases keep their fold when some are added. A group that holds more of its class than a fold should has a fold for
+itself, and the others are spread over the rest.
+"""
+
+from heapq import heapify, heapreplace
+
+import numpy as np
+
+from stages.lib.core.errors import UserError
+from stages.lib.split import dealing
+from stages.lib.split.sites import Sites, check_groups
+from stages.lib.splits import Table
+
+MOST_UNEVEN = 1.5  # times the size that a fold should have
+NAMED = 5
+
+
+def deal(cases: Table, folds: int, seed: int) -> np.ndarray:
+    """The fold of each case, (N,) int32.
+
+    Args:
+        cases: Those outside of the test split, with strata for classes (`strata.stratified`); a group may hold several,
+            and counts as its most frequent one.
+
+    Raises:
+        UserError: There are fewer groups than folds, or a fold would have all cases of a class.
+    """
+    strata = list(dealing.strata(cases, seed))
+    of_group = strata[0].of_group if strata else np.zeros(0, np.int64)
+    number = int(of_group.max(initial=-1)) + 1
+    if number < folds:
+        raise UserError(f"study.folds is {folds}: there are only {number} groups (patients) outside of the test split")
+    fold_of_group = np.empty(number, np.int32)
+    sizes = np.zeros(folds, np.int64)  # cases of each fold so far
+    for stratum in strata:
+        fold_of_group[stratum.groups] = _spread(stratum.sizes, folds, sizes)
+    found = fold_of_group[of_group]
+    _check_classes(cases, found, folds)
+    return found
+
+
+def _spread(sizes: np.ndarray, folds: int, before: np.ndarray) -> np.ndarray:
+    """The fold of each group of a class.
+
+    Args:
+        sizes: Their numbers of cases, (n,), in the order of their hashes.
+        before: The number of cases that each fold has of other classes, (folds,); these are added.
+    """
+    found = np.full(len(sizes), -1, np.int32)
+    free = list(range(folds))
+    is_large = sizes * folds > sizes.sum()
+    if is_large.all():  # groups of one size, fewer than folds
+        is_large[:] = False
+    for i in sorted(np.flatnonzero(is_large), key=lambda i: -sizes[i]):
+        found[i] = min(free, key=lambda fold: before[fold])
+        free.remove(found[i])
+    rest = np.flatnonzero(found < 0)
+    middles = (np.cumsum(sizes[rest]) - sizes[rest] / 2) / max(1, sizes[rest].sum())
+    found[rest] = np.array(free, np.int32)[(middles * len(free)).astype(int).clip(max=len(free) - 1)]
+    np.add.at(before, found, sizes)
+    return found
+
+
+def by_site(cases: Table, sites: Sites, folds: int) -> np.ndarray:
+    """The fold of each case, (N,) int32: of whole sites. With as many folds as sites, each is one site, in the order of
+    their names; else the largest go first, each to the fold that is smallest by then.
+
+    Raises:
+        UserError: There are fewer sites than folds, a group is of two sites, or a fold would have all cases of a class.
+    """
+    check_groups(cases, sites)
+    present = np.unique(sites.site_of)
+    if len(present) < folds:
+        raise UserError(
+            f"study.folds is {folds}, and outside of the test split {sites.column} has {len(present)} value(s), "
+            f"{sites.listed(set(present.tolist()))}: a fold needs a whole one (split.test: 0 leaves none for the test)"
+        )
+    fold_of_site = np.full(len(sites.names), -1, np.int32)
+    if len(present) == folds:
+        fold_of_site[present] = np.arange(folds)
+    else:
+        number_of = np.bincount(sites.site_of, minlength=len(sites.names))
+        smallest = [(0, fold) for fold in range(folds)]
+        heapify(smallest)
+        for site in sorted(present.tolist(), key=lambda site: (-number_of[site], site)):
+            size, fold = smallest[0]
+            heapreplace(smallest, (size + int(number_of[site]), fold))
+            fold_of_site[site] = fold
+    found = fold_of_site[sites.site_of]
+    _check_classes(cases, found, folds)
+    return found
+
+
+def numbers(cases: Table, fold_of: np.ndarray, folds: int) -> np.ndarray:
+    """How many cases of each class each fold has: (classes, folds)."""
+    which = fold_of >= 0
+    both = cases.label_of[which] * folds + fold_of[which]
+    return np.bincount(both, minlength=len(cases.classes) * folds).reshape(-1, folds)
+
+
+def warnings(cases: Table, fold_of: np.ndarray, folds: int) -> list[str]:
+    """Sentences on folds of which nothing is learnt about a class, and on folds of very different size."""
+    if folds < 2:
+        return []
+    counted = numbers(cases, fold_of, folds)
+    found = []
+    if lacking := [i for i in range(len(cases.classes)) if counted[i].any() and not counted[i].all()]:
+        listed = ", ".join(f"{cases.classes[i]} in {np.count_nonzero(counted[i])}" for i in lacking[:NAMED])
+        more = f" and {len(lacking) - NAMED} more classes" if len(lacking) > NAMED else ""
+        found.append(f"warning: classes that are not in all {folds} folds, as their groups are too few: {listed}{more}")
+    sizes = counted.sum(axis=0)
+    if sizes.max() > MOST_UNEVEN * sizes.sum() / folds:
+        found.append(
+            f"warning: folds of {sizes.min()} to {sizes.max()} cases, as groups (patients, or whole sites of split.by) "
+            "stay whole: the scores over folds differ by their cases, too"
+        )
+    return found
+
+
+def _check_classes(cases: Table, fold_of: np.ndarray, folds: int) -> None:
+    """Raises:
+    UserError: A class is in one fold alone, so that the training on the others would never see it.
+    """
+    alone = np.flatnonzero((numbers(cases, fold_of, folds) > 0).sum(axis=1) == 1)
+    if len(alone) and (cases.target is None or cases.target.of_one_class):
+        first = int(alone[0])
+        fold = int(fold_of[cases.label_of == first][0])
+        raise UserError(
+            f"class '{cases.classes[first]}' is in fold {fold} alone, and so would be trained on by nobody while that "
+            "is held out: it needs cases of two groups (of two sites, where split.by is set); add some, or leave the "
+            "class out (ingest.exclude)"
+        )

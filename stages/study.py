@@ -1,0 +1,124 @@
+"""Gathers the trainings of a study: what they say of cases that they were not trained on, their spread, and their mean.
+
+    python -m stages.study mine
+
+predictions.csv has every case outside of the test split once, by the trainings that held it out (`fold0` as its split),
+and the test split by the mean of all trainings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.lib import command, tensors
+from stages.lib.core import outs
+from stages.lib.core.errors import UserError
+from stages.lib.core.machine import pin
+from stages.lib.core.progress import say
+from stages.lib.model import checkpoint
+from stages.lib.params.study import StudyParams
+from stages.lib.params.validate import ValidateParams
+from stages.lib.studies import pool
+from stages.lib.studies.folds import NEVER
+from stages.lib.validate import evaluation, predictions
+from stages.lib.validate import members as gathered
+from stages.lib.validate.answers import ask
+
+OUT_OF_FOLD = "out_of_fold"
+
+
+def main(
+    dataset_h5: Path,
+    folds_csv: Path,
+    members: Path,
+    study_json: Path,
+    scores_csv: Path,
+    predictions_csv: Path,
+    members_csv: Path,
+    params: ValidateParams,
+    study: StudyParams,
+    network: Mapping[str, Any] = checkpoint.NO_NETWORK,
+) -> None:
+    """Args: members: The folder that has a folder for each training, by its name."""
+    check_folders(members, study)
+    cases = pool.read(dataset_h5, folds_csv)
+    fold_of = cases.folds.fold_of[cases.folds.fold_of != NEVER]
+    held, test = cases.chosen(cases.folds.fold_of != NEVER), tensors.read_split(dataset_h5, "test")
+    classes = tensors.read_description(dataset_h5).classes
+    evaluation.check_flips(params, held)
+    flips = "".join(params.flips)
+    asked = []
+    for member in study.members():
+        classifier, *_ = checkpoint.load_for(dataset_h5, members / member.name / "model.pt", network)
+        own = cases.held(member.fold)
+        answers = [ask(classifier, of, flips, params.batch_size, f"{member.name}, {what}")
+                   for of, what in ((own, "its fold"), (test, "test"))]  # fmt: skip
+        asked.append(gathered.Asked(member, own, *answers))
+
+    temperature_of, temperature = gathered.temperatures(asked, params)
+    splits = {OUT_OF_FOLD: held, "test": test}
+    found = {OUT_OF_FOLD: gathered.out_of_fold(asked, temperature_of, held)}
+    found["test"] = gathered.ensemble(asked, temperature)
+    table = evaluation.score_table(splits, found, classes, params)
+    outs.write_csv(scores_csv, table)
+    each = gathered.table(asked, temperature_of, temperature, test)
+    outs.write_csv(members_csv, each)
+    rows = [predictions.table(name, splits[name], found[name], classes) for name in splits]
+    rows[0].isetitem(predictions.COLUMNS.index("split"), [f"fold{fold}" for fold in fold_of])
+    outs.write_csv(predictions_csv, pd.concat(rows, ignore_index=True))
+
+    best = gathered.best(asked, temperature_of)
+    report: dict[str, Any] = {
+        "trainings": len(asked),
+        "folds": study.folds,
+        "cases": {OUT_OF_FOLD: len(held.y), "test": len(test.y)},
+        **gathered.summary(table, OUT_OF_FOLD),
+        "over_folds": gathered.spread(gathered.over_folds(held, fold_of, found[OUT_OF_FOLD])) if study.folds else {},
+        "over_seeds": gathered.spread(by_seed) if (by_seed := gathered.over_seeds(asked, temperature_of, held)) else {},
+        **gathered.summary(table, "test"),
+        "test_over_trainings": gathered.spread(_on_test(each)),
+        "best": best.member.name,
+        "deployed": asdict(gathered.settings(asked, temperature, params)),
+    }
+    outs.write_json(study_json, report)
+    say(sentence(report))
+
+
+def check_folders(members: Path, study: StudyParams) -> None:
+    """Raises:
+    UserError: A folder is of no training of the study; dvc takes all of them for what this stage reads.
+    """
+    names = {member.name for member in study.members()}
+    for folder in sorted(members.iterdir()) if members.is_dir() else ():
+        if folder.name not in names:
+            raise UserError(f"{folder} is of no training that the study asks for: `python -m tools.studies` removes it")
+
+
+def _on_test(each: pd.DataFrame) -> list[dict[str, float]]:
+    columns = [name for name in each if str(name).startswith("test_")]
+    renamed = each[columns].rename(columns=lambda name: str(name).removeprefix("test_"))
+    return [{str(name): float(np.float64(value)) for name, value in row.items()} for row in renamed.to_dict("records")]
+
+
+def sentence(report: Mapping[str, Any]) -> str:
+    """The accuracy of all cases that were held out, with its spread, and of the ensemble on the test split."""
+    cases = report["cases"]
+    text = f"accuracy {report[OUT_OF_FOLD]['accuracy']:.4f} of {cases[OUT_OF_FOLD]} cases that were held out"
+    for key, what in (("over_folds", "folds"), ("over_seeds", "seeds")):
+        if of := report[key].get("accuracy"):
+            text += f", {of['lowest']:.4f} to {of['highest']:.4f} over the {what}"
+    if not cases["test"]:
+        return text
+    single = report["test_over_trainings"]["accuracy"]
+    return (
+        f"{text}; on {cases['test']} test cases {report['test']['accuracy']:.4f} of the ensemble of "
+        f"{report['trainings']}, {single['lowest']:.4f} to {single['highest']:.4f} of one training"
+    )
+
+
+if __name__ == "__main__":
+    command.run(main, pin)
