@@ -6,7 +6,7 @@ predictions.csv has every case outside of the test split once, by the trainings 
 and the test split by the mean of all trainings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from stages.lib.params.study import StudyParams
 from stages.lib.params.validate import ValidateParams
 from stages.lib.studies import pool
 from stages.lib.studies.folds import NEVER
+from stages.lib.tensors import Split
 from stages.lib.validate import evaluation, predictions
 from stages.lib.validate import members as gathered
 from stages.lib.validate.answers import ask
@@ -48,14 +49,17 @@ def main(
     cases = pool.read(dataset_h5, folds_csv)
     fold_of = cases.folds.fold_of[cases.folds.fold_of != NEVER]
     held, test = cases.chosen(cases.folds.fold_of != NEVER), tensors.read_split(dataset_h5, "test")
-    classes = tensors.read_description(dataset_h5).classes
+    about = tensors.read_description(dataset_h5)
+    classes = about.classes
+    if not about.asked.target.of_one_class:
+        raise UserError(f"study: trainings are gathered where a case is of one class; the target is {about.asked.kind}")
     evaluation.check_flips(params, held)
     flips = "".join(params.flips)
     asked = []
     for member in study.members():
         classifier, *_ = checkpoint.load_for(dataset_h5, members / member.name / "model.pt", network)
         own = cases.held(member.fold)
-        answers = [ask(classifier, of, flips, params.batch_size, f"{member.name}, {what}")
+        answers = [ask(classifier, of, flips, params.batch_size, f"{member.name}, {what}", about.asked)
                    for of, what in ((own, "its fold"), (test, "test"))]  # fmt: skip
         asked.append(gathered.Asked(member, own, *answers))
 
@@ -64,14 +68,14 @@ def main(
     found = {OUT_OF_FOLD: gathered.out_of_fold(asked, temperature_of, held)}
     found["test"] = gathered.ensemble(asked, temperature)
     table = evaluation.score_table(splits, found, classes, params)
-    outs.write_csv(scores_csv, table)
     each = gathered.table(asked, temperature_of, temperature, test)
     outs.write_csv(members_csv, each)
     rows = [predictions.table(name, splits[name], found[name], classes) for name in splits]
     rows[0].isetitem(predictions.COLUMNS.index("split"), [f"fold{fold}" for fold in fold_of])
     outs.write_csv(predictions_csv, pd.concat(rows, ignore_index=True))
 
-    best = gathered.best(asked, temperature_of)
+    about_best, of_best = judge_alone(gathered.best(asked, temperature_of), test, classes, params)
+    outs.write_csv(scores_csv, pd.concat([table, of_best], ignore_index=True))
     report: dict[str, Any] = {
         "trainings": len(asked),
         "folds": study.folds,
@@ -81,11 +85,32 @@ def main(
         "over_seeds": gathered.spread(by_seed) if (by_seed := gathered.over_seeds(asked, temperature_of, held)) else {},
         **gathered.summary(table, "test"),
         "test_over_trainings": gathered.spread(_on_test(each)),
-        "best": best.member.name,
         "deployed": asdict(gathered.settings(asked, temperature, params)),
+        "best": about_best,
     }
     outs.write_json(study_json, report)
     say(sentence(report))
+
+
+def judge_alone(
+    best: gathered.Asked, test: Split, classes: Sequence[str], params: ValidateParams
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """What the training that is best would be deployed with, and its scores: those of its fold as its validation split,
+    as it alone would have no other; and the rows of scores.csv, of which the test split's are called `best`.
+    """
+    temperature = gathered.temperatures([best], params)[1]
+    splits = {"validation": best.held, "best": test}
+    found = {"validation": best.answers.probabilities(temperature), "best": best.test.probabilities(temperature)}
+    table = evaluation.score_table(splits, found, classes, params)
+    on_test = gathered.summary(table, "best")
+    about = {
+        "member": best.member.name,
+        "validation": gathered.summary(table, "validation")["validation"],
+        "test": on_test["best"],
+        "test_interval": on_test["best_interval"],
+        "deployed": asdict(gathered.settings([best], temperature, params)),
+    }
+    return about, table[table["split"] == "best"]
 
 
 def check_folders(members: Path, study: StudyParams) -> None:

@@ -32,7 +32,7 @@ PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 OUTS = ("outs", "metrics", "plots")
 OF_DATASETS = "${datasets}"  # a stage's `foreach`
-LISTS = ("studies", "members")
+LISTS = ("studies", "members", "exports")
 Lists = dict[str, dict[str, dict[str, Any]]]  # of studies.yaml: by list and name, the `item` of dvc.yaml
 
 

@@ -2,7 +2,7 @@ import torch
 
 from stages.lib.model import checkpoint, networks
 from stages.lib.model.classifier import Classifier, Normalise
-from stages.lib.train.summary import complexity
+from stages.lib.model.complexity import complexity
 from tests.train.test_train import train_on
 
 NORMALISE = {"low": [0.0] * 3, "high": [255.0] * 3, "shift": [0.0] * 3, "scale": [1 / 255] * 3, "dims": 2}

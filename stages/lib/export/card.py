@@ -19,6 +19,7 @@ def text(
     difference: float,
     variants: pd.DataFrame,
     about: CardParams,
+    parts: Mapping[str, Mapping[str, int]] | None = None,
 ) -> str:
     """The card's text.
 
@@ -29,6 +30,7 @@ def text(
         difference: The most by which a file's probability differs from the network's on the test split.
         variants: As `stages.lib.export.variants.compare` gives them.
         about: What people say of it.
+        parts: Of a model that a study has chosen: its trainings by name, each with its `complexity`.
     """
     classes = [escape(name) for name in facts["classes"]]
     kind = "volumes" if len(facts["input"]["shape"]) == 4 else "images"
@@ -40,7 +42,8 @@ def text(
         "## Input\n\n" + _table(("", ""), _contract(facts)),
         "## Data\n\nA group (a patient, or copies of one picture) is in one split only.\n",
         _table(("split", *classes, "all"), _counts(facts)),
-        "## Results\n\n" + _table(("score", "validation", "test", "95 % interval of test"), _results(measured)),
+        *_parts(parts),
+        "## Results\n\n" + _table(("score", _held(parts), "test", "95 % interval of test"), _results(measured)),
         "The intervals are bootstrap percentiles over groups, not over cases.\n",
         *_by_class(by_class),
         *_calibration(measured),
@@ -130,6 +133,31 @@ def _results(measured: Mapping[str, Any]) -> list[tuple[str, ...]]:
         interval = "" if low is None else f"{_number(low)} to {_number(high)}"
         rows.append((name.replace("_", " "), _number(measured["validation"].get(name)), _number(value), interval))
     return rows
+
+
+def _held(parts: Mapping[str, Any] | None) -> str:
+    """What the cases are called that validation.json has beside those of test."""
+    return "validation" if parts is None else "held out" if len(parts) > 1 else "its own fold"
+
+
+def _parts(parts: Mapping[str, Mapping[str, int]] | None) -> list[str]:
+    """What the trainings of a study are, and what they cost together."""
+    if parts is None:
+        return []
+    if len(parts) == 1:
+        name, size = next(iter(parts.items()))
+        lead = f"The training {name} of a study, the best on the cases that each of them left out, which flatters it."
+    else:
+        lead = (
+            f"The mean of the probabilities of {len(parts)} trainings, side by side in one file behind one "
+            f"preprocessing: {', '.join(parts)}. Each left out a part of the cases of training and validation, its "
+            "fold; the scores of held-out cases are of the trainings that left them out."
+        )
+    rows = [
+        (what, f"{next(iter(parts.values()))[key]:,}", f"{sum(size[key] for size in parts.values()):,}")
+        for what, key in (("parameters", "parameters"), ("multiply-adds of a sample", "multiply_adds"))
+    ]
+    return ["## Study\n\n" + lead + "\n\n" + _table(("", "one training", "this file"), rows)]
 
 
 def _calibration(measured: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import FiniteFloat
@@ -45,22 +45,45 @@ def read(validate_json: Path) -> dict[str, Any]:
         DamagedOut: It is missing, or is none that validate could have written.
     """
     with reading(validate_json):
-        content = validate_json.read_bytes()
-        found = parsed(content, Validation)
-        _check(found.deployed)
-        if (found.unlike and "flagged" not in found.unlike.get("none", {})) or any(
-            "flagged" not in rates for rates in found.unlike.values()
-        ):
-            raise ValueError("unlike: a fraction flagged is missing")
-        if found.uncalibrated is not None:
-            for name, on_test in (("uncalibrated.test", found.uncalibrated.get("test", {})), ("test", found.test)):
-                if "calibration_error" not in on_test:
-                    raise ValueError(f"{name}.calibration_error is missing")
-        return json.loads(content)
+        return _checked(validate_json.read_bytes())
 
 
-def read_by_class(scores_csv: Path) -> pd.DataFrame:
+def read_study(study_json: Path, model: Literal["ensemble", "best"]) -> dict[str, Any]:
+    """Of study.json what validate.json has, for the ensemble of its trainings, or the best one, whose name is `member`
+    then. The validation split's scores are those of the cases that were held out.
+
+    Raises:
+        DamagedOut: It is missing, or is none that study could have written.
+    """
+    with reading(study_json):
+        found = json.loads(study_json.read_bytes())
+        chosen = found if model == "ensemble" else found["best"]
+        validation = chosen["out_of_fold" if model == "ensemble" else "validation"]
+        taken = {name: chosen[name] for name in ("test", "test_interval", "deployed")}
+        member = {"member": str(chosen["member"])} if model == "best" else {}
+        return _checked(json.dumps({"validation": validation, **taken, "unlike": {}}).encode()) | member
+
+
+def _checked(content: bytes) -> dict[str, Any]:
+    """A validate.json's content; raises a ValueError if validate could not have written it."""
+    found = parsed(content, Validation)
+    _check(found.deployed)
+    if (found.unlike and "flagged" not in found.unlike.get("none", {})) or any(
+        "flagged" not in rates for rates in found.unlike.values()
+    ):
+        raise ValueError("unlike: a fraction flagged is missing")
+    if found.uncalibrated is not None:
+        for name, on_test in (("uncalibrated.test", found.uncalibrated.get("test", {})), ("test", found.test)):
+            if "calibration_error" not in on_test:
+                raise ValueError(f"{name}.calibration_error is missing")
+    return dict(json.loads(content))
+
+
+def read_by_class(scores_csv: Path, split: str = "test") -> pd.DataFrame:
     """Scores of each class on the test split, a row a class, as text: class, cases, then a column a score.
+
+    Args:
+        split: What the test split is called in this file.
 
     Raises:
         DamagedOut: scores.csv is missing, or is none that validate could have written.
@@ -69,7 +92,7 @@ def read_by_class(scores_csv: Path) -> pd.DataFrame:
         table = pd.concat(tables.read_blocks(scores_csv, ("split",), more=True, optional=SCORE_COLUMNS))
         if lacking := [name for name in SCORE_COLUMNS if name not in table]:
             raise ValueError(f"it has no column {lacking[0]}")
-        of_class = table[(table["split"] == "test") & (table["class"] != "")]
+        of_class = table[(table["split"] == split) & (table["class"] != "")]
         if of_class.duplicated(["class", "score"]).any():
             raise ValueError("a class has a score twice")
         found = of_class.pivot(index="class", columns="score", values="value").fillna("")

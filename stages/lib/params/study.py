@@ -1,7 +1,7 @@
 """`datasets.<name>.study`: the model trained several times."""
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,10 @@ class StudyParams:
     seed_of: dict[str, Seed] = field(default_factory=dict)
     """Another seed for single trainings, as in {fold3: 7}; no other one runs again."""
 
+    export: Literal["best", "ensemble"] | None = None
+    """What is exported of these trainings, besides the model of the train stage: ensemble: the mean of all their
+    probabilities, as one file; best: the one of lowest log loss on what it was not trained on."""
+
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds has one twice: {', '.join(map(str, self.seeds))}")
@@ -30,6 +34,8 @@ class StudyParams:
         for name in self.seed_of:
             if name not in names:
                 raise ValueError(f"seed_of names '{name}', and no training is called so: {hint(name, names) or 'none'}")
+        if self.export and not names:
+            raise ValueError(f"export is {self.export}, and there is nothing to choose from: give folds or seeds")
 
     def members(self) -> list["Member"]:
         """The trainings, fold by fold; none without folds and seeds."""

@@ -32,6 +32,8 @@ def listed(given: params.Params) -> Lists:
             seed = {} if member.seed is None else {"seed": member.seed}
             entry = {"dataset": dataset, "name": member.name, "fold": member.fold, **seed}
             _add(lists["members"], f"{dataset}-{member.name}", entry)
+        if study.export:
+            _add(lists["exports"], dataset, {"dataset": dataset, "model": study.export})
     return lists
 
 

@@ -4,11 +4,9 @@ import sys
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from stages.lib.model.checkpoint import Recipe
-from stages.lib.model.classifier import Classifier
+from stages.lib.model.complexity import complexity
 from stages.lib.train.diagnosis import diagnose
 from stages.lib.train.run import Run
 from stages.lib.train.task import Task
@@ -43,22 +41,3 @@ def network_size(recipe: Recipe, run: Run, task: Task) -> dict[str, Any]:
     """The network's name and `complexity`."""
     x = torch.zeros(1, *recipe.description["shape"], device=task.device)
     return {"network": recipe.network, **complexity(run.model, x)}
-
-
-@torch.no_grad()
-def complexity(model: Classifier, sample: Tensor) -> dict[str, int]:
-    """The number of parameters, how many of them learn, and the multiply-adds of one forward pass.
-
-    Args:
-        sample: (1, C, ...).
-    """
-    was_training = model.training
-    with FlopCounterMode(display=False) as counter:
-        model.eval()(sample)
-    model.train(was_training)
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return {
-        "parameters": sum(size for size, _ in sizes),
-        "learning": sum(size for size, learns in sizes if learns),
-        "multiply_adds": counter.get_total_flops() // 2,
-    }

@@ -72,13 +72,9 @@ def ensemble(asked: Sequence[Asked], temperature: float) -> np.ndarray:
 
 
 def settings(asked: Sequence[Asked], temperature: float, params: ValidateParams) -> Settings:
-    """What the ensemble is deployed with."""
-    measured: dict[bytes, list[np.ndarray]] = {}
-    for one in asked:
-        for name, measures in zip(one.held.case.tolist(), one.answers.measures, strict=True):
-            measured.setdefault(name, []).append(measures)
-    means = np.array([np.mean(measured[name], axis=0) for name in sorted(measured)])
-    return out_of_distribution.with_threshold(means, Settings(temperature, "".join(params.flips)))
+    """What each of these trainings is deployed with, alone or in an ensemble."""
+    measured = np.concatenate([one.answers.measures for one in asked])
+    return out_of_distribution.with_threshold(measured, Settings(temperature, "".join(params.flips)))
 
 
 def table(asked: Sequence[Asked], temperature_of: Mapping[int, float], deployed: float, test: Split) -> pd.DataFrame:
