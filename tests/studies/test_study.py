@@ -100,7 +100,7 @@ def test_its_scores_are_scikit_learns(made):
         assert report[name]["log_loss"] == pytest.approx(loss, rel=1e-4)
         low, high = report[f"{name}_interval"]["accuracy"]
         assert low <= report[name]["accuracy"] <= high and low < high
-    assert set(table["split"]) == {"out_of_fold", "test"}
+    assert set(table["split"]) == {"out_of_fold", "test", "best"}
 
 
 def test_the_test_split_is_answered_by_the_mean_of_all_trainings(made):
@@ -124,7 +124,7 @@ def test_the_spread_is_that_of_the_folds_own_scores_and_of_the_seeds(made):
     seeds = [right[[f"fold{k}-seed{s}" for k in range(3)]].sum() / 48 for s in (0, 1)]
     assert report["over_seeds"]["accuracy"]["mean"] == pytest.approx(np.mean(seeds), rel=1e-5)
     assert report["test_over_trainings"]["accuracy"]["lowest"] == pytest.approx(members["test_accuracy"].min())
-    assert report["best"] == members["member"][members["held_log_loss"].idxmin()]
+    assert report["best"]["member"] == members["member"][members["held_log_loss"].idxmin()]
     assert members["cases"].tolist() == [18, 18, 15, 15, 15, 15]
 
 
