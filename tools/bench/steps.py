@@ -88,15 +88,15 @@ def bare_steps(ours: Ours) -> Iterator[float]:
     """Steps of a copy of the network, as it is now, on the first batch; yields the mean loss of each."""
     run, task = ours
     network = copy.deepcopy(run.model.network).train()
-    optimizer = optimizers.make(task.params, network, len(task.classes))
+    optimizer = optimizers.make(task.params, network, len(task.objective.names))
     drawn = drawing.draw(run, task, order_of(ours)[0])
     x = drawing.samples(run, task, drawn, np.arange(len(drawn.rows))).clone(memory_format=torch.preserve_format)
-    weight = float((drawn.targets @ task.class_weights).sum())
+    weight = task.objective.weight(drawn.targets, drawn.weights)
 
     def steps() -> Iterator[float]:
         while True:
             optimizer.zero_grad()
-            loss, _ = step.weighted_sums(network(x), drawn.targets, task)
+            loss, _ = task.objective.sums(network(x), drawn.targets, drawn.weights)
             (loss / weight).backward()
             optimizer.step()
             yield float(loss.detach()) / weight
