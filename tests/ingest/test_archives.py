@@ -293,7 +293,8 @@ def test_files_that_are_no_archives_are_not_taken_for_such(raw, name, content):
 
 def test_the_check_before_the_stages_tells_of_it_too(tmp_path, pictures, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    for name in ("dvc.yaml", "studies.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
     sections = "ingest: {}, split: {}, statistics: {}, dataset: {}, train: {}, validate: {}, export: {}"
     (tmp_path / "params.yaml").write_text(f"datasets:\n  mine: {{{sections}}}\n")
     (tmp_path / "data/raw").mkdir(parents=True)

@@ -243,7 +243,7 @@ def copied(slices: list[Dataset]) -> list[Dataset]:
     for image in slices:
         written = io.BytesIO()
         image.save_as(written, enforce_file_format=True)
-        found.append(pydicom.dcmread(written))
+        found.append(pydicom.dcmread(io.BytesIO(written.getvalue())))
     return found
 
 
