@@ -2,7 +2,8 @@
 
     python -m stages.export digits
 
-The files take any number of pictures or volumes as they were read, of any size, and give probabilities.
+The files take any number of pictures or volumes as they were read, of any size, and give what the model was asked:
+probabilities of classes or labels, or a number and its interval.
 """
 
 from collections.abc import Hashable, Mapping
@@ -50,11 +51,12 @@ def main(
     network: Mapping[str, Any] = checkpoint.NO_NETWORK,
 ) -> None:
     classifier, recipe, about = checkpoint.load_for(dataset_h5, model_pt, network)
-    measured = validation.read(validate_json)
-    by_class = validation.read_by_class(scores_csv)
+    asked = about.asked
+    measured = validation.read(validate_json, asked)
+    by_class = validation.read_by_class(scores_csv, asked)
     settings = Settings(**measured["deployed"])
     facts = metadata.collect(dataset, recipe, settings, dataset_h5, model_pt, params.size, ingest)
-    deployed = deployed_as(classifier, about.asked, settings, params.unlike).eval()
+    deployed = deployed_as(classifier, asked, settings, params.unlike).eval()
     files = Files(model_torchscript, model_onnx, model_pt2, variants, card_md, export_json)
     write(Exported(deployed, about, facts, measured, by_class), cases, dataset_h5, params, files)
 
@@ -89,7 +91,7 @@ def write(model: Exported, cases: Path, dataset_h5: Path, params: ExportParams, 
     Raises:
         UserError: One of them can't be made, or says something else than the model.
     """
-    about, facts = model.about, model.facts
+    about, facts, settings = model.about, model.facts, Settings(**model.measured["deployed"])
     module = end_to_end.behind(Geometry(**about.geometry), model.deployed, params.size, about.shape[0])
     test = tensors.read_split(dataset_h5, "test")
     expected = inference.predict_all(model.deployed, test.x, params.batch_size, "predict")
@@ -102,9 +104,9 @@ def write(model: Exported, cases: Path, dataset_h5: Path, params: ExportParams, 
             partials[path] = moved.enter_context(outs.replacing(path))
             file_format(path.suffix).write(partials[path], program)
             runner = file_format(path.suffix).load(partials[path], any_operator=True)  # it is our own network's
-            largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name)
+            largest = parity.check(runner, test.x, expected, params.batch_size, params.tolerance, path.name, asked)
             native = parity.native_cases(opened, test, facts, expected, module)
-            largest = max(largest, parity.check_native(runner, native, params.tolerance, path.name))
+            largest = max(largest, parity.check_native(runner, native, params.tolerance, path.name, asked))
             report[path.name] = {
                 "difference_below": parity.rounded_up(largest),
                 "bytes": partials[path].stat().st_size,
@@ -113,7 +115,16 @@ def write(model: Exported, cases: Path, dataset_h5: Path, params: ExportParams, 
         folder = moved.enter_context(outs.replacing(files.variants))
         folder.mkdir()
         training = tensors.read_split(dataset_h5, "train").x
-        table = compare(partials[files.model_onnx], folder, params.variants, training, test, params.batch_size)
+        table = compare(
+            partials[files.model_onnx],
+            folder,
+            params.variants,
+            training,
+            test,
+            params.batch_size,
+            about.asked,
+            settings.thresholds,
+        )
         outs.write_csv(folder / "accuracy.csv", table)
         below = max(part["difference_below"] for part in report.values())
         written = moved.enter_context(outs.replacing(files.card_md))

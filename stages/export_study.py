@@ -57,7 +57,7 @@ def main(
 ) -> None:
     """Args: members: The folder that has a folder for each training, by its name."""
     assert study.export is not None  # else studies.yaml has no such stage
-    measured = validation.read_study(study_json, study.export)
+    measured = validation.read_study(study_json, study.export, about.asked)
     chosen = measured.pop("member", None)
     settings = Settings(**measured["deployed"])
     paths = {m.name: members / m.name / "model.pt" for m in study.members() if chosen in (None, m.name)}
@@ -69,7 +69,7 @@ def main(
     deployed: nn.Module = Ensemble(alone).eval() if study.export == "ensemble" else alone[0]
     sample = torch.zeros(1, *about.shape)
     parts = {name: complexity(classifier, sample) for name, (classifier, *_) in loaded.items()}
-    by_class = validation.read_by_class(scores_csv, "test" if study.export == "ensemble" else "best")
+    by_class = validation.read_by_class(scores_csv, about.asked, "test" if study.export == "ensemble" else "best")
     files = export.Files(model_torchscript, model_onnx, model_pt2, variants, card_md, export_json)
     model = export.Exported(deployed, about, facts, measured, by_class, parts)
     export.write(model, cases, dataset_h5, params, files)

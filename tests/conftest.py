@@ -3,7 +3,9 @@
 import gc
 import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,10 +58,40 @@ def alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
 
 
+def target_of(kind: str, labels: np.ndarray, names: list[str]) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """What a dataset.h5 has of a kind of target besides: y, (N, K) target, and the description's `target`.
+
+    A class's share is 0.75 of the stripe's; the label of a stripe holds, no other does, and of every fifth case the
+    last is not known; a number is 10 mm and 2 mm more for each place of the stripe.
+    """
+    shares = np.where(labels[:, None] == np.arange(len(names)), 0.75, 0.25 / max(1, len(names) - 1))
+    if kind in ("classes", "ordinal"):
+        return labels, shares, {"kind": kind, "names": names}
+    if kind == "multilabel":
+        holds = (shares > 0.5).astype(float)
+        holds[::5, -1] = np.nan
+        return np.zeros_like(labels), holds, {"kind": kind, "names": names}
+    values = 10.0 + 2 * labels[:, None]
+    learnt = np.log(values) if kind == "log_regression" else values
+    known = {"mean": float(learnt.mean()), "deviation": float(learnt.std())} if len(learnt) else {}
+    return np.zeros_like(labels), values, {"kind": kind, "names": ["diameter"], "unit": "mm", **known}
+
+
 def write_dataset_h5(
-    path: Path, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3, per_split: int = 24, empty: tuple[str, ...] = ()
+    path: Path,
+    shape: tuple[int, ...] = (1, 8, 8),
+    classes: int = 3,
+    per_split: int = 24,
+    empty: tuple[str, ...] = (),
+    kind: str | None = None,
+    weighted: bool = False,
 ) -> None:
-    """A dataset.h5 of (C, H, W) uint8 or (C, D, H, W) int16; the position of a bright stripe is the class."""
+    """A dataset.h5 of (C, H, W) uint8 or (C, D, H, W) int16; the position of a bright stripe is the class.
+
+    Args:
+        kind: Of the target, as of `target_of`; None: the class alone.
+        weighted: Whether every second case counts twice.
+    """
     rng = np.random.default_rng(0)
     volume = len(shape) == 4
     dtype, low, high = ("int16", -1000, 400) if volume else ("uint8", 0, 255)
@@ -72,13 +104,18 @@ def write_dataset_h5(
             stripe = shape[-1] // classes
             x[i, ..., label * stripe : (label + 1) * stripe] = high
         everything[split] = x, labels, [f"{split[:2]}{i:04d}" for i in range(len(labels))]
+    answers = {
+        split: target_of(kind, of[1], names) if kind else (of[1], None, None) for split, of in everything.items()
+    }
+    asked = answers["train"][2]
+    asked = asdict(tensors.Asked(**asked)) if asked else None
     train = everything["train"][0].astype(np.float64)
     moments = {
         k: [float(getattr(train, f)())] * shape[0]
         for k, f in (("minimum", "min"), ("maximum", "max"), ("mean", "mean"), ("deviation", "std"))
     }
     about = tensors.Description(
-        classes=names,
+        classes=names if asked is None else asked["names"],
         axes="NCDHW" if volume else "NCHW",
         shape=list(shape),
         dtype=dtype,
@@ -93,10 +130,12 @@ def write_dataset_h5(
             "dtype": dtype,
         },
         moments=moments,
+        target=asked,
     )
     with tensors.writing(path, shape, dtype) as writer:
-        for split, (x, labels, ids) in everything.items():
-            writer.write_split(split, x, labels, ids, ids)
+        for split, (x, _, ids) in everything.items():
+            weight = 1.0 + np.arange(len(x)) % 2 if weighted else None
+            writer.write_split(split, x, answers[split][0], ids, ids, answers[split][1], weight)
         writer.describe(about)
 
 
@@ -136,13 +175,23 @@ def write_model_pt(
     model = checkpoint.build(recipe)
     if trained:
         split = tensors.read_split(dataset_h5, "train")
-        x, y = torch.from_numpy(np.array(split.x)), torch.from_numpy(np.array(split.y))
+        x = torch.from_numpy(np.array(split.x))
         optimizer = torch.optim.Adam(model.parameters(), 1e-2)
         for _ in range(40):
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(model(x), y).backward()
+            _loss(model(x), split, about.asked).backward()
             optimizer.step()
     checkpoint.save(path, recipe, model)
+
+
+def _loss(answers: torch.Tensor, split: tensors.Split, asked: tensors.Asked) -> torch.Tensor:
+    if asked.target.of_one_class:
+        return torch.nn.functional.cross_entropy(answers, torch.from_numpy(np.array(split.y)))
+    target = torch.from_numpy(np.array(split.target))
+    if asked.kind == "multilabel":
+        return torch.nn.functional.binary_cross_entropy_with_logits(answers, target.nan_to_num())
+    learnt = target.log() if asked.kind == "log_regression" else target
+    return torch.nn.functional.mse_loss(answers, (learnt - asked.mean) / asked.deviation)
 
 
 @pytest.fixture

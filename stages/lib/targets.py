@@ -22,6 +22,7 @@ Kind = Literal["classes", "ordinal", "multilabel", "regression", "log_regression
 KINDS = get_args(Kind)
 OF_ONE_CLASS = ("classes", "ordinal")  # of several, a case is one
 NUMBERS = ("regression", "log_regression")
+BOUNDS = (" low", " high")  # of the interval of a number
 PREFIX = "target."
 WEIGHT = "weight"
 COLUMN = re.compile(rf"target\.({'|'.join(KINDS)})\.(.*)", re.DOTALL)
@@ -51,6 +52,16 @@ class Target:
         """What the columns are called, K."""
         unit = f" [{self.unit}]" if self.unit else ""
         return [f"{PREFIX}{self.kind}.{name}{unit}" for name in self.names]
+
+    @property
+    def outputs(self) -> list[str]:
+        """What the columns of a model's answers are called: a name each, or the number and its interval."""
+        return [f"{self.names[0]}{bound}" for bound in ("", *BOUNDS)] if self.of_number else list(self.names)
+
+    @property
+    def outputs_with_unit(self) -> list[str]:
+        """As `outputs`, for people: diameter [mm], diameter low [mm], diameter high [mm]."""
+        return [f"{name} [{self.unit}]" if self.unit else name for name in self.outputs]
 
     @property
     def name(self) -> str:

@@ -285,10 +285,17 @@ class Writer:
         return x.id.get_offset() or 0
 
     def write_split(
-        self, name: str, samples: Iterable[np.ndarray], labels: np.ndarray, cases: list[str], groups: list[str]
+        self,
+        name: str,
+        samples: Iterable[np.ndarray],
+        labels: np.ndarray,
+        cases: list[str],
+        groups: list[str],
+        target: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
     ) -> None:
         """A whole split, of samples that fit into memory."""
-        self.reserve(name, labels, cases, groups)
+        self.reserve(name, labels, cases, groups, target, weight)
         x = self._file[name]["x"]
         for i, sample in enumerate(samples):
             x[i] = sample

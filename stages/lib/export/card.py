@@ -1,7 +1,7 @@
 """The model card: Markdown with YAML front matter, as model hubs read it."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -9,6 +9,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from stages.lib.core.markdown import escape
+from stages.lib.export.card_words import number, table, words
+from stages.lib.export.formats.runner import output_names
 from stages.lib.params.export import CardParams
 
 
@@ -27,31 +29,31 @@ def text(
         facts: The files' metadata, as `stages.lib.export.metadata.collect` gives it.
         measured: validate.json.
         by_class: As `stages.lib.export.validation.read_by_class` gives it.
-        difference: The most by which a file's probability differs from the network's on the test split.
+        difference: How far a file's answer is off the network's on the test split, at most, as of `parity.off`.
         variants: As `stages.lib.export.variants.compare` gives them.
         about: What people say of it.
         parts: Of a model that a study has chosen: its trainings by name, each with its `complexity`.
     """
-    classes = [escape(name) for name in facts["classes"]]
     kind = "volumes" if len(facts["input"]["shape"]) == 4 else "images"
+    of = words(facts)
     sections = [
         _front_matter(facts, measured, about),
-        f"# {escape(facts['dataset'])}: a classifier of {kind}\n",
-        f"Gives each of {len(classes)} classes a probability: {', '.join(classes)}.\n",
-        "## About\n\n" + _table(("", ""), _about(about)),
-        "## Input\n\n" + _table(("", ""), _contract(facts)),
+        f"# {escape(facts['dataset'])}: {of.title(kind)}\n",
+        of.asked() + "\n",
+        "## About\n\n" + table(("", ""), _about(about)),
+        "## Input\n\n" + table(("", ""), _contract(facts)),
         "## Data\n\nA group (a patient, or copies of one picture) is in one split only.\n",
-        _table(("split", *classes, "all"), _counts(facts)),
+        table(*of.cases()),
         *_parts(parts),
-        "## Results\n\n" + _table(("score", _held(parts), "test", "95 % interval of test"), _results(measured)),
+        "## Results\n\n" + table(("score", _held(parts), "test", "95 % interval of test"), _results(measured)),
         "The intervals are bootstrap percentiles over groups, not over cases.\n",
-        *_by_class(by_class),
-        *_calibration(measured),
+        *_by_class(by_class, of.a_class),
+        *of.fitted(measured),
         *_operating_point(measured),
-        *_variants(variants),
+        *_variants(variants, of.an_answer_is_off),
         "## Limits\n\n" + _limits(facts, measured),
         "## How to run it\n\n" + _how_to_run(facts, difference),
-        "## Made from\n\n" + _table(("", ""), [(k, facts[k]) for k in facts if k.endswith("_sha256")]),
+        "## Made from\n\n" + table(("", ""), [(k, facts[k]) for k in facts if k.endswith("_sha256")]),
     ]
     return "\n".join(sections)
 
@@ -62,7 +64,7 @@ def _front_matter(facts: Mapping[str, Any], measured: Mapping[str, Any], about: 
     result = {"task": {"type": "image-classification"}, "dataset": data, "metrics": metrics}
     front_matter = {
         "pipeline_tag": "image-classification",
-        "tags": ["pytorch", "onnx", facts["network"]],
+        "tags": ["pytorch", "onnx", facts["network"], *words(facts).tags],
         **({"license": about.licence} if about.licence else {}),
         "model-index": [{"name": facts["dataset"], "results": [result]}],
     }
@@ -80,17 +82,17 @@ def _about(about: CardParams) -> list[tuple[str, str]]:
     ]
 
 
-def _by_class(table: pd.DataFrame) -> list[str]:
-    if table.empty:
+def _by_class(scores: pd.DataFrame, a_class: str) -> list[str]:
+    if scores.empty:
         return []
-    head = ("class", *(name.replace("_", " ") for name in table.columns))
-    values = table.to_numpy().tolist()
-    rows = [(escape(label), *map(_rounded, of)) for label, of in zip(table.index, values, strict=True)]
-    return ["Each class on the test split:\n\n" + _table(head, rows)]
+    head = (a_class, *(name.replace("_", " ") for name in scores.columns))
+    values = scores.to_numpy().tolist()
+    rows = [(escape(label), *map(_rounded, of)) for label, of in zip(scores.index, values, strict=True)]
+    return [f"Each {a_class} on the test split:\n\n" + table(head, rows)]
 
 
 def _rounded(value: str) -> str:
-    return "" if not value else _number(float(value))
+    return "" if not value else number(float(value))
 
 
 def _contract(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -113,7 +115,7 @@ def _contract(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
         steps = ", ".join(f"{a} {mm:g}" for a, mm in zip(axes[2:], contract["spacing_mm"], strict=True))
         rows.append(("`spacing_mm`", f"({len(axes) - 2},) float64: of all N, along {', '.join(axes[2:])}, in mm"))
         rows.append(("spacing inside (mm)", f"{steps}: what is given is resampled to it"))
-    rows.append(("output", f"probabilities, (N, {len(facts['classes'])}), each row sums to 1"))
+    rows.append(("output", words(facts).output()))
     return rows
 
 
@@ -122,16 +124,12 @@ def _without_units(contract: Mapping[str, Any]) -> str:
     return "none: 0 to 65535, scaled by `ingest.intensity`" if scaled else "none: the pixels' own numbers"
 
 
-def _counts(facts: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    return [(name, *map(str, counts), str(sum(counts))) for name, counts in facts["cases"].items()]
-
-
 def _results(measured: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name, value in measured["test"].items():
         low, high = measured["test_interval"].get(name, (None, None))
-        interval = "" if low is None else f"{_number(low)} to {_number(high)}"
-        rows.append((name.replace("_", " "), _number(measured["validation"].get(name)), _number(value), interval))
+        interval = "" if low is None else f"{number(low)} to {number(high)}"
+        rows.append((name.replace("_", " "), number(measured["validation"].get(name)), number(value), interval))
     return rows
 
 
@@ -157,44 +155,35 @@ def _parts(parts: Mapping[str, Mapping[str, int]] | None) -> list[str]:
         (what, f"{next(iter(parts.values()))[key]:,}", f"{sum(size[key] for size in parts.values()):,}")
         for what, key in (("parameters", "parameters"), ("multiply-adds of a sample", "multiply_adds"))
     ]
-    return ["## Study\n\n" + lead + "\n\n" + _table(("", "one training", "this file"), rows)]
-
-
-def _calibration(measured: Mapping[str, Any]) -> list[str]:
-    if "uncalibrated" not in measured:
-        return []
-    before, after = (on_test["calibration_error"] for on_test in (measured["uncalibrated"]["test"], measured["test"]))
-    return [
-        f"The logits are divided by {_number(measured['deployed']['temperature'])}, fitted on the validation split: "
-        f"the expected calibration error on the test split is {_number(after)}, {_number(before)} without.\n"
-    ]
+    return ["## Study\n\n" + lead + "\n\n" + table(("", "one training", "this file"), rows)]
 
 
 def _operating_point(measured: Mapping[str, Any]) -> list[str]:
     if "operating_point" not in measured:
         return []
     point = measured["operating_point"]
-    rows = [(k.replace("_", " "), _number(v)) for k, v in point["test"].items()]
-    sentence = f"'{escape(point['positive'])}' is reported from a probability of {_number(point['threshold'])}"
-    return [f"## Operating point\n\n{sentence}, on the test split with:\n\n" + _table(("", ""), rows)]
+    rows = [(k.replace("_", " "), number(v)) for k, v in point["test"].items()]
+    sentence = f"'{escape(point['positive'])}' is reported from a probability of {number(point['threshold'])}"
+    return [f"## Operating point\n\n{sentence}, on the test split with:\n\n" + table(("", ""), rows)]
 
 
-def _variants(table: pd.DataFrame) -> list[str]:
-    if len(table) < 2:
+def _variants(files: pd.DataFrame, is_off: str) -> list[str]:
+    if len(files) < 2:
         return []
+    score = files.columns[2]
     rows = [
-        (str(row["file"]), str(row["bytes"]), _number(row["accuracy"]), f"{row['difference_below']:g}")
-        for row in table.to_dict("records")
+        (str(row["file"]), str(row["bytes"]), number(row[score]), f"{row['difference_below']:g}")
+        for row in files.to_dict("records")
     ]
-    head = ("file", "bytes", "accuracy on test", "probabilities differ by less than")
-    return ["## Smaller variants\n\n" + _table(head, rows)]
+    head = ("file", "bytes", f"{score.replace('_', ' ')} on test", is_off)
+    return ["## Smaller variants\n\n" + table(head, rows)]
 
 
 def _limits(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> str:
+    of = words(facts)
     lines = [
-        "- One of its classes is always the most probable, whatever it is shown: of something unlike the training data "
-        "it may be sure, and wrong.",
-        f"- Measured on {sum(facts['cases']['test'])} test cases of the same sources as the training data; on those of "
+        f"- {of.limit()}",
+        f"- Measured on {of.test_cases()} test cases of the same sources as the training data; on those of "
         "another scanner, site or time it may do worse.",
     ]
     corrupted = {k: v for k, v in measured.get("unlike", {}).items() if k != "none"}
@@ -215,8 +204,9 @@ def _how_to_run(facts: Mapping[str, Any], difference: float) -> str:
     values = ("x", "spacing_mm") if spaced else ("x",)
     feed = "{" + ", ".join(f'"{name}": {value}' for name, value in zip(contract["inputs"], values, strict=True)) + "}"
     arguments = "torch.from_numpy(x)" + (", torch.from_numpy(spacing_mm)" if spaced else "")
-    return f"""Colour, size, scaling and softmax are inside. On the test split, no probability of a file is more than
-{difference:g} off the network's.
+    of, answer = words(facts), output_names(facts)[0]
+    said = f"On the test split, no {of.an_answer} of a file is more than\n{of.off(difference)} off the network's."
+    return f"""Colour, size, scaling and {of.last_layer} are inside. {said}
 
 ```python
 import numpy
@@ -226,11 +216,11 @@ import torch
 {chr(10).join(inputs)}
 
 # ONNX Runtime
-probabilities = onnxruntime.InferenceSession("model.onnx").run(None, {feed})[0]
+{answer} = onnxruntime.InferenceSession("model.onnx").run(None, {feed})[0]
 
 # PyTorch, without the code that trained it; .torchscript runs from C++ and on phones, too
-probabilities = torch.export.load("model.pt2").module()({arguments})
-probabilities = torch.jit.load("model.torchscript")({arguments})
+{answer} = torch.export.load("model.pt2").module()({arguments})
+{answer} = torch.jit.load("model.torchscript")({arguments})
 ```
 
 With the project's code beside it:
@@ -239,12 +229,3 @@ With the project's code beside it:
 - `examples/cpp` runs model.torchscript from C++ on raw numbers;
 - `examples/web` runs model.onnx in a browser.
 """
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)

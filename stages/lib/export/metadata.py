@@ -1,4 +1,4 @@
-"""The metadata of an exported file: its input, its classes, and what it was made from."""
+"""The metadata of an exported file: its input, what it answers, and what it was made from."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from stages.lib.model.checkpoint import Recipe
 from stages.lib.model.deployed import Settings
 from stages.lib.params.ingest import IngestParams
 from stages.lib.splits import SPLITS
-from stages.lib.tensors import read_split
+from stages.lib.tensors import Asked, Description, Split, read_split
 
 NO_CHOICE = IngestParams()
 
@@ -37,17 +37,33 @@ def collect(
         ingest: How the pictures in training were read.
     """
     about = recipe.description
+    counted = {name: _counted(read_split(dataset_h5, name), Description(**about)) for name in SPLITS}
     return {
         "dataset": dataset,
         "classes": about["classes"],
+        **answer(about),
         "input": contract(about, size, ingest),
         "geometry": about["geometry"],  # arguments of stages.lib.geometry.Geometry
-        "cases": {name: _counts(dataset_h5, name, len(about["classes"])) for name in SPLITS},
+        "cases": counted,
         "deployed": settings.plain(),
         "network": recipe.network,
         "recipe_sha256": hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest(),
         "dataset_sha256": sha256(dataset_h5),
         "model_sha256": sha256(model_pt),
+    }
+
+
+def answer(about: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file's first output is, where that is not a probability of each of its classes, one of which is true.
+
+    Args:
+        about: A `tensors.Description` as a dictionary.
+    """
+    if (target := about.get("target")) is None:
+        return {}
+    return {
+        "target": target,  # a tensors.Asked: kind, names, unit; mean and deviation of a number's values in training
+        "outputs": Asked(**target).target.outputs,  # of the first output's columns, in order
     }
 
 
@@ -76,8 +92,18 @@ def contract(about: Mapping[str, Any], size: str, ingest: IngestParams = NO_CHOI
     }
 
 
-def _counts(dataset_h5: Path, split: str, classes: int) -> list[int]:
-    return np.bincount(read_split(dataset_h5, split).y, minlength=classes).tolist()
+def _counted(split: Split, about: Description) -> list[int] | dict[str, Any]:
+    """The number of cases of each class; of labels and numbers, what can be counted of those."""
+    asked = about.asked
+    if asked.target.of_one_class:
+        return np.bincount(split.y, minlength=len(about.classes)).tolist()
+    assert split.target is not None
+    values = np.array(split.target, np.float64)
+    if asked.kind == "multilabel":
+        known = np.isfinite(values)
+        return {"cases": len(values), "known": known.sum(0).tolist(), "positive": (values == 1).sum(0).tolist()}
+    spread = {"mean": values.mean(), "minimum": values.min(), "maximum": values.max()} if len(values) else {}
+    return {"cases": len(values)} | {name: float(f"{value:.6g}") for name, value in spread.items()}
 
 
 def sha256(path: Path) -> str:

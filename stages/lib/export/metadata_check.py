@@ -7,12 +7,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from stages.lib.core.errors import UserError
 from stages.lib.params.ingest import READING
+from stages.lib.targets import Kind, Target
 
 Size = Annotated[int, Field(ge=1, le=65_536)]
 Millimetres = Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)]
 Dtype = Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "int64", "float16", "float32", "float64"]
 Sizes = Annotated[list[Size], Field(min_length=3, max_length=4)]
 Spacing = Annotated[list[Millimetres], Field(min_length=2, max_length=3)]
+Name = Annotated[str, Field(max_length=1020)]  # "diameter high" is one, too
+Names = Annotated[list[Annotated[str, Field(max_length=1000)]], Field(min_length=1, max_length=100_000)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 NUMBERS = 2**31  # of a sample, at most
 
 
@@ -69,12 +73,57 @@ class GeometryArguments(_Strict):
     fit: Literal["crop", "pad", "stretch"] = "crop"
 
 
+class Asked(_Strict):
+    """As of `stages.lib.tensors`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Kind
+    names: Names
+    unit: Annotated[str, Field(max_length=100)]
+    mean: Finite
+    deviation: Annotated[Finite, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _is_one(self) -> "Asked":
+        self.target.check()
+        return self
+
+    @property
+    def target(self) -> Target:
+        return Target(self.kind, tuple(self.names), self.unit)
+
+
+class Settings(_Strict):
+    """What is used of `stages.lib.model.deployed.Settings`."""
+
+    thresholds: list[Annotated[float, Field(ge=0, le=1)]] = []
+    half_width: Annotated[Finite, Field(ge=0)] = 0.0
+
+
 class About(_Strict):
     """What is used of a file's metadata; the rest is for people."""
 
-    classes: list[Annotated[str, Field(max_length=1000)]] = Field(min_length=1, max_length=100_000)
+    classes: Names
     input: Input
     geometry: GeometryArguments
+    target: Asked | None = None
+    outputs: list[Name] | None = None
+    deployed: Settings = Settings()
+
+    @model_validator(mode="after")
+    def _answers(self) -> "About":
+        labels = 0
+        if self.target is None:
+            if self.outputs is not None:
+                raise ValueError("it has outputs, but no target")
+        elif self.target.names != self.classes or self.outputs != self.target.target.outputs:
+            raise ValueError("its classes and outputs are not those of its target")
+        elif self.target.kind == "multilabel":
+            labels = len(self.classes)
+        if len(self.deployed.thresholds) not in (0, labels):
+            raise ValueError("it has not a threshold for each label")
+        return self
 
 
 def checked(metadata: Any, path: Path) -> dict[str, Any]:

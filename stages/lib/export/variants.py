@@ -1,7 +1,8 @@
 """Smaller variants of an ONNX file: half precision, and 8-bit integers calibrated on training cases.
 
-A variant is another model, near the original but not equal to it; so its accuracy is reported beside the original's,
-which stays. Scaling and softmax stay in float32: Hounsfield units need more than half precision's eleven bits.
+A variant is another model, near the original but not equal to it; so a score of it is reported beside the original's,
+which stays. Scaling and what follows the network stay in float32: Hounsfield units need more than half precision's
+eleven bits.
 """
 
 import logging
@@ -18,12 +19,13 @@ import pandas as pd
 
 from stages.lib.export.formats.onnx import load, read_metadata
 from stages.lib.export.formats.runner import INPUTS, feeds
-from stages.lib.export.parity import rounded_up
+from stages.lib.export.parity import CLASSES, off, rounded_up
 from stages.lib.model.inference import batches
-from stages.lib.tensors import Split
+from stages.lib.tensors import Asked, Split
 
 HEAVY = {"Conv", "Gemm", "MatMul"}  # the layers worth making smaller
 CALIBRATION_CASES = 256  # of the training split
+HALF = 0.5
 
 
 def half(original: Path, target: Path, training: np.ndarray) -> None:
@@ -90,27 +92,72 @@ def _outside(model: onnx.ModelProto) -> list[str]:
 
 
 def compare(
-    original: Path, folder: Path, names: Sequence[str], training: np.ndarray, test: Split, batch_size: int
+    original: Path,
+    folder: Path,
+    names: Sequence[str],
+    training: np.ndarray,
+    test: Split,
+    batch_size: int,
+    asked: Asked = CLASSES,
+    thresholds: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Writes variants into a folder, and measures the original and each of them on the test split.
 
+    Args:
+        asked: What the model is to answer.
+        thresholds: As of `Settings`.
+
     Returns:
-        file, bytes, accuracy, difference_below (of a probability from the original's): the original first.
+        file, bytes, what `measured` says, difference_below (from the original's answers, as of `parity.off`): the
+        original first.
     """
     files = {name: folder / f"model.{name}.onnx" for name in names}
     for name, file in files.items():
         VARIANTS[name](original, file, training)
     rows = []
-    expected = _probabilities(original, test.x, batch_size)
+    expected = _answers(original, test.x, batch_size)
     for name, file in {"model.onnx": original, **{file.name: file for file in files.values()}}.items():
-        probabilities = expected if file == original else _probabilities(file, test.x, batch_size)
-        accuracy = float((probabilities.argmax(1) == test.y).mean()) if len(test.y) else math.nan
-        difference = float(np.abs(probabilities - expected).max(initial=0))
-        rows.append((name, file.stat().st_size, accuracy, rounded_up(difference)))
-    return pd.DataFrame(rows, columns=["file", "bytes", "accuracy", "difference_below"])
+        answers = expected if file == original else _answers(file, test.x, batch_size)
+        score, value = measured(answers, test, asked, thresholds)
+        difference = off(answers, expected, asked).largest
+        rows.append((name, file.stat().st_size, value, rounded_up(difference)))
+    return pd.DataFrame(rows, columns=["file", "bytes", score, "difference_below"])
 
 
-def _probabilities(model: Path, x: np.ndarray, batch_size: int) -> np.ndarray:
+def measured(answers: np.ndarray, test: Split, asked: Asked, thresholds: Sequence[float] = ()) -> tuple[str, float]:
+    """One score of a split's answers, and its name: enough to see whether a variant is as good as its original.
+
+    - accuracy: the fraction of cases whose most probable class is theirs;
+    - label_accuracy: the fraction of the known labels that are right, of all cases and labels together;
+    - mae: the mean absolute error of a number, in its unit.
+
+    A case counts as much as its weight. Nan where nothing is known.
+
+    Args:
+        answers: (N, K): the model's first output.
+        asked, thresholds: As of `compare`; a label holds from one half on where it has no threshold.
+    """
+    if asked.target.of_one_class:
+        name, values = "accuracy", (answers.argmax(1) == test.y).astype(np.float64)[:, None]
+    elif asked.kind == "multilabel":
+        holds = answers >= np.array(thresholds or [HALF] * len(asked.names), answers.dtype)
+        known = np.isfinite(_target(test))
+        name, values = "label_accuracy", np.where(known, holds == (_target(test) == 1), np.nan)
+    else:
+        name, values = "mae", np.abs(answers[:, :1] - _target(test))
+    weights = np.ones(len(values)) if test.weight is None else np.asarray(test.weight, np.float64)
+    weights = np.where(np.isfinite(values), weights[:, None], 0)
+    total = float(weights.sum())
+    return name, float((np.nan_to_num(values) * weights).sum() / total) if total else math.nan
+
+
+def _target(test: Split) -> np.ndarray:
+    assert test.target is not None
+    return np.asarray(test.target, np.float64)
+
+
+def _answers(model: Path, x: np.ndarray, batch_size: int) -> np.ndarray:
+    """The first output, (N, K) float64."""
     run = load(model)
     outputs = [run(batch)[0] for batch in batches(x, batch_size, f"check {model.name}")]
-    return np.concatenate(outputs) if outputs else np.empty((0, 1))
+    return np.concatenate(outputs).astype(np.float64) if outputs else np.empty((0, 1))

@@ -13,7 +13,7 @@ from stages.lib.model.operators import harmless
 
 KNOWN = (
     r"data\.pkl|constants\.pkl|version|byteorder|\.data/version|(data|constants)/[0-9]+|code/__torch__[\w/]*\.py"
-    r"|extra/(metadata\.json|classes\.txt|input\.txt)"
+    r"|extra/(metadata\.json|classes\.txt|input\.txt|target\.txt)"
 )
 CODE_BYTES = 64 * 2**20  # Python's parser takes a hundred times as much memory
 WRITERS = {"from_file", "save"}  # these are of no use to a model, whoever made it

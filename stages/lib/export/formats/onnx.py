@@ -11,14 +11,13 @@ import numpy as np
 import onnx
 
 from stages.lib.core.errors import UserError
-from stages.lib.export.formats.runner import INPUTS, Model, feeds
+from stages.lib.export.formats.runner import INPUTS, Model, feeds, output_names
 from stages.lib.model import archive
 from stages.lib.model.archive import METADATA
 
 if TYPE_CHECKING:
     from stages.lib.export.formats.program import Program
 
-OUTPUTS = ("probabilities", "unlike")
 STANDARD = ("", "ai.onnx")  # the two names of ONNX's own operators
 
 
@@ -30,7 +29,7 @@ def write(path: Path, program: "Program") -> None:
         made = torch.onnx.export(
             program.exported,
             input_names=program.inputs,
-            output_names=list(OUTPUTS[: program.outputs]),
+            output_names=list(output_names(program.metadata)[: program.outputs]),
             opset_version=program.opset,
             external_data=False,
             verbose=False,

@@ -27,7 +27,7 @@ class Program:
     dtype: str  # of the input
     metadata: dict[str, Any]  # written into every file as JSON
     opset: int = 20  # ONNX alone
-    outputs: int = 1  # probabilities; with 2, also the score of unlike samples
+    outputs: int = 1  # what is asked; with 2, also the score of unlike samples
 
     @property
     def geometry(self) -> Geometry | None:

@@ -6,11 +6,27 @@ from typing import Any
 
 import numpy as np
 
+from stages.lib.targets import NUMBERS, Target
+
 INPUTS = ("input", "spacing_mm")
+UNLIKE = "unlike"  # the second output
 Runner = Callable[..., tuple[np.ndarray, ...]]
-"""Maps (N, C, *size) of the cases' own integers to probabilities (N, classes) and a second output, if there is one.
+"""Maps (N, C, *size) of the cases' own integers to what the model says, (N, K), and a second output, if there is one.
 
 A file that takes a spacing has it as the second argument; left out, it is the dataset's."""
+
+
+def target(metadata: Mapping[str, Any]) -> Target:
+    """What the first output is an answer to: its K columns are the target's `outputs`."""
+    asked = metadata.get("target")
+    if asked is None:
+        return Target("classes", tuple(metadata["classes"]))
+    return Target(asked["kind"], tuple(asked["names"]), asked["unit"])
+
+
+def output_names(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """The names of a file's outputs, in order; the second is not in every file."""
+    return ("number" if metadata.get("target", {}).get("kind") in NUMBERS else "probabilities"), UNLIKE
 
 
 def takes_any_colour(metadata: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ import torch
 from stages.lib.core.errors import UserError
 from stages.lib.export.end_to_end import Native
 from stages.lib.export.formats.program import Program, torch_model
-from stages.lib.export.formats.runner import Model
+from stages.lib.export.formats.runner import Model, target
 from stages.lib.model import archive, script_check
 
 
@@ -27,10 +27,12 @@ def write(path: Path, program: Program) -> None:
 def _extra_files(program: Program) -> dict[str, str]:
     """The metadata, and what a C++ program without a JSON reader needs of it."""
     axes = "CDHW" if len(program.shape) == 4 else "CHW"
+    asked = target(program.metadata)
     return {
         archive.METADATA: json.dumps(program.metadata),
-        "classes.txt": "".join(f"{name}\n" for name in program.metadata["classes"]),
+        "classes.txt": "".join(f"{name}\n" for name in asked.outputs_with_unit),  # a line a column of the output
         "input.txt": " ".join([program.dtype, axes, *program.inputs[1:]]) + "\n",
+        **({"target.txt": f"{asked.kind}\n"} if "target" in program.metadata else {}),
     }
 
 
