@@ -91,7 +91,7 @@ def write(model: Exported, cases: Path, dataset_h5: Path, params: ExportParams, 
     Raises:
         UserError: One of them can't be made, or says something else than the model.
     """
-    about, facts, settings = model.about, model.facts, Settings(**model.measured["deployed"])
+    about, facts, asked = model.about, model.facts, model.about.asked
     module = end_to_end.behind(Geometry(**about.geometry), model.deployed, params.size, about.shape[0])
     test = tensors.read_split(dataset_h5, "test")
     expected = inference.predict_all(model.deployed, test.x, params.batch_size, "predict")
@@ -115,15 +115,9 @@ def write(model: Exported, cases: Path, dataset_h5: Path, params: ExportParams, 
         folder = moved.enter_context(outs.replacing(files.variants))
         folder.mkdir()
         training = tensors.read_split(dataset_h5, "train").x
+        answered = (asked, Settings(**model.measured["deployed"]).thresholds)
         table = compare(
-            partials[files.model_onnx],
-            folder,
-            params.variants,
-            training,
-            test,
-            params.batch_size,
-            about.asked,
-            settings.thresholds,
+            partials[files.model_onnx], folder, params.variants, training, test, params.batch_size, *answered
         )
         outs.write_csv(folder / "accuracy.csv", table)
         below = max(part["difference_below"] for part in report.values())

@@ -57,7 +57,7 @@ def main(
 ) -> None:
     """Args: members: The folder that has a folder for each training, by its name."""
     assert study.export is not None  # else studies.yaml has no such stage
-    measured = validation.read_study(study_json, study.export, about.asked)
+    measured = validation.read_study(study_json, study.export, tensors.read_description(dataset_h5).asked)
     chosen = measured.pop("member", None)
     settings = Settings(**measured["deployed"])
     paths = {m.name: members / m.name / "model.pt" for m in study.members() if chosen in (None, m.name)}

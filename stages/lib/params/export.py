@@ -34,9 +34,9 @@ class ExportParams:
     """`datasets.<name>.export`: what the exported files take and give, and how they are checked."""
 
     tolerance: Positive = 1e-5
-    """How far a probability of an exported file may be from the network's own, on any test case. A number may be as many
-    deviations of the numbers in training from it (of their logarithms, where the model learns those), and what float32
-    does not hold besides."""
+    """How far a probability of an exported file may be from the network's own, on any test case. A number may be as
+    many deviations of the numbers in training from it (of their logarithms, where the model learns those), and what
+    float32 does not hold besides."""
 
     opset: Annotated[int, Field(ge=18)] = 20
     """ONNX's version of its operators: take the newest that every runtime of yours reads."""
