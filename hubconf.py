@@ -3,8 +3,9 @@
 torch.hub.load("<owner>/<repository>", "compact", channels=3, classes=2, size=(32, 32), widths=[16, 32, 64])
 torch.hub.load("<folder of the repository>", "digits", source="local")  # once models/digits is there
 
-A trained model takes pictures as they were read, of any size (volumes with their spacing), and gives probabilities:
-everything else is inside. With `about=True` the file's own metadata comes too: the classes, and what the input may be.
+A trained model takes pictures as they were read, of any size (volumes with their spacing), and gives probabilities, or
+a number and its interval: everything else is inside. With `about=True` the file's own metadata comes too: the classes,
+what the input may be, and, where it answers more than one class, `target` and the names of its `outputs`.
 """
 
 import functools

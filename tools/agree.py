@@ -4,7 +4,7 @@
 
 The raw files of the test split's first cases are given, as they were read, to each exported file in its own runtime,
 and, where CMake, node and Chromium are installed, to the C++ program and to the web page in headless Chromium. Exits 1
-when a probability differs by more than 1e-4.
+when a probability differs by more than 1e-4, or a number by more than 1e-4 deviations of the numbers in training.
 """
 
 import argparse
@@ -29,7 +29,9 @@ from stages.lib import command, tensors
 from stages.lib.core import terminal
 from stages.lib.core.errors import UserError
 from stages.lib.core.reading import reading
+from stages.lib.export import parity
 from stages.lib.export.formats import FORMATS, open_model
+from stages.lib.export.formats.runner import target
 from stages.lib.geometry import Geometry
 from stages.lib.validate.predictions import COLUMNS
 from tools import predict, raw_inputs
@@ -37,7 +39,9 @@ from tools.raw_cases import RawCase
 
 CASES = 50
 TOLERANCE = 1e-4
+SIX_DIGITS = 1e-5  # the relative precision of numbers in tables, and as the examples print them
 ROOT = Path(__file__).parents[1]
+LINE = re.compile(r"^ *(\S+)( %)?  (.*)$", re.MULTILINE)  # of the C++ program
 CPP, WEB = ROOT / "examples" / "cpp", ROOT / "examples" / "web"
 
 
@@ -59,8 +63,10 @@ def main() -> None:
 def compare(raw: Path, dataset_h5: Path, predictions_csv: Path, models: Path) -> pd.DataFrame:
     """One row per way to run the model: its number of cases, and its largest difference from validation.
 
+    A difference is as of `parity.off`, without what six digits of a number, as predictions.csv has them, can't tell.
     The files are the export stage's outs, so they are trusted.
     """
+    asked = tensors.read_description(dataset_h5).asked
     cases, wanted = test_cases(raw, dataset_h5, predictions_csv, open_model(models / "model.onnx", trust=True)[1])
     ways: dict[str, Callable[[], np.ndarray]] = {
         f"tools.predict model{suffix}": functools.partial(by_file, models / f"model{suffix}", cases)
@@ -70,12 +76,12 @@ def compare(raw: Path, dataset_h5: Path, predictions_csv: Path, models: Path) ->
         ways["C++ program"] = functools.partial(by_program, models / "model.torchscript", cases)
     if chromium() and shutil.which("node") and (WEB / "node_modules").is_dir():
         ways["web page"] = functools.partial(by_page, models / "model.onnx", cases)
-    rows = [(name, len(cases), float(np.abs(way() - wanted).max())) for name, way in ways.items()]
+    rows = [(name, len(cases), parity.off(way(), wanted, asked, SIX_DIGITS).beyond) for name, way in ways.items()]
     return pd.DataFrame(rows, columns=["way", "cases", "largest difference"])
 
 
 def test_cases(raw: Path, dataset_h5: Path, predictions_csv: Path, metadata: dict) -> tuple[list[RawCase], np.ndarray]:
-    """The first test cases as raw files, and their probabilities in predictions.csv, (N, K).
+    """The first test cases as raw files, and what predictions.csv says of them, (N, K).
 
     Raises:
         UserError: A case is not found, or the model does not bring its input to the size that was validated.
@@ -87,8 +93,9 @@ def test_cases(raw: Path, dataset_h5: Path, predictions_csv: Path, metadata: dic
     with reading(predictions_csv):
         table = pd.read_csv(predictions_csv, dtype={"case": str})
         if tuple(table.columns[: len(COLUMNS)]) != COLUMNS:
-            raise ValueError(f"its columns are not {', '.join(COLUMNS)} and a probability a class")
-        predictions = table.set_index("case").iloc[:, len(COLUMNS) - 1 :].astype(float)
+            raise ValueError(f"its columns are not {', '.join(COLUMNS)} and the model's answer")
+        answer = slice(len(COLUMNS) - 1, len(COLUMNS) - 1 + len(target(metadata).outputs))
+        predictions = table.set_index("case").iloc[:, answer].astype(float)
         if lacking := set(split.cases) - set(predictions.index):
             raise ValueError(f"it has no case {min(lacking)}")
     rows = {np.array(x).tobytes(): i for i, x in enumerate(split.x[:CASES])}
@@ -110,7 +117,7 @@ def by_file(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
     answers = [one for batch in predict.answered(open_model(model, trust=True)[0], cases) for one in batch]
     if trouble := next((one.trouble for one in answers if one.trouble), ""):
         raise UserError(f"{model}: {trouble}")
-    return np.stack([one.probabilities for one in answers if one.probabilities is not None])
+    return np.stack([one.values for one in answers if one.values is not None]).astype(float)
 
 
 def by_program(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
@@ -123,9 +130,9 @@ def by_program(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
         samples.write_bytes(b"".join(predict.as_raw(case, metadata) for case in cases))
         call = [build / "classify", model, samples]
         printed = subprocess.run(call, check=True, capture_output=True, encoding="utf-8").stdout
-    tables = [re.findall(r"^ *([\d.]+) %  (.*)$", text, re.MULTILINE) for text in printed.split("sample ")[1:]]
-    named = [{name: float(percent) / 100 for percent, name in table} for table in tables]
-    return np.array([[row[name] for name in metadata["classes"]] for row in named])
+    tables = [LINE.findall(text) for text in printed.split("sample ")[1:]]
+    named = [{name: float(value) / (100 if percent else 1) for value, percent, name in table} for table in tables]
+    return np.array([[row[name] for name in target(metadata).outputs_with_unit] for row in named])
 
 
 def by_page(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
@@ -139,8 +146,8 @@ def by_page(model: Path, cases: Sequence[RawCase]) -> np.ndarray:
         call: list[str | Path] = ["node", WEB / "click.mjs", str(chromium()), address, model, *files]
         printed = subprocess.run(call, check=True, capture_output=True, encoding="utf-8").stdout
     tables = [table for answer in json.loads(printed)["answers"] for table in answer["tables"]]
-    named = [{line["class"]: line["probability"] for line in table} for table in tables]
-    return np.array([[row[name] for name in metadata["classes"]] for row in named])
+    named = [{line["name"]: line["value"] for line in table} for table in tables]
+    return np.array([[row[name] for name in target(metadata).outputs_with_unit] for row in named])
 
 
 def chromium() -> str | None:

@@ -14,6 +14,7 @@ from stages.lib.drawing.sheets import Sheet, Tile, short
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
 from stages.lib.validate import case_sheets, gradcam
+from tools.answers import OfClasses
 from tools.raw_cases import RawCase
 
 MOST = 50  # cases on one sheet: more would be looked through by nobody, and held in memory all at once
@@ -21,14 +22,16 @@ SIDE = 512  # pixels of a picture in a folder, at least, along its longer side
 
 
 class Explanations:
-    """Each case with the heat of its most probable class over it: the first ones on one sheet, or each in a file."""
+    """Each case with the heat of what is most probable, or of its number, over it: on one sheet, or each in a file."""
 
-    def __init__(self, path: Path, model: Path, classes: Sequence[str], trust: bool = False) -> None:
+    def __init__(self, path: Path, model: Path, classes: Sequence[str], words: OfClasses, trust: bool = False) -> None:
         """Loads the network.
 
         Args:
             path: Where to: a name that ends with .png is that of one sheet, any other that of a folder of PNG files.
             model: The exported file; model.pt lies beside it.
+            classes: As in the file's metadata.
+            words: For what it answers.
             trust: Whether model.pt may name a network whose code is others'.
 
         Raises:
@@ -43,29 +46,29 @@ class Explanations:
         self._sheets = case_sheets.CaseSheets(
             self._classifier, recipe.normalise["low"], recipe.normalise["high"], classes
         )
-        self._path, self._classes = path, classes
+        self._path, self._words = path, words
         self._is_sheet = path.suffix.lower() == ".png"
         self._number = 0
         self._tiles: list[Tile] = []
 
-    def add(self, case: RawCase, probabilities: np.ndarray | None) -> None:
-        """Takes the next case; without pixels or probabilities there is nothing to explain.
+    def add(self, case: RawCase, values: np.ndarray | None) -> None:
+        """Takes the next case; without pixels or an answer there is nothing to explain.
 
         Args:
-            probabilities: (K,)
+            values: As of `Answer`. A number's heat is where the network saw what makes it larger.
         """
-        if case.pixels is None or probabilities is None:
+        if case.pixels is None or values is None:
             return
         self._number += 1
         if self._is_sheet and self._number > MOST:
             return
-        k = int(probabilities.argmax())
+        what, how_much, k = self._words.caption(values)
         spacing = None if case.spacing_mm is None else torch.tensor(case.spacing_mm, dtype=torch.float64)
         sample = self._geometry(torch.from_numpy(case.pixels)[None], spacing)[0].numpy()
         image = self._sheets.explanation(sample, gradcam.explain(self._classifier, sample, k))
         if self._is_sheet:
-            name, label = short(Path(case.name).name, 24), short(self._classes[k], 18)
-            self._tiles.append(Tile(image, f"{name}\n{label}: {probabilities[k]:.0%}"))
+            name, label = short(Path(case.name).name, 24), short(what, 18)
+            self._tiles.append(Tile(image, f"{name}\n{label}: {how_much}"))
         else:
             self._save(image, Path(case.name).name)
 

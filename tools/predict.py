@@ -1,4 +1,4 @@
-"""Percentages for pictures and DICOM series, by an exported model of any format.
+"""What an exported model of any format says of pictures and DICOM series: percentages, labels or a number.
 
     python -m tools.predict models/digits/model.onnx data/raw/digits/images/0001.png
     python -m tools.predict models/phantoms/model.pt2 "data/raw/phantoms/P00*/S0" --top 3 --output csv
@@ -37,8 +37,9 @@ from stages.lib.core.errors import UserError
 from stages.lib.core.progress import progress
 from stages.lib.core.terminal import shown
 from stages.lib.export.formats import Model, Runner, open_model
+from stages.lib.export.formats.runner import target
 from tools import raw_inputs
-from tools.answers import FORMS, Answer, Batches
+from tools.answers import FORMS, Answer, Batches, wording
 from tools.raw_cases import RawCase, read_files
 from tools.raw_inputs import File
 
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run, metadata = open_model(arguments.model, arguments.trust)
     if arguments.hu:
         metadata = _in_hounsfield_units(metadata)
+    words = wording(metadata, arguments.top)
     files, number = raw_inputs.find(arguments.files)
     watched = arguments.to is not None or not sys.stdout.isatty()  # else a bar would stand between the answers
     with _errors_of_files(), ExitStack() as opened:
@@ -65,15 +67,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             from tools import explanation  # with torch, which takes seconds
 
             explained = explanation.Explanations(
-                arguments.explain, arguments.model, metadata["classes"], arguments.trust
+                arguments.explain, arguments.model, metadata["classes"], words, arguments.trust
             )
-            observers.append(lambda one: explained.add(one.case, one.probabilities))
+            observers.append(lambda one: explained.add(one.case, one.values))
         write = opened.enter_context(_output(arguments.to))
         left_out = Counter[str]()
         batches: Batches = answered(run, taken(files, metadata, watched, left_out))
         if watched:
             batches = progress(batches, "predict", "file", number, lambda batch: sum(one.case.files for one in batch))
-        for text in FORMS[arguments.output](_observed(batches, observers), metadata["classes"], arguments.top):
+        for text in FORMS[arguments.output](_observed(batches, observers), words):
             write(text)
         if arguments.explain:
             tally.sentences.append(explained.finish())
@@ -88,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "files", nargs="+", help="pictures, DICOM and NIfTI files, folders, archives, globs; -: a list on stdin"
     )
-    parser.add_argument("--top", type=int, default=3, help="how many classes per case (3)")
+    parser.add_argument("--top", type=int, default=3, help="how many classes per case, or labels in a table (3)")
     parser.add_argument("--output", choices=FORMS, default="table", help="the form of the answers (table)")
     parser.add_argument("--to", type=Path, help="write the answers to this file instead of stdout")
     parser.add_argument("--raw", type=Path, help="also write what the model is given")
@@ -255,7 +257,7 @@ def answered(run: Runner, cases: Iterable[RawCase]) -> Iterator[list[Answer]]:
     """The model's answer for each case, in order, a batch at a time; a case that it can't run on has the reason.
 
     Raises:
-        UserError: Its outputs are no probabilities of its classes.
+        UserError: Its outputs are not those in its metadata.
     """
     for batch in _batches(cases):
         if batch[0].pixels is None:
@@ -287,7 +289,7 @@ def _size(case: RawCase) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
 def _answers(run: Runner, batch: Sequence[RawCase]) -> list[Answer]:
     pixels = np.stack([case.pixels for case in batch if case.pixels is not None])
     try:
-        probabilities, *unlike = outputs(run, pixels, batch[0].spacing_mm)
+        values, *unlike = outputs(run, pixels, batch[0].spacing_mm)
     except CannotRun as error:
         if len(batch) == 1:
             return [Answer(batch[0], trouble=str(error))]
@@ -295,7 +297,7 @@ def _answers(run: Runner, batch: Sequence[RawCase]) -> list[Answer]:
     strange = unlike[0] > 0 if unlike else [None] * len(batch)
     return [
         Answer(case, one, None if is_unlike is None else bool(is_unlike))
-        for case, one, is_unlike in zip(batch, probabilities, strange, strict=True)
+        for case, one, is_unlike in zip(batch, values, strange, strict=True)
     ]
 
 
@@ -308,17 +310,18 @@ def outputs(run: Runner, x: np.ndarray, spacing: Any) -> tuple[np.ndarray, ...]:
 
     Raises:
         CannotRun: It can't run on these.
-        UserError: Its outputs are no probabilities of its classes.
+        UserError: Its outputs are not those in its metadata.
     """
     try:
         found = run(x, spacing)
     except Exception as error:  # every runtime has a class of its own
         reason = str(error).strip().partition("\n")[0][:300]
         raise CannotRun(f"the model can't run on {' x '.join(map(str, x.shape[1:]))}: {reason}") from None
-    classes = run.metadata["classes"] if isinstance(run, Model) else ()
-    wanted = [(len(x), len(classes) or found[0].shape[-1]), (len(x),)]
+    of = target(run.metadata) if isinstance(run, Model) else None
+    wanted = [(len(x), len(of.outputs) if of else found[0].shape[-1]), (len(x),)]
     if [np.shape(output) for output in found] != wanted[: len(found)] or found[0].dtype.kind != "f":
-        raise UserError("the model's outputs are no probabilities of the classes in its metadata")
+        what = "number with its interval, as" if of and of.of_number else "probabilities of the classes"
+        raise UserError(f"the model's outputs are no {what} in its metadata")
     return found
 
 

@@ -1,4 +1,4 @@
-// Prints a model's percentages for raw samples, most probable class first:
+// Prints what a model says of raw samples: percentages of classes or labels, the most probable first, or a number:
 //
 //   classify model.torchscript samples.raw
 //
@@ -95,12 +95,20 @@ void print_percentages(const torch::Tensor& probabilities, const std::vector<std
     std::printf("  %9.5f %%  %s\n", 100 * values[i].item<double>(), shown(classes.at(order[i].item<int64_t>())).c_str());
 }
 
+// A number and the bounds of its interval, with their names and unit.
+void print_numbers(const torch::Tensor& numbers, const std::vector<std::string>& names) {  // (3,)
+  for (int64_t i = 0; i < numbers.size(0); ++i)
+    std::printf("  %.9g  %s\n", numbers[i].item<double>(), shown(names.at(i)).c_str());
+}
+
 int main(int argc, char** argv) try {
   if (argc != 3) throw std::runtime_error("usage: classify model.torchscript samples.raw");
-  torch::jit::ExtraFilesMap metadata{{"classes.txt", ""}, {"input.txt", ""}};
+  torch::jit::ExtraFilesMap metadata{{"classes.txt", ""}, {"input.txt", ""}, {"target.txt", ""}};
   auto model = torch::jit::load(argv[1], torch::kCPU, metadata);
   const auto input = parse_input(metadata.at("input.txt"));
-  const auto classes = lines_of(metadata.at("classes.txt"));
+  const auto names = lines_of(metadata.at("classes.txt"));  // of the output's columns
+  const auto target = metadata.at("target.txt");            // empty: one class of several
+  const bool of_number = target == "regression\n" || target == "log_regression\n";
   std::ifstream file(argv[2], std::ios::binary);
   if (!file) throw std::runtime_error(std::string(argv[2]) + " can't be read");
 
@@ -111,9 +119,12 @@ int main(int argc, char** argv) try {
     if (sample.empty()) throw std::runtime_error(std::string(argv[2]) + " is empty");
     const auto output = model.forward(sample);  // a tuple, if the model also flags unlike samples
     const auto first = output.isTuple() ? output.toTuple()->elements()[0] : output;
-    const auto probabilities = first.toTensor();  // (1, K)
+    const auto answer = first.toTensor()[0];  // (K,)
     std::printf("sample %d\n", n);
-    print_percentages(probabilities[0], classes);
+    if (of_number)
+      print_numbers(answer, names);
+    else
+      print_percentages(answer, names);
   }
   return 0;
 } catch (const std::exception& error) {

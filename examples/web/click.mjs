@@ -2,7 +2,7 @@
 //
 //   node click.mjs CHROMIUM URL MODEL FILE...
 //
-// Prints JSON: for each file, the page's message, the percentages and the size of the picture that it shows. The first
+// Prints JSON: for each file, the page's message, the answers and the size of the picture that it shows. The first
 // file is chosen once before the model (`early`); then the first half of the files is chosen in the file dialog, the rest
 // is dropped on the page.
 import fs from "node:fs";
@@ -31,9 +31,9 @@ try {
   const tables = () => page.$$eval("#answers table", (found) =>
     found.map((table) =>
       [...table.rows].map((row) => ({
-        class: row.cells[0].textContent,
-        percent: row.cells[1].textContent,
-        probability: Number(row.dataset.probability),
+        name: row.cells[0].textContent,
+        text: row.cells[1].textContent,
+        value: Number(row.dataset.value),
       }))));
   const answer = async (file) => ({
     file,

@@ -1,4 +1,4 @@
-// The page: choose a model, drop pictures, and see the percentages.
+// The page: choose a model, drop pictures, and see the percentages of its classes or labels, or its number.
 
 import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
 import { readMetadata } from "./metadata.js";
@@ -31,8 +31,9 @@ async function classify(file) {
   const samples = isRaw ? readRaw(await file.arrayBuffer(), input) : [await readPicture(file, input)];
   const started = performance.now();
   const rows = [];
-  for (const sample of samples) rows.push(Array.from((await session.run(sample)).probabilities.data));
-  showPercentages(file.name, rows, metadata.classes);
+  const answer = session.outputNames[0]; // the second, where there is one, is of unlike samples
+  for (const sample of samples) rows.push(Array.from((await session.run(sample))[answer].data));
+  showAnswers(file.name, rows, metadata);
   showMessage(`${file.name}: ${(performance.now() - started).toFixed(1)} ms`);
 }
 
@@ -124,18 +125,23 @@ function grey(rgba) {
   return red;
 }
 
-function showPercentages(name, rows, classes) {
+// A table a sample: percentages, the largest first, or the number and the bounds of its interval in its unit.
+function showAnswers(name, rows, { classes, target, outputs }) {
+  const isNumber = target?.kind === "regression" || target?.kind === "log_regression";
+  const unit = isNumber && target.unit ? ` [${target.unit}]` : "";
   const tables = rows.map((row) => {
-    const order = row.map((_, k) => k).sort((a, b) => row[b] - row[a]);
+    const order = row.map((_, k) => k);
+    if (!isNumber) order.sort((a, b) => row[b] - row[a]);
     const table = document.createElement("table");
     table.dataset.file = name;
     for (const k of order) {
       const line = table.insertRow();
-      line.dataset.probability = row[k];
-      line.insertCell().textContent = classes[k];
-      const percent = line.insertCell();
-      percent.className = "percent";
-      percent.textContent = `${(100 * row[k]).toFixed(2)} %`;
+      line.dataset.value = row[k];
+      line.insertCell().textContent = (outputs ?? classes)[k] + unit;
+      const value = line.insertCell();
+      value.className = "value";
+      value.textContent = isNumber ? Number(row[k].toPrecision(6)) : `${(100 * row[k]).toFixed(2)} %`;
+      if (isNumber) continue;
       const bar = line.insertCell();
       bar.className = "bar";
       bar.appendChild(document.createElement("div")).style.width = `${100 * row[k]}%`;

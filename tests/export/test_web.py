@@ -17,6 +17,7 @@ from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
+from stages.lib.model.deployed import deployed as deployed_as
 from tests import HANG_SECONDS, ROOT
 from tests.conftest import write_dataset_h5, write_model_pt
 from tools import agree
@@ -99,10 +100,10 @@ def test_dropped_and_chosen_pictures_get_the_networks_percentages_in_a_browser(t
         with torch.no_grad():
             wanted = model(x)[0].numpy()
         (table,) = answer["tables"]
-        assert [row["class"] for row in table] == [classes[k] for k in (-wanted).argsort()]
+        assert [row["name"] for row in table] == [classes[k] for k in (-wanted).argsort()]
         for row in table:
-            assert row["probability"] == pytest.approx(wanted[classes.index(row["class"])], abs=1e-4)
-            assert row["percent"] == f"{100 * row['probability']:.2f} %"
+            assert row["value"] == pytest.approx(wanted[classes.index(row["name"])], abs=1e-4)
+            assert row["text"] == f"{100 * row['probability']:.2f} %"
 
 
 def test_volumes_are_dropped_as_raw_numbers_and_pictures_are_refused(tmp_path, page):
@@ -117,7 +118,34 @@ def test_volumes_are_dropped_as_raw_numbers_and_pictures_are_refused(tmp_path, p
         wanted = [*model(torch.from_numpy(x), spacing), model(torch.full((1, 1, 9, 4, 5), 7), spacing / 2)[0]]
     assert len(raw["tables"]) == len(x) + 1
     for table, row in zip(raw["tables"], wanted, strict=True):
-        assert {line["class"]: line["probability"] for line in table} == pytest.approx(
+        assert {line["name"]: line["value"] for line in table} == pytest.approx(
             dict(zip(classes, map(float, row), strict=True)), abs=1e-5
         )
     assert "takes int16 volumes in HU" in picture["message"] and picture["tables"] == []
+
+
+@pytest.mark.parametrize("kind", ["regression", "multilabel"])
+def test_a_number_has_its_unit_and_no_percent_and_labels_a_percentage_each(tmp_path, page, kind):
+    write_dataset_h5(tmp_path / "d.h5", kind=kind)
+    write_model_pt(tmp_path / "m.pt", tmp_path / "d.h5", trained=True)
+    about = tensors.read_description(tmp_path / "d.h5")
+    settings = Settings(half_width=1.5 if kind == "regression" else 0.0)
+    model = deployed_as(checkpoint.load(tmp_path / "m.pt")[0], about.asked, settings).eval()
+    plain = about.plain()
+    facts = {"dataset": "d", "classes": about.classes, "input": metadata.contract(plain, "fitted")}
+    native = Native(Geometry(**about.geometry), model).eval()
+    onnx.write(tmp_path / "model.onnx", Program(native, (1, 8, 8), "uint8", facts | metadata.answer(plain)))
+    x = np.array(tensors.read_split(tmp_path / "d.h5", "test").x[:2])
+    files = [tmp_path / f"{i}.png" for i in range(len(x))]
+    for file, one in zip(files, x, strict=True):
+        Image.fromarray(one[0]).save(file)
+    wanted = model(torch.from_numpy(x)).detach().numpy()
+    for answer, row in zip(click(page, tmp_path / "model.onnx", files), wanted, strict=True):
+        (table,) = answer["tables"]
+        if kind == "regression":
+            assert [line["name"] for line in table] == ["diameter [mm]", "diameter low [mm]", "diameter high [mm]"]
+            assert [float(line["text"]) for line in table] == pytest.approx(row, rel=1e-4)
+        else:
+            assert [line["name"] for line in table] == [f"class{k}" for k in (-row).argsort()]
+            assert all(line["text"] == f"{100 * line['value']:.2f} %" for line in table)
+        assert sorted(line["value"] for line in table) == pytest.approx(sorted(row), rel=1e-4, abs=1e-5)

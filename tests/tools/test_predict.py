@@ -160,7 +160,7 @@ def test_a_name_of_a_file_or_class_does_nothing_to_the_terminal_and_no_file_name
         assert run(capsys, *arguments, "--to", tmp_path / "to")[1] == ""
         assert (tmp_path / "to").read_text() == out
     one = answers.Answer(raw_cases.RawCase("a.png"), np.array([0.75, 0.25], np.float32))
-    table = answers.as_table([[one]], ["\x1b]0;t\x07\r\n::error::", "b"], 2)
+    table = answers.as_table([[one]], answers.OfClasses(["\x1b]0;t\x07\r\n::error::", "b"], 2))
     assert "".join(table) == r"a.png   \u001b]0;t\u0007\r\n::error:: 75.00 %   b 25.00 %" + "\n"
 
 
@@ -348,7 +348,7 @@ def test_a_bad_file_has_its_row_with_the_reason_among_the_others_and_is_counted_
 
 
 def test_json_of_nothing_is_an_empty_array():
-    assert json.loads("".join(answers.as_json([], CLASSES, 3))) == []
+    assert json.loads("".join(answers.as_json([], answers.OfClasses(CLASSES, 3)))) == []
 
 
 def test_cases_that_the_model_fails_on_cost_their_own_answers_alone(folder):
@@ -365,7 +365,7 @@ def test_cases_that_the_model_fails_on_cost_their_own_answers_alone(folder):
     (told,) = predict.answered(fails_on_white, cases)
     assert [one.trouble for one in told] == ["", wanted := "the model can't run on 1 x 8 x 8: white", "", wanted, ""]
     alone = model(x)[0]
-    assert all(np.allclose(told[i].probabilities, alone[i], atol=1e-6) for i in (0, 2, 4))
+    assert all(np.allclose(told[i].values, alone[i], atol=1e-6) for i in (0, 2, 4))
 
 
 def test_a_batch_holds_neighbours_of_one_size_and_no_more_bytes_than_it_may(monkeypatch):
