@@ -462,7 +462,7 @@ class _Table:
             self.labels.spellings.add(values["label"])
         label = class_names.spelling(label)
         label = self._aliases.get(label, label)
-        row = Row(label, group, number, name, self._split_of(where, values), tuple(own.values()))
+        row = Row(label, group, number, name, self._split_of(where, values), tuple(own[name] for name in self._kept))
         table: Any
         key: Any
         part = self._part(where, name) if self._name_column == "path" else None

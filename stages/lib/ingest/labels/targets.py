@@ -175,10 +175,7 @@ class _Reader:
         """The number of a cell, None where it is blank."""
         if cell.lower() in MISSING:
             return None
-        try:
-            value = float(np.float32(float(cell)))  # as it is stored
-        except (ValueError, OverflowError):
-            value = math.nan
+        value = _float32(cell)
         if not math.isfinite(value):
             comma = " with a point, not a comma" if "," in cell else ""
             raise self._error(row, name, cell, f"a number{comma}")
@@ -252,13 +249,19 @@ def relabelled(row: "Row", label: str, target: Target | None) -> "Row":
         return replace(row, label=label, answers=(*(float(name == label) for name in target.names), *rest))
     if target.kind == "multilabel":
         raise UserError("a case has several labels: mend labels.csv itself")
-    try:
-        value = float(np.float32(float(label)))
-    except (ValueError, OverflowError):
-        value = math.nan
+    value = _float32(label)
     if target.wrong(np.array([[value]]))[0]:
         raise UserError(f"'{shown(label)}' is no number that {target.name} can be")
     return replace(row, answers=(value, *rest))
+
+
+def _float32(text: str) -> float:
+    """The number as it is stored, nan where it is none."""
+    try:
+        with np.errstate(over="ignore"):  # it becomes infinite, which is refused
+            return float(np.float32(float(text)))
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def columns(labels: "Labels", rows: "Sequence[Row]") -> dict[str, list[str]]:
