@@ -7,7 +7,6 @@ and the test split by the mean of all trainings.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def main(
         "over_seeds": gathered.spread(by_seed) if (by_seed := gathered.over_seeds(asked, temperature_of, held)) else {},
         **gathered.summary(table, "test"),
         "test_over_trainings": gathered.spread(_on_test(each)),
-        "deployed": asdict(gathered.settings(asked, temperature, params)),
+        "deployed": gathered.settings(asked, temperature, params).plain(),
         "best": about_best,
     }
     outs.write_json(study_json, report)
@@ -108,7 +107,7 @@ def judge_alone(
         "validation": gathered.summary(table, "validation")["validation"],
         "test": on_test["best"],
         "test_interval": on_test["best_interval"],
-        "deployed": asdict(gathered.settings([best], temperature, params)),
+        "deployed": gathered.settings([best], temperature, params).plain(),
     }
     return about, table[table["split"] == "best"]
 

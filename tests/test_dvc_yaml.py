@@ -133,7 +133,7 @@ def test_main_takes_the_paths_of_dvc_yaml_and_its_own_params(stage, tmp_path):
     signature = inspect.signature(main).parameters
     deps, outs = command.stage_paths(stage, "digits", with_studies(tmp_path))
     data = {name for name, path in deps.items() if path.parts[0] in DATA_ROOTS}
-    given = {"params", "machine", "ingest", "network", "dataset", "study", "item"}
+    given = {"params", "machine", "ingest", "network", "dataset", "study", "item", "other_ingest"}
     assert set(signature) - given == data | set(outs)
     assert signature["params"].annotation is params.BLOCK[params.STUDY_STAGES.get(stage, stage)]
 

@@ -32,7 +32,7 @@ PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 OUTS = ("outs", "metrics", "plots")
 OF_DATASETS = "${datasets}"  # a stage's `foreach`
-LISTS = ("studies", "members", "exports")
+LISTS = ("studies", "members", "exports", "externals")
 Lists = dict[str, dict[str, dict[str, Any]]]  # of studies.yaml: by list and name, the `item` of dvc.yaml
 
 
@@ -42,7 +42,8 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
     A user's mistake, and what the operating system refuses, exit 1 with one message; a signal that ends the stage, with
     128 and its number. `main` receives the stage's paths by name, `params` (the stage's section), and, where it asks
     for them, `machine` (the section of that name), `ingest` and `study` (the dataset's), `network` (that of its section
-    train), `dataset` (the name, for messages), and `item` (of a stage of a study: its entry in studies.yaml).
+    train), `dataset` (the name, for messages), and `item` (of a stage of a study: its entry in studies.yaml), with
+    `other_ingest` (that section of the other dataset that the entry names).
 
     Args:
         pin: Called first with the section's `threads` and `portable`, by stages that compute: `core.machine.pin`.
@@ -61,7 +62,7 @@ def run(main: Callable[..., None], pin: Callable[[int, bool], None] | None = Non
         dataset = item["dataset"]
         given = params.load(PARAMS_YAML, dataset)
         section = given.section(dataset, params.STUDY_STAGES.get(stage, stage))
-        paths = arguments(main, stage, name, sections(given, stage, dataset) | {"item": item})
+        paths = arguments(main, stage, name, sections(given, stage, dataset) | _of_entry(given, item))
         with alone(stage, name):
             if is_first() and (expected := expectation(stage, name)):
                 say(f"{stage} of {name}: {expected}")
@@ -218,6 +219,12 @@ def sections(given: params.Params, stage: str, dataset: str) -> dict[str, Any]:
         "network": asdict(given.section(dataset, "train").network),
         "dataset": dataset,
     }
+
+
+def _of_entry(given: params.Params, item: dict[str, Any]) -> dict[str, Any]:
+    """What a stage of a study may ask for besides: its entry in studies.yaml, and how the other dataset was read."""
+    other = {"other_ingest": given.section(item["other"], "ingest")} if "other" in item else {}
+    return {"item": item} | other
 
 
 def arguments(main: Callable[..., None], stage: str, name: str, others: dict[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,8 @@ def test_another_seed_for_one_fold_changes_one_entry(project):
             {"folds": 2, "seed_of": {"fold2": 1}},
             "seed_of names 'fold2', and no training is called so: did you",
         ),
+        ({"export": "ensemble"}, "export is ensemble, and there is nothing to choose from: give folds or seeds"),
+        ({"external": {"b": {"clases": {}}}}, "study.external.b.clases is unknown"),
         ({"fold": 2}, "datasets.mine.study.fold is unknown: did you mean folds?"),
     ],
 )
@@ -80,6 +82,29 @@ def test_a_key_that_one_looks_for_in_a_stages_section_is_told_where_it_is(tmp_pa
         params.load(tmp_path / "params.yaml")
     assert "datasets.mine.split.folds is unknown: it is datasets.mine.study.folds" in str(caught.value)
     assert "datasets.mine.train.seeds is unknown: it is datasets.mine.study.seeds" in str(caught.value)
+
+
+def test_an_external_dataset_is_an_entry_with_its_classes_and_asks_what_is_exported(project):
+    external = {"clinic": {"classes": {"kitten": "cat"}, "lacks": ["owl"]}}
+    entries = listing.listed(project(mine={"external": external}, clinic=None))
+    assert entries["externals"] == {
+        "mine-clinic": {
+            "dataset": "mine",
+            "other": "clinic",
+            "model": "mine",
+            "classes": {"kitten": "cat"},
+            "lacks": ["owl"],
+            "trained_on": "refuse",
+        }
+    }
+    assert entries["members"] == entries["studies"] == {}
+    study = {"external": {"clinic": {}}, "folds": 2, "export": "ensemble"}
+    entries = listing.listed(project(mine=study, clinic=None))
+    assert entries["externals"]["mine-clinic"]["model"] == "mine/study"
+    assert entries["exports"] == {"mine": {"dataset": "mine", "model": "ensemble"}}
+    for name, said in (("clinc", r"did you mean clinic\?"), ("mine", "known are clinic")):
+        with pytest.raises(UserError, match=f"study.external names '{name}', and there is no other dataset .*{said}"):
+            listing.listed(project(mine={"external": {name: {}}}, clinic=None))
 
 
 def test_two_trainings_of_one_name_are_refused(project):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tools.report.drift import drift
+from stages.lib.validate.drift import drift
 from tools.report.snapshot import Results, flatten
 
 

@@ -44,7 +44,13 @@ BLOCK: dict[str, Any] = SECTIONS | {"study": StudyParams}
 
 MAY_BE_LEFT_OUT = ("sample", "study")
 
-STUDY_STAGES = {"folds": "split", "member": "train", "study": "validate", "export_study": "export"}
+STUDY_STAGES = {
+    "folds": "split",
+    "member": "train",
+    "study": "validate",
+    "export_study": "export",
+    "external": "validate",
+}
 """The stages that only the section `study` asks for, and whose section each has as its `params`."""
 
 TOP_LEVEL: dict[str, Any] = {"machine": MachineParams, "report": ReportParams}
@@ -59,6 +65,7 @@ MOVED = {
 ELSEWHERE = {
     "split.folds": "study.folds",
     "train.seeds": "study.seeds",
+    "validate.external": "study.external",
     "export.model": "study.export",
 }
 """Keys that one may look for in the section of a stage, which they would make stale for nothing."""

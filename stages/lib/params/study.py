@@ -1,4 +1,4 @@
-"""`datasets.<name>.study`: the model trained several times."""
+"""`datasets.<name>.study`: the model trained several times, and measured on whole other datasets."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -10,8 +10,24 @@ from stages.lib.core.sections import Seed, section
 
 
 @section
+class ExternalParams:
+    """`datasets.<name>.study.external.<other>`: how the other dataset's classes differ from the model's."""
+
+    classes: dict[str, str | None] = field(default_factory=dict)
+    """Which class of the model a class of the other dataset is, as in {kitten: cat}; null leaves its cases out. Classes
+    that are spelt alike need no line."""
+
+    lacks: tuple[str, ...] = ()
+    """Classes of the model of which the other dataset is known to have no case."""
+
+    trained_on: Literal["refuse", "leave_out"] = "refuse"
+    """Cases of groups (patients) that the model was trained on: an error that counts them, or they are left out."""
+
+
+@section
 class StudyParams:
-    """`datasets.<name>.study`: the model trained several times. It may be left out; then nothing of this is made."""
+    """`datasets.<name>.study`: the model trained several times, and measured on whole other datasets. It may be left
+    out; then nothing of this is made."""
 
     folds: Annotated[int, Field(ge=2)] | None = None
     """Number of folds that the cases outside of the test split are dealt to, by group and class, or by whole sites
@@ -26,6 +42,9 @@ class StudyParams:
     export: Literal["best", "ensemble"] | None = None
     """What is exported of these trainings, besides the model of the train stage: ensemble: the mean of all their
     probabilities, as one file; best: the one of lowest log loss on what it was not trained on."""
+
+    external: dict[str, ExternalParams] = field(default_factory=dict)
+    """Other datasets of params.yaml, whole, that the exported model is asked about, as in {clinic: {}}."""
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):

@@ -12,13 +12,14 @@ from typing import Any
 from stages.lib import command, params
 from stages.lib.command import LISTS, Lists
 from stages.lib.core.errors import UserError
+from stages.lib.core.nearest import hint
 
 
 def listed(given: params.Params) -> Lists:
     """The lists that follow from params.yaml: by name of a stage's entry, what dvc.yaml needs of it.
 
     Raises:
-        UserError: Two entries would have one name.
+        UserError: A study names a dataset that is none, or two entries would have one name.
     """
     lists: Lists = {name: {} for name in LISTS}
     for dataset, block in given.datasets.items():
@@ -34,6 +35,18 @@ def listed(given: params.Params) -> Lists:
             _add(lists["members"], f"{dataset}-{member.name}", entry)
         if study.export:
             _add(lists["exports"], dataset, {"dataset": dataset, "model": study.export})
+        for other, external in study.external.items():
+            if other not in given.datasets or other == dataset:
+                others = [name for name in given.datasets if name != dataset]
+                raise UserError(
+                    f"{given.path}: datasets.{dataset}.study.external names '{other}', and there is no other dataset "
+                    f"that is called so: {hint(other, others) or 'none is there'}"
+                )
+            model = f"{dataset}/study" if study.export else dataset
+            entry = {"dataset": dataset, "other": other, "model": model}
+            entry |= {"classes": dict(external.classes), "lacks": list(external.lacks)}
+            entry |= {"trained_on": external.trained_on}
+            _add(lists["externals"], f"{dataset}-{other}", entry)
     return lists
 
 

@@ -21,22 +21,32 @@ class CaseSheets:
     """Draws the sheets of one dataset, in the intensity window of its network."""
 
     def __init__(
-        self, classifier: Classifier, low: Sequence[float], high: Sequence[float], classes: Sequence[str]
+        self,
+        classifier: Classifier | None,
+        low: Sequence[float],
+        high: Sequence[float],
+        classes: Sequence[str],
+        of: str = "test",
     ) -> None:
-        """Args: low, high: The window, one number per channel."""
-        self._classifier, self._low, self._high, self._classes = classifier, low, high, classes
+        """
+        Args:
+            classifier: None where nobody asks for what it looked at.
+            low, high: The window, one number per channel.
+            of: What cases the titles say these are.
+        """
+        self._classifier, self._low, self._high, self._classes, self._of = classifier, low, high, classes, of
 
     def worst(self, split: Split, probabilities: np.ndarray, most: int) -> Sheet:
         """Cases that are wrong, and no others: the most wrong first, at most so many; the title says how many are."""
         wrong = predictions.mistakes(split.y, probabilities)
-        cases = f"{len(wrong)} wrong of {len(split.y)} test cases"
+        cases = f"{len(wrong)} wrong of {len(split.y)} {self._of} cases"
         title = f"The {most} most wrong: {cases}" if len(wrong) > most else f"All that are wrong: {cases}"
         return self._cases(split, probabilities, wrong[:most], title)
 
     def uncertain(self, split: Split, probabilities: np.ndarray, most: int) -> Sheet:
         """The least certain cases, right or wrong."""
         chosen = predictions.uncertainty(probabilities)[:most]
-        return self._cases(split, probabilities, chosen, "The least certain test cases: ✓ right, ✗ wrong")
+        return self._cases(split, probabilities, chosen, f"The least certain {self._of} cases: ✓ right, ✗ wrong")
 
     def _cases(self, split: Split, probabilities: np.ndarray, chosen: np.ndarray, title: str) -> Sheet:
         tiles = []
@@ -65,6 +75,7 @@ class CaseSheets:
         return Sheet(title if len(wrong) else f"0 wrong of {len(split.y)} test cases", tiles, columns=4)
 
     def _looked(self, split: Split, probabilities: np.ndarray, i: int, k: int, verb: str, right: bool | None) -> Tile:
+        assert self._classifier is not None
         sample, heat = np.array(split.x[i]), gradcam.explain(self._classifier, split.x[i], k)
         text = f"{_short_id(split, i)}\n{verb}{short(self._classes[k], NAME)}: {probabilities[i, k]:.0%}"
         return Tile(self.explanation(sample, heat), text, right)

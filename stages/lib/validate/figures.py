@@ -201,3 +201,42 @@ def _reliability(axes: Axes, table: pd.DataFrame) -> None:
     error = (fraction * (accuracy - confidence).abs()).sum()
     title = f"Reliability: calibration error {error:.3f}" if len(table) else "Reliability"
     axes.set(title=title, xlabel="confidence", ylabel="accuracy", xlim=(-0.03, 1.04), ylim=(-0.03, 1.04))
+
+
+def shift(
+    shares: Mapping[str, tuple[float, float]],
+    channels: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    names: tuple[str, str],
+) -> Figure:
+    """How another dataset differs from what a model was trained on: the fraction of each class, and the intensities.
+
+    Args:
+        shares: Of each class, in training and in the other.
+        channels: `edges` and `counts` of each channel, in training and in the other.
+        names: What these two are called.
+    """
+    shown = dict(list(shares.items())[:MAX_NAMES])
+    figure = Figure(figsize=(10, 4), dpi=DPI)
+    places = {"left": 0.16, "right": 0.985, "bottom": 0.13, "top": 0.91, "wspace": 0.2}
+    bars, curves = figure.subplots(1, 2, gridspec_kw=places)
+    at = np.arange(len(shown))
+    for i, name in enumerate(names):
+        bars.barh(at + 0.2 - 0.4 * i, [pair[i] for pair in shown.values()], 0.38, color=f"C{i}", label=name)
+    bars.set_yticks(at, [short(name, NAME) for name in shown], parse_math=False)
+    more = f", the first {MAX_NAMES} of {len(shares)}" if len(shares) > len(shown) else ""
+    bars.set(title=f"Classes{more}", xlabel="fraction of the cases")
+    bars.invert_yaxis()
+    for k, pair in enumerate(channels[:MAX_CURVES]):
+        for i, one in enumerate(pair):
+            below = np.r_[0, np.cumsum(one["counts"])] / max(1, np.sum(one["counts"]))
+            label = names[i] if not k else None
+            curves.plot(one["edges"], below, STYLES[k % len(STYLES)], color=f"C{i}", label=label)
+    curves.set(title="Intensities" if channels else "Intensities: of other channels", xlabel="value")
+    curves.set(ylabel="fraction of the pixels below", ylim=(-0.02, 1.02))
+    curves.grid(alpha=0.3)
+    for axes in (bars, curves):
+        if axes.get_legend_handles_labels()[0]:
+            legend = axes.legend(fontsize=8, loc="best")
+            for text in legend.get_texts():
+                text.set_parse_math(False)
+    return figure

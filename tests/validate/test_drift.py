@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from tools.report.drift import drift
+from stages.lib.validate.drift import drift
 
 
 def channel(values, bins):

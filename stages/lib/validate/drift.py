@@ -1,4 +1,4 @@
-"""How far the training data's intensities moved between two statistics.json."""
+"""How far intensities differ between the histograms of two statistics.json, or of training and another dataset."""
 
 import math
 from dataclasses import dataclass
