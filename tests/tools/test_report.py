@@ -387,3 +387,55 @@ def test_neither_torch_nor_the_network_is_needed(project):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+def spread(value: float) -> dict:
+    return {"accuracy": {"mean": value, "deviation": 0.01, "lowest": value - 0.02, "highest": value + 0.02}}
+
+
+def study_json(accuracy: float) -> str:
+    tree = {"trainings": 10, "folds": 5, "cases": {"out_of_fold": 400, "test": 100}}
+    for name in ("out_of_fold", "test"):
+        tree |= {name: {"accuracy": accuracy}, f"{name}_interval": {"accuracy": [accuracy - 0.03, accuracy + 0.03]}}
+    tree |= {"over_folds": spread(accuracy), "over_seeds": spread(accuracy), "test_over_trainings": spread(accuracy)}
+    return json.dumps(tree)
+
+
+def external_json(accuracy: float) -> str:
+    channel = {"mean": [100.0, 130.0], "deviation": [30.0, 31.0], "distance": 0.4, "p": 0.001}
+    tree = {"model": "digits/study", "cases": 80, "groups": 40, "left_out": {"classes": 0, "trained_on": 3}}
+    tree |= {"external": {"accuracy": accuracy}, "external_interval": {"accuracy": [0.6, 0.9]}}
+    tree |= {"classes": {"cat": [0.3, 0.5]}, "intensities": [channel], "unlike": None}
+    return json.dumps(tree)
+
+
+def test_a_study_and_each_external_dataset_have_a_section_and_their_numbers_are_gates(project):
+    project.write("metrics/digits/study/study.json", study_json(0.9))
+    project.params["report"] = {"gates": ["digits.external.clinic.external.accuracy >= 0.8", "digits.study.folds >= 5"]}
+    project.commit()
+    project.write("metrics/digits/study/study.json", study_json(0.94))
+    project.write("metrics/digits/external/clinic/external.json", external_json(0.75))
+    project.commit()
+    found = report(project, "HEAD^", "HEAD")
+    assert [gate["passed"] for gate in found["gates"]] == [False, True]
+    text = page.render(found, "")
+    assert "10 trainings over 5 folds: 400 cases held out once, 100 test cases by the mean of all." in text
+    row = next(line for line in text.splitlines() if line.startswith("| accuracy") and "±" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    held, of_folds = "0.94 (0.91 to 0.97)", "0.94 ± 0.01 (0.92 to 0.96)"
+    assert cells == ["accuracy", "0.9", held, of_folds, of_folds, held, of_folds]
+    assert "### External: clinic\n\n80 cases of 40 groups, asked of the exported file of digits/study" in text
+    assert "; left out: 3 of patients that were trained on." in text and "another distribution" in text
+    assert "0.75 (0.6 to 0.9)" in text and "50.0%" in text
+    assert "### Study" not in page.render(report(project, "main", "main"), "")
+
+
+def test_a_study_that_was_taken_out_is_said(project):
+    project.write("metrics/digits/study/study.json", study_json(0.9))
+    project.write("metrics/digits/external/clinic/external.json", external_json(0.75))
+    project.commit()
+    shutil.rmtree(project.root / "metrics/digits/study")
+    shutil.rmtree(project.root / "metrics/digits/external")
+    project.commit()
+    text = page.render(report(project, "HEAD^", "HEAD"), "")
+    assert "There is none any more." in text and "### External: clinic\n\nIt is not asked any more." in text

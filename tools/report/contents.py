@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.lib import params
 from stages.lib.core import outs
-from tools.report import comparison, data, gates
+from tools.report import comparison, data, gates, studies
 from tools.report.comparison import Change
 from tools.report.revisions import Revision, commits_ahead
 from tools.report.snapshot import Results, Snapshot, flatten, load
@@ -55,6 +55,7 @@ def _dataset(name: str, before: Snapshot, after: Snapshot, score: str, splits: S
     if new is not None:
         found |= {"test": _scores(new), "pictures": _pictures(old, new), "export": _export(old, new)}
         found |= {"diagnosis": [_diagnosis(results) for results in (old, new)]}
+        found |= {"studies": studies.gather(old.metrics if old else None, new.metrics)}
     if old is not None and new is not None:
         found |= {
             "code": _code(old, new),

@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import quote
 
 from stages.lib.core.markdown import escape
+from tools.report import studies
 from tools.report.markdown import folded, long_table, number, plural, signed, table
 
 
@@ -104,6 +105,8 @@ def _dataset(found: dict[str, Any], links: str) -> list[str]:
     elif "test" in found:
         rows = [(name, number(value)) for name, value in found["test"].items()]
         parts += ["On the test split:\n\n" + table(["", "value"], rows)]
+    if "test" in found:
+        parts += studies.render(found["studies"])
     if "numbers" in found:
         parts += [_changes("Every number of metrics/ that changed", found["numbers"], fold=True)]
     if "test" in found:

@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -18,6 +19,7 @@ from tools.report.revisions import Revision
 
 METRICS = ("ingest", "statistics", "train", "validate", "export")
 KEYS = ("case", "group", "split", "label", "predicted")  # of predictions.csv, before one probability per class
+STUDY = re.compile(r"study/study\.json|external/([^/]+)/external\.json")
 PROBABILITY_OF = "probability of "  # prefix of a class in the tables here: a class may be called "case"
 
 
@@ -25,7 +27,7 @@ PROBABILITY_OF = "probability of "  # prefix of a class in the tables here: a cl
 class Results:
     """One dataset's results at one revision."""
 
-    metrics: dict[str, dict[str, Any]]  # by file: ingest, statistics, train, validate, export
+    metrics: dict[str, dict[str, Any]]  # by file: ingest, ..., export; of a study `study`, and `external` by dataset
     predictions: pd.DataFrame
     lock: dict[str, dict[str, Any]]  # by stage: its entry in dvc.lock
     pictures: dict[str, bytes]  # figures by path
@@ -66,7 +68,26 @@ def load(revision: Revision) -> Snapshot:
         if "validate" in lock or any(path.startswith(folder) for path in paths):
             pictures = [path for path in paths if path.startswith(folder) and path.endswith(".png")]
             results[dataset] = _results(revision, dataset, lock, pictures)
+            results[dataset].metrics.update(_of_study(revision, folder, paths))
     return Snapshot(revision, params, results)
+
+
+def _of_study(revision: Revision, folder: str, paths: Iterable[str]) -> dict[str, Any]:
+    """The metrics of a study and of external datasets, by name; nothing of what was not asked for.
+
+    Args:
+        folder: Of the dataset's metrics, with a slash at its end.
+    """
+    found: dict[str, Any] = {}
+    for path in sorted(paths):
+        match = STUDY.fullmatch(path.removeprefix(folder)) if path.startswith(folder) else None
+        if match:
+            tree = _json(revision, path, revision.read(path) or b"")
+            if match[1]:
+                found.setdefault("external", {})[match[1]] = tree
+            else:
+                found["study"] = tree
+    return found
 
 
 def _names(params: dict[str, Any]) -> list[str]:
