@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import imageio.v3 as imageio
+import numpy as np
 import pandas as pd
 import pytest
 
-from tools.tiny_project import TINY, copy_project, environment, run, write_params
+from tools.tiny_project import TINY, commit, copy_files, copy_project, environment, run, write_params, write_pictures
 
 pytestmark = pytest.mark.slow
 STUDY = TINY | {"study": {"folds": 3, "seeds": [0, 1]}}
@@ -115,3 +117,32 @@ def contents(folder: Path) -> dict[str, bytes]:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     hidden = {str(path.relative_to(folder)): path.read_bytes() for path in files}
     return {name: content for name, content in hidden.items() if not any(p.startswith(".") for p in Path(name).parts)}
+
+
+def test_the_ensemble_and_another_dataset_follow_from_the_same_block(tmp_path):
+    folder = tmp_path / "project"
+    external = {"other": {"classes": {"night": "dark"}}}
+    block = TINY | {"study": {"folds": 2, "export": "ensemble", "external": external}}
+    copy_files(folder, {"tiny": block, "other": TINY})
+    write_pictures(folder)
+    rng = np.random.default_rng(5)
+    for i in range(30):
+        label, low = ("night", 30) if i % 2 else ("bright", 110)
+        (folder / "data/raw/other" / label).mkdir(parents=True, exist_ok=True)
+        picture = rng.integers(low, low + 90, (12 + i % 3, 11, 3)).astype(np.uint8)
+        imageio.imwrite(folder / "data/raw/other" / label / f"{i:02d}.png", picture)
+    commit(folder)
+    run(folder, sys.executable, "-m", "tools.studies")
+    ran = stages_run(run(folder, "dvc", "repro", "external@tiny-other"))
+    assert {"export_study@tiny", "ingest@other", "external@tiny-other"} <= set(ran)
+    assert not {"train@tiny", "split@other"} & set(ran)
+    report = json.loads((folder / "metrics/tiny/external/other/external.json").read_text())
+    assert report["model"] == "tiny/study" and report["cases"] == 30
+    said = pd.read_csv(folder / "metrics/tiny/external/other/predictions.csv")
+    assert set(said["label"]) == {"bright", "dark"}
+    right = float((said["label"] == said["predicted"]).mean())
+    assert report["external"]["accuracy"] == pytest.approx(right, rel=1e-5)
+    assert "2 trainings" in (folder / "models/tiny/study/card.md").read_text()
+    one = ["models/tiny/study/model.pt2", "data/raw/other/bright/00.png"]
+    asked = run(folder, sys.executable, "-m", "tools.predict", *one)
+    assert "bright" in asked  # a .pt2 runs only where an export.json of this project vouches for it

@@ -221,7 +221,7 @@ def shift(
     bars, curves = figure.subplots(1, 2, gridspec_kw=places)
     at = np.arange(len(shown))
     for i, name in enumerate(names):
-        bars.barh(at + 0.2 - 0.4 * i, [pair[i] for pair in shown.values()], 0.38, color=f"C{i}", label=name)
+        bars.barh(at - 0.2 + 0.4 * i, [pair[i] for pair in shown.values()], 0.38, color=f"C{i}", label=name)
     bars.set_yticks(at, [short(name, NAME) for name in shown], parse_math=False)
     more = f", the first {MAX_NAMES} of {len(shares)}" if len(shares) > len(shown) else ""
     bars.set(title=f"Classes{more}", xlabel="fraction of the cases")
