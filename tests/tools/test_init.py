@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -130,6 +131,80 @@ def test_nothing_of_an_archive_is_moved_in_a_dry_run_or_where_it_can_not_be_used
     with pytest.raises(UserError, match="mkdir data/raw/mine && dvc move data/raw/mine.zip data/raw/mine/mine.zip"):
         begin("mine", Path("data/raw/mine.zip"))
     assert sorted(path.name for path in Path("data/raw").iterdir()) == ["mine.zip", "mine.zip.dvc"]
+
+
+def test_a_link_to_an_archive_is_called_as_the_link_is_and_leads_to_the_same_when_it_is_moved(
+    project, photographs, tmp_path
+):
+    packed(photographs, tmp_path / "cache/0af3.zip")
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/mine.zip").symlink_to("../../../cache/0af3.zip")
+    main(["data/raw/mine.zip"])
+    assert Path("data/raw/mine/mine.zip").is_file() and not Path("data/raw/mine.zip").is_symlink()
+    assert (tmp_path / "cache/0af3.zip").is_file()
+
+
+@pytest.mark.parametrize("move", [False, True])
+def test_a_folder_that_holds_the_place_of_the_data_set_is_not_copied_into_itself(project, move):
+    write_pictures(project, each=3)
+    with pytest.raises(UserError, match="holds data/raw/mine, where its files would go"):
+        begin("mine", Path("."), move=move)
+    assert not Path("data").exists()
+
+
+def test_hidden_files_are_not_copied_be_they_pipes_or_links_that_go_nowhere_or_round(project, photographs, capsys):
+    (photographs / "cat/.#0.png").symlink_to("somebody@host.17")  # as Emacs locks a file
+    (photographs / ".git").mkdir()
+    (photographs / ".git/config").touch()
+    for name in ("up", "again"):
+        (photographs / ".git" / name).symlink_to("..")
+    os.mkfifo(photographs / "dog/.pipe")
+    begin("mine", photographs)
+    found = sorted(str(path.relative_to("data/raw/mine")) for path in Path("data/raw/mine").rglob("*"))
+    assert found == ["cat", *(f"cat/{i}" for i in ("0.png", "1.jpg", "2.png")), "dog"] + [
+        f"dog/{i}" for i in ("0.png", "1.jpg", "2.png")
+    ]
+    assert "data/raw/mine, without 5 hidden files and the like\n" in capsys.readouterr().out
+
+
+def test_what_can_not_be_copied_is_named_and_nothing_is_left(project, photographs, monkeypatch):
+    def refused(source, target, **given):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shutil, "copystat", refused)  # root may read all
+    with pytest.raises(UserError, match=r"photographs.* can't be copied \(.*Permission denied.*\): mend or remove it"):
+        begin("mine", photographs)
+    assert list(Path("data/raw").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["[", "'", "@x", "%", "!!python/object:x", "a\a", ""])
+def test_a_name_that_is_no_yaml_is_refused_as_any_other_that_no_data_set_can_have(project, photographs, name):
+    with pytest.raises(UserError, match="the name: .*: a dataset's name is of lower-case letters"):
+        begin(name, photographs)
+    with pytest.raises(SystemExit, match="the name: : a dataset's name is of lower-case letters"):
+        main(["/"])
+
+
+def test_what_is_neither_folder_nor_archive_or_can_not_be_read_is_said(project, photographs, monkeypatch):
+    os.mkfifo("pipe.zip")
+    hidden = packed(photographs, Path("photographs.zip")).rename(".photographs.zip")
+    Path("data/raw/mine").mkdir(parents=True)
+    Path("data/raw/other").symlink_to("nowhere")
+    for name, given, told in (
+        ("mine", Path("nowhere"), "nowhere not found: give a folder or an archive"),
+        ("mine", Path("pipe.zip"), r"pipe.zip is a pipe \(FIFO\): give the folder"),
+        ("mine", hidden, ".photographs.zip is hidden, and would not be read: rename it"),
+        ("other", photographs, "data/raw/other is there already"),
+    ):
+        with pytest.raises(UserError, match=told):
+            begin(name, given)
+
+    def refused(path, *flags):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(os, "open", refused)  # root may read all
+    with pytest.raises(UserError, match=r".photographs.zip can't be read \(Permission denied\): give a folder"):
+        begin("mine", hidden)
 
 
 def test_masks_are_left_out_by_a_pattern_that_can_be_seen(project, tmp_path, capsys):

@@ -58,6 +58,7 @@ class Found:
     """What was found; `rows` says it to a person."""
 
     rows: list[str] = field(default_factory=list)
+    litter: list[str] = field(default_factory=list)  # paths of hidden files and the like, which are not read
     kind: str = "images"  # or volumes
     cases: int = 0  # files of pictures, or series that were looked at
     size: tuple[float, ...] = ()  # medians along H, W or D, H, W
@@ -77,6 +78,7 @@ def look(folder: Path, found: Found) -> None:
         UserError: The data can't be used as they are.
     """
     scan = in_place.with_stores(folder, raw_files.scan(folder))
+    found.litter = scan.litter
     paths = [path for path in scan.paths if path not in raw_files.TABLES]
     offer = selection.find_companions(paths)
     if offer:
