@@ -167,8 +167,44 @@ def test_an_archive_beside_its_folder_and_two_of_one_name_are_errors_that_name_b
         raw_files.scan(raw)
     (raw / "dog").rename(raw / "cow")
     shutil.copy(raw / "dog.zip", raw / "dog.ZIP")
-    with pytest.raises(UserError, match="raw/dog/0.png is in two archives, dog.ZIP and dog.zip: keep one of them"):
+    with pytest.raises(UserError, match="raw/dog.ZIP and .*raw/dog.zip stand for the same folder: keep one of them"):
         raw_files.scan(raw)
+    (raw / "dog.ZIP").unlink()
+    (raw / "dog.tar").write_bytes(tarred([("a file of its own.png", picture())]))
+    with pytest.raises(UserError, match="raw/dog.tar and .*raw/dog.zip stand for the same folder: keep one of them"):
+        raw_files.scan(raw)
+    (raw / "dog.tar").unlink()
+    (raw / "dog").mkdir()
+    pack(pictures[0], raw / "dog/x.zip")
+    (raw / "dog.zip").write_bytes(zipped([("x/cat/0.png", picture())]))
+    with pytest.raises(UserError, match="raw/dog/x/cat/0.png is in two archives, dog.zip and dog/x.zip: keep one of"):
+        raw_files.scan(raw)
+
+
+def test_a_zip_that_begins_with_members_of_another_one_ends_ingest_and_one_behind_a_program_does_not(raw):
+    whole = zipped([GOOD])
+    (raw / "x.zip").write_bytes(zipped([("a/lost.png", picture(1))]) + whole)
+    with pytest.raises(UserError, match="raw/x.zip begins with members that its index doesn't list, as .* joined"):
+        raw_files.scan(raw)
+    (raw / "x.zip").write_bytes(b"MZ" + bytes(1000) + whole)  # a ZIP that unpacks itself
+    assert len(raw_files.scan(raw).members) == 1
+
+
+def test_an_archive_that_can_not_be_read_is_named(raw, monkeypatch):
+    (raw / "x.zip").write_bytes(zipped([GOOD]))
+
+    def refused(path, *flags):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(members.os, "open", refused)  # root may read all
+    with pytest.raises(UserError, match=r"raw/x.zip can't be read \(Permission denied\): mend or remove it"):
+        raw_files.scan(raw)
+
+
+def test_a_table_in_an_archive_that_is_no_text_is_told_where_it_is(raw, tmp_path):
+    (raw / "x.zip").write_bytes(zipped([GOOD, ("labels.csv", b"\xff\xfe")]))
+    with pytest.raises(UserError, match="raw/labels.csv in .*raw/x.zip is not UTF-8"):
+        ingest(raw, tmp_path / "out")
 
 
 @pytest.mark.parametrize("listed", [(), ("b/",), ("b/.hidden/",)])

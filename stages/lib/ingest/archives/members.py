@@ -128,7 +128,7 @@ class Members:
         if member is None:
             raise KeyError(path)
         try:
-            return decoded(name, read(member, most)[0])
+            return decoded(f"{name} in {member.archive.path}", read(member, most)[0])
         except Rejected as error:
             raise UserError(f"{name} in {member.archive.path} can't be read ({error.detail}): put it beside") from None
 

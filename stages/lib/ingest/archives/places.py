@@ -65,8 +65,19 @@ def without_ending(path: str) -> str:
 
 
 def find(raw: str, paths: Iterable[str]) -> list[str]:
-    """Those of the files that are archives: called so, and such by their content."""
-    return [path for path in paths if ending(path) and kind(os.path.join(raw, path))]
+    """Those of the files that are archives: called so, and such by their content.
+
+    Raises:
+        UserError: One of them can't be read.
+    """
+    found = []
+    for path in filter(ending, paths):
+        try:
+            if kind(os.path.join(raw, path)):
+                found.append(path)
+        except OSError as error:
+            raise UserError(f"{os.path.join(raw, path)} can't be read ({error.strerror}): mend or remove it") from None
+    return found
 
 
 def kind(path: str) -> str:
@@ -142,7 +153,10 @@ def unpacked(raw: str, archives: Sequence[str], files: Sequence[str], is_whole: 
     """
     found = Unpacked(Members(), [], set())
     owners: dict[str, str] = {}
+    called: dict[str, str] = {}  # the archives before, by their names without endings
     for path in archives:
+        if (other := called.setdefault(without_ending(path), path)) != path:
+            raise UserError(f"{raw}/{other} and {raw}/{path} stand for the same folder: keep one of them")
         try:
             listed = _listed(f"{raw}/{path}", seek_points)
         except BadArchive as error:

@@ -12,7 +12,15 @@ import numpy as np
 from stages.lib.core.progress import say
 from stages.lib.ingest.archives import foreign
 from stages.lib.ingest.archives.entries import BadArchive, Entry, OpenFile, trouble_of
-from stages.lib.ingest.archives.members import DEFLATED, ENCRYPTED, LOCAL_HEADER, STORED, Archive, Member
+from stages.lib.ingest.archives.members import (
+    DEFLATED,
+    ENCRYPTED,
+    LOCAL_HEADER,
+    LOCAL_SIGNATURE,
+    STORED,
+    Archive,
+    Member,
+)
 
 SECRET = 1 | 1 << 6 | 1 << 13  # flags: encrypted, strongly, and with its header masked; APPNOTE.TXT 4.4.4
 UTF_8 = 1 << 11  # flag: the name is UTF-8, APPNOTE.TXT 4.4.4
@@ -26,7 +34,8 @@ def entries(file: OpenFile, archive: Archive) -> Iterator[Entry]:
     """The entries of an archive, in the order of its index.
 
     Raises:
-        BadArchive: It is damaged, its members share bytes, or nothing says in what its names are written.
+        BadArchive: It is damaged, its members share bytes, some are not in its index, or nothing says in what its names
+            are written.
         OSError: It can't be read.
     """
     _check_is_whole(file, archive.path)
@@ -40,6 +49,8 @@ def entries(file: OpenFile, archive: Archive) -> Iterator[Entry]:
         said = str(error) if isinstance(error, zipfile.BadZipFile) else type(error).__name__
         raise BadArchive(f"is damaged or cut short ({said})") from None
     found = opened.infolist()
+    if os.pread(file.fileno(), 4, 0) == LOCAL_SIGNATURE and min((info.header_offset for info in found), default=1):
+        raise BadArchive("begins with members that its index doesn't list, as archives do that were joined")
     _check_overlap(found, opened.start_dir)
     guessed = 0
     for info in found:
