@@ -11,7 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from stages.lib.ingest import in_place, patterns, raw_files
 from stages.lib.ingest.archives import places
 from stages.lib.ingest.archives.entries import BadArchive, plain
 from stages.lib.ingest.archives.members import Member
-from stages.lib.ingest.litter import lies_in_litter
+from stages.lib.ingest.litter import is_litter, lies_in_litter
 from stages.lib.ingest.readers.contract import PART_SIGN, Part
 
 GLOB = re.compile(r"[*?\[]")
@@ -63,7 +63,7 @@ def _each_once(files: Iterable[File]) -> Iterator[File]:
 
 
 def _matches(name: str) -> Iterator[File]:
-    paths = [] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+    paths = [] if os.path.exists(name) else sorted(_globbed(name))
     for path in paths:
         yield from _below(path)
     if not paths:
@@ -74,6 +74,52 @@ def _matches(name: str) -> Iterator[File]:
                 "glob, or - for a list of paths on stdin"
             )
         yield from found
+
+
+def _globbed(pattern: str) -> list[str]:
+    """What a pattern fits. For ** a folder is taken once, by whichever links it is reached: Python's glob goes round
+    links that lead back for longer than anybody waits.
+
+    Raises:
+        UserError: A folder can't be listed.
+    """
+    parts = pattern.replace(os.sep, "/").split("/")
+    if "**" not in parts:
+        return glob.glob(pattern)
+    at = parts.index("**")
+    above, below = "/".join(parts[:at]), "/".join(parts[at + 1 :])
+    tops = [top for top in glob.glob(above) if os.path.isdir(top)] if above else ["/" if at else ""]
+    if not below.strip("/"):
+        return [top or "." for top in tops]  # with all that is in it
+    return [
+        path for top in tops for folder in _folders(top) for path in _globbed(os.path.join(glob.escape(folder), below))
+    ]
+
+
+def _folders(top: str) -> Iterator[str]:
+    """A folder and all below it but for hidden ones, links to folders last, each once.
+
+    Raises:
+        UserError: One can't be listed.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting, links = [top], list[str]()
+    while waiting or links:
+        folder = (waiting or links).pop()
+        try:
+            status = os.stat(folder or ".")
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder or ".") as found:
+                entries = sorted((entry for entry in found if entry.name[0] != "."), key=lambda entry: entry.name)
+        except OSError as error:
+            raise UserError(f"{folder or '.'} can't be listed ({error.strerror}): mend or remove it") from None
+        yield folder
+        for entry in reversed(entries):
+            with suppress(OSError):  # a link to itself
+                if entry.is_dir():
+                    (links if entry.is_symlink() else waiting).append(os.path.join(folder, entry.name))
 
 
 def _listed() -> Iterator[File]:
@@ -110,16 +156,18 @@ def _in_archive(path: str) -> list[File]:
     """
     above = path
     while (above := os.path.dirname(above)) and not os.path.isdir(above):
-        below = path[len(above) + 1 :]
+        below = plain(path[len(above) + 1 :])
         if places.ending(above) and os.path.isfile(above):
             return _chosen(above, below)
-        for archive in filter(os.path.isfile, (above + end for end in places.KINDS)):
+        ends = [spelt for end in places.KINDS for spelt in (end, end.upper())]
+        for archive in filter(os.path.isfile, (above + end for end in ends)):
             if found := _chosen(archive, below) or _chosen(archive, f"{os.path.basename(above)}/{below}"):
                 return found
     with suppress(OSError):
-        inside = [name for name in os.listdir(above or ".") if places.ending(name)]
-        if len(inside) == 1:  # it is the folder
-            return _chosen(os.path.join(above, inside[0]), path[len(above) :].lstrip("/"))
+        inside = [name for name in os.listdir(above or ".") if not is_litter(name) and name not in raw_files.TABLES]
+        archive = os.path.join(above, inside[0]) if len(inside) == 1 else ""
+        if places.ending(archive) and os.path.isfile(archive):  # it is the folder
+            return _chosen(archive, plain(path[len(above) :].lstrip("/")))
     return []
 
 
@@ -127,7 +175,8 @@ def _chosen(archive: str, below: str) -> list[File]:
     known = _members(archive, stamp(os.stat(archive)))
     if whole := known.get(""):  # it can't be read, or is none
         return [whole] if whole.trouble else []
-    below = below.rstrip("/")
+    if not below:
+        return list(known.values())
     if below in known:
         return [known[below]]
     fitting = patterns.fitting([f"/{below}"], list(known)) if GLOB.search(below) else ()
@@ -144,7 +193,8 @@ def _below(path: str) -> Iterator[File]:
     if os.path.isdir(path) and in_place.is_store(path):
         yield File(path)
     elif os.path.isdir(path):
-        found = in_place.with_stores(Path(path), raw_files.scan(Path(path)))
+        with redirect_stdout(sys.stderr):  # as of `members`
+            found = in_place.with_stores(Path(path), raw_files.scan(Path(path)))
         yield from (File(os.path.join(path, below), found.members.get(below)) for below in found.paths)
     elif places.ending(path):
         yield from members(path)
@@ -156,7 +206,8 @@ def members(archive: str) -> Iterator[File]:
     """The members of an archive, sorted by name, but for what systems leave there."""
     try:
         kind = places.kind(archive)
-        entries = list(places.entries(archive, kind, places.scratch())) if kind else []
+        with redirect_stdout(sys.stderr):  # on stdout are answers, and what is said of names would stand among them
+            entries = list(places.entries(archive, kind, places.scratch())) if kind else []
     except BadArchive as error:
         yield File(archive, trouble=f"the archive {error}")
         return

@@ -215,6 +215,20 @@ def test_a_folder_of_litter_alone_is_a_class_folder_without_files_in_an_archive_
         ingest(raw, raw.parent / "out")
 
 
+@pytest.mark.parametrize("pattern", ["[z-a].png", "*\\"])
+def test_a_pattern_that_can_not_be_read_is_told_wherever_it_is_given(raw, tmp_path, pictures, pattern):
+    shutil.copytree(pictures[0], raw, dirs_exist_ok=True)
+    told = "the pattern '.*' can't be read as those of .gitignore are "
+    with pytest.raises(UserError, match=told):
+        ingest(raw, tmp_path / "out", exclude=(pattern,))
+    (raw / "labels.csv").write_text(f"path,label\ncat,a\n{pattern},b\n")
+    with pytest.raises(UserError, match=rf"labels.csv.* row 3: {told}"):
+        ingest(raw, tmp_path / "out")
+    pack(pictures[0], raw / "cat/x.zip")
+    with pytest.raises(UserError, match=told):
+        ingest(raw, tmp_path / "out", include=("*.png",), exclude=(pattern,))
+
+
 @pytest.mark.parametrize("exclude", [("docs/",), ("docs/*.zip",), ("*.zip",)])
 def test_an_archive_that_is_left_out_by_its_own_path_is_not_read(raw, tmp_path, pictures, exclude):
     shutil.copytree(pictures[0], raw, dirs_exist_ok=True)

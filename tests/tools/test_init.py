@@ -203,7 +203,7 @@ def test_what_is_neither_folder_nor_archive_or_can_not_be_read_is_said(project, 
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr(os, "open", refused)  # root may read all
-    with pytest.raises(UserError, match=r".photographs.zip can't be read \(Permission denied\): give a folder"):
+    with pytest.raises(UserError, match=r".photographs.zip can't be read \(Permission denied\): mend or remove it"):
         begin("mine", hidden)
 
 

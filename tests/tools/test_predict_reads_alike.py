@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -142,6 +143,56 @@ def test_what_lies_in_an_archive_is_read_by_the_names_that_answers_and_labels_cs
     archive.write_bytes(archive.read_bytes()[:-9])
     (case,) = raw_cases.read_cases([f"{archive}/b/0.png"], "images", 1)
     assert "damaged or cut short" in case.trouble
+
+
+def test_what_lies_in_an_archive_may_be_named_as_carelessly_as_files_may(tmp_path):
+    picture = io.BytesIO()
+    Image.fromarray(np.zeros((9, 7), np.uint8)).save(picture, "png")
+    with zipfile.ZipFile(tmp_path / "a.ZIP", "w") as target:
+        target.writestr("b/0.png", picture.getvalue())
+    for name in ("a.ZIP/", "a.ZIP//b/0.png", "a.ZIP/./b/", "a/b/0.png", "a.ZIP/*/./0.png"):
+        assert [case.trouble for case in raw_cases.read_cases([f"{tmp_path}/{name}"], "images", 1)] == [""]
+    with pytest.raises(UserError, match="the pattern '.*' can't be read"):
+        list(raw_cases.read_cases([f"{tmp_path}/a.ZIP/[z-a].png"], "images", 1))
+
+
+@pytest.mark.parametrize("beside", ["folder.zip/x.png", "broken.zip"])
+def test_a_file_that_is_not_there_is_told_of_and_not_the_archive_beside_it(tmp_path, beside):
+    (tmp_path / beside).parent.mkdir(exist_ok=True)
+    (tmp_path / beside).write_bytes(b"PK and no more")
+    (tmp_path / "there.png").touch()
+    with pytest.raises(UserError, match="gone.png not found"):
+        list(raw_cases.read_cases([str(tmp_path / "gone.png")], "images", 1))
+
+
+def test_patterns_with_two_asterisks_end_where_links_lead_round_and_read_each_file_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a/b/.hidden").mkdir(parents=True)
+    for name in ("0.png", "a/1.png", "a/b/2.png", "a/b/.hidden/3.png", "a/b/words.txt"):
+        Path(name).touch()
+    Path("a/b/again").symlink_to(tmp_path)
+    Path("a/also").symlink_to("b")
+    found = {
+        "**/*.png": ["0.png", "a/1.png", "a/b/2.png"],
+        "a/**/*.png": ["a/1.png", "a/b/2.png", "a/b/again/0.png"],
+        "**/b/**/*.png": ["a/b/2.png", "a/b/again/0.png", "a/b/again/a/1.png"],
+        f"{tmp_path}/**/b/*.*": [f"{tmp_path}/a/b/2.png", f"{tmp_path}/a/b/words.txt"],
+    }
+    for pattern, names in found.items():
+        files, _ = raw_inputs.find([pattern])
+        assert sorted(file.path for file in files) == sorted(names), pattern
+
+
+def test_what_is_said_of_names_in_an_archive_does_not_stand_among_the_answers(tmp_path, capsys):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as target:
+        target.writestr("caf?.png", b"")
+    content = bytearray((tmp_path / "a.zip").read_bytes().replace(b"caf?", b"caf\x82"))
+    content[content.find(b"PK\1\2") + 5] = 0  # made by DOS
+    (tmp_path / "a.zip").write_bytes(content)
+    for name in (tmp_path / "a.zip", tmp_path):
+        raw_inputs.find([str(name)])
+        out, err = capsys.readouterr()
+        assert out == "" and "1 names are no UTF-8, and read as CP437" in err
 
 
 def test_parts_of_files_are_read_by_the_names_that_labels_csv_has_for_them(tmp_path, monkeypatch):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pathspec
 
+from stages.lib.core.errors import UserError
+
 PACKED = "nii.gz"
 PICTURES = {
     *("png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "jp2", "pgm", "ppm"),
@@ -26,9 +28,25 @@ def ending(path: str) -> str:
 
 
 def fitting(patterns: Sequence[str], paths: Sequence[str]) -> set[str]:
-    """The paths that some of the patterns fit."""
-    spec = pathspec.PathSpec.from_lines("gitignore", patterns)
+    """The paths that some of the patterns fit.
+
+    Raises:
+        UserError: One can't be read.
+    """
+    spec = pathspec.PathSpec([one for pattern in patterns for one in read(pattern).patterns])
     return {path for path in paths if spec.match_file(path)}
+
+
+def read(pattern: str) -> pathspec.PathSpec:
+    """Raises:
+    UserError: It can't be read.
+    """
+    try:
+        return pathspec.PathSpec.from_lines("gitignore", [pattern])
+    except (ValueError, re.error) as error:
+        raise UserError(
+            f"the pattern {pattern!r} can't be read as those of .gitignore are ({error}): mend it"
+        ) from None
 
 
 def literal(text: str) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import NamedTuple
 
-import pathspec
-
 from stages.lib.core.errors import UserError
 from stages.lib.ingest import companions, patterns
 from stages.lib.ingest.raw_files import TABLES
@@ -61,7 +59,7 @@ def select(paths: Sequence[str], params: IngestParams) -> tuple[list[str], list[
     paths = [path for path in paths if path not in tables]
     for key, given in (("include", params.include), ("exclude", params.exclude)):
         for pattern in given:
-            spec = pathspec.PathSpec.from_lines("gitignore", [pattern.removeprefix("!")])
+            spec = patterns.read(pattern.removeprefix("!"))
             if not any(spec.match_file(path) for path in paths):
                 raise UserError(f"ingest.{key}: no file fits the pattern '{pattern}': mend or remove it")
     taken, excluded = paths, []

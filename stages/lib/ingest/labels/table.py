@@ -518,9 +518,13 @@ class _Table:
         """A row about all files that a pattern fits, as patterns of ingest.include fit.
 
         Raises:
-            UserError: It fits none, or one that another pattern fits, too, with another label, group, split or column.
+            UserError: It can't be read, or fits none, or one that another pattern fits, too, with another label, group,
+                split or column.
         """
-        fitting = patterns.fitting([f"/{pattern}"], sorted(self._paths))
+        try:
+            fitting = patterns.fitting([f"/{pattern}"], sorted(self._paths))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
         if not fitting:
             raise UserError(f"{where}: no file fits the pattern '{pattern}'")
         for path in sorted(fitting):
