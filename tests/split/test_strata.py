@@ -1,0 +1,146 @@
+"""Cases that are of no one class are dealt alike, too: each label and the whole range of a number in every split."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from stages import split as split_stage
+from stages.lib import splits, targets
+from stages.lib.core import outs
+from stages.lib.core.errors import DamagedOut, UserError
+from stages.lib.params.split import SplitParams
+from stages.lib.split import dealing, strata
+
+FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
+NAMES = ("common", "half", "rare", "rarest")
+
+
+def names(number: int, of: str = "c") -> np.ndarray:
+    return np.array([f"{of}{i:08d}" for i in range(number)], splits.NAME)
+
+
+def of_labels(number: int, seed: int = 0) -> splits.Table:
+    rng = np.random.default_rng(seed)
+    severity = rng.random((number, 1))  # labels go together, as findings of the sick do
+    values = (rng.random((number, 4)) * 0.6 + severity * 0.4 > [0.3, 0.5, 0.75, 0.88]).astype(np.float32)
+    values[rng.random((number, 4)) < 0.05] = np.nan
+    target = targets.Target("multilabel", NAMES)
+    case = names(number)
+    none = np.zeros(number, np.int32)
+    return splits.Table(case, case, ["multilabel"], none, np.full(number, splits.OPEN, np.int8), target, values)
+
+
+def of_numbers(number: int, seed: int = 0) -> splits.Table:
+    values = np.random.default_rng(seed).lognormal(0, 1, (number, 1)).astype(np.float32)
+    case = names(number)
+    none, split_of = np.zeros(number, np.int32), np.full(number, splits.OPEN, np.int8)
+    return splits.Table(case, case, ["size"], none, split_of, targets.Target("regression", ("size",), "mm"), values)
+
+
+def shares(cases: splits.Table, split_of: np.ndarray) -> np.ndarray:
+    """Of the cases with each label, the fraction in validation and in test: (labels, 2)."""
+    there = cases.values == 1
+    return np.array([[(there[:, k] & (split_of == s)).sum() / there[:, k].sum() for s in (1, 2)] for k in range(4)])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_label_has_about_the_same_share_of_each_split(seed):
+    cases = of_labels(2000)
+    found = np.abs(shares(cases, dealing.assign(cases, FRACTIONS, seed)) - 0.15)
+    assert found[3].max() < 1 / (cases.values[:, 3] == 1).sum(), "the rarest is dealt first, to less than a case"
+    assert found.max() < 0.03
+
+
+def test_labels_are_spread_better_than_by_chance():
+    cases = of_labels(600)
+    dealt = [np.abs(shares(cases, dealing.assign(cases, FRACTIONS, seed)) - 0.15).mean() for seed in range(20)]
+    chance = []
+    for seed in range(20):
+        drawn = np.random.default_rng(seed).choice(3, len(cases), p=[0.7, 0.15, 0.15])
+        chance.append(np.abs(shares(cases, drawn) - 0.15).mean())
+    assert np.mean(dealt) < 0.6 * np.mean(chance)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_number_has_its_whole_range_in_each_split(seed):
+    cases = of_numbers(1000)
+    split_of = dealing.assign(cases, FRACTIONS, seed)
+    whole = np.quantile(cases.values[:, 0], [0.1, 0.5, 0.9])
+    for split in range(3):
+        of_split = np.quantile(cases.values[split_of == split, 0], [0.1, 0.5, 0.9])
+        np.testing.assert_allclose(np.log(of_split), np.log(whole), atol=0.25)
+        assert abs((split_of == split).mean() - [0.7, 0.15, 0.15][split]) < 0.01
+
+
+@pytest.mark.parametrize("make", [of_labels, of_numbers])
+def test_nearly_all_cases_keep_their_split_when_cases_are_added(make):
+    many = make(1000)
+    few = many.select(np.arange(1000) < 950)
+    before, after = dealing.assign(few, FRACTIONS, 0), dealing.assign(many, FRACTIONS, 0)[:950]
+    assert (before != after).mean() < 0.04
+
+
+@pytest.mark.parametrize("make", [of_labels, of_numbers])
+def test_groups_stay_whole(make):
+    cases = make(600)
+    cases = replace(cases, group=names(200, "g")[np.random.default_rng(0).integers(0, 200, 600)])
+    split_of = dealing.assign(cases, FRACTIONS, 0)
+    for group in np.unique(cases.group):
+        assert len(np.unique(split_of[cases.group == group])) == 1
+    assert [abs((split_of == s).mean() - FRACTIONS[splits.SPLITS[s]]) < 0.05 for s in range(3)] == [True] * 3
+
+
+@pytest.mark.parametrize("number", [3, 5, 12])
+def test_few_numbers_are_dealt_too(number):
+    split_of = dealing.assign(of_numbers(number), FRACTIONS, 0)
+    assert set(split_of.tolist()) == {0, 1, 2}
+
+
+def test_equal_numbers_are_one_stratum():
+    cases = of_numbers(100)
+    cases = replace(cases, values=np.ones((100, 1), np.float32))
+    assert len(strata.stratified(cases).classes) <= 2
+    assert np.bincount(dealing.assign(cases, FRACTIONS, 0)).tolist() == [70, 15, 15]
+
+
+def test_a_label_that_training_could_not_learn_is_an_error():
+    cases = of_labels(100)
+    values = np.array(cases.values)
+    values[:, 3] = 0
+    with pytest.raises(UserError, match="'rarest' has no training case with it: add cases, or take it out"):
+        strata.check_training(replace(cases, values=values, split_of=np.zeros(100, np.int8)))
+    values[:, 3] = 1
+    with pytest.raises(UserError, match="'rarest' has no training case without it"):
+        strata.check_training(replace(cases, values=values, split_of=np.zeros(100, np.int8)))
+
+
+@pytest.mark.parametrize("make", [of_labels, of_numbers])
+def test_targets_and_weights_come_back_from_split_csv_as_they_were(tmp_path, make, capsys):
+    cases = replace(make(300), weight=np.random.default_rng(1).random(300).astype(np.float32))
+    open_ = (block.drop(columns="split").assign(split="") for block in cases.blocks())
+    outs.write_csv(tmp_path / "cases.csv", open_)
+    split_stage.main(tmp_path / "cases.csv", tmp_path / "split.csv", SplitParams())
+    found = splits.read(tmp_path / "split.csv")
+    assert found.target == cases.target
+    np.testing.assert_array_equal(found.values, cases.values)
+    np.testing.assert_array_equal(found.weight, cases.weight)
+    assert ("rare: not" in capsys.readouterr().out) == (make is of_labels)
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        (",1,", ",2,", "are no answer to multilabel"),
+        ("target.multilabel.half", "target.regression.half", "are of several targets"),
+        (",0,", ",x,", "a number is none"),
+    ],
+)
+def test_damaged_targets_are_found(tmp_path, old, new, message):
+    cases = of_labels(50).with_splits(np.arange(50) % 3)
+    outs.write_csv(tmp_path / "split.csv", cases.blocks())
+    splits.read(tmp_path / "split.csv")
+    text = (tmp_path / "split.csv").read_text().replace(old, new, 1)
+    (tmp_path / "split.csv").write_text(text)
+    with pytest.raises(DamagedOut, match=message):
+        splits.read(tmp_path / "split.csv")
