@@ -1,4 +1,4 @@
-"""What a split asks of its samples, and losses of labels, numbers, shares and weights: those of torch, by definition."""
+"""What a split asks of its samples, and losses of labels, numbers, shares and weights are torch's."""
 
 import math
 from types import SimpleNamespace
@@ -70,7 +70,7 @@ def test_a_batch_of_which_nothing_is_known_moves_nothing():
     answers = ANSWERS[:2].clone().requires_grad_()
     loss, _ = objective.sums(answers, nothing, None)
     loss.backward()
-    assert (objective.weight(nothing, None), float(loss)) == (0, 0)
+    assert (objective.weight(nothing, None), loss.item()) == (0, 0)
     assert torch.equal(answers.grad, torch.zeros(2, 3))
 
 
