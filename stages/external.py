@@ -28,10 +28,11 @@ from stages.lib.moments import Moments, Summary, merge_all, of_run, read_statist
 from stages.lib.params.ingest import IngestParams
 from stages.lib.params.machine import MachineParams
 from stages.lib.params.validate import ValidateParams
-from stages.lib.tensors import Split
-from stages.lib.validate import curves, evaluation, external, predictions, scores
+from stages.lib.tensors import Asked, Split
+from stages.lib.validate import curves, evaluation, external
 from stages.lib.validate.case_sheets import CaseSheets
-from stages.lib.validate.figures import evidence, save, shift
+from stages.lib.validate.figures import save, shift
+from stages.lib.validate.kinds.classes import Classes
 from stages.lib.workers import count
 
 
@@ -96,9 +97,10 @@ def main(
         x: Any = Fitted(opened, rows, Geometry(**facts["geometry"]))
         split = Split(x, label_of[rows], table.case[rows], table.group[rows])
 
-        scored = evaluation.score_table({"external": split}, {"external": p}, classes, params)
+        kind = Classes(Asked(facts.get("target", {}).get("kind", "classes"), classes), of=f"{item['other']}'s")
+        scored = evaluation.score_table(kind, {"external": split}, {"external": p}, params)
         outs.write_csv(scores_csv, scored)
-        outs.write_csv(predictions_csv, predictions.table("external", split, p, classes))
+        outs.write_csv(predictions_csv, evaluation.prediction_table("external", kind, split, p))
         number = {name: int(n) for name, n in zip(classes, np.bincount(split.y, minlength=len(classes)), strict=True)}
         ours, theirs = (external.shares(of, classes) for of in (measured.classes, number))
         groups = len(np.unique(split.group))
@@ -115,13 +117,13 @@ def main(
         outs.write_json(external_json, report)
         pairs = [(vars(a), vars(b)) for a, b in zip(measured.channels, others, strict=False)]
         drawn = shift(report["classes"], pairs if report["intensities"] else [], (item["dataset"], item["other"]))
-        sheet = CaseSheets(None, *window(measured.channels), classes, f"{item['other']}'s")
+        sheet = CaseSheets(None, *window(measured.channels), kind)
         local = cases_csv.with_name(f"{drawing.LOCAL}_{item['dataset']}")
         with outs.replacing(figures) as folder:
             folder.mkdir()
-            points = [f(split.y, p, classes) for f in (curves.roc, curves.precision_recall)]
-            points.append(curves.reliability(split.y, p))
-            save(folder / "evidence", evidence(split.y, p.argmax(1), classes, points, scores.per_class(split.y, p)))
+            rankings = kind.rankings(split, p)
+            points = [curves.roc(rankings), curves.precision_recall(rankings), kind.reliability(split, p)]
+            save(folder / "evidence", kind.evidence(split, p, points))
             save(folder / "shift", drawn)
             place = drawing.place(folder, local, other_ingest.may_show)
             sheets.save(place / "worst", sheet.worst(split, p, params.worst))

@@ -6,7 +6,7 @@ predictions.csv has every case outside of the test split once, by the trainings 
 and the test split by the mean of all trainings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from stages.lib.tensors import Split
 from stages.lib.validate import evaluation, predictions
 from stages.lib.validate import members as gathered
 from stages.lib.validate.answers import ask
+from stages.lib.validate.kinds.classes import Classes
+from stages.lib.validate.kinds.kind import Kind
 
 OUT_OF_FOLD = "out_of_fold"
 
@@ -49,9 +51,9 @@ def main(
     fold_of = cases.folds.fold_of[cases.folds.fold_of != NEVER]
     held, test = cases.chosen(cases.folds.fold_of != NEVER), tensors.read_split(dataset_h5, "test")
     about = tensors.read_description(dataset_h5)
-    classes = about.classes
     if not about.asked.target.of_one_class:
         raise UserError(f"study: trainings are gathered where a case is of one class; the target is {about.asked.kind}")
+    kind = Classes(about.asked)
     evaluation.check_flips(params, held)
     flips = "".join(params.flips)
     asked = []
@@ -66,22 +68,24 @@ def main(
     splits = {OUT_OF_FOLD: held, "test": test}
     found = {OUT_OF_FOLD: gathered.out_of_fold(asked, temperature_of, held)}
     found["test"] = gathered.ensemble(asked, temperature)
-    table = evaluation.score_table(splits, found, classes, params)
-    each = gathered.table(asked, temperature_of, temperature, test)
+    table = evaluation.score_table(kind, splits, found, params)
+    each = gathered.table(kind, asked, temperature_of, temperature, test)
     outs.write_csv(members_csv, each)
-    rows = [predictions.table(name, splits[name], found[name], classes) for name in splits]
+    rows = [evaluation.prediction_table(name, kind, splits[name], found[name]) for name in splits]
     rows[0].isetitem(predictions.COLUMNS.index("split"), [f"fold{fold}" for fold in fold_of])
     outs.write_csv(predictions_csv, pd.concat(rows, ignore_index=True))
 
-    about_best, of_best = judge_alone(gathered.best(asked, temperature_of), test, classes, params)
+    about_best, of_best = judge_alone(kind, gathered.best(kind, asked, temperature_of), test, params)
     outs.write_csv(scores_csv, pd.concat([table, of_best], ignore_index=True))
+    by_fold = gathered.over_folds(kind, held, fold_of, found[OUT_OF_FOLD]) if study.folds else []
+    by_seed = gathered.over_seeds(kind, asked, temperature_of, held)
     report: dict[str, Any] = {
         "trainings": len(asked),
         "folds": study.folds,
         "cases": {OUT_OF_FOLD: len(held.y), "test": len(test.y)},
         **gathered.summary(table, OUT_OF_FOLD),
-        "over_folds": gathered.spread(gathered.over_folds(held, fold_of, found[OUT_OF_FOLD])) if study.folds else {},
-        "over_seeds": gathered.spread(by_seed) if (by_seed := gathered.over_seeds(asked, temperature_of, held)) else {},
+        "over_folds": gathered.spread(by_fold) if by_fold else {},
+        "over_seeds": gathered.spread(by_seed) if by_seed else {},
         **gathered.summary(table, "test"),
         "test_over_trainings": gathered.spread(_on_test(each)),
         "deployed": gathered.settings(asked, temperature, params).plain(),
@@ -92,7 +96,7 @@ def main(
 
 
 def judge_alone(
-    best: gathered.Asked, test: Split, classes: Sequence[str], params: ValidateParams
+    kind: Kind, best: gathered.Asked, test: Split, params: ValidateParams
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """What the training that is best would be deployed with, and its scores: those of its fold as its validation split,
     as it alone would have no other; and the rows of scores.csv, of which the test split's are called `best`.
@@ -100,7 +104,7 @@ def judge_alone(
     temperature = gathered.temperatures([best], params)[1]
     splits = {"validation": best.held, "best": test}
     found = {"validation": best.answers.probabilities(temperature), "best": best.test.probabilities(temperature)}
-    table = evaluation.score_table(splits, found, classes, params)
+    table = evaluation.score_table(kind, splits, found, params)
     on_test = gathered.summary(table, "best")
     about = {
         "member": best.member.name,

@@ -13,7 +13,9 @@ from stages.lib.core.errors import UserError
 from stages.lib.drawing.sheets import Sheet, Tile, short
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
+from stages.lib.tensors import Asked
 from stages.lib.validate import case_sheets, gradcam
+from stages.lib.validate.kinds.classes import Classes
 from tools.answers import OfClasses
 from tools.raw_cases import RawCase
 
@@ -44,7 +46,10 @@ class Explanations:
             )
         self._geometry = Geometry(**recipe.description["geometry"])
         self._sheets = case_sheets.CaseSheets(
-            self._classifier, recipe.normalise["low"], recipe.normalise["high"], classes
+            self._classifier,
+            recipe.normalise["low"],
+            recipe.normalise["high"],
+            Classes(Asked("classes", list(classes))),
         )
         self._path, self._words = path, words
         self._is_sheet = path.suffix.lower() == ".png"

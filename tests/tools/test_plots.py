@@ -80,8 +80,11 @@ def predicted(dataset):
 
 def curves_of(dataset):
     y, p, names = predicted(dataset)
-    points = {"roc": curves.roc(y, p, names), "precision_recall": curves.precision_recall(y, p, names)}
-    return points | {"reliability": curves.reliability(y, p)}
+    points = {
+        "roc": curves.roc(curves.one_against_the_rest(y, p, names)),
+        "precision_recall": curves.precision_recall(curves.one_against_the_rest(y, p, names)),
+    }
+    return points | {"reliability": curves.reliability(p.max(1), p.argmax(1) == y)}
 
 
 def run(project, *arguments):

@@ -18,7 +18,11 @@ def test_the_evidence_has_the_curves_of_at_most_ten_classes_those_with_the_least
     y = rng.permutation(np.arange(300) % classes)
     raw = np.exp(rng.normal(size=(300, classes)) + 3 * np.eye(classes)[y])
     p, names = raw / raw.sum(1, keepdims=True), [f"class_{i} of $many$" for i in range(classes)]
-    tables = [curves.roc(y, p, names), curves.precision_recall(y, p, names), curves.reliability(y, p)]
+    tables = [
+        curves.roc(curves.one_against_the_rest(y, p, names)),
+        curves.precision_recall(curves.one_against_the_rest(y, p, names)),
+        curves.reliability(p.max(1), p.argmax(1) == y),
+    ]
     areas = scores.per_class(y, p)
     confusion, roc, *_ = figures.evidence(y, p.argmax(1), names, tables, areas).axes
     shown = [float(text.get_text().split()[-1]) for text in roc.get_legend().get_texts()]

@@ -2,8 +2,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from stages.lib.tensors import Asked, Split
 from stages.lib.validate import bootstrap, proportions, scores
-from stages.lib.validate.intervals import intervals
+from stages.lib.validate import intervals as by_kind
+from stages.lib.validate.kinds.classes import Classes
+
+
+def intervals(labels, probabilities, groups, resamples, seed):
+    """Of one class of several."""
+    named = np.array(groups, "S16")
+    split = Split(np.zeros((len(labels), 1, 1, 1)), labels, named, named)
+    kind = Classes(Asked("classes", [f"class{k}" for k in range(probabilities.shape[1])]))
+    return by_kind.intervals(kind, split, probabilities, resamples, seed)
 
 
 def names(n):

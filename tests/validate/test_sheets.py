@@ -8,8 +8,9 @@ from PIL import Image
 
 from stages.lib.drawing import sheets
 from stages.lib.drawing.sheets import Sheet, Tile
-from stages.lib.tensors import Split
-from stages.lib.validate.case_sheets import CaseSheets, caption
+from stages.lib.tensors import Asked, Split
+from stages.lib.validate.case_sheets import CaseSheets
+from stages.lib.validate.kinds.classes import Classes
 
 VERMILION = (213, 94, 0)
 
@@ -35,6 +36,10 @@ def split_of(labels):
 def test_a_long_name_is_shortened_in_the_middle_and_keeps_both_ends():
     assert sheets.short("no_nodule", 18) == "no_nodule"
     assert sheets.short("adenocarcinoma_grade_2", 16) == "adenocar…grade_2"
+
+
+def caption(label, probabilities, classes):
+    return Classes(Asked("classes", classes)).caption(split_of([label]), probabilities[None], 0)
 
 
 def test_a_caption_names_what_a_case_was_taken_for_and_fits_a_tile():
@@ -98,7 +103,7 @@ def test_a_class_called_as_markup_or_as_no_character_is_text():
 def test_the_worst_are_wrong_without_exception_and_the_title_says_how_many_there_are():
     split = split_of([0, 0, 1, 1])
     chances = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
-    drawn = CaseSheets(None, [0], [255], ["a", "b"])
+    drawn = CaseSheets(None, [0], [255], Classes(Asked("classes", ["a", "b"])))
     worst = drawn.worst(split, chances, 20)
     assert worst.title == "All that are wrong: 2 wrong of 4 test cases"
     assert [(tile.caption, tile.right) for tile in worst.tiles] == [

@@ -11,6 +11,7 @@ from stages.lib.export import validation
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Settings, strangeness
 from stages.lib.validate import answers, case_sheets, gradcam
+from stages.lib.validate.kinds.classes import Classes
 from tools.browse.listing import Listing, Paths, Predictions
 from tools.browse.listing import answers as listing_answers
 from tools.browse.pictures import png
@@ -31,7 +32,10 @@ class Looks:
         self._classifier, recipe = checkpoint.load(paths.model_pt)
         self._classes = list(recipe.description["classes"])
         self._sheets = case_sheets.CaseSheets(
-            self._classifier, recipe.normalise["low"], recipe.normalise["high"], self._classes
+            self._classifier,
+            recipe.normalise["low"],
+            recipe.normalise["high"],
+            Classes(tensors.Asked("classes", list(self._classes))),
         )
         self._splits = {name: tensors.read_split(paths.dataset_h5, name) for name in ("train", "validation", "test")}
         self._validate_json = paths.validate_json

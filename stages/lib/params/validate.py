@@ -4,13 +4,29 @@ from pydantic import Field
 
 from stages.lib.core.sections import Count, Seed, Threads, section, unit
 
-HigherIsBetter = Literal["accuracy", "balanced_accuracy", "macro_precision", "macro_f1", "auroc", "average_precision"]
-LowerIsBetter = Literal["log_loss", "brier", "calibration_error"]
+HigherIsBetter = Literal[
+    "accuracy",
+    "balanced_accuracy",
+    "macro_precision",
+    "macro_f1",
+    "auroc",
+    "average_precision",
+    "quadratic_kappa",
+    "macro_sensitivity",
+    "macro_specificity",
+    "r2",
+    "spearman",
+]
+LowerIsBetter = Literal["log_loss", "brier", "calibration_error", "mae", "rmse", "median_error"]
 Score = Literal[HigherIsBetter, LowerIsBetter]
-"""What validate measures of a whole split, in validate.json and scores.csv, in this order."""
+"""What validate measures of a whole split and what tells a better model from a worse, in validate.json and scores.csv.
+Classes, ordered ones, labels and numbers have some of them each: `Kind.overall_names`."""
 
 LOWER_IS_BETTER: frozenset[Score] = frozenset(get_args(LowerIsBetter))
 """Which way is better is decided here alone: a new score stands in one of the two lists."""
+
+Described = Literal["bias", "coverage"]
+"""What is measured of numbers besides, and is best at a number between: a bias at 0, a coverage at 0.9."""
 
 
 @section
@@ -18,7 +34,7 @@ class OperatingPoint:
     """`datasets.<name>.validate.operating_point`: the threshold is fixed on the validation split, reported on test."""
 
     positive: str
-    """The class to be found."""
+    """The class, or the label, to be found."""
 
     sensitivity: Annotated[float, Field(gt=0, le=1), unit("fraction")]
     """Fraction of its cases that must be found."""
@@ -29,14 +45,14 @@ class ValidateParams:
     """`datasets.<name>.validate`: what is measured of the model, and what of it the exported model takes over."""
 
     calibrate: bool = True
-    """Fit a temperature on the validation split, so that confidence matches accuracy; the exported model has it.
-    It stays 1 unless that split shows that the model is too sure, or too unsure."""
+    """Fit a temperature on the validation split (of labels, one each), so that confidence matches accuracy; the
+    exported model has it. It stays 1 unless that split shows that the model is too sure, or too unsure."""
 
     flips: tuple[Literal["D", "H", "W"], ...] = ()
     """Test-time augmentation: average with the sample mirrored along each of these axes; the exported model does it."""
 
     operating_point: OperatingPoint | None = None
-    """Report one class at a wanted sensitivity."""
+    """Report one class, or one label, at a wanted sensitivity; numbers have none."""
 
     resamples: Annotated[int, Field(ge=0)] = 1000
     """Bootstrap resamples of the groups for the 95 % intervals; 0 gives no intervals, not even the exact ones."""

@@ -13,7 +13,14 @@ RESAMPLES = 1000
 AGREEMENT = 0.99  # fraction of the resamples that must agree
 
 
-def temperature(logits: np.ndarray, labels: np.ndarray, groups: Sequence[str], seed: int = 0) -> float:
+def temperature(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence[str],
+    seed: int = 0,
+    shares: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+) -> float:
     """What the logits must be divided by for the least log loss; 1.0 unless the split shows that another is better.
 
     A temperature fitted on a few dozen cases is mostly chance, and does harm on others. So it is used only if nearly
@@ -23,38 +30,47 @@ def temperature(logits: np.ndarray, labels: np.ndarray, groups: Sequence[str], s
         logits: (N, K) of the validation split, never of the test split.
         labels: (N,) index of the true class.
         groups: (N,) the group of each case.
+        shares: (N, K) how much of each class a case is; None: all of its label.
+        weight: (N,) how much each case counts; None: all alike.
 
     Returns:
         Between `LOWEST` and `HIGHEST`, 6 significant digits, as validate.json has it.
     """
     count, classes = logits.shape
-    if count == 0 or classes < 2:
+    counts = np.ones(count) if weight is None else np.asarray(weight, np.float64)
+    if not counts.any() or classes < 2:
         return 1.0
-    found = float(f"{_fitted(logits, labels):.6g}")
-    slope = _slopes(logits, labels)
+    counts = counts / counts[counts > 0].mean()
+    targets = np.eye(classes)[labels] if shares is None else shares
+    found = float(f"{_fitted(logits, targets, counts):.6g}")
+    slope = counts * _slopes(logits, targets)
     slopes = np.concatenate([weight @ slope for weight in bootstrap.weights(groups, RESAMPLES, seed)])
     low, high = np.quantile(slopes, [(1 - AGREEMENT) / 2, (1 + AGREEMENT) / 2])
     unsure, too_sure = low > 0, high < 0
     return found if (unsure and found < 1) or (too_sure and found > 1) else 1.0
 
 
-def _fitted(logits: np.ndarray, labels: np.ndarray) -> float:
+def _fitted(logits: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> float:
     """The temperature of the least log loss, with one imagined case added that belongs to all classes equally.
 
     Without it, the best temperature of a split without a mistake would be 0, which gives probabilities of 1. With it, N
     cases without a mistake allow a mean confidence of (N + 1 / K) / (N + 1).
+
+    Args:
+        targets: (N, K) of which the rows add up to 1.
+        counts: (N,) how much each case counts, 1 on average over those that do.
     """
-    count, classes = logits.shape
-    targets = (count * np.eye(classes)[labels] + 1 / classes) / (count + 1)  # (N, K)
+    number = counts.sum()
+    targets = (number * targets + 1 / logits.shape[1]) / (number + 1)  # (N, K)
 
     def log_loss(log_temperature: float) -> float:
-        return -float((targets * log_softmax(logits / np.exp(log_temperature), axis=1)).sum(1).mean())
+        losses = (targets * log_softmax(logits / np.exp(log_temperature), axis=1)).sum(1)
+        return -float((losses * counts).sum() / number)
 
     best = minimize_scalar(log_loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded")
     return float(np.exp(best.x))
 
 
-def _slopes(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:  # (N, K) -> (N,)
+def _slopes(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:  # (N, K) -> (N,)
     """The slope of each case's log loss over the logarithm of the temperature, at temperature 1."""
-    expected = (softmax(logits, axis=1) * logits).sum(1)
-    return logits[np.arange(len(labels)), labels] - expected
+    return ((targets - softmax(logits, axis=1)) * logits).sum(1)

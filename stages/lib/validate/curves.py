@@ -4,7 +4,8 @@ git keeps them, so the number of points does not grow with the split: those stay
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,19 +18,55 @@ MIN_CLASS_POINTS = 50  # however many classes there are
 Corner = tuple[float, int, int, int]  # minus the distance from the chord; indices of the corner and the chord's ends
 
 
-def roc(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Ranking:
+    """Cases that are to be told from others by a number."""
+
+    name: str
+    positive: np.ndarray  # (n,) bool
+    score: np.ndarray  # (n,), higher where the case is more likely one
+    weight: np.ndarray  # (n,), how often each case counts; above 0
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether there is nothing to tell: no case is positive, or all are."""
+        return not self.positive.any() or bool(self.positive.all())
+
+
+def ranking(name: str, positive: np.ndarray, score: np.ndarray, weight: np.ndarray | None) -> Ranking:
+    """Of (N,) cases; those that count nothing are left out.
+
+    Args:
+        weight: (N,); None: all alike.
+    """
+    if weight is None:
+        return Ranking(name, positive, score, np.ones(len(score)))
+    counts = np.asarray(weight, np.float64)
+    return Ranking(name, positive[counts > 0], score[counts > 0], counts[counts > 0])
+
+
+def one_against_the_rest(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], weight: np.ndarray | None = None
+) -> list[Ranking]:
+    """Each class among all of them, by its probability."""
+    return [ranking(name, labels == k, probabilities[:, k], weight) for k, name in enumerate(classes)]
+
+
+def roc(rankings: Sequence[Ranking]) -> pd.DataFrame:
     """class, false_positive_rate, true_positive_rate, threshold; a class that is absent, or alone, has no curve."""
     parts = [pd.DataFrame(columns=["class", "false_positive_rate", "true_positive_rate", "threshold"])]
-    for name, positive, chance in _one_against_the_rest(labels, probabilities, classes):
-        true, false, threshold = _corners(positive, chance)
+    for one in rankings:
+        if one.is_one_sided:
+            continue
+        true, false, threshold = _corners(one)
         true, false = np.append(0, true) / true[-1], np.append(0, false) / false[-1]
         columns = {"false_positive_rate": false, "true_positive_rate": true, "threshold": np.append(np.inf, threshold)}
-        kept = thinned(false, true, _points(classes))
-        parts.append(pd.DataFrame({"class": name} | columns).iloc[kept])
+        kept = thinned(false, true, _points(rankings))
+        parts.append(pd.DataFrame({"class": one.name} | columns).iloc[kept])
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def precision_recall(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> pd.DataFrame:
+def precision_recall(rankings: Sequence[Ranking]) -> pd.DataFrame:
     """class, recall, precision, threshold; a class that is absent, or alone, has no curve.
 
     One point for each recall, the lowest recall first, with the highest precision that it can be had at. It is drawn in
@@ -37,36 +74,45 @@ def precision_recall(labels: np.ndarray, probabilities: np.ndarray, classes: Seq
     precision. (With two points of one recall, whoever sorts them may draw a perfect model as a diagonal.)
     """
     parts = [pd.DataFrame(columns=["class", "recall", "precision", "threshold"])]
-    for name, positive, chance in _one_against_the_rest(labels, probabilities, classes):
-        true, false, threshold = (
-            values.ravel() for values in scores.ranked(positive, chance, np.ones((1, len(chance))))
-        )
+    for one in rankings:
+        if one.is_one_sided:
+            continue
+        true, false, threshold = _taken(one)
         more = (
             np.diff(true, prepend=0) > 0
         )  # the thresholds after it take others alone: less precise, of the same recall
         true, false, threshold = true[more], false[more], threshold[more]
         recall, precision = np.append(0, true / true[-1]), np.append(1, true / (true + false))
         columns = {"recall": recall, "precision": precision, "threshold": np.append(np.nan, threshold)}
-        kept = thinned_steps(precision, _points(classes))
-        parts.append(pd.DataFrame({"class": name} | columns).iloc[kept])
+        kept = thinned_steps(precision, _points(rankings))
+        parts.append(pd.DataFrame({"class": one.name} | columns).iloc[kept])
     return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def _corners(positive: np.ndarray, chance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True and false positives at each threshold, the highest first, and the thresholds, (T,) each.
+def _taken(one: Ranking) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True and false positives at each threshold, the highest first, and the thresholds, (T,) each."""
+    true, false, threshold = scores.ranked(one.positive, one.score, one.weight[None])
+    return true.ravel(), false.ravel(), threshold
 
-    Without those between others on one line of the ROC curve.
-    """
-    true, false, threshold = (values.ravel() for values in scores.ranked(positive, chance, np.ones((1, len(chance)))))
+
+def _corners(one: Ranking) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `_taken`, without those between others on one line of the ROC curve."""
+    true, false, threshold = _taken(one)
     if len(true) > 2:
         kept = np.concatenate([[True], (np.diff(true, 2) != 0) | (np.diff(false, 2) != 0), [True]])
         true, false, threshold = true[kept], false[kept], threshold[kept]
     return true, false, threshold
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
-    """confidence, accuracy, cases: one row per bin of confidence that has a case."""
-    return pd.DataFrame(scores.reliability(labels, probabilities))
+def reliability(confidence: np.ndarray, right: np.ndarray, weight: np.ndarray | None = None) -> pd.DataFrame:
+    """confidence, accuracy, cases: one row per bin of confidence that has a case.
+
+    Args:
+        confidence: (N,) from 0 to 1.
+        right: (N,) bool, whether it was justified.
+        weight: (N,); None: all alike.
+    """
+    return pd.DataFrame(scores.reliability(confidence, right, weight))
 
 
 def thinned(x: np.ndarray, y: np.ndarray, points: int) -> np.ndarray:
@@ -124,14 +170,5 @@ def _push_corner(corners: list[Corner], x: np.ndarray, y: np.ndarray, start: int
         heapq.heappush(corners, (-float(distance.max()), start + 1 + int(distance.argmax()), start, end))
 
 
-def _points(classes: Sequence[str]) -> int:
-    return max(MIN_CLASS_POINTS, TABLE_POINTS // len(classes))
-
-
-def _one_against_the_rest(
-    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]
-) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    for k, name in enumerate(classes):
-        positive = labels == k
-        if positive.any() and not positive.all():
-            yield name, positive, probabilities[:, k]
+def _points(rankings: Sequence[Ranking]) -> int:
+    return max(MIN_CLASS_POINTS, TABLE_POINTS // len(rankings))

@@ -1,4 +1,4 @@
-"""What validation chooses for the deployed model, and what it reports of the predicted probabilities."""
+"""What validation reports of the deployed model's answers, whatever their kind."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,32 +7,17 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.core.errors import UserError
-from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import OperatingPoint, ValidateParams
 from stages.lib.tensors import Description, Split
-from stages.lib.validate import calibration, operating_point, out_of_distribution, scores
-from stages.lib.validate.answers import Answers
-from stages.lib.validate.intervals import intervals
+from stages.lib.validate import operating_point, out_of_distribution
+from stages.lib.validate.intervals import Intervals, intervals
+from stages.lib.validate.kinds.kind import Kind
+from stages.lib.validate.predictions import COLUMNS
 
-MAIN_SCORES = ("accuracy", "balanced_accuracy", "auroc")
+MAIN_SCORES = ("accuracy", "balanced_accuracy", "auroc", "r2")
 WIDEST_INTERVAL = 0.2
 
-Probabilities = Mapping[str, np.ndarray]  # by split, (N, K)
-
-
-def choose_settings(answers: Answers, validation: Split, params: ValidateParams) -> Settings:
-    """Fits the temperature and the threshold of unlike samples, both on the validation split alone.
-
-    Args:
-        answers: To the validation split.
-    """
-    settings = Settings(
-        temperature=calibration.temperature(answers.logits[0], validation.y, validation.groups, params.seed)
-        if params.calibrate
-        else 1.0,
-        flips="".join(params.flips),
-    )
-    return out_of_distribution.with_threshold(answers.measures, settings)
+Said = Mapping[str, np.ndarray]  # by split, (N, ...), as of `Kind`
 
 
 def check_flips(params: ValidateParams, validation: Split) -> None:
@@ -43,24 +28,44 @@ def check_flips(params: ValidateParams, validation: Split) -> None:
         raise UserError("validate.flips has D, the axis of slices, but the dataset is one of images: take H or W")
 
 
-def score_table(
-    splits: Mapping[str, Split], probabilities: Probabilities, classes: Sequence[str], params: ValidateParams
-) -> pd.DataFrame:
+def score_table(kind: Kind, splits: Mapping[str, Split], said: Said, params: ValidateParams) -> pd.DataFrame:
     """Every score with its interval: split, class (empty: all), score, value, low, high."""
     rows: list[tuple[str, str, str, float, float, float]] = []
     for name, split in splits.items():
-        y, p = split.y, probabilities[name]
-        overall, per_class = scores.overall(y, p), scores.per_class(y, p)
-        resamples = params.resamples if len(y) else 0
-        bounds, class_bounds = intervals(y, p, split.groups, resamples, params.seed) if resamples else ({}, {})
-        none = np.full((2, len(classes)), np.nan)
+        overall, by_name = kind.overall(split, said[name]), kind.by_name(split, said[name])
+        bounds: Intervals = {}
+        own_bounds: Intervals = {}
+        if params.resamples and len(split.y):
+            bounds, own_bounds = intervals(kind, split, said[name], params.resamples, params.seed)
+        none = np.full((2, len(kind.names) or 1), np.nan)
         rows += [(name, "", score, value, *bounds.get(score, none[:, 0])) for score, value in overall.items()]
-        for k, label in enumerate(classes):
+        for k, label in enumerate(kind.names):
             rows += [
-                (name, label, score, values[k], *class_bounds.get(score, none)[:, k])
-                for score, values in per_class.items()
+                (name, label, score, values[k], *own_bounds.get(score, none)[:, k]) for score, values in by_name.items()
             ]
     return pd.DataFrame(rows, columns=["split", "class", "score", "value", "low", "high"])
+
+
+def prediction_table(name: str, kind: Kind, split: Split, said: np.ndarray) -> pd.DataFrame:
+    """One split's part of predictions.csv: `COLUMNS`, the model's answers, what is true where a label does not say all
+    of it, and the cases' weights where they have any.
+
+    Args:
+        name: The split's.
+    """
+    about = {
+        "case": split.cases,
+        "group": split.groups,
+        "split": name,
+        "label": kind.labels(split),
+        "predicted": kind.predicted(said),
+    }
+    answers = pd.DataFrame(said.reshape(len(split.y), len(kind.outputs)), columns=list(kind.outputs))
+    # Side by side, not by name: a class may be called "case", too. Readers take the columns after the first five.
+    parts = [pd.DataFrame(about, columns=list(COLUMNS)), answers, kind.truth(split)]
+    if split.weight is not None:
+        parts.append(pd.DataFrame({"weight": np.asarray(split.weight)}))
+    return pd.concat(parts, axis="columns")
 
 
 def summary(table: pd.DataFrame) -> dict[str, Any]:
@@ -80,28 +85,22 @@ def wide_intervals(bounds: Mapping[str, Sequence[float]]) -> list[str]:
     Args:
         bounds: [low, high] by score; nan where the score has none.
     """
-    widths = {name: bounds[name][1] - bounds[name][0] for name in MAIN_SCORES}
+    widths = {name: bounds[name][1] - bounds[name][0] for name in MAIN_SCORES if name in bounds}
     listed = ", ".join(f"{name} {width:.2f}" for name, width in widths.items() if width > WIDEST_INTERVAL)
     return [f"warning: intervals are wide ({listed}): the test cases are too few to say more"] if listed else []
 
 
-def operate(
-    point: OperatingPoint, splits: Mapping[str, Split], probabilities: Probabilities, classes: Sequence[str]
-) -> dict[str, Any]:
-    """The operating point: the class, its threshold, and the rates in each split.
+def operate(point: OperatingPoint, kind: Kind, splits: Mapping[str, Split], said: Said) -> dict[str, Any]:
+    """The operating point: the class or label, its threshold, and the rates in each split.
 
     Raises:
-        UserError: There is no such class.
+        UserError: There is no such class or label.
     """
-    if point.positive not in classes:
-        raise UserError(
-            f"validate.operating_point.positive is '{point.positive}': the classes are {', '.join(classes)}"
-        )
-    k = list(classes).index(point.positive)
-    fixed = operating_point.threshold(splits["validation"].y == k, probabilities["validation"][:, k], point.sensitivity)
-    rates = {
-        name: operating_point.rates(split.y == k, probabilities[name][:, k], fixed) for name, split in splits.items()
-    }
+    k = kind.found_by(point.positive)
+    rankings = {name: kind.ranking(k, split, said[name]) for name, split in splits.items()}
+    known = rankings["validation"]
+    fixed = operating_point.threshold(known.positive, known.score, point.sensitivity, known.weight)
+    rates = {name: operating_point.rates(one.positive, one.score, fixed, one.weight) for name, one in rankings.items()}
     return {"positive": point.positive, "threshold": fixed, **rates}
 
 

@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from stages.lib.core import tables
+from stages.lib.core.reading import reading
 from stages.lib.drawing.sheets import short, text_width
 
 DPI = 100
@@ -27,9 +28,13 @@ MAX_CURVES = 10  # classes: more would be a tangle
 MAX_NAMES = 20  # classes named along an axis: more would not be read
 MAX_PERCENTAGES = 10  # classes: more leave no room for two lines in a cell
 NAME = 16  # characters along an axis
+QUARTER = 60  # characters of what is named by two numbers, of which none may be cut
 LEGEND_NAME, LEGEND_LINE = 24, 28  # characters
 SVG: Any = {"svg.hashsalt": "figures", "svg.fonttype": "none"}
 """Names inside the file that are the same twice, and text that stays text, to be searched and edited."""
+QUALITIES = {False: "accuracy", True: "r2"}  # whether the model answers a number
+LEAST_R2 = -1.0  # drawn: of first epochs it may be any negative number
+QUALITY_TITLES = {"accuracy": "Accuracy", "r2": "R²: explained fraction of the variance"}
 STYLES = ("-", "--", "-.", ":")
 
 
@@ -55,12 +60,14 @@ def read_history(history_csv: Path) -> pd.DataFrame:
     Raises:
         DamagedOut: It is missing, or is none that train could have written.
     """
-    curves = (f"{split}_{quantity}" for split in ("train", "validation") for quantity in ("loss", "accuracy"))
+    with reading(history_csv):
+        quality = QUALITIES["train_r2" in tables.header(history_csv)]
+    curves = (f"{split}_{quantity}" for split in ("train", "validation") for quantity in ("loss", quality))
     return tables.read_numbers(history_csv, ["epoch", *curves])
 
 
 def history(table: pd.DataFrame) -> Figure:
-    """Loss and accuracy of the training and validation splits over the epochs.
+    """Loss and accuracy (of numbers, R²) of the training and validation splits over the epochs.
 
     Args:
         table: history.csv; without a validation split its validation columns are nan.
@@ -68,20 +75,24 @@ def history(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(10, 4), dpi=DPI)
     marker = "o" if len(table) == 1 else ""
     places = figure.subplots(1, 2, gridspec_kw={"left": 0.075, "right": 0.985, "bottom": 0.13, "top": 0.91})
-    for axes, quantity in zip(places, ("loss", "accuracy"), strict=True):
+    quality = QUALITIES["train_r2" in table]
+    for axes, quantity in zip(places, ("loss", quality), strict=True):
         for split, style in (("train", "-"), ("validation", "--")):
             values = table[f"{split}_{quantity}"]
             if values.notna().any():
                 axes.plot(table["epoch"], values, style, label=split, marker=marker)
-        axes.set(title=quantity.capitalize(), xlabel="epoch", ylabel=quantity)
+        title = QUALITY_TITLES.get(quantity, quantity.capitalize())
+        axes.set(title=title, xlabel="epoch", ylabel=quantity)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="best")
-    losses, accuracies = figure.axes
+    losses, qualities = figure.axes
     both = table[["train_loss", "validation_loss"]].to_numpy()
     if (both[~np.isnan(both)] > 0).all():
         _logarithmic(losses)  # else the last epochs' losses lie on the axis
-    accuracies.set_ylim(top=1.01)
+    qualities.set_ylim(top=1.01)
+    if quality == "r2":
+        qualities.set_ylim(bottom=max(qualities.get_ylim()[0], LEAST_R2))
     return figure
 
 
@@ -98,25 +109,146 @@ def evidence(
         tables: ROC, precision-recall and reliability, as `curves` gives them.
         areas: `auroc` and `average_precision` of each class, (K,), as `scores.per_class` gives them.
     """
-    roc, precision_recall, reliability = tables
-    names = [short(name, NAME) for name in classes]
-    longest = max(text_width(name, round(10 / 72 * DPI)) for name in names) / DPI  # inches, of 10 points
-    left, gap = 0.6 + longest, 0.85
-    slanted = 0.55 + (0.75 * longest if longest > 0.2 else 0.1)
-    figure = Figure(figsize=(left + gap + 8.2, slanted + 8.9), dpi=DPI)
-    wide, high = figure.get_size_inches()
-    below = 0.55
-
-    def place(column: int, row: int) -> Axes:  # of 4 x 3.8 inches
-        bottom = below if row else below + 3.8 + 0.45 + slanted
-        return figure.add_axes(((left + column * (4 + gap)) / wide, bottom / high, 4 / wide, 3.8 / high))
-
+    place = _Four([short(name, NAME) for name in classes])
     _confusion(place(0, 0), labels, predicted, classes)
-    auroc, precision = (dict(zip(classes, areas[name], strict=True)) for name in ("auroc", "average_precision"))
+    _curves(place, tables, classes, areas)
+    return place.figure
+
+
+def evidence_of_labels(
+    counts: np.ndarray, names: Sequence[str], tables: Sequence[pd.DataFrame], areas: Mapping[str, np.ndarray]
+) -> Figure:
+    """As `evidence`, of labels that hold each by itself.
+
+    Args:
+        counts: (K, 4) cases of each label: with it and found, with it and missed, without it and taken for it, without.
+    """
+    place = _Four([short(name, NAME) for name in names])
+    _answers(place(0, 0), counts, names)
+    _curves(place, tables, names, areas)
+    return place.figure
+
+
+def evidence_of_numbers(
+    truth: np.ndarray,
+    said: np.ndarray,
+    name: str,
+    quarters: tuple[np.ndarray, np.ndarray, Sequence[str]],
+    reliability: pd.DataFrame,
+    weight: np.ndarray | None = None,
+) -> Figure:
+    """Predicted against true numbers, Bland and Altman's picture of their differences, the confusion of the training
+    split's quarters, and the bounds' coverage.
+
+    Args:
+        truth: (N,); said: (N, 3) the number and its bounds; weight: (N,), None: all count alike.
+        name: Of the number, with its unit.
+        quarters: The quarter of each true and each predicted number, (N,) each, and what the quarters are called.
+    """
+    place = _Four(quarters[2])
+    _confusion(place(0, 0), *quarters, characters=QUARTER)
+    _against(place(1, 0), truth, said, name)
+    _differences(place(0, 1), truth, said[:, 0], name, weight)
+    _coverage(place(1, 1), reliability)
+    return place.figure
+
+
+class _Four:
+    """Places of four axes in a figure, of which the upper left has names along both of its sides."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        longest = max(text_width(name, round(10 / 72 * DPI)) for name in names) / DPI  # inches, of 10 points
+        self._left, self._gap = 0.6 + longest, 0.85
+        self._slanted = 0.55 + (0.75 * longest if longest > 0.2 else 0.1)
+        self.figure = Figure(figsize=(self._left + self._gap + 8.2, self._slanted + 8.9), dpi=DPI)
+
+    def __call__(self, column: int, row: int) -> Axes:  # of 4 x 3.8 inches
+        wide, high = self.figure.get_size_inches()
+        below = 0.55
+        bottom = below if row else below + 3.8 + 0.45 + self._slanted
+        left = self._left + column * (4 + self._gap)
+        return self.figure.add_axes((left / wide, bottom / high, 4 / wide, 3.8 / high))
+
+
+def _curves(
+    place: _Four, tables: Sequence[pd.DataFrame], names: Sequence[str], areas: Mapping[str, np.ndarray]
+) -> None:
+    roc, precision_recall, reliability = tables
+    auroc, precision = (dict(zip(names, areas[name], strict=True)) for name in ("auroc", "average_precision"))
     _lines(place(1, 0), roc, "false_positive_rate", "true_positive_rate", "ROC", auroc)
     _lines(place(0, 1), precision_recall, "recall", "precision", "Precision and recall", precision, "steps-pre")
     _reliability(place(1, 1), reliability)
-    return figure
+
+
+def _answers(axes: Axes, counts: np.ndarray, names: Sequence[str]) -> None:
+    """What became of the cases with and without each label."""
+    of_truth = counts.reshape(-1, 2, 2)
+    fractions = (of_truth / np.maximum(of_truth.sum(2, keepdims=True), 1)).reshape(-1, 4)
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1, interpolation="none", aspect="auto")
+    axes.set(title="Labels: cases, and % of those with, or without it")
+    axes.set_xticks(range(4), ["found", "missed", "false alarm", "rightly not"], fontsize=8)
+    ticks = range(0, len(names), -(-len(names) // MAX_NAMES))
+    axes.set_yticks(ticks, [short(names[k], NAME) for k in ticks], parse_math=False)
+    for row, column in np.ndindex(counts.shape) if len(names) <= MAX_NAMES else []:
+        colour = "white" if fractions[row, column] > 0.5 else "black"
+        text = f"{counts[row, column]} ({fractions[row, column]:.0%})"
+        axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+
+
+def _against(axes: Axes, truth: np.ndarray, said: np.ndarray, name: str) -> None:
+    """Predicted against true numbers: those on the diagonal are right."""
+    axes.set_title("Predicted and true, with the 90 % interval")
+    axes.set_xlabel(f"true {short(name, LEGEND_NAME)}", parse_math=False)
+    axes.set_ylabel(f"predicted {short(name, LEGEND_NAME)}", parse_math=False)
+    if not len(truth):
+        return
+    value, low, high = said.T
+    ends = [min(truth.min(), value.min()), max(truth.max(), value.max())]
+    axes.plot(ends, ends, color="0.7", linestyle="--")
+    axes.vlines(truth, low, high, color="C0", linewidth=0.5, alpha=0.4)
+    axes.scatter(truth, value, s=10)
+    axes.grid(alpha=0.3)
+
+
+def _differences(axes: Axes, truth: np.ndarray, value: np.ndarray, name: str, weight: np.ndarray | None) -> None:
+    """Differences over means, with their mean and the limits of agreement (Bland and Altman 1986, Lancet 327, 307)."""
+    axes.set_xlabel(f"mean of true and predicted {short(name, LEGEND_NAME)}", parse_math=False)
+    axes.set_ylabel("predicted - true")
+    mean, low, high = limits_of_agreement(value - truth, weight)
+    axes.set_title("Bland-Altman")
+    if not np.isfinite(mean):
+        return
+    axes.set_title(f"Bland-Altman: {mean:.3g}, from {low:.3g} to {high:.3g}")
+    axes.scatter((value + truth) / 2, value - truth, s=10)
+    for at, style in ((mean, "-"), (low, "--"), (high, "--")):
+        axes.axhline(at, color="C1", linestyle=style, linewidth=1)
+    axes.grid(alpha=0.3)
+
+
+def limits_of_agreement(differences: np.ndarray, weight: np.ndarray | None = None) -> tuple[float, float, float]:
+    """The mean difference, and 1.96 standard deviations below and above it; nan without a case that counts.
+
+    Args:
+        differences: (N,)
+        weight: (N,), how much each counts; None: all alike.
+    """
+    counts = np.ones(len(differences)) if weight is None else np.asarray(weight, np.float64)
+    number = int((counts > 0).sum())
+    if not number:
+        return np.nan, np.nan, np.nan
+    counts = counts / counts.sum()
+    mean = float(counts @ differences)
+    variance = float(counts @ np.square(differences - mean)) * number / max(number - 1, 1)
+    deviation = float(np.sqrt(variance))
+    return mean, mean - 1.96 * deviation, mean + 1.96 * deviation
+
+
+def _coverage(axes: Axes, table: pd.DataFrame) -> None:
+    """The fraction of numbers within bounds that are to hold so many."""
+    axes.plot([0, 1], [0, 1], color="0.7", linestyle="--")
+    axes.plot(table["confidence"], table["accuracy"], marker="o")
+    axes.set(title="Reliability: numbers within their bounds", xlabel="wanted fraction", ylabel="observed fraction")
+    axes.set(xlim=(-0.03, 1.04), ylim=(-0.03, 1.04))
 
 
 def _logarithmic(axes: Axes) -> None:
@@ -132,14 +264,16 @@ def _logarithmic(axes: Axes) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _confusion(axes: Axes, labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> None:
+def _confusion(
+    axes: Axes, labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], characters: int = NAME
+) -> None:
     count = np.zeros((len(classes), len(classes)), int)
     np.add.at(count, (labels, predicted), 1)
     recall = count / np.maximum(count.sum(1, keepdims=True), 1)  # so that a rare class is visible
     axes.imshow(recall, cmap="Blues", vmin=0, vmax=1, interpolation="none", aspect="auto")
     axes.set(title="Confusion: cases, and % of the actual class", xlabel="predicted", ylabel="actual")
     ticks = range(0, len(classes), -(-len(classes) // MAX_NAMES))
-    names = [short(classes[k], NAME) for k in ticks]
+    names = [short(classes[k], characters) for k in ticks]
     upright = max(map(len, names)) <= 2
     turned: dict[str, Any] = {} if upright else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(ticks, names, parse_math=False, **turned)

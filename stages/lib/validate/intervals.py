@@ -1,62 +1,66 @@
 """An interval around every score that a split's groups can give one.
 
-Accuracy, precision and recall are proportions, and have exact intervals; the other scores have those of the bootstrap.
-Where all resamples are alike because nothing went wrong (or everything), the bound is exact again: a score of 1 from 50
-cases is not known to be 1.
+Accuracy, precision and recall are proportions, and have exact intervals unless cases have weights; the other scores
+have those of the bootstrap. Where all resamples are alike because nothing went wrong (or everything), the bound is
+exact again: a score of 1 from 50 cases is not known to be 1.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from stages.lib.validate import bootstrap, proportions, scores
+from stages.lib.tensors import Split
+from stages.lib.validate import bootstrap, proportions
+from stages.lib.validate.kinds.kind import Kind
 
 LEVEL = 0.95
-HIGHEST = {"log_loss": np.inf, "brier": 2.0}  # of the others 1; the lowest is 0
-NO_MISTAKES = frozenset(scores.OVERALL) - {"log_loss", "brier", "calibration_error"} | frozenset(scores.PER_CLASS)
-"""1 if nothing went wrong, 0 if everything did."""
-
-RANKED = ("auroc", "average_precision")
 Intervals = dict[str, np.ndarray]
 
 
-def intervals(
-    labels: np.ndarray, probabilities: np.ndarray, groups: Sequence[str], resamples: int, seed: int
-) -> tuple[Intervals, Intervals]:
+def intervals(kind: Kind, split: Split, said: np.ndarray, resamples: int, seed: int) -> tuple[Intervals, Intervals]:
     """The bounds between which a score lies at `LEVEL`; they hold the score's value.
 
     Args:
-        labels: (N,) index of the true class.
-        probabilities: (N, K).
-        groups: (N,) the group of each case.
+        said: As of `Kind`.
 
     Returns:
-        Low and high of the overall scores, (2,) each, and of the scores per class, (2, K) each. A score that has no
-        value, or of which the cases say nothing, has nan.
+        Low and high of the overall scores, (2,) each, and of the scores per class or label, (2, K) each. A score that
+        has no value, or of which the cases say nothing, has nan.
     """
-    of_all, of_classes = scores.weighted(labels, probabilities, np.ones((1, len(labels))))
-    blocks = [scores.weighted(labels, probabilities, block) for block in bootstrap.weights(groups, resamples, seed)]
-    overall = {k: _bootstrapped(k, of_all[k], np.concatenate([b[0][k] for b in blocks])[:, None])[:, 0] for k in of_all}
-    per_class = {k: _bootstrapped(k, of_classes[k][0], np.concatenate([b[1][k] for b in blocks])) for k in of_classes}
-
-    index = np.unique(np.asarray(groups), return_inverse=True)[1]
-    answer, everything = probabilities.argmax(1), np.ones(len(labels), bool)
-    overall["accuracy"] = proportions.interval(answer == labels, everything, index, LEVEL)
-    for k in range(probabilities.shape[1]):
-        for name, counted in (("precision", answer == k), ("recall", labels == k)):
-            per_class[name][:, k] = proportions.interval(answer == labels, counted, index, LEVEL)
-
-    trials = _trials(labels, index, probabilities.shape[1])
-    for name in NO_MISTAKES & overall.keys() - {"accuracy"}:
-        overall[name] = _unanimous(of_all[name][0], overall[name], trials[name in RANKED])
-    for name in NO_MISTAKES & per_class.keys() - {"precision", "recall"}:
-        for k, number in enumerate(trials[name in RANKED]):
-            per_class[name][:, k] = _unanimous(of_classes[name][0, k], per_class[name][:, k], [number])
-    return overall, per_class
+    of_all, of_names = kind.weighted(split, said, np.ones((1, len(split.y))))
+    blocks = [kind.weighted(split, said, block) for block in bootstrap.weights(split.groups, resamples, seed)]
+    overall, per_name = (
+        {name: _bounds(kind, name, own[name], np.concatenate([block[part][name] for block in blocks])) for name in own}
+        for part, own in enumerate((of_all, of_names))
+    )
+    if _count_alike(split):
+        _make_exact(kind, split, said, overall, per_name)
+        for name, bounds in overall.items():
+            overall[name] = _unanimous(of_all[name][0], bounds, kind.overall_trials(split, name))
+        for name, bounds in per_name.items():
+            for k, trials in enumerate(kind.trials(split, name)):
+                bounds[:, k] = _unanimous(of_names[name][0, k], bounds[:, k], trials)
+    return overall, per_name
 
 
-def _bootstrapped(name: str, value: np.ndarray, resampled: np.ndarray) -> np.ndarray:  # (K,), (R, K) -> (2, K)
-    return bootstrap.bounds(value, resampled, LEVEL).clip(0, HIGHEST.get(name, 1.0))
+def _count_alike(split: Split) -> bool:
+    return split.weight is None or bool((split.weight == split.weight.max(initial=0.0)).all() and split.weight.any())
+
+
+def _bounds(kind: Kind, name: str, value: np.ndarray, resampled: np.ndarray) -> np.ndarray:
+    """(1,) and (R,) -> (2,); of each class or label, (1, K) and (R, K) -> (2, K)."""
+    found = bootstrap.bounds(value[0].reshape(-1), resampled.reshape(len(resampled), -1), LEVEL)
+    return found.clip(*kind.limits(name)).reshape(2, *value.shape[1:])
+
+
+def _make_exact(kind: Kind, split: Split, said: np.ndarray, overall: Intervals, per_name: Intervals) -> None:
+    index = np.unique(np.asarray(split.groups), return_inverse=True)[1]
+    of_all, of_names = kind.proportions(split, said)
+    for name, (right, counted) in of_all.items():
+        overall[name] = proportions.interval(right, counted, index, LEVEL)
+    for name, of_each in of_names.items():
+        for k, (right, counted) in enumerate(of_each):
+            per_name[name][:, k] = proportions.interval(right, counted, index, LEVEL)
 
 
 def _unanimous(value: float, bounds: np.ndarray, trials: Sequence[int]) -> np.ndarray:
@@ -65,11 +69,3 @@ def _unanimous(value: float, bounds: np.ndarray, trials: Sequence[int]) -> np.nd
     if not np.isnan(bounds).any() or not np.isfinite(unknown) or not (value < 1e-12 or value > 1 - 1e-12):
         return bounds
     return np.array([0.0, unknown] if value < 0.5 else [1 - unknown, 1.0])
-
-
-def _trials(labels: np.ndarray, groups: np.ndarray, classes: int) -> tuple[list[int], list[int]]:
-    """How many independent trials each class has: its groups; and of ranking, pairs of a group of it and another."""
-    of_class = [len(np.unique(groups[labels == k])) for k in range(classes)]
-    of_others = [len(np.unique(groups[labels != k])) for k in range(classes)]
-    most = len(np.unique(groups)) // 2  # no group is in two pairs
-    return of_class, [min(*pair, most) for pair in zip(of_class, of_others, strict=True)]

@@ -14,8 +14,9 @@ from stages.lib.model.deployed import Settings
 from stages.lib.params.study import Member
 from stages.lib.params.validate import ValidateParams
 from stages.lib.tensors import Split
-from stages.lib.validate import calibration, out_of_distribution, scores
+from stages.lib.validate import calibration, out_of_distribution
 from stages.lib.validate.answers import Answers
+from stages.lib.validate.kinds.kind import Kind
 
 Scores = Mapping[str, float]
 
@@ -47,7 +48,13 @@ def _temperature(asked: Sequence[Asked], params: ValidateParams) -> float:
     logits = np.concatenate([one.answers.logits[0] for one in asked])
     labels = np.concatenate([one.held.y for one in asked])
     groups = [group for one in asked for group in one.held.groups]
-    return calibration.temperature(logits, labels, groups, params.seed)
+    shares, weight = (_together([getattr(one.held, name) for one in asked]) for name in ("target", "weight"))
+    return calibration.temperature(logits, labels, groups, params.seed, shares, weight)
+
+
+def _together(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    found = [part for part in parts if part is not None]
+    return np.concatenate(found) if found else None
 
 
 def out_of_fold(asked: Sequence[Asked], temperature_of: Mapping[int, float], cases: Split) -> np.ndarray:
@@ -77,13 +84,15 @@ def settings(asked: Sequence[Asked], temperature: float, params: ValidateParams)
     return out_of_distribution.with_threshold(measured, Settings(temperature, "".join(params.flips)))
 
 
-def table(asked: Sequence[Asked], temperature_of: Mapping[int, float], deployed: float, test: Split) -> pd.DataFrame:
+def table(
+    kind: Kind, asked: Sequence[Asked], temperature_of: Mapping[int, float], deployed: float, test: Split
+) -> pd.DataFrame:
     """A row a training: its fold, its cases, and its scores on them (`held_...`) and on the test split (`test_...`)."""
     rows = []
     for one in asked:
         temperature = temperature_of[one.member.fold]
-        held = scores.overall(one.held.y, one.answers.probabilities(temperature))
-        tested = scores.overall(test.y, one.test.probabilities(deployed))
+        held = kind.overall(one.held, one.answers.probabilities(temperature))
+        tested = kind.overall(test, one.test.probabilities(deployed))
         about = {"member": one.member.name, "fold": one.member.fold, "cases": len(one.held.y)}
         rows.append(
             about | {f"held_{name}": held[name] for name in held} | {f"test_{name}": tested[name] for name in tested}
@@ -103,13 +112,19 @@ def spread(found: Sequence[Scores]) -> dict[str, dict[str, float]]:
     return spreads
 
 
-def over_folds(cases: Split, fold_of: np.ndarray, probabilities: np.ndarray) -> list[Scores]:
+def over_folds(kind: Kind, cases: Split, fold_of: np.ndarray, probabilities: np.ndarray) -> list[Scores]:
     """The scores of each fold's own cases."""
-    folds = np.unique(fold_of)
-    return [scores.overall(cases.y[fold_of == fold], probabilities[fold_of == fold]) for fold in folds]
+    of_folds = [fold_of == fold for fold in np.unique(fold_of)]
+    return [kind.overall(_judged(cases, which), probabilities[which]) for which in of_folds]
 
 
-def over_seeds(asked: Sequence[Asked], temperature_of: Mapping[int, float], cases: Split) -> list[Scores]:
+def _judged(cases: Split, which: np.ndarray) -> Split:
+    """Some of the cases, (N,) bool, without their pixels, which no score is of."""
+    target, weight = (None if of is None else of[which] for of in (cases.target, cases.weight))
+    return Split(np.empty((int(which.sum()), 0)), cases.y[which], cases.case[which], cases.group[which], target, weight)
+
+
+def over_seeds(kind: Kind, asked: Sequence[Asked], temperature_of: Mapping[int, float], cases: Split) -> list[Scores]:
     """The scores of all cases, by the trainings of each seed alone; empty where every fold has one training."""
     by_fold: dict[int, list[Asked]] = {}
     for one in asked:
@@ -117,15 +132,15 @@ def over_seeds(asked: Sequence[Asked], temperature_of: Mapping[int, float], case
     repeats = list(zip(*by_fold.values(), strict=True))  # the first training of every fold, the second, ...
     if len(repeats) < 2:
         return []
-    return [scores.overall(cases.y, out_of_fold(own, temperature_of, cases)) for own in repeats]
+    return [kind.overall(cases, out_of_fold(own, temperature_of, cases)) for own in repeats]
 
 
-def best(asked: Sequence[Asked], temperature_of: Mapping[int, float]) -> Asked:
+def best(kind: Kind, asked: Sequence[Asked], temperature_of: Mapping[int, float]) -> Asked:
     """The training of lowest log loss on the cases of its fold; of several the first."""
 
     def loss(one: Asked) -> float:
         probabilities = one.answers.probabilities(temperature_of[one.member.fold])
-        return scores.overall(one.held.y, probabilities)["log_loss"]
+        return kind.overall(one.held, probabilities)["log_loss"]
 
     return min(asked, key=loss)
 

@@ -13,8 +13,9 @@ from scipy.ndimage import gaussian_filter
 
 from stages.lib.model.classifier import Classifier
 from stages.lib.model.deployed import Settings, strangeness
+from stages.lib.tensors import Asked
 from stages.lib.validate import scores
-from stages.lib.validate.answers import measure
+from stages.lib.validate.answers import CLASSES, measure
 
 BELOW_THRESHOLD = 0.95  # fraction of the cases like those of the validation split
 MAX_CORRUPTED_CASES = 500  # of the test split, by each corruption
@@ -70,9 +71,14 @@ def with_threshold(measured: np.ndarray, settings: Settings) -> Settings:
         unlike_means=[_rounded(mean) for mean in measured.mean(0)],
         unlike_deviations=[_rounded(deviation) for deviation in np.maximum(measured.std(0), 1e-6)],
     )
-    distances = np.sort(_strangeness(measured, settings))
-    rank = min(len(distances), math.ceil((len(distances) + 1) * BELOW_THRESHOLD))
-    return replace(settings, unlike_threshold=_rounded(distances[rank - 1]))
+    ordered = np.sort(_strangeness(measured, settings))
+    rank = min(len(ordered), math.ceil((len(ordered) + 1) * BELOW_THRESHOLD))
+    return replace(settings, unlike_threshold=_rounded(ordered[rank - 1]))
+
+
+def distances(measured: np.ndarray, settings: Settings) -> np.ndarray | None:
+    """How unlike the training data each case is, (N,), from its measures, (N, 4); None where that is not known."""
+    return None if settings.unlike_threshold is None else _strangeness(measured, settings)
 
 
 def _strangeness(measured: np.ndarray, settings: Settings) -> np.ndarray:  # (N, 4) -> (N,)
@@ -91,11 +97,13 @@ def detection(
     limits: IntensityRange,
     settings: Settings,
     batch_size: int,
+    asked: Asked = CLASSES,
 ) -> dict[str, dict[str, float]]:
     """How much of the test split the threshold flags, as it is and corrupted in each way.
 
     Args:
         measured: (N, 4) of the test split as it is.
+        asked: What the model is to answer.
 
     Returns:
         By name of the corruption ("none" is the test split itself): `flagged`, the fraction beyond the threshold, and
@@ -110,7 +118,7 @@ def detection(
         corrupted = corrupt(original.astype(np.float64), limits, np.random.default_rng(0))
         corrupted = corrupted if original.dtype.kind == "f" else corrupted.round()
         changed = corrupted.astype(original.dtype)
-        found = _strangeness(measure(classifier, changed, batch_size, f"unlike: {name}"), settings)
+        found = _strangeness(measure(classifier, changed, batch_size, f"unlike: {name}", asked), settings)
         is_corrupted = np.repeat([False, True], [len(uncorrupted), len(found)])
         counts = scores.ranked(is_corrupted, np.concatenate([uncorrupted, found]), np.ones((1, len(is_corrupted))))
         area = float(scores.auroc(*counts[:2])[0])

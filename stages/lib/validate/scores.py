@@ -1,4 +1,4 @@
-"""The scores of predicted probabilities; a score that a split does not define is nan.
+"""The scores of predicted probabilities of classes; a score that a split does not define is nan.
 
 They are computed for many weightings of the cases at once, as the bootstrap needs them: a split's own scores are those
 with every weight 1. tests/validate compares them with scikit-learn's, which takes a second to import and minutes for a
@@ -6,14 +6,22 @@ thousand resamples.
 """
 
 import math
-from typing import get_args
 
 import numpy as np
 
-from stages.lib.params.validate import Score
-
-OVERALL = get_args(Score)
+OVERALL = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_precision",
+    "macro_f1",
+    "auroc",
+    "average_precision",
+    "log_loss",
+    "brier",
+    "calibration_error",
+)
 PER_CLASS = ("precision", "recall", "f1", "auroc", "average_precision")
+SMALLEST = np.finfo(np.float64).eps  # probability that a log loss takes
 BINS = 15  # of confidence, for the calibration error
 Scores = dict[str, np.ndarray]  # by name, (R,) each; per class (R, K)
 
@@ -47,15 +55,19 @@ def per_class(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.nda
     return found | {"cases": np.bincount(labels, minlength=number)}
 
 
-def weighted(labels: np.ndarray, probabilities: np.ndarray, weight: np.ndarray) -> tuple[Scores, Scores]:
+def weighted(
+    labels: np.ndarray, probabilities: np.ndarray, weight: np.ndarray, shares: np.ndarray | None = None
+) -> tuple[Scores, Scores]:
     """The scores with each row of weights: those of `overall`, (R,), and of `per_class`, (R, K).
 
     Args:
         weight: (R, N), how often each case occurs.
+        shares: (N, K) how much of each class a case is, which log loss and Brier score are measured against; None: all
+            of its label.
     """
     with np.errstate(divide="ignore", invalid="ignore"):  # a class without a case in a resample has no recall
         table = _per_class(labels, probabilities, weight)
-        return _overall(labels, probabilities, weight, table), table
+        return _overall(labels, probabilities, weight, table, shares), table
 
 
 def ranked(truth: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,22 +94,25 @@ def auroc(true: np.ndarray, false: np.ndarray) -> np.ndarray:
     return (more_false * (true - more_true / 2)).sum(1) / (true[:, -1] * false[:, -1])
 
 
-def _overall(labels: np.ndarray, probabilities: np.ndarray, weight: np.ndarray, table: Scores) -> Scores:
+def _overall(
+    labels: np.ndarray, probabilities: np.ndarray, weight: np.ndarray, table: Scores, shares: np.ndarray | None
+) -> Scores:
     total = weight.sum(1)
     correct = (probabilities.argmax(1) == labels).astype(np.float64)
-    of_truth = probabilities[np.arange(len(labels)), labels]
-    squares = np.square(probabilities - np.eye(probabilities.shape[1])[labels]).sum(1)
+    truth = np.eye(probabilities.shape[1])[labels] if shares is None else shares
+    losses = -(truth * np.log(probabilities.clip(SMALLEST))).sum(1)
+    squares = np.square(probabilities - truth).sum(1)
     present = np.where(np.isnan(table["recall"]), np.nan, 1.0)
     return {
         "accuracy": weight @ correct / total,
-        "balanced_accuracy": _mean_of_classes(table["recall"]),
-        "macro_precision": _mean_of_classes(table["precision"]),
-        "macro_f1": _mean_of_classes(table["f1"]),
-        "auroc": _mean_of_classes(table["auroc"] * present),
-        "average_precision": _mean_of_classes(table["average_precision"] * present),
-        "log_loss": weight @ -np.log(of_truth.clip(np.finfo(np.float64).eps)) / total,
+        "balanced_accuracy": mean_of_names(table["recall"]),
+        "macro_precision": mean_of_names(table["precision"]),
+        "macro_f1": mean_of_names(table["f1"]),
+        "auroc": mean_of_names(table["auroc"] * present),
+        "average_precision": mean_of_names(table["average_precision"] * present),
+        "log_loss": weight @ losses / total,
         "brier": weight @ squares / total,
-        "calibration_error": _calibration_error(probabilities, correct, weight) / total,
+        "calibration_error": calibration_error(probabilities.max(1), correct, weight),
     }
 
 
@@ -106,7 +121,7 @@ def _per_class(labels: np.ndarray, probabilities: np.ndarray, weight: np.ndarray
     guess = np.eye(probabilities.shape[1])[probabilities.argmax(1)]  # (N, K)
     hits, cases, guesses = weight @ (truth * guess), weight @ truth, weight @ guess  # (R, K) each
     occurs = np.where(cases + guesses > 0, 1.0, np.nan)
-    curves = [_areas(truth[:, k], probabilities[:, k], weight) for k in range(truth.shape[1])]
+    curves = [areas(truth[:, k], probabilities[:, k], weight) for k in range(truth.shape[1])]
     return {
         "precision": np.where(guesses > 0, hits / guesses, 0.0) * occurs,
         "recall": hits / cases,
@@ -116,7 +131,7 @@ def _per_class(labels: np.ndarray, probabilities: np.ndarray, weight: np.ndarray
     }
 
 
-def _areas(truth: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def areas(truth: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """AUROC and average precision, (R,) each, of one class against the rest; nan where there is only one of the two."""
     true, false, _ = ranked(truth, score, weight)
     precision = np.where(true + false > 0, true / (true + false), 0.0)
@@ -124,26 +139,34 @@ def _areas(truth: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np
     return auroc(true, false), np.where(false[:, -1] > 0, average_precision, np.nan)
 
 
-def _calibration_error(probabilities: np.ndarray, correct: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """How far confidence is from accuracy, summed over bins of confidence, (R,): the expected error times the cases."""
-    confidence = probabilities.max(1)
-    bins = np.eye(BINS)[np.minimum((confidence * BINS).astype(int), BINS - 1)]  # (N, BINS)
-    return np.abs(weight @ (bins * (confidence - correct)[:, None])).sum(1)
+def calibration_error(confidence: np.ndarray, right: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """The mean over the cases of how far confidence is from the fraction right in their bin of it, (R,)."""
+    bins = np.eye(BINS)[bin_of(confidence)]  # (N, BINS)
+    return np.abs(weight @ (bins * (confidence - right)[:, None])).sum(1) / weight.sum(1)
 
 
-def _mean_of_classes(values: np.ndarray) -> np.ndarray:  # (R, K) -> (R,), over the classes that have a value
+def mean_of_names(values: np.ndarray) -> np.ndarray:  # (R, K) -> (R,), over those that have a value
     finite = np.isfinite(values)
     return np.where(finite, values, 0).sum(1) / finite.sum(1)
 
 
-def reliability(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean confidence, accuracy and number of cases of each bin of confidence that has a case."""
-    confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    cases = np.bincount(bins, minlength=BINS)
-    filled = cases > 0
+def reliability(confidence: np.ndarray, right: np.ndarray, weight: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Mean confidence, accuracy and number of cases of each bin of confidence that has a case.
+
+    Args:
+        weight: (N,) how much each case counts in both means; None: all alike.
+    """
+    bins = bin_of(confidence)
+    counts = np.ones(len(bins)) if weight is None else np.asarray(weight, np.float64)
+    total = np.bincount(bins, counts, BINS)
+    filled = total > 0
     return {
-        "confidence": np.bincount(bins, confidence, BINS)[filled] / cases[filled],
-        "accuracy": np.bincount(bins, correct, BINS)[filled] / cases[filled],
-        "cases": cases[filled],
+        "confidence": np.bincount(bins, confidence * counts, BINS)[filled] / total[filled],
+        "accuracy": np.bincount(bins, right * counts, BINS)[filled] / total[filled],
+        "cases": np.bincount(bins[counts > 0], minlength=BINS)[filled],
     }
+
+
+def bin_of(confidence: np.ndarray) -> np.ndarray:
+    """Which of `BINS` bins each is in, (N,)."""
+    return np.minimum((confidence * BINS).astype(int), BINS - 1)
