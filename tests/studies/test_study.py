@@ -132,7 +132,7 @@ def test_a_fold_is_judged_with_the_temperature_of_the_others(made, monkeypatch):
     from stages.lib.validate import calibration
 
     seen = []
-    monkeypatch.setattr(calibration, "temperature", lambda logits, y, groups, seed: seen.append(set(groups)) or 1.0)
+    monkeypatch.setattr(calibration, "temperature", lambda logits, y, groups, *_: seen.append(set(groups)) or 1.0)
     ask(made[0], {"folds": 3, "seeds": (0, 1)})
     folds = pd.read_csv(made[0] / "folds.csv")
     groups = [set(folds["case"][folds["fold"] == fold]) for fold in range(3)]

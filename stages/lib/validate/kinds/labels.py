@@ -185,8 +185,8 @@ class Labels(Kind):
 
     def _right(self, split: Split, said: np.ndarray) -> np.ndarray:  # (N, K); what is not known is not wrong
         truth = truth_of(split)
-        right: np.ndarray = np.isnan(truth) | ((said >= self.thresholds) == (truth == 1))
-        return right
+        agrees = np.equal(said >= np.asarray(self.thresholds), truth == 1)
+        return np.isnan(truth) | agrees
 
     def _beyond(self, said: np.ndarray) -> np.ndarray:
         """How far each probability is from its threshold, on its side of it: 0 to 1, (N, K)."""
