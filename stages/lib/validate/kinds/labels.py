@@ -178,15 +178,15 @@ class Labels(Kind):
 
     def wrong(self, split: Split, said: np.ndarray) -> np.ndarray:
         """The cases with a wrong answer, first those whose most wrong one was the surest."""
-        truth, right = truth_of(split), self._right(split, said)
+        right = self._right(split, said)
         surest = np.where(right, 0.0, self._beyond(said)).max(1, initial=0.0)
         order = np.argsort(-surest, kind="stable")
-        return order[~right.all(1)[order]] if len(truth) else order
+        mistaken: np.ndarray = (~right).any(axis=1)
+        return order[mistaken[order]]
 
     def _right(self, split: Split, said: np.ndarray) -> np.ndarray:  # (N, K); what is not known is not wrong
         truth = truth_of(split)
-        agrees = np.equal(said >= np.asarray(self.thresholds), truth == 1)
-        return np.isnan(truth) | agrees
+        return np.isnan(truth) | ((said >= self.thresholds) == (truth == 1))
 
     def _beyond(self, said: np.ndarray) -> np.ndarray:
         """How far each probability is from its threshold, on its side of it: 0 to 1, (N, K)."""

@@ -1,0 +1,184 @@
+"""Scores of ordered classes, shares, labels and numbers against scikit-learn's and scipy's; the stage on each of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn import metrics
+
+from stages.lib import tensors
+from stages.lib.core.errors import UserError
+from stages.lib.tensors import Asked, Split
+from stages.lib.validate import figures
+from stages.lib.validate.kinds import label_scores, labels, number_scores, numbers
+from stages.lib.validate.kinds.classes import Classes
+from tests.validate import other_targets as made
+
+LABELS = Asked("multilabel", ["a", "b", "c"])
+
+
+def split_of(y, target=None, weight=None):
+    names = np.array([f"{i:04d}" for i in range(len(y))], "S16")
+    return Split(np.zeros((len(y), 1, 2, 2), np.uint8), np.asarray(y), names, names, target, weight)
+
+
+def some_labels(n=80, seed=0):
+    """Truth with unknown answers, and probabilities, (n, 3) each."""
+    rng = np.random.default_rng(seed)
+    truth = (rng.random((n, 3)) < (0.5, 0.3, 0.2)).astype(float)
+    said = (0.3 * truth + 0.7 * rng.random((n, 3))).round(2)
+    truth[rng.random((n, 3)) < 0.2] = np.nan
+    return truth, said
+
+
+def some_numbers(n=60, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(20, 5, n).round(0)
+    value = truth + rng.normal(0.5, 2, n).round(1)
+    return truth, np.stack([value, value - 3, value + 3], 1)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_numbers_have_the_scores_of_scikit_learn_and_scipy(weighted):
+    truth, said = some_numbers()
+    times = np.random.default_rng(1).integers(0, 3, len(truth)) if weighted else np.ones(len(truth), int)
+    found = {name: float(of[0]) for name, of in number_scores.weighted(truth, said, times[None].astype(float)).items()}
+    t, v = np.repeat(truth, times), np.repeat(said[:, 0], times)
+    assert found == pytest.approx(
+        {
+            "r2": metrics.r2_score(t, v),
+            "spearman": stats.spearmanr(t, v).statistic,
+            "mae": metrics.mean_absolute_error(t, v),
+            "rmse": metrics.root_mean_squared_error(t, v),
+            "median_error": metrics.median_absolute_error(t, v),
+            "bias": (v - t).mean(),
+            "coverage": (np.abs(v - t) <= 3).mean(),
+        }
+    )
+
+
+def test_a_constant_truth_has_no_r2_and_no_correlation():
+    said = some_numbers()[1]
+    found = number_scores.weighted(np.full(len(said), 12.3), said, np.ones((1, len(said))))
+    assert np.isnan(found["r2"][0]) and np.isnan(found["spearman"][0]) and np.isfinite(found["mae"][0])
+    one = number_scores.weighted(np.array([1.0]), said[:1], np.ones((1, 1)))
+    assert np.isnan(one["r2"][0]) and np.isfinite(one["mae"][0])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_labels_have_the_scores_of_scikit_learn_over_the_answers_that_are_known(weighted):
+    truth, said = some_labels()
+    weight = np.random.default_rng(1).integers(0, 3, len(truth)).astype(float) if weighted else np.ones(len(truth))
+    thresholds = np.array([0.5, 0.4, 0.6])
+    overall, per_label = label_scores.weighted(truth, said, thresholds, weight[None])
+    expected = {name: [] for name in label_scores.PER_LABEL}
+    for k in range(3):
+        known = ~np.isnan(truth[:, k])
+        t, p, w = truth[known, k], said[known, k], weight[known]
+        held = p >= thresholds[k]
+        expected["precision"].append(metrics.precision_score(t, held, sample_weight=w))
+        expected["recall"].append(metrics.recall_score(t, held, sample_weight=w))
+        expected["specificity"].append(metrics.recall_score(1 - t, ~held, sample_weight=w))
+        expected["f1"].append(metrics.f1_score(t, held, sample_weight=w))
+        expected["auroc"].append(metrics.roc_auc_score(t, p, sample_weight=w))
+        expected["average_precision"].append(metrics.average_precision_score(t, p, sample_weight=w))
+    for name, of_each in expected.items():
+        assert per_label[name][0] == pytest.approx(of_each), name
+    means = {"auroc": "auroc", "average_precision": "average_precision", "macro_f1": "f1"}
+    for name, of in (means | {"macro_sensitivity": "recall", "macro_specificity": "specificity"}).items():
+        assert overall[name][0] == pytest.approx(np.mean(expected[of])), name
+    known = ~np.isnan(truth)
+    t, p, w = truth[known], said[known], np.repeat(weight[:, None], 3, 1)[known]
+    assert overall["log_loss"][0] == pytest.approx(metrics.log_loss(t, p, sample_weight=w))
+    assert overall["brier"][0] == pytest.approx(metrics.brier_score_loss(t, p, sample_weight=w))
+    bins = np.minimum((p * 15).astype(int), 14)
+    gaps = [abs((w * (p - t))[bins == b].sum()) for b in range(15)]
+    assert overall["calibration_error"][0] == pytest.approx(sum(gaps) / w.sum())
+
+
+def test_a_label_that_nobody_knows_has_no_score_and_leaves_the_means_to_the_others():
+    truth, said = some_labels()
+    truth[:, 2] = np.nan
+    overall, per_label = label_scores.weighted(truth, said, np.full(3, 0.5), np.ones((1, len(truth))))
+    assert all(np.isnan(per_label[name][0, 2]) for name in label_scores.PER_LABEL)
+    assert overall["auroc"][0] == pytest.approx(per_label["auroc"][0, :2].mean())
+
+
+def test_grades_have_the_quadratic_kappa_of_scikit_learn_and_shares_are_what_losses_are_against():
+    rng = np.random.default_rng(0)
+    y, p = rng.integers(0, 4, 90), rng.dirichlet(np.ones(4), 90)
+    weight = rng.integers(0, 3, 90).astype(np.float32)
+    shares = (0.8 * np.eye(4)[y] + 0.05).astype(np.float32)
+    kind = Classes(Asked("ordinal", list("abcd")))
+    found = kind.overall(split_of(y, shares, weight), p)
+    kappa = metrics.cohen_kappa_score(y, p.argmax(1), weights="quadratic", sample_weight=weight)
+    assert found["quadratic_kappa"] == pytest.approx(kappa)
+    assert found["mae"] == pytest.approx(np.average(np.abs(y - p.argmax(1)), weights=weight))
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(y, p.argmax(1), sample_weight=weight))
+    assert found["log_loss"] == pytest.approx(np.average(-(shares * np.log(p)).sum(1), weights=weight))
+    assert found["brier"] == pytest.approx(np.average(np.square(shares - p).sum(1), weights=weight))
+
+
+def test_half_the_width_of_an_interval_is_the_error_of_the_rank_of_split_conformal_prediction():
+    off = np.random.default_rng(0).permutation(np.arange(1.0, 100.0))  # of 99 cases, rank 90
+    assert numbers.half_width(off, 0.9) == 90.0
+    assert numbers.half_width(off, 0.9, np.full(99, 2.0)) == 90.0
+    assert numbers.half_width(np.array([1.0, 3.0]), 0.9) == 3.0, "too few: the largest"
+    assert numbers.half_width(np.array([1.0, 50.0]), 0.9, np.array([1.0, 0.0])) == 1.0, "a weight of 0 counts nothing"
+    assert numbers.half_width(np.empty(0), 0.9) == 0.0
+    assert numbers.half_width(np.array([1 / 3]), 0.9) >= 1 / 3, "rounded up"
+
+
+def test_a_threshold_has_the_highest_f1_of_all_and_is_a_half_where_there_are_few_positives():
+    truth, said = some_labels()
+    one = labels.Labels(LABELS).ranking(0, split_of(np.zeros(80, int), truth), said)
+    found = labels.threshold(one)
+    best = max(metrics.f1_score(one.positive, one.score >= cut) for cut in one.score)
+    assert metrics.f1_score(one.positive, one.score >= found) == pytest.approx(best)
+    few = truth.copy()
+    few[np.flatnonzero(few[:, 0] == 1)[4:], 0] = np.nan
+    assert labels.threshold(labels.Labels(LABELS).ranking(0, split_of(np.zeros(80, int), few), said)) == 0.5
+
+
+def test_the_limits_of_agreement_are_those_of_bland_and_altman():
+    differences = np.random.default_rng(0).normal(1, 2, 30)
+    mean, low, high = figures.limits_of_agreement(differences)
+    wide = 1.96 * differences.std(ddof=1)
+    assert (mean, low, high) == pytest.approx(
+        (differences.mean(), differences.mean() - wide, differences.mean() + wide)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 6, 8, 8)])
+@pytest.mark.parametrize("kind", made.ASKED)
+def test_each_kind_of_answer_is_measured_on_pictures_and_volumes(tmp_path, kind, shape):
+    made.write(tmp_path / "d.h5", kind, shape, weighted=len(shape) == 3)
+    made.write_trained(tmp_path / "m.pt", tmp_path / "d.h5")
+    report = made.run(tmp_path, tmp_path / "d.h5", tmp_path / "m.pt", resamples=50)
+    for name, (low, high) in report["test_interval"].items():
+        assert low is None or low <= report["test"][name] <= high, name
+    table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
+    assert len(table) == 2 * made.CASES and ("weight" in table) == (len(shape) == 3)
+    asked = made.ASKED[kind]
+    if asked.target.of_number:
+        name, on_test = asked.names[0], table[table["split"] == "test"]
+        truth = tensors.read_split(tmp_path / "d.h5", "test").target[:, 0]
+        assert on_test["label"].astype(float).to_numpy() == pytest.approx(truth, rel=1e-5)
+        assert (on_test[f"{name} low"] < on_test[name]).all() and report["test"]["r2"] > 0.3
+        with pytest.raises(UserError, match="is a number: leave it out"):
+            point = {"positive": name, "sensitivity": 0.9}
+            made.run(tmp_path, tmp_path / "d.h5", tmp_path / "m.pt", resamples=0, operating_point=point)
+    if kind == "multilabel":
+        assert set(table["true mass"].astype(str)) == {"0", "1", ""}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", made.ASKED)
+@pytest.mark.parametrize("cases", [0, 1])
+def test_a_test_split_of_one_case_or_none_is_measured_as_far_as_it_goes(tmp_path, kind, cases):
+    made.write(tmp_path / "d.h5", kind, cases={"test": cases})
+    made.write_trained(tmp_path / "m.pt", tmp_path / "d.h5")
+    report = made.run(tmp_path, tmp_path / "d.h5", tmp_path / "m.pt", resamples=20)
+    name = "log_loss" if not made.ASKED[kind].target.of_number else "mae"
+    assert (report["test"][name] is None) == (cases == 0)
