@@ -1,4 +1,4 @@
-"""Scores of ordered classes, shares, labels and numbers against scikit-learn's and scipy's; the stage on each of them."""
+"""Scores of ordered classes, shares, labels and numbers against scikit-learn and scipy; the stage on each of them."""
 
 import numpy as np
 import pandas as pd
