@@ -260,6 +260,21 @@ def test_how_far_a_number_is_off_is_counted_in_deviations_and_what_float32_canno
     assert parity.off(np.array([[0.25, 1.0]]), np.array([[0.5, 1.0]]), labels) == (0.25, 0.25)
 
 
+def test_a_variant_whose_answers_are_no_finite_numbers_is_refused_by_name(tmp_path, monkeypatch):
+    write_dataset_h5(tmp_path / "dataset.h5", kind="regression")
+    write_model_pt(tmp_path / "model.pt", tmp_path / "dataset.h5", trained=True)
+    write_cases_of(tmp_path / "cases", tmp_path / "dataset.h5")
+
+    def load_beyond(path, **options):
+        runner = formats.onnx.load(path, **options)
+        return lambda *given: tuple(output * (np.inf if "half" in path.name else 1) for output in runner(*given))
+
+    monkeypatch.setattr(variants, "load", load_beyond)
+    with pytest.raises(UserError, match=r"model\.half\.onnx gives outputs that are no finite .*export\.variants"):
+        run(tmp_path, "regression", measured("regression"), variants=["half"])
+    assert not (tmp_path / "model.onnx").exists()
+
+
 def test_a_split_of_which_nothing_is_known_has_no_score():
     nothing = np.full((2, 2), np.nan)
     split = tensors.Split(

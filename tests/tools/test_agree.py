@@ -26,15 +26,18 @@ SECTIONS = {
 }
 
 
-def run_chain(root, **changed):
+STAGES = (ingest, split, statistics, dataset, train, validate, export)
+
+
+def run_chain(root, stages=STAGES, **changed):
     """Runs all stages on root/data/raw/small in this process; returns all their paths by name.
 
     Args:
+        stages: What runs, each with a function `main`, and named as the stage.
         changed: Further keys of sections, by the name of the stage.
     """
     paths = {}
     sections = {name: section | changed.get(name, {}) for name, section in SECTIONS.items()}
-    stages = (ingest, split, statistics, dataset, train, validate, export)
     for stage in stages:
         name = stage.__name__.removeprefix("stages.")
         section = params.check(params.SECTIONS[name], sections[name])

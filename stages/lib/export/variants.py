@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pandas as pd
 
+from stages.lib.core.errors import UserError
 from stages.lib.export.formats.onnx import load, read_metadata
 from stages.lib.export.formats.runner import INPUTS, feeds
 from stages.lib.export.parity import CLASSES, off, rounded_up
@@ -110,6 +111,9 @@ def compare(
     Returns:
         file, bytes, what `measured` says, difference_below (from the original's answers, as of `parity.off`): the
         original first.
+
+    Raises:
+        UserError: A variant's answer is no finite number, as of one beyond what half precision holds.
     """
     files = {name: folder / f"model.{name}.onnx" for name in names}
     for name, file in files.items():
@@ -118,6 +122,11 @@ def compare(
     expected = _answers(original, test.x, batch_size)
     for name, file in {"model.onnx": original, **{file.name: file for file in files.values()}}.items():
         answers = expected if file == original else _answers(file, test.x, batch_size)
+        if not np.isfinite(answers).all():
+            raise UserError(
+                f"{name} gives outputs that are no finite numbers on the test split: leave that one out of "
+                "export.variants"
+            )
         score, value = measured(answers, test, asked, thresholds)
         difference = off(answers, expected, asked).largest
         rows.append((name, file.stat().st_size, value, rounded_up(difference)))
