@@ -181,7 +181,7 @@ class Labels(Kind):
         right = self._right(split, said)
         surest = np.where(right, 0.0, self._beyond(said)).max(1, initial=0.0)
         order = np.argsort(-surest, kind="stable")
-        mistaken: np.ndarray = (~right).any(axis=1)
+        mistaken = np.asarray((~right).any(axis=1))
         return order[mistaken[order]]
 
     def _right(self, split: Split, said: np.ndarray) -> np.ndarray:  # (N, K); what is not known is not wrong
