@@ -1,14 +1,21 @@
 import math
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from stages.lib import tensors
+from stages.lib.core import outs
+from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import LOWER_IS_BETTER, Score
-from stages.lib.validate import bootstrap
+from stages.lib.validate import bootstrap, evaluation, scores
+from stages.lib.validate.kinds import classes, labels, numbers
 from tests.made_project import predictions
-from tools.report import comparison
+from tools.report import comparison, snapshot
+from tools.report.judging import MAIN_SCORE, Asked
 from tools.report.simulation import rates
 
 
@@ -45,12 +52,60 @@ def test_a_score_that_rises_is_better_or_worse_as_params_has_it(score):
 
 def test_the_scores_are_those_of_the_validate_stage():
     table = predictions("test", range(60), range(0, 60, 7))
-    labels, probabilities = comparison._arrays(table)
-    from stages.lib.validate import scores
+    found, probabilities, _ = Asked()._classes(table, table.iloc[:, 5:].to_numpy())
 
-    expected = scores.overall(labels, probabilities)
+    expected = scores.overall(found, probabilities)
     changes = comparison.compare(table, predictions("test", range(60), ()))
     assert {name: change.old for name, change in changes.items()} == pytest.approx(expected)
+
+
+TARGETS = {
+    "multilabel": ({"kind": "multilabel", "names": ["a", "b", "c"]}, labels.Labels),
+    "regression": ({"kind": "regression", "names": ["diameter"], "unit": "mm"}, numbers.Numbers),
+    "ordinal": ({"kind": "ordinal", "names": ["a", "b", "c"]}, classes.Classes),
+    "classes": ({"kind": "classes", "names": ["a", "b", "c"]}, classes.Classes),
+}
+
+
+def other_table(kind: str, quality: float, weighted: bool, tmp_path) -> tuple[pd.DataFrame, dict, dict]:
+    """predictions.csv of 80 cases as the report reads it, validate.json's part, and the scores of the stage."""
+    rng = np.random.default_rng(0)
+    target, judge = TARGETS[kind]
+    asked = tensors.Asked(**target)
+    truth = rng.normal(20, 4, (80, 1)) if kind == "regression" else (rng.random((80, 3)) < 0.4).astype(float)
+    said = truth + rng.normal(0, 5 * (1 - quality), (80, 1))
+    said = np.concatenate([said, said - 3, said + 3], 1)
+    if kind == "multilabel":
+        truth[::7, 1] = np.nan
+        said = (quality * np.nan_to_num(truth) + (1 - quality) * rng.random((80, 3))).clip(0, 1)
+    if kind in ("ordinal", "classes"):
+        truth = rng.dirichlet(np.ones(3) / 4, 80).astype(np.float32)
+        said = quality * truth + (1 - quality) * rng.dirichlet(np.ones(3), 80)
+    y = truth.argmax(1) if judge is classes.Classes else np.zeros(80, int)
+    weight = rng.random(80).astype(np.float32) if weighted else None
+    names = np.array([f"c{i:05d}" for i in range(80)], "S16")
+    split = tensors.Split(np.zeros((80, 0)), y, names, names, truth.astype(np.float32), weight)
+    of = judge(asked, Settings(thresholds=(0.5, 0.4, 0.6) if kind == "multilabel" else ()))
+    outs.write_csv(tmp_path / "predictions.csv", evaluation.prediction_table("test", of, split, said))
+    revision = SimpleNamespace()
+    table = snapshot._predictions(revision, "predictions.csv", (tmp_path / "predictions.csv").read_bytes())
+    told = {"target": target | {"weighted": weighted}, "deployed": of.settings.plain()}
+    return table, told, of.overall(split, said)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", TARGETS)
+def test_other_targets_are_compared_by_the_scores_of_the_validate_stage(kind, weighted, tmp_path):
+    old, told, expected = other_table(kind, 0.2, weighted, tmp_path)
+    new, *_ = other_table(kind, 0.9, weighted, tmp_path)
+    asked = Asked.of(told)
+    changes = comparison.compare(old, new, asked, asked)
+    assert set(expected) - set(changes) <= {"bias", "coverage"}
+    for name, change in changes.items():
+        assert change.old == pytest.approx(expected[name], rel=1e-3, abs=2e-4), name
+    main = MAIN_SCORE.get(kind, "log_loss")
+    assert changes[main].verdict == "better"
+    assert comparison.compare(old, new, asked, Asked("log_regression", ("x",))) == {}
 
 
 def test_cases_that_both_have_are_found_whatever_their_order():

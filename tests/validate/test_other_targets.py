@@ -9,8 +9,8 @@ from sklearn import metrics
 from stages.lib import tensors
 from stages.lib.core.errors import UserError
 from stages.lib.tensors import Asked, Split
-from stages.lib.validate import figures
-from stages.lib.validate.kinds import label_scores, labels, number_scores, numbers
+from stages.lib.validate import figures, label_scores, number_scores
+from stages.lib.validate.kinds import labels, numbers
 from stages.lib.validate.kinds.classes import Classes
 from tests.validate import other_targets as made
 

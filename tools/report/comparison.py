@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from stages.lib.params.validate import LOWER_IS_BETTER
-from stages.lib.validate import bootstrap, scores
-from tools.report.snapshot import KEYS, PROBABILITY_OF
+from stages.lib.validate import bootstrap
+from tools.report.judging import Asked
 
+PLAIN = Asked()
 LEVEL = 0.95  # of an interval; equal models get a wrong verdict with probability 1 - LEVEL
 POWER = 0.8  # probability of finding a difference of the size `Change.smallest`
 RESAMPLES = 1000
@@ -35,7 +36,9 @@ class Change:
     verdict: str  # "better", "worse" or "no difference"
 
 
-def compare(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Change]:
+def compare(
+    old: pd.DataFrame, new: pd.DataFrame, was_asked: Asked = PLAIN, is_asked: Asked = PLAIN
+) -> dict[str, Change]:
     """Every score's change between two predictions.csv.
 
     A group that is in both tables is drawn into both at once, so that what they have in common cancels out: in full if
@@ -44,21 +47,26 @@ def compare(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Change]:
     Args:
         old: Rows of one split of predictions.csv.
         new: The same of the later revision; it may hold other cases.
+        was_asked, is_asked: What the models were asked.
+
+    Returns:
+        By name of the score; none where the two were asked something else.
     """
+    if was_asked.kind != is_asked.kind:
+        return {}
     weights = bootstrap.weights([*old["group"], *new["group"]], RESAMPLES, seed=0)
     drawn: dict[str, list[np.ndarray]] = {}
-    tables = [_arrays(old), _arrays(new)]
+    judges = was_asked.judge(old), is_asked.judge(new)
     for block in weights:
-        found = [scores.weighted(*tables[0], block[:, : len(old)])[0]]
-        found += [scores.weighted(*tables[1], block[:, len(old) :])[0]]
+        found = [judges[0](block[:, : len(old)]), judges[1](block[:, len(old) :])]
         for name in found[0]:
             drawn.setdefault(name, []).append(found[1][name] - found[0][name])
-    whole = [scores.weighted(*table, np.ones((1, len(table[0]))))[0] for table in tables]
+    whole = [judge(np.ones((1, len(table)))) for judge, table in zip(judges, (old, new), strict=True)]
     changes = {
         name: _change(name, float(whole[0][name][0]), float(whole[1][name][0]), np.concatenate(blocks))
         for name, blocks in drawn.items()
     }
-    if same_cases(old, new):
+    if same_cases(old, new) and "accuracy" in changes and not (was_asked.weighted or is_asked.weighted):
         changes["accuracy"] = _by_flipping(changes["accuracy"], correct_by_group(old, new), len(new))
     return changes
 
@@ -126,13 +134,3 @@ def _factor() -> float:
 
 def _correct(table: pd.DataFrame) -> pd.Series:
     return table["label"] == table["predicted"]
-
-
-def _arrays(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Labels as indices (N,) and probabilities (N, K); a label that is no class of the model has probability 0."""
-    classes = [column.removeprefix(PROBABILITY_OF) for column in table.columns[len(KEYS) :]]
-    probabilities = table.iloc[:, len(KEYS) :].to_numpy(np.float64)
-    unknown = sorted(set(table["label"]) - set(classes))
-    probabilities = np.pad(probabilities, ((0, 0), (0, len(unknown))))
-    index = {name: k for k, name in enumerate([*classes, *unknown])}
-    return table["label"].map(index).to_numpy(np.int64), probabilities

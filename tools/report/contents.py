@@ -10,8 +10,9 @@ from stages.lib import params
 from stages.lib.core import outs
 from tools.report import comparison, data, gates, studies
 from tools.report.comparison import Change
+from tools.report.judging import MAIN_SCORE, Asked
 from tools.report.revisions import Revision, commits_ahead
-from tools.report.snapshot import Results, Snapshot, flatten, load
+from tools.report.snapshot import PROBABILITY_OF, Results, Snapshot, flatten, load
 from tools.report.stale import stale
 
 SPLITS = ("test", "validation")
@@ -49,7 +50,7 @@ def _dataset(name: str, before: Snapshot, after: Snapshot, score: str, splits: S
     old, new = before.results.get(name), after.results.get(name)
     found: dict[str, Any] = {
         "state": _state(name, before, after),
-        "score": score,
+        "score": score if new is None else _score_of(new, score),
         "params": _changed(_block(before, name), _block(after, name)),
     }
     if new is not None:
@@ -64,6 +65,12 @@ def _dataset(name: str, before: Snapshot, after: Snapshot, score: str, splits: S
             "numbers": _changed(_numbers(old), _numbers(new)),
         }
     return found
+
+
+def _score_of(results: Results, score: str) -> str:
+    """The score that the verdict is about: that of params.yaml, or the main one of a kind of answer that has it not."""
+    kind = Asked.of(results.metrics["validate"]).kind
+    return score if score in results.metrics["validate"].get("test", {}) else MAIN_SCORE.get(kind, score)
 
 
 def _state(name: str, before: Snapshot, after: Snapshot) -> str:
@@ -87,18 +94,30 @@ def compare_split(old: Results, new: Results, split: str) -> dict[str, Any]:
     if then.equals(now):
         return counts | {"identical": True, "all": {}, "case_by_case": {}, "by_new_labels": {}, "flips": []}
     whole = len(both[0]) == len(then) == len(now)
-    case_by_case = comparison.compare(*both) if len(both[0]) else {}
+    asked = Asked.of(old.metrics["validate"]), Asked.of(new.metrics["validate"])
+    case_by_case = comparison.compare(*both, *asked) if len(both[0]) else {}
     return counts | {
         "identical": False,
-        "all": _plain(case_by_case if whole else _compare_any(then, now)),
+        "all": _plain(case_by_case if whole else _compare_any(then, now, *asked)),
         "case_by_case": _plain(case_by_case),
-        "by_new_labels": _plain(_compare_any(both[0].assign(label=both[1]["label"]), both[1]) if relabelled else {}),
+        "by_new_labels": _plain(_by_new_labels(*both, *asked) if relabelled else {}),
         "flips": _flips(*both),
     }
 
 
-def _compare_any(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Change]:
-    return comparison.compare(old, new) if len(old) and len(new) else {}
+def _compare_any(old: pd.DataFrame, new: pd.DataFrame, was_asked: Asked, is_asked: Asked) -> dict[str, Change]:
+    return comparison.compare(old, new, was_asked, is_asked) if len(old) and len(new) else {}
+
+
+def _by_new_labels(old: pd.DataFrame, new: pd.DataFrame, was_asked: Asked, is_asked: Asked) -> dict[str, Change]:
+    """Both models judged by the later truth, of the same cases."""
+    if (was_asked.kind, was_asked.names) != (is_asked.kind, is_asked.names):
+        return {}
+    judged = old.assign(label=new["label"])
+    for name in map(str, new):
+        if name.startswith(f"{PROBABILITY_OF}true ") and name in old and not is_asked.is_plain:
+            judged[name] = new[name]
+    return _compare_any(judged, new, was_asked, is_asked)
 
 
 def _plain(changes: dict[str, Change]) -> dict[str, Any]:

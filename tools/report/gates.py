@@ -70,6 +70,14 @@ def _no_worse(gate: str, dataset: str, name: str, found: dict[str, Any]) -> Gate
     if compared["identical"] and score in SCORES:
         return Gate(gate, dataset, True, "the same predictions")
     changes = compared[compared["judged"]]
+    own = found["score"]  # of a number, mae
+    if score not in changes and score == "accuracy" and own in changes:
+        return Gate(
+            gate,
+            dataset,
+            changes[own]["verdict"] != "worse",
+            f"{own}, as it has no accuracy: {changes[own]['verdict']}",
+        )
     if score not in changes:
         return Gate(gate, dataset, False, f"{split} has no score {score} to compare{_nearest(score, SCORES)}")
     return Gate(gate, dataset, changes[score]["verdict"] != "worse", changes[score]["verdict"])

@@ -62,7 +62,7 @@ def _verdict(
         if comparison.mid_p(gained) >= 1 - comparison.LEVEL:
             return "no difference"
         return "better" if gained.sum() > 0 else "worse"
-    return comparison.compare(*tables)[score].verdict
+    return comparison.compare(tables[0], tables[1])[score].verdict
 
 
 def _difficulty(rng: np.random.Generator, groups: np.ndarray, groups_of: int) -> np.ndarray:

@@ -129,7 +129,7 @@ def _predictions(revision: Revision, path: str, content: bytes) -> pd.DataFrame:
         if tuple(table.columns[: len(KEYS)]) != KEYS or table.shape[1] == len(KEYS):
             raise ValueError(f"its columns are not {', '.join(KEYS)} and a probability a class")
         names = next(csv.reader(StringIO(content.decode())))  # as written: pandas renames a repeated column
-        probabilities = table.iloc[:, len(KEYS) :].astype(float)
+        probabilities = table.iloc[:, len(KEYS) :].replace("", "nan").astype(float)  # what is not known of a label
         probabilities.columns = pd.Index([PROBABILITY_OF + name for name in map(bare, names[len(KEYS) :])])
         if table[["case", "split"]].duplicated().any():
             raise ValueError("it has a case twice")

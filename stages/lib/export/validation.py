@@ -37,6 +37,7 @@ class Validation:
     unlike: dict[str, dict[str, FiniteFloat]]
     uncalibrated: dict[str, Scores] | None = None
     operating_point: OperatingPoint | None = None
+    target: dict[str, Any] | None = None  # what was asked, where that is not one class of several
 
 
 def read(validate_json: Path, asked: Asked | None = None) -> dict[str, Any]:

@@ -170,3 +170,18 @@ def reliability(confidence: np.ndarray, right: np.ndarray, weight: np.ndarray | 
 def bin_of(confidence: np.ndarray) -> np.ndarray:
     """Which of `BINS` bins each is in, (N,)."""
     return np.minimum((confidence * BINS).astype(int), BINS - 1)
+
+
+def in_grades(labels: np.ndarray, predicted: np.ndarray, number: int, weight: np.ndarray) -> Scores:
+    """How far apart classes in order are, with each row of weights (R, N): (R,) each.
+
+    Cohen's kappa with quadratic weights (Cohen 1968), nan where chance alone would agree in full; and the mean distance
+    in grades.
+    """
+    squared = np.square(labels - predicted)
+    truth, guess = weight @ np.eye(number)[labels], weight @ np.eye(number)[predicted]  # (R, K)
+    apart = np.square(np.subtract.outer(np.arange(number), np.arange(number)))
+    total = weight.sum(1)
+    by_chance = np.einsum("rj,jk,rk->r", truth, apart, guess) / total
+    kappa = 1 - weight @ squared / np.where(by_chance > 0, by_chance, np.nan)
+    return {"quadratic_kappa": kappa, "mae": weight @ np.abs(labels - predicted) / total}

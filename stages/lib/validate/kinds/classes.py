@@ -55,7 +55,7 @@ class Classes(Kind):
     def scores(self, split: Split, said: np.ndarray, weight: np.ndarray) -> tuple[Scores, Scores]:
         overall, per_class = scores.weighted(split.y, said, weight, split.target)
         if self.asked.kind == "ordinal":
-            overall |= in_grades(split.y, said.argmax(1), said.shape[1], weight)
+            overall |= scores.in_grades(split.y, said.argmax(1), said.shape[1], weight)
         return overall, per_class
 
     def limits(self, score: str) -> tuple[float, float]:
@@ -180,18 +180,3 @@ class Classes(Kind):
             (short(name, CAPTION_NAME), np.flatnonzero(split.y == k)[:COLUMNS])
             for k, name in enumerate(self.names[:MAX_NAMES])
         ]
-
-
-def in_grades(labels: np.ndarray, predicted: np.ndarray, number: int, weight: np.ndarray) -> Scores:
-    """How far apart classes in order are, with each row of weights (R, N): (R,) each.
-
-    Cohen's kappa with quadratic weights (Cohen 1968), nan where chance alone would agree in full; and the mean distance
-    in grades.
-    """
-    squared = np.square(labels - predicted)
-    truth, guess = weight @ np.eye(number)[labels], weight @ np.eye(number)[predicted]  # (R, K)
-    apart = np.square(np.subtract.outer(np.arange(number), np.arange(number)))
-    total = weight.sum(1)
-    by_chance = np.einsum("rj,jk,rk->r", truth, apart, guess) / total
-    kappa = 1 - weight @ squared / np.where(by_chance > 0, by_chance, np.nan)
-    return {"quadratic_kappa": kappa, "mae": weight @ np.abs(labels - predicted) / total}

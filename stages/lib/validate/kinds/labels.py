@@ -12,10 +12,9 @@ from stages.lib.drawing.sheets import COLUMNS, short
 from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import ValidateParams
 from stages.lib.tensors import Asked, Split
-from stages.lib.validate import calibration, curves, figures, operating_point, scores
+from stages.lib.validate import calibration, curves, figures, label_scores, operating_point, scores
 from stages.lib.validate.answers import Answers
 from stages.lib.validate.curves import Ranking
-from stages.lib.validate.kinds import label_scores
 from stages.lib.validate.kinds.kind import (
     CAPTION_NAME,
     MAX_MISTAKES,

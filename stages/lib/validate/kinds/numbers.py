@@ -17,10 +17,9 @@ from stages.lib.drawing.sheets import COLUMNS
 from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import ValidateParams
 from stages.lib.tensors import Asked, Split
-from stages.lib.validate import curves, figures
+from stages.lib.validate import curves, figures, number_scores
 from stages.lib.validate.answers import Answers
 from stages.lib.validate.curves import Ranking
-from stages.lib.validate.kinds import number_scores
 from stages.lib.validate.kinds.kind import MAX_MISTAKES, Curves, Kind, Look, Proportion
 from stages.lib.validate.scores import Scores
 
