@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,21 +10,12 @@ import tifffile
 import torch
 from PIL import Image
 
-from stages import validate
 from stages.lib import tensors
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Settings, deployed
-from stages.lib.validate.answers import ask
-from tests.tools.test_agree import STAGES, run_chain
+from tests.tools.test_agree import run_chain
 from tools import agree, predict
 
-SETTINGS = {
-    "classes": {"temperature": 2.0},
-    "ordinal": {"temperature": 0.5},
-    "multilabel": {"temperatures": [2.0, 0.5], "thresholds": [0.5, 0.25]},
-    "regression": {"half_width": 0.5},
-    "log_regression": {"half_width": 0.125},
-}
 # The columns of labels.csv beside the path, the cells of a case whose pixels are brighter by a step of 0 to 3, and what
 # `ingest.target` makes of them.
 TARGETS = {
@@ -71,40 +61,6 @@ def write_raw(raw, kind, volumes):
     (raw / "labels.csv").write_text("\n".join([*lines, ""]))
 
 
-def measured_by_hand(
-    dataset_h5,
-    model_pt,
-    validate_json,
-    scores_csv,
-    predictions_csv,
-    confusion_csv,
-    roc_csv,
-    precision_recall_csv,
-    reliability_csv,
-    figures,
-):
-    """What the export stage and tools.agree need of validate: the settings, a score, and what the model answers."""
-    classifier, _, about = checkpoint.load_for(dataset_h5, model_pt)
-    asked = about.asked
-    given = {"temperature": 1.0, "flips": "", "unlike_means": [], "unlike_deviations": [], "unlike_threshold": None}
-    settings = Settings(**given | SETTINGS[asked.kind])
-    score = {"r2" if asked.target.of_number else "auroc": 0.5}
-    report = {"validation": score, "test": score, "test_interval": {}, "deployed": settings.plain(), "unlike": {}}
-    validate_json.write_text(json.dumps(report))
-    of_class = [] if asked.target.of_number else [f"test,{name},cases,1,," for name in asked.names]
-    of_class.append(f"test,,{min(score)},0.5,,")
-    scores_csv.write_text("\n".join(["split,class,score,value,low,high", *of_class, ""]))
-    tables = []
-    for name in ("validation", "test"):
-        split = tensors.read_split(dataset_h5, name)
-        answers = ask(classifier, split, "", 64, name, asked).deployed(settings)
-        told = pd.DataFrame({"case": split.cases, "group": split.groups, "split": name, "label": "", "predicted": ""})
-        tables.append(pd.concat([told, pd.DataFrame(answers, columns=asked.target.outputs)], axis="columns"))
-    table = pd.concat(tables)
-    table["weight"] = 1.0  # what comes behind the answers is no part of them
-    table.to_csv(predictions_csv, index=False, float_format="%.6g")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("volumes", [False, True], ids=["pictures", "volumes"])
 @pytest.mark.parametrize("kind", TARGETS)
@@ -113,10 +69,8 @@ def test_raw_files_with_a_labels_csv_get_validations_answers_from_every_exported
 ):
     raw = tmp_path / "data/raw/small"
     write_raw(raw, kind, volumes)
-    by_hand = SimpleNamespace(__name__="stages.validate", main=measured_by_hand)
-    stages = [by_hand if stage is validate else stage for stage in STAGES]
     keys = {"target": TARGETS[kind][2]} | ({"frames": "stack"} if volumes else {})
-    paths = run_chain(tmp_path, stages, ingest=keys, train={"epochs": 1, "lr": 1e-4})
+    paths = run_chain(tmp_path, ingest=keys, train={"epochs": 1, "lr": 1e-4})
     models = paths["model_onnx"].parent
     monkeypatch.setattr(shutil, "which", lambda name: None)
     given = raw, paths["dataset_h5"], paths["predictions_csv"], models
@@ -131,7 +85,8 @@ def test_raw_files_with_a_labels_csv_get_validations_answers_from_every_exported
     asked = tensors.read_description(paths["dataset_h5"]).asked
     assert asked.kind == kind
     split = tensors.read_split(paths["dataset_h5"], "test")
-    model = deployed(checkpoint.load(paths["model_pt"])[0], asked, Settings(**SETTINGS[kind])).eval()
+    settings = Settings(**json.loads(paths["validate_json"].read_text())["deployed"])
+    model = deployed(checkpoint.load(paths["model_pt"])[0], asked, settings).eval()
     with torch.no_grad():
         wanted = model(torch.from_numpy(np.array(split.x))).numpy()
     capsys.readouterr()
