@@ -69,8 +69,9 @@ def main(
         labelled = labelling.label_cases(assembled.cases, labels, assembled.refused)  # before the long work
         labelling.check_copies(assembled.refused, labels)
         corrected = corrections.apply(
-            raw, corrections.read(raw, found.members), assembled.cases, labelled, assembled.refused, labels.target
-        )
+            raw, corrections.read(raw, found.members), assembled.cases, labelled, assembled.refused, labels.target,
+            params.target,
+        )  # fmt: skip
         left_out = selection.refusals(excluded) + beside.refusals(labels.beside) + corrected.excluded
         without_case = assembled.refused + left_out
         given = split_files.read(raw, corrected.cases, corrected.rows, without_case, options, found.members)

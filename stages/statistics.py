@@ -76,7 +76,8 @@ def of_target(split: splits.Table) -> dict[str, Any] | None:
             known = ~np.isnan(column)
             share = float(np.average(column[known], weights=weight[known])) if weight[known].any() else math.nan
             if target and target.of_number:
-                spread = float(np.sqrt(np.average(np.square(column - share), weights=weight)))
+                counts = bool(weight.any())
+                spread = float(np.sqrt(np.average(np.square(column - share), weights=weight))) if counts else math.nan
                 quartiles = np.quantile(column, np.arange(5) / 4).tolist()
                 of_split[asked] = {"mean": share, "deviation": spread, "quartiles": quartiles}
             else:

@@ -144,3 +144,9 @@ def test_damaged_targets_are_found(tmp_path, old, new, message):
     (tmp_path / "split.csv").write_text(text)
     with pytest.raises(DamagedOut, match=message):
         splits.read(tmp_path / "split.csv")
+
+
+def test_training_cases_that_do_not_count_are_an_error():
+    cases = replace(of_numbers(30), weight=np.zeros(30, np.float32), split_of=np.zeros(30, np.int8))
+    with pytest.raises(UserError, match="all training cases have a weight of 0"):
+        strata.check_training(cases)

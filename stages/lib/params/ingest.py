@@ -73,7 +73,8 @@ class TargetParams:
 
     columns: tuple[str, ...] = ()
     """Of labels.csv. multilabel: one a label, with yes or no, 1 or 0, or nothing where nobody knows: that is not taken
-    for no. classes, ordinal: one a class, with its probability or its number of votes (soft labels)."""
+    for no. classes, ordinal: one a class, with its probability or its number of votes (soft labels); a blank one is 0
+    where others are given."""
 
     readers: tuple[str, ...] = ()
     """Of labels.csv, for classes and ordinal: one a reader, each with the class that this one chose, or nothing. A

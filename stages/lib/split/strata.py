@@ -50,11 +50,15 @@ def tally(cases: Table) -> pd.DataFrame:
 
 
 def check_training(cases: Table) -> None:
-    """Checks that the training split can teach each label: that it has a case with it and one without.
+    """Checks that the training split can teach: that a case of it counts, and that each label is there and is not.
 
     Raises:
         UserError: It can't.
     """
+    if cases.weight is not None and not cases.weight[cases.rows("train")].any():
+        raise UserError(
+            "all training cases have a weight of 0: give some of them another, or deal them by another seed"
+        )
     if cases.target is None or cases.target.kind != "multilabel":
         return
     table = tally(cases)["train"]

@@ -62,6 +62,8 @@ def test_a_number_is_kept_with_its_unit_and_every_case_is_of_one_name(raw):
         ("1e99", {}, "x is '1e99', expected a number"),
         ('"3,5"', {}, "x is '3,5', expected a number with a point, not a comma"),
         ("3 mm", {}, "x is '3 mm', expected a number"),
+        ("1_000", {}, "x is '1_000', expected a number"),
+        ("\uff11", {}, "expected a number"),
         ("0", {"log": True}, "x is '0', expected a number above 0, as ingest.target.log is true"),
         ("11", {"range": [0, 10]}, r"x is '11', expected a number from 0 to 10 \(ingest.target.range\)"),
     ],
@@ -73,8 +75,10 @@ def test_what_is_no_number_to_learn_from_is_an_error_that_names_the_row(raw, cel
 
 
 def test_labels_of_a_column_each_are_yes_no_or_not_known(raw):
-    table = "path,edema,mass\na.png,1,no\nb.png,,TRUE\nc.png,0.0,-1\nd.png,Yes,?\n"
-    done = run(raw, table, {"kind": "multilabel", "columns": ["edema", "mass"], "answers": {"-1": "missing"}})
+    table = "path,edema,mass\na.png,1,no\nb.png,,yeP\nc.png,0.0,-1\nd.png,Yes,?\n"
+    done = run(
+        raw, table, {"kind": "multilabel", "columns": ["edema", "mass"], "answers": {"-1": "missing", "Yep": "yes"}}
+    )
     names = ("label", "target.multilabel.edema", "target.multilabel.mass")
     assert columns(done, *names) == {
         "a.png": ("multilabel", "1", "0"), "b.png": ("multilabel", "", "1"), "c.png": ("multilabel", "0", ""),
@@ -187,6 +191,8 @@ def test_a_weight_is_kept_beside_any_target(raw):
         ("path,label\na.png,1\n", {"kind": "regression", "column": "x"}, "names x, and .* has no such column"),
         ("path,label\na.png,1\n", {"kind": "regression", "column": "path"}, "names path, by which .* which file a row"),
         ("path,x\na.png,1\n", {"weight": "x"}, "has no column label"),
+        ("path,group\na.png,1\n", {"kind": "regression", "column": "group"}, "names group, which ingest reads itself"),
+        ("path,label,w\na.png,x,0\n", {"weight": "w"}, "w is 0 in every row: no case would count"),
     ],
 )
 def test_columns_that_are_not_there_are_named(raw, table, target, message):
@@ -223,6 +229,10 @@ def test_numbers_and_ordered_classes_are_corrected_and_labels_are_mended_at_thei
         run(
             raw, "path,x,y\na.png,1,0\nb.png,0,1\nc.png,1,1\nd.png,0,0\n", {"kind": "multilabel", "columns": ["x", "y"]}
         )
+    (raw / "corrections.csv").write_text("path,label,excluded,note\na.png,99,,\n")
+    with pytest.raises(UserError, match="'99' is no number that x can be"):
+        target = {"kind": "regression", "column": "x", "range": [0, 10]}
+        run(raw, "path,x\na.png,1\nb.png,2\nc.png,3\nd.png,4\n", target)
     (raw / "corrections.csv").write_text("path,label,excluded,note\na.png,big,,\n")
     with pytest.raises(UserError, match="'big' is no number that x can be"):
         run(raw, "path,x\na.png,1\nb.png,2\nc.png,3\nd.png,4\n", {"kind": "regression", "column": "x"})

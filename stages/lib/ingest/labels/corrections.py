@@ -32,9 +32,11 @@ from stages.lib.ingest.labels import class_names, targets
 from stages.lib.ingest.labels.table import Row, delimiter_of
 from stages.lib.ingest.raw_files import CORRECTIONS_CSV
 from stages.lib.ingest.readers.contract import Refusal
+from stages.lib.params.ingest import TargetParams
 from stages.lib.targets import Target
 
 COLUMNS = ("path", "label", "excluded", "note")
+CLASS = TargetParams()
 NEARLY = 0.9  # as `nearest.closest` has it
 YES = {"": False, "no": False, "yes": True}
 
@@ -137,6 +139,7 @@ def apply(
     rows: list[Row],
     refused: Sequence[Refusal],
     target: Target | None = None,
+    params: TargetParams = CLASS,
 ) -> Corrected:
     """Gives cases their corrected labels, and leaves out those that are excluded. Says how many.
 
@@ -175,7 +178,7 @@ def apply(
                 if target is None and one.label not in classes:
                     raise UserError(f"{where}: '{shown(one.label)}' is no class: {hint(one.label, classes)}")
                 try:
-                    row = targets.relabelled(rows[i], one.label, target)
+                    row = targets.relabelled(rows[i], one.label, target, params)
                 except UserError as error:
                     raise UserError(f"{where}: {error}") from None
                 if row != rows[i]:

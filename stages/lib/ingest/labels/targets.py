@@ -5,6 +5,7 @@ know classes then know one.
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 YES = {"1", "1.0", "yes", "y", "true", "t", "positive", "pos", "present"}
 NO = {"0", "0.0", "no", "n", "false", "f", "negative", "neg", "absent"}
 MISSING = {"", "na", "n/a", "nan", "null", "?", "unknown", "missing"}
+OTHERS = ("group", "split", "series_number")  # of labels.csv, that ingest reads for something else
+NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 Answers = tuple[float | None, ...]
 
 
@@ -42,6 +45,8 @@ def check_columns(table: str, params: TargetParams, header: Sequence[str], namin
     for name in params.all_columns:
         if name in naming:
             raise UserError(f"ingest.target names {name}, by which {table} says which file a row is about")
+        if name in OTHERS:
+            raise UserError(f"ingest.target names {name}, which ingest reads itself, for something else: rename it")
         if name not in header:
             raise UserError(f"ingest.target names {shown(name)}, and {table} has no such column: {hint(name, header)}")
 
@@ -163,9 +168,10 @@ class _Reader:
         return value
 
     def _answer(self, row: "Row", name: str, cell: str) -> float | None:
-        said: str | None = self._params.answers.get(cell) or self._params.answers.get(cell.lower())
-        for ways, meant in ((YES, "yes"), (NO, "no"), (MISSING, "missing")):
-            said = meant if said is None and cell.lower() in ways else said
+        ways = {way.strip().lower(): meant for way, meant in self._params.answers.items()}
+        said: str | None = ways.get(cell.lower())
+        for words, meant in ((YES, "yes"), (NO, "no"), (MISSING, "missing")):
+            said = meant if said is None and cell.lower() in words else said
         if said is None:
             wanted = "yes or no, 1 or 0, or nothing where nobody knows; ingest.target.answers says what others mean"
             raise self._error(row, name, cell, wanted)
@@ -218,8 +224,10 @@ class _Reader:
 
     def check_all(self, rows: "Sequence[Row]") -> None:
         """Raises:
-        UserError: No row is of a class that the target has.
+        UserError: No row is of a class that the target has, or none counts.
         """
+        if self._params.weight and not any(row.answers[-1] for row in rows):
+            raise UserError(f"{self._labels.source}: {self._params.weight} is 0 in every row: no case would count")
         if self.target is None or not self.target.of_one_class:
             return
         sums = [sum(row.answers[k] or 0.0 for row in rows) for k in range(len(self.target.names))]
@@ -234,7 +242,7 @@ def _first_largest(answers: Answers) -> int:
     return max(range(len(answers)), key=lambda k: (answers[k] or 0.0, -k))
 
 
-def relabelled(row: "Row", label: str, target: Target | None) -> "Row":
+def relabelled(row: "Row", label: str, target: Target | None, params: TargetParams) -> "Row":
     """The row with a label that somebody has corrected.
 
     Raises:
@@ -250,18 +258,18 @@ def relabelled(row: "Row", label: str, target: Target | None) -> "Row":
     if target.kind == "multilabel":
         raise UserError("a case has several labels: mend labels.csv itself")
     value = _float32(label)
-    if target.wrong(np.array([[value]]))[0]:
+    low, high = params.range or (-math.inf, math.inf)
+    if target.wrong(np.array([[value]]))[0] or not low <= value <= high:
         raise UserError(f"'{shown(label)}' is no number that {target.name} can be")
     return replace(row, answers=(value, *rest))
 
 
 def _float32(text: str) -> float:
     """The number as it is stored, nan where it is none."""
-    try:
-        with np.errstate(over="ignore"):  # it becomes infinite, which is refused
-            return float(np.float32(float(text)))
-    except (ValueError, OverflowError):
+    if not NUMBER.fullmatch(text.strip()):  # float() takes 1_000, too
         return math.nan
+    with np.errstate(over="ignore"):  # it becomes infinite, which is refused
+        return float(np.float32(float(text)))
 
 
 def columns(labels: "Labels", rows: "Sequence[Row]") -> dict[str, list[str]]:
