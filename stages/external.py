@@ -109,7 +109,7 @@ def main(
             "cases": len(rows),
             "groups": groups,
             "left_out": {"classes": int((label_of == external.LEFT_OUT).sum()), "trained_on": int(seen.sum())},
-            **whole(scored),
+            **evaluation.of_split(scored, "external"),
             "classes": {name: [ours[name], theirs[name]] for name in classes},  # the fraction in training, and here
             "intensities": external.moved(measured.channels, others, measured.groups, groups),
             "unlike": None if unlike is None else float((unlike > 0).mean()),  # the fraction that the file flags
@@ -133,13 +133,6 @@ def main(
         f"{item['other']}: accuracy {report['external']['accuracy']:.4f} ({low:.4f} to {high:.4f}) of {len(rows)} "
         f"cases by {item['model']}; the rest is in {external_json}"
     )
-
-
-def whole(scored: Any) -> dict[str, Any]:
-    """The overall scores, and their intervals."""
-    rows = scored[scored["class"] == ""].to_dict("records")
-    values = {str(row["score"]): row["value"] for row in rows}
-    return {"external": values, "external_interval": {str(row["score"]): [row["low"], row["high"]] for row in rows}}
 
 
 def intensities(cases: Cases, rows: np.ndarray, workers: int) -> list[Summary]:

@@ -83,10 +83,10 @@ def main(
         "trainings": len(asked),
         "folds": study.folds,
         "cases": {OUT_OF_FOLD: len(held.y), "test": len(test.y)},
-        **gathered.summary(table, OUT_OF_FOLD),
+        **evaluation.of_split(table, OUT_OF_FOLD),
         "over_folds": gathered.spread(by_fold) if by_fold else {},
         "over_seeds": gathered.spread(by_seed) if by_seed else {},
-        **gathered.summary(table, "test"),
+        **evaluation.of_split(table, "test"),
         "test_over_trainings": gathered.spread(_on_test(each)),
         "deployed": gathered.settings(asked, temperature, params).plain(),
         "best": about_best,
@@ -105,10 +105,10 @@ def judge_alone(
     splits = {"validation": best.held, "best": test}
     found = {"validation": best.answers.probabilities(temperature), "best": best.test.probabilities(temperature)}
     table = evaluation.score_table(kind, splits, found, params)
-    on_test = gathered.summary(table, "best")
+    on_test = evaluation.of_split(table, "best")
     about = {
         "member": best.member.name,
-        "validation": gathered.summary(table, "validation")["validation"],
+        "validation": evaluation.of_split(table, "validation")["validation"],
         "test": on_test["best"],
         "test_interval": on_test["best_interval"],
         "deployed": gathered.settings([best], temperature, params).plain(),

@@ -75,25 +75,20 @@ class Deployed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, K)[, (N,)]
         x = self.classifier.normalise(x)
-        logits = [self.classifier.network(torch.flip(x, view) if view else x) for view in self.views]
-        probabilities = averaged(logits, self.temperature)
-        if not self.unlike:
-            return probabilities
-        away = strangeness(measures(logits[0], x), self.settings)
-        return probabilities, away - self.threshold
-
-
-class DeployedOrdinal(Deployed):
-    """As `Deployed`, of classes in order."""
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, K)[, (N,)]
-        x = self.classifier.normalise(x)
         logits = [self.classifier.answer(torch.flip(x, view) if view else x) for view in self.views]
-        probabilities = averaged(logits, self.temperature)
+        said = self.said(logits)
         if not self.unlike:
-            return probabilities
-        away = strangeness(measures(logits[0], x), self.settings)
-        return probabilities, away - self.threshold
+            return said
+        away = strangeness(self.measured(logits[0], x), self.settings)
+        return said, away - self.threshold
+
+    def said(self, logits: list[Tensor]) -> Tensor:  # (N, K) of each view -> (N, K)
+        """What the network's answers come to."""
+        return averaged(logits, self.temperature)
+
+    def measured(self, logits: Tensor, x: Tensor) -> Tensor:  # (N, K), (N, C, *size) -> (N, 4)
+        """By what a sample may be unlike others; see `measures`."""
+        return measures(logits, x)
 
 
 class DeployedLabels(Deployed):
@@ -105,14 +100,11 @@ class DeployedLabels(Deployed):
         super().__init__(classifier, settings, unlike)
         self.register_buffer("temperatures", temperatures_of(settings), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, K)[, (N,)]
-        x = self.classifier.normalise(x)
-        logits = [self.classifier.network(torch.flip(x, view) if view else x) for view in self.views]
-        probabilities = averaged_labels(logits, self.temperatures)
-        if not self.unlike:
-            return probabilities
-        away = strangeness(label_measures(logits[0], x), self.settings)
-        return probabilities, away - self.threshold
+    def said(self, logits: list[Tensor]) -> Tensor:  # (N, K) of each view -> (N, K)
+        return averaged_labels(logits, self.temperatures)
+
+    def measured(self, logits: Tensor, x: Tensor) -> Tensor:  # (N, K), (N, C, *size) -> (N, 4)
+        return label_measures(logits, x)
 
 
 class DeployedNumber(Deployed):
@@ -124,14 +116,11 @@ class DeployedNumber(Deployed):
         self.half_width = settings.half_width
         self.is_logarithm = asked.kind == "log_regression"
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:  # (N, C, *size) -> (N, 3)[, (N,)]
-        x = self.classifier.normalise(x)
-        answers = [self.classifier.network(torch.flip(x, view) if view else x) for view in self.views]
-        numbers = averaged_numbers(answers, self.mean, self.deviation, self.half_width, self.is_logarithm)
-        if not self.unlike:
-            return numbers
-        away = strangeness(number_measures(answers[0], x), self.settings)
-        return numbers, away - self.threshold
+    def said(self, logits: list[Tensor]) -> Tensor:  # (N, 1) of each view -> (N, 3)
+        return averaged_numbers(logits, self.mean, self.deviation, self.half_width, self.is_logarithm)
+
+    def measured(self, logits: Tensor, x: Tensor) -> Tensor:  # (N, 1), (N, C, *size) -> (N, 4)
+        return number_measures(logits, x)
 
 
 def deployed(classifier: Classifier, asked: Asked, settings: Settings, unlike: bool = False) -> Deployed:
@@ -142,8 +131,8 @@ def deployed(classifier: Classifier, asked: Asked, settings: Settings, unlike: b
     """
     if asked.target.of_number:
         return DeployedNumber(classifier, asked, settings, unlike)
-    kinds = {"ordinal": DeployedOrdinal, "multilabel": DeployedLabels}
-    return kinds.get(asked.kind, Deployed)(classifier, settings, unlike)
+    kind = DeployedLabels if asked.kind == "multilabel" else Deployed
+    return kind(classifier, settings, unlike)
 
 
 def temperatures_of(settings: Settings) -> Tensor:

@@ -180,15 +180,6 @@ class LabelsObjective(Objective):
         right = right if weights is None else right * weights[:, None]
         return (self.loss(answers, smoothed) * counts).sum(), right.sum().float()
 
-    def targets(self, split: Split, rows: np.ndarray) -> Tensor:
-        assert split.target is not None
-        return torch.from_numpy(split.target[rows])
-
-    def of_split(self, split: Split) -> tuple[float, float]:
-        rows = np.arange(len(split.y))
-        found, weights = self.targets(split, rows), weights_of(split, rows)
-        return self.weight(found, weights), self.count(found, weights)
-
 
 class NumberObjective(Objective):
     """A number, of which the network learns how many deviations of the training split it is from its mean.

@@ -79,6 +79,13 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
     return report
 
 
+def of_split(table: pd.DataFrame, split: str) -> dict[str, Any]:
+    """The overall scores of a split of `score_table`, and their intervals as [low, high]."""
+    rows = table[(table["split"] == split) & (table["class"] == "")].to_dict("records")
+    values = {str(row["score"]): row["value"] for row in rows}
+    return {split: values, f"{split}_interval": {str(row["score"]): [row["low"], row["high"]] for row in rows}}
+
+
 def wide_intervals(bounds: Mapping[str, Sequence[float]]) -> list[str]:
     """A warning, if the interval of a main score is too wide to say much; else none.
 

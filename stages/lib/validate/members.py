@@ -5,7 +5,6 @@ A fold may have several trainings, one a seed; a case outside of the test split 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -143,10 +142,3 @@ def best(kind: Kind, asked: Sequence[Asked], temperature_of: Mapping[int, float]
         return kind.overall(one.held, probabilities)["log_loss"]
 
     return min(asked, key=loss)
-
-
-def summary(score_table: pd.DataFrame, split: str) -> dict[str, Any]:
-    """The overall scores of a split of `evaluation.score_table`, and their intervals."""
-    rows = score_table[(score_table["split"] == split) & (score_table["class"] == "")].to_dict("records")
-    values = {str(row["score"]): row["value"] for row in rows}
-    return {split: values, f"{split}_interval": {str(row["score"]): [row["low"], row["high"]] for row in rows}}

@@ -44,12 +44,21 @@ def overall(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     return {name: float(found[name][0]) for name in OVERALL}
 
 
-def per_class(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores of each class against the rest, (K,) each; nan where the class would need a case and has none."""
+def per_class(
+    labels: np.ndarray, probabilities: np.ndarray, weight: np.ndarray | None = None, shares: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Scores of each class against the rest, (K,) each; nan where the class would need a case and has none.
+
+    Args:
+        labels, probabilities: As of `overall`.
+        weight: (N,) how much each case counts; None: all alike.
+        shares: As of `weighted`.
+    """
     number = probabilities.shape[1]
     if not len(labels):
         return {name: np.full(number, math.nan) for name in PER_CLASS} | {"cases": np.zeros(number, int)}
-    _, table = weighted(labels, probabilities, np.ones((1, len(labels))))
+    counts = np.ones(len(labels)) if weight is None else np.asarray(weight, np.float64)
+    _, table = weighted(labels, probabilities, counts[None], shares)
     found = {name: table[name][0] for name in PER_CLASS}
     found |= {name: np.nan_to_num(found[name]) for name in ("precision", "f1")}  # 0 for a class that is nowhere
     return found | {"cases": np.bincount(labels, minlength=number)}

@@ -62,13 +62,7 @@ class Classes(Kind):
         return LIMITS.get(score, (0.0, 1.0))
 
     def by_name(self, split: Split, said: np.ndarray) -> dict[str, np.ndarray]:
-        number = len(self.names)
-        if not len(split.y):
-            return scores.per_class(split.y, said)
-        _, table = self.weighted(split, said, np.ones((1, len(split.y))))
-        found = {name: table[name][0] for name in scores.PER_CLASS}
-        found |= {name: np.nan_to_num(found[name]) for name in ("precision", "f1")}  # 0 for a class that is nowhere
-        return found | {"cases": np.bincount(split.y, minlength=number)}
+        return scores.per_class(split.y, said, split.weight, split.target)
 
     def proportions(
         self, split: Split, said: np.ndarray
