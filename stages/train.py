@@ -72,7 +72,7 @@ def fit(
             task, recipe = setup.prepare(dataset_h5, params, dataset, device, world, chosen)
             run = setup.begin(task, recipe)
             cases = chosen.identity() if chosen else b""
-            identity = interruption.run_identity(params, dataset_h5, world.size, cases)
+            identity = interruption.run_identity(params, dataset_h5, world.size, device, cases)
             checkpoints = interruption.Checkpoints(
                 written.model_pt.parent / ".resume", identity, machine.checkpoint_minutes, writes=world.rank == 0
             )

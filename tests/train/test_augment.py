@@ -78,12 +78,13 @@ def test_a_flip_without_a_shift_is_the_flip_of_a_shift_by_nothing(dims, monkeypa
     assert torch.equal(alone, augment(x, KEYS, replace(params, shift=(1,))))
 
 
+@pytest.mark.parametrize("fill", ["reflect", "edge", "zero"])
 @pytest.mark.parametrize("dims", [2, 3])
-def test_resampling_without_turn_is_what_whole_pixels_give(dims):
-    """A turn of nearly nothing takes the interpolating way; inside, away from the fill, it must agree."""
+def test_resampling_without_turn_is_what_whole_pixels_give(dims, fill):
+    """A turn of nearly nothing takes the interpolating way; it must agree, beyond the edges, too."""
     x = samples(dims)
-    exact = augment(x, KEYS, AugmentParams(shift=(1,), flip="HW", fill="zero"))
-    interpolated = augment(x, KEYS, AugmentParams(shift=(1,), flip="HW", rotate=1e-6, fill="zero"))
+    exact = augment(x, KEYS, AugmentParams(shift=(2,), flip="HW", fill=fill))
+    interpolated = augment(x, KEYS, AugmentParams(shift=(2,), flip="HW", rotate=1e-6, fill=fill))
     torch.testing.assert_close(interpolated, exact, atol=1e-4, rtol=0)
 
 

@@ -35,6 +35,7 @@ GIVEN = {
     "batch_size": 5,  # 5 batches an epoch
 }
 LONG = GIVEN | {"epochs": 40}  # about a second
+CPU = torch.device("cpu")
 OUTS = ("model.pt", "history.csv", "train.json")
 
 
@@ -157,13 +158,41 @@ def test_a_run_killed_at_random_moments_ends_with_the_bytes_of_one_that_was_not(
 
 
 def test_a_state_of_other_params_or_data_is_not_gone_on_with(images_h5, tmp_path):
-    here = run_identity(TrainParams(), images_h5, 1)
+    here = run_identity(TrainParams(), images_h5, 1, CPU)
     Checkpoints(tmp_path / "a", here).save({"epoch": 3})
-    other = run_identity(params.check(TrainParams, {"lr": 0.3}), images_h5, 1)
+    other = run_identity(params.check(TrainParams, {"lr": 0.3}), images_h5, 1, CPU)
     assert Checkpoints(tmp_path / "a", here, writes=False).load() == {"epoch": 3}
     assert Checkpoints(tmp_path / "a", other, writes=False).load() is None
     images_h5.touch()
-    assert run_identity(TrainParams(), images_h5, 1) != here
+    assert run_identity(TrainParams(), images_h5, 1, CPU) != here
+
+
+def test_the_state_of_a_run_that_was_stopped_is_kept_aside_with_a_word_and_gone_on_with_once_all_is_as_it_was(
+    images_h5, tmp_path, capsys
+):
+    first, second = ({"params": name, "code or packages": "same", "machine": "same"} for name in "ab")
+    with Checkpoints(tmp_path / "a", first) as begun:
+        begun.save({"epoch": 3})
+    with Checkpoints(tmp_path / "a", second) as changed:
+        assert changed.load() is None
+        said = capsys.readouterr().out
+        assert "training begins anew" in said and "is of a run with other params; it is kept as other_state.pt" in said
+        changed.save({"epoch": 1})
+        changed.save({"epoch": 2})
+    with Checkpoints(tmp_path / "a", first) as back:
+        assert back.load() == {"epoch": 3}
+        back.save({"epoch": 4})
+        assert back.load() == {"epoch": 4}
+        assert Checkpoints(tmp_path / "a", second, writes=False).load() == {"epoch": 2}  # nothing is lost
+        assert capsys.readouterr().out == ""
+        back.finish({}, tmp_path / "model.pt")
+    assert not list((tmp_path / "a").glob("*.pt"))
+
+
+def test_a_run_knows_the_device_that_it_computes_on(images_h5, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device.index}")
+    of = [run_identity(TrainParams(), images_h5, 1, torch.device(name)) for name in ("cpu", "cuda:0", "cuda:1")]
+    assert len({identity["machine"] for identity in of}) == 3
 
 
 def test_only_code_that_training_runs_decides_whether_a_run_goes_on():
@@ -172,19 +201,20 @@ def test_only_code_that_training_runs_decides_whether_a_run_goes_on():
     assert not folders & {"sample", "ingest", "split", "validate", "export"}
 
 
-def test_half_a_state_is_as_good_as_none(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "a", "x")
+def test_half_a_state_is_as_good_as_none_and_is_told(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path / "a", {"params": "x"})
     checkpoints.save({"weights": torch.ones(1000)})
     state = tmp_path / "a" / "state.pt"
     state.write_bytes(state.read_bytes()[:500])
     assert checkpoints.load() is None
+    assert "state.pt, where an earlier run was stopped, can't be read (half a file" in capsys.readouterr().out
 
 
 def test_a_checkpoint_is_due_after_the_minutes_asked_for_and_only_where_it_is_saved(tmp_path, monkeypatch):
     now = 1000.0
     monkeypatch.setattr("stages.lib.train.interruption.time.monotonic", lambda: now)
-    checkpoints = Checkpoints(tmp_path / "a", "x", minutes=2)
-    other_process = Checkpoints(tmp_path / "a", "x", minutes=2, writes=False)
+    checkpoints = Checkpoints(tmp_path / "a", {"params": "x"}, minutes=2)
+    other_process = Checkpoints(tmp_path / "a", {"params": "x"}, minutes=2, writes=False)
     assert not checkpoints.is_due()
     now += 120
     assert checkpoints.is_due() and not other_process.is_due()
@@ -193,8 +223,8 @@ def test_a_checkpoint_is_due_after_the_minutes_asked_for_and_only_where_it_is_sa
 
 
 def test_two_runs_at_once_are_refused(tmp_path):
-    with Checkpoints(tmp_path / "a", "x"), pytest.raises(UserError, match="training is under way already"):
-        Checkpoints(tmp_path / "a", "x")
+    with Checkpoints(tmp_path / "a", {"params": "x"}), pytest.raises(UserError, match="training is under way already"):
+        Checkpoints(tmp_path / "a", {"params": "x"})
     assert not (tmp_path / "a").exists()
 
 

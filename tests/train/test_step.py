@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from stages.lib.params.train import LossParams
-from stages.lib.train import diagnosis, losses
+from stages.lib.train import devices, diagnosis, losses
 from tests.train.test_train import LEARNS, train_on
 
 LOGITS, Y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2, 1, 0])
@@ -28,6 +28,19 @@ def test_class_weights_are_those_of_torch():
     weights = (1.0, 2.0, 5.0)
     expected = functional.cross_entropy(LOGITS, Y, torch.tensor(weights), reduction="sum")
     torch.testing.assert_close(sums(weights)[0], expected)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "nll"])
+def test_class_weights_with_label_smoothing_are_those_of_torch(name):
+    weights = (1.0, 2.0, 5.0)
+    expected = functional.cross_entropy(LOGITS, Y, torch.tensor(weights), reduction="sum", label_smoothing=0.2)
+    torch.testing.assert_close(sums(weights, name=name, label_smoothing=0.2)[0], expected)
+
+
+def test_float32_is_no_tensor_float_32_on_cuda(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    devices.set_deterministic(True, compiled=False)
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_right_answers_are_counted():

@@ -95,7 +95,8 @@ class LossParams:
 
     class_weights: Literal["balanced"] | Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
     """One weight above 0 per class or label, in their order; balanced: inverse to the class's count in the training
-    split, and of labels, yes counts as much as no."""
+    split, and of labels, yes counts as much as no. With label smoothing, what cross_entropy and nll spread over the
+    classes has their weights, as torch's."""
 
     l1: NotNegative = 0.0
     """Times the sum of the weights' magnitudes, added to the loss."""
@@ -188,7 +189,8 @@ class AugmentParams:
     """Blend each sample with another, in proportions from a Beta distribution of this parameter, such as 0.2."""
 
     fill: Literal["reflect", "edge", "zero"] = "reflect"
-    """What fills the pixels shifted in from beyond the edge; zero is that of the normalised values."""
+    """What fills the pixels from beyond the edge; reflect mirrors without repeating the edge, zero is that of the
+    normalised values."""
 
     def __post_init__(self) -> None:
         if self.shift is not None and not self.shift:

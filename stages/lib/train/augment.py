@@ -11,7 +11,7 @@ from stages.lib.params.train import AugmentParams
 from stages.lib.train import random_by_case
 
 SHIFT, FLIP, ROTATION, BRIGHTNESS, NOISE, CUTOUT, MIXUP = range(7)  # streams of random numbers
-PADDING_MODES = {"reflect": "reflection", "edge": "border", "zero": "zeros"}  # grid_sample's names for `fill`
+PADDING_MODES = {"reflect": "border", "edge": "border", "zero": "zeros"}  # grid_sample's; what is reflected lies inside
 
 
 @torch.no_grad()
@@ -88,11 +88,15 @@ def _flipped(x: Tensor, flips: Tensor, axes: str) -> Tensor:
     return x
 
 
-def _reflected(place: Tensor, length: int) -> Tensor:
-    """Positions beyond an edge, mirrored back inside; the edge itself is not repeated."""
-    period = max(1, 2 * (length - 1))
-    place = place.remainder(period)
-    return torch.minimum(place, period - place) if length > 1 else torch.zeros_like(place)
+def _reflected(place: Tensor, length: int | Tensor) -> Tensor:
+    """Positions beyond an edge, mirrored back inside; the edge itself is not repeated.
+
+    Args:
+        length: Of the axis, or (dims,) of the axes of `place`, (..., dims).
+    """
+    period = 2 * (torch.as_tensor(length, device=place.device) - 1)
+    place = place.remainder(period.clamp(min=1))
+    return torch.minimum(place, period - place).clamp(min=0)  # of a single pixel: 0
 
 
 def rotate_and_scale(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
@@ -114,6 +118,10 @@ def rotate_and_scale(x: Tensor, keys: Tensor, params: AugmentParams) -> Tensor:
     order = list(range(dims - 1, -1, -1))  # grid_sample's order of axes: W, H, D
     theta = torch.cat([theta[:, order][:, :, order], theta[:, order][:, :, dims:]], 2)
     grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
+    if params.fill == "reflect":  # grid_sample's own reflection repeats the edge, which shifts don't
+        sides = size.flip(0)
+        place = _reflected(((grid + 1) * sides - 1) / 2, sides)
+        grid = (2 * place + 1) / sides - 1
     return functional.grid_sample(x, grid, "bilinear", PADDING_MODES[params.fill], align_corners=False)
 
 

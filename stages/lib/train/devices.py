@@ -43,6 +43,7 @@ def set_deterministic(wanted: bool, compiled: bool) -> None:
         torch.set_deterministic_debug_mode("error" if wanted else "default")
     torch._C._set_deterministic_fill_uninitialized_memory(False)  # costs time, and nothing here reads such memory
     torch.backends.cudnn.benchmark = not wanted
+    torch.backends.cudnn.allow_tf32 = False  # else `train.precision: float32` would be 10 bits of mantissa on CUDA
 
 
 def layout(channels_last: bool, axes: int) -> torch.memory_format:

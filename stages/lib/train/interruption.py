@@ -1,8 +1,9 @@
 """Interrupted is not lost: signals ask a run to stop, and checkpoints let it go on to the bytes of a run never stopped.
 
 The checkpoint lies in `.resume/`, beside the outs but not one of them, since dvc deletes a stage's outs before it runs.
-It is ignored once params, data, code or machine have changed, and removed when the run is done; where dvc runs the
-stage, when dvc.lock has the model: a dvc that is killed before would run the stage again.
+It is of no use once params, data, code or machine have changed; it is then kept aside, as whoever changes them back
+goes on with it, and the run says what has changed. Both are removed when a run is done; where dvc runs the stage, when
+dvc.lock has the model: a dvc that is killed before would run the stage again.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 import torch
 
 from stages.lib.core import locks, outs, signals, sources
+from stages.lib.core.progress import say
 
 DVC_LOCK = Path("dvc.lock")
 DVC_STAGE = "DVC_STAGE"  # the environment variable that dvc gives to what it runs
@@ -56,8 +58,10 @@ def on_signals() -> Iterator[Stop]:
         yield stop
 
 
-def run_identity(params: Any, dataset_h5: Path, processes: int, cases: bytes = b"") -> str:
-    """A hash of everything that a run's bits depend on.
+def run_identity(
+    params: Any, dataset_h5: Path, processes: int, device: torch.device, cases: bytes = b""
+) -> dict[str, str]:
+    """Hashes of everything that a run's bits depend on, by what people call it.
 
     The data goes in by its size and time of change, since reading all of it takes long; the code without comments, and
     with the versions of the packages that it imports.
@@ -67,9 +71,15 @@ def run_identity(params: Any, dataset_h5: Path, processes: int, cases: bytes = b
     """
     file = dataset_h5.stat()
     hardware = (platform.machine(), torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
-    digest = hashlib.sha256(repr((params, file.st_size, file.st_mtime_ns, hardware, processes)).encode())
-    digest.update(sources.digest(STAGE) + cases)
-    return digest.hexdigest()
+    accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    parts = {
+        "params": repr(params),
+        "data": repr((file.st_size, file.st_mtime_ns, cases)),
+        "code or packages": repr(sources.digest(STAGE)),
+        "machine": repr((hardware, accelerator)),
+        "number of processes": repr(processes),
+    }
+    return {name: hashlib.sha256(part.encode()).hexdigest() for name, part in parts.items()}
 
 
 class Checkpoints:
@@ -80,19 +90,20 @@ class Checkpoints:
         ...
     """
 
-    def __init__(self, folder: Path, identity: str, minutes: float = 0.0, writes: bool = True) -> None:
+    def __init__(self, folder: Path, identity: Mapping[str, str], minutes: float = 0.0, writes: bool = True) -> None:
         """
         Args:
             folder: Made if it is missing.
-            identity: Of the run; the states of other runs are ignored.
+            identity: Of the run; the states of other runs are kept aside.
             minutes: How long after one checkpoint the next one is due.
             writes: Whether this process takes the lock and saves. Of several processes one does; the others load.
 
         Raises:
             UserError: Another run holds the lock.
         """
-        self._folder, self._identity, self._minutes, self._writes = folder, identity, minutes, writes
-        self._file = folder / "state.pt"
+        self._folder, self._identity, self._minutes, self._writes = folder, dict(identity), minutes, writes
+        self._file, self._aside = folder / "state.pt", folder / "other_state.pt"
+        self._is_another = False  # whether the file is of a run that was stopped and is not this one
         self._saved = time.monotonic()
         self._lock = ExitStack()
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,16 +119,30 @@ class Checkpoints:
             self._folder.rmdir()
 
     def load(self) -> dict[str, Any] | None:
-        """The saved state; None if there is none, or it is another run's or a finished one's, or can't be read."""
-        if not self._file.exists():
+        """The saved state; None if there is none, or it is another run's or a finished one's, or can't be read.
+
+        Where training begins anew though there is a state, the process that writes says why, and keeps it aside.
+        """
+        found = {file: _read(file) for file in (self._file, self._aside) if file.exists()}
+        own = [file for file, saved in found.items() if saved is not None and saved["identity"] == self._identity]
+        latest = found.get(self._file)
+        # Of a run that was done nothing is lost. It is moved once all processes have looked, when the first is saved.
+        is_done = latest is not None and bool(latest["model_md5"])
+        self._is_another = self._file in found and self._file not in own and not is_done
+        if not own:
+            if self._writes and self._is_another:
+                say(f"training begins anew: {self._why_not(latest)}; it is kept as {self._aside.name}")
             return None
-        try:
-            saved = torch.load(self._file, map_location="cpu", weights_only=True)
-        except Exception:  # half a file after a power cut, or another version of torch: the run starts afresh
-            return None
-        if saved["identity"] != self._identity or _is_noted(saved["model_md5"]):
-            return None
-        return saved["state"]
+        saved = found[own[0]]
+        return None if saved is None or _is_noted(saved["model_md5"]) else saved["state"]
+
+    def _why_not(self, saved: Mapping[str, Any] | None) -> str:
+        where = f"{self._file}, where an earlier run was stopped,"
+        if saved is None:
+            return f"{where} can't be read (half a file, or another version of torch's)"
+        former = saved["identity"] if isinstance(saved["identity"], dict) else {}
+        changed = [name for name, part in self._identity.items() if former.get(name) != part]
+        return f"{where} is of a run with other {', '.join(changed)}"
 
     def is_due(self) -> bool:
         """Whether this process saves checkpoints and `minutes` have passed since the last one."""
@@ -132,6 +157,9 @@ class Checkpoints:
         if self._writes:
             content = io.BytesIO()
             torch.save({"identity": self._identity, "model_md5": model_md5, "state": state}, content)
+            if self._is_another:
+                self._file.replace(self._aside)
+                self._is_another = False
             outs.write_bytes(self._file, content.getvalue())
             self._saved = time.monotonic()
 
@@ -145,6 +173,15 @@ class Checkpoints:
             self.save(result, hashlib.md5(model_pt.read_bytes(), usedforsecurity=False).hexdigest())
         elif self._writes:
             self._file.unlink(missing_ok=True)
+        if self._writes:
+            self._aside.unlink(missing_ok=True)  # what was kept aside is of no use now
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception:  # half a file after a power cut, or another version of torch's
+        return None
 
 
 def _is_noted(model_md5: str) -> bool:

@@ -46,6 +46,7 @@ LOSSES: dict[str, Loss] = {  # (N, classes), (N, classes) -> (N,)
     "bce_with_logits": bce_with_logits,
     "mse": mse,
 }
+ADDED_UP = (cross_entropy, nll)  # over the classes, each times its target
 LABEL_LOSSES: dict[str, Loss] = {  # (N, labels), (N, labels) -> (N, labels)
     "bce_with_logits": partial(functional.binary_cross_entropy_with_logits, reduction="none"),
 }
@@ -114,11 +115,15 @@ class Objective:
         smoothed = targets
         if self.params.label_smoothing:
             smoothed = targets * (1 - self.params.label_smoothing) + self.params.label_smoothing / len(self.names)
-        of_samples = targets @ self.class_weights.to(targets.device)  # (n,)
+        factors = self.class_weights.to(targets.device)
+        if self.params.class_weights is not None and self.loss in ADDED_UP:
+            found = self.loss(answers, smoothed * factors)  # as torch's own: what is spread has its class's weight, too
+        else:
+            found = self.loss(answers, smoothed) * (targets @ factors)
         right = answers.argmax(1) == targets.argmax(1)
         if weights is None:
-            return (self.loss(answers, smoothed) * of_samples).sum(), right.sum().float()
-        return (self.loss(answers, smoothed) * of_samples * weights).sum(), (right * weights).sum()
+            return found.sum(), right.sum().float()
+        return (found * weights).sum(), (right * weights).sum()
 
     def of_split(self, split: Split) -> tuple[float, float]:
         """`weight` and `count` of a whole split."""

@@ -124,7 +124,7 @@ def test_two_machines_under_torchrun_give_the_bytes_of_one(images_h5, tmp_path, 
 
 @pytest.mark.slow
 def test_a_mistake_that_one_process_meets_ends_all_of_them(images_h5, tmp_path):
-    with Checkpoints(tmp_path / ".resume", "another run's"):  # whose lock the first process will want
+    with Checkpoints(tmp_path / ".resume", {"params": "another run's"}):  # whose lock the first process will want
         with pytest.raises(UserError, match=r"training is under way already \(process"):
             train_on(images_h5, tmp_path, TWO)
 
