@@ -32,8 +32,7 @@ def main(cases_csv: Path, split_csv: Path, folds_csv: Path, params: SplitParams,
                 f"{split_csv} has no validation case, on which trainings of several seeds are compared: raise "
                 "split.validation, or give study.folds"
             )
-    elif params.by:
-        of = sites.read(cases_csv, params.by, params.test_sites).select(is_free)
+    elif (of := _sites(cases_csv, params, is_free)) is not None:
         fold_of = folding.by_site(cases, of, study.folds)
     else:
         fold_of = folding.deal(cases, study.folds, params.seed)
@@ -42,6 +41,19 @@ def main(cases_csv: Path, split_csv: Path, folds_csv: Path, params: SplitParams,
     say(pd.DataFrame(folding.numbers(cases, fold_of, len(names)), classes, names).to_string())
     for warning in folding.warnings(cases, fold_of, len(names)):
         say(warning)
+
+
+def _sites(cases_csv: Path, params: SplitParams, is_free: np.ndarray) -> sites.Sites | None:
+    """Those of `split.by`; None where folds are of groups. One site can't be left out of itself: where all others are
+    the test split, the question is how well a model of this one does there, and its folds are of groups.
+    """
+    if params.by is None:
+        return None
+    of = sites.read(cases_csv, params.by, params.test_sites).select(is_free)
+    if len(present := of.positions(np.ones(len(of.site_of), bool))) != 1:
+        return of
+    say(f"folds are of groups: outside of the test split all cases are of {of.column} {of.listed(present)}")
+    return None
 
 
 if __name__ == "__main__":

@@ -103,7 +103,7 @@ def test_dropped_and_chosen_pictures_get_the_networks_percentages_in_a_browser(t
         assert [row["name"] for row in table] == [classes[k] for k in (-wanted).argsort()]
         for row in table:
             assert row["value"] == pytest.approx(wanted[classes.index(row["name"])], abs=1e-4)
-            assert row["text"] == f"{100 * row['probability']:.2f} %"
+            assert row["text"] == f"{100 * row['value']:.2f} %"
 
 
 def test_volumes_are_dropped_as_raw_numbers_and_pictures_are_refused(tmp_path, page):

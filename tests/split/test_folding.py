@@ -130,6 +130,16 @@ def test_sites_of_the_test_split_are_in_no_fold_and_the_others_are_dealt_whole_a
         run(tmp_path, sites_table(), {"folds": 4}, by="site", test_sites=("west",))
 
 
+def test_the_only_site_that_is_not_the_test_split_is_dealt_to_folds_by_group(tmp_path, capsys):
+    sites = sites_table({"north": 60, "south": 40})
+    found = run(tmp_path, sites, {"folds": 5}, by="site", test_sites=("south",))
+    assert "folds are of groups: outside of the test split all cases are of site 'north'" in capsys.readouterr().out
+    north = found[found["site"] == "north"]
+    assert north.groupby("group")["fold"].nunique().max() == 1
+    assert north["fold"].value_counts().tolist() == [12] * 5
+    assert found["fold"][found["site"] == "south"].isna().all()
+
+
 def test_a_class_of_one_site_alone_is_an_error_that_names_it(tmp_path):
     frame = sites_table().assign(label=lambda rows: np.where(rows["labels.site"] == "east", "c", rows["label"]))
     with pytest.raises(UserError, match=r"class 'c' is in fold 0 alone.*\(of two sites, where split.by is set\)"):

@@ -31,7 +31,7 @@ class StudyParams:
 
     folds: Annotated[int, Field(ge=2)] | None = None
     """Number of folds that the cases outside of the test split are dealt to, by group and class, or by whole sites
-    where `split.by` is set. Each is held out once, from a training of its own on all others."""
+    where `split.by` is set and more than one is left. Each is held out once, from a training of its own on the rest."""
 
     seeds: tuple[Seed, ...] = ()
     """Seeds to train with, in place of `train.seed`: one training for each, or one for each and fold."""
