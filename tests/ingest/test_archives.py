@@ -20,7 +20,9 @@ from stages import check
 from stages.lib.core.errors import UserError
 from stages.lib.ingest import raw_files
 from stages.lib.ingest.archives import entries as archive_entries
-from stages.lib.ingest.archives import members, tar_index
+from stages.lib.ingest.archives import members, tar_index, zip_index
+from stages.lib.ingest.archives.entries import BadArchive
+from stages.lib.ingest.archives.members import Archive
 from tests import ROOT
 from tests.raw_data import ingest, scan, settle, write_pictures, write_series
 
@@ -686,3 +688,67 @@ def test_archives_with_random_damage_end_in_a_reason(raw, name):
     content = gzip.compress(content) if name == "x.tar.gz" else content
     outcomes = {outcome(raw, name, mutated(content, rng)) for _ in range(150)}
     assert outcomes <= {"an error", "no archive", "members refused", "read"} and "an error" in outcomes
+
+
+def large_zip(tmp_path):
+    """A ZIP whose numbers are all written as those beyond 4 GiB are."""
+    path = tmp_path / "large.zip"
+    with open(path, "wb") as file, zipfile.ZipFile(file, "w") as to:
+        to.writestr("a/0.png", b"x" * 100)
+        to.writestr("b/1.png", b"y" * 50)
+        start = file.tell()
+        for info in to.infolist():
+            extra = struct.pack("<2H3Q", 1, 24, info.file_size, info.compress_size, info.header_offset)
+            fixed = (b"PK\1\2", 45, 3, 45, 0, 0, 0, 0, info.CRC, 0xFFFFFFFF, 0xFFFFFFFF)
+            file.write(struct.pack("<4s2B5H3L", *fixed))
+            file.write(struct.pack("<5H2L", len(info.filename), len(extra), 0, 0, 0, 0, 0xFFFFFFFF))
+            file.write(info.filename.encode() + extra)
+        size = file.tell() - start
+        file.write(struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, 2, 2, size, start))
+        file.write(struct.pack("<4sLQL", b"PK\6\7", 0, start + size, 1))
+        file.write(struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0))
+        to._didModify = False  # it has its end
+    return path.read_bytes()
+
+
+def commented(members):
+    target = io.BytesIO(zipped(members))
+    with zipfile.ZipFile(target, "a") as to:
+        to.comment = b"a comment" * 100
+        for name, info in to.NameToInfo.items():
+            info.comment = name.encode()
+    return target.getvalue()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda tmp_path: zipped([GOOD, ("b/ü.png", b"z" * 300), ("empty/", b""), ("c/0.png", b"")]),
+        lambda tmp_path: zipped([GOOD], zipfile.ZIP_STORED),
+        lambda tmp_path: commented([GOOD, ("b/1.png", b"y" * 99)]),
+        lambda tmp_path: b"#!/bin/sh\n" + bytes(5000) + zipped([GOOD, ("b/1.png", b"y" * 99)]),
+        lambda tmp_path: zipped([]),
+        large_zip,
+    ],
+)
+def test_the_index_of_a_zip_is_what_pythons_zipfile_reads_of_it(make, tmp_path):
+    path = tmp_path / "x.zip"
+    path.write_bytes(make(tmp_path))
+    with open(path, "rb") as file:
+        found = list(zip_index.entries(file, Archive(str(path), "zip", (0, 0, 0, 0))))
+    with zipfile.ZipFile(path) as theirs:
+        listed = theirs.infolist()
+    assert [entry.name for entry in found] == [info.orig_filename for info in listed]
+    numbers = [
+        (info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC) for info in listed
+    ]
+    assert [tuple(entry.member[1:]) for entry in found] == numbers
+
+
+def test_an_index_cut_anywhere_is_damaged_and_no_traceback(tmp_path):
+    whole = large_zip(tmp_path)
+    path = tmp_path / "x.zip"
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with open(path, "rb") as file, pytest.raises(BadArchive, match="damaged or cut short"):
+            list(zip_index.entries(file, Archive(str(path), "zip", (0, 0, 0, 0))))

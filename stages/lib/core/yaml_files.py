@@ -1,5 +1,7 @@
 """Reads YAML that may be anything: a file that refers to itself, or a few lines that stand for a million values."""
 
+import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +24,20 @@ def load(path: Path) -> Any:
         UserError: It can't be read, is no YAML, or stands for more values than any file of this project has.
     """
     text = read_text(path, MAX_BYTES)
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Constructor = _Bounded
     try:
-        return yaml.load(text)
+        return copy.deepcopy(_parsed(text))
     except (YAMLError, ValueError) as error:  # the latter for a date or number that can't be
         raise UserError(f"{path} is no valid YAML: {error}") from None
     except RecursionError:
         raise UserError(f"{path} is no valid YAML: it is nested too deep") from None
+
+
+@lru_cache(maxsize=4)
+def _parsed(text: str) -> Any:
+    """Kept, as a stage looks into dvc.yaml several times, which takes 0.05 s to parse."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Bounded
+    return yaml.load(text)
 
 
 class _Bounded(SafeConstructor):
