@@ -24,15 +24,15 @@ from stages.lib.drawing import sheets
 from stages.lib.export.formats import onnx
 from stages.lib.export.metadata_check import checked
 from stages.lib.geometry import Geometry
-from stages.lib.moments import Moments, Summary, merge_all, of_run, read_statistics
+from stages.lib.moments import Moments, Statistics, Summary, merge_all, of_run, read_statistics
 from stages.lib.params.ingest import IngestParams
 from stages.lib.params.machine import MachineParams
 from stages.lib.params.validate import ValidateParams
 from stages.lib.tensors import Asked, Split
-from stages.lib.validate import curves, evaluation, external
+from stages.lib.validate import curves, evaluation, external, kinds
 from stages.lib.validate.case_sheets import CaseSheets
-from stages.lib.validate.figures import save, shift
-from stages.lib.validate.kinds.classes import Classes
+from stages.lib.validate.figures import save
+from stages.lib.validate.naming import Naming
 from stages.lib.workers import count
 
 
@@ -75,9 +75,9 @@ def main(
     measured, table = read_statistics(statistics_json), splits.read_cases(cases_csv)
     model = onnx.load(model_onnx, any_operator=True)  # it is our own network's
     facts = checked(model.metadata, model_onnx)
-    classes = facts["classes"]
-    naming = external.Naming(key, item["classes"], item["lacks"])
-    label_of = external.in_the_models_words(table, classes, naming)
+    training = trained(measured, facts, statistics_json, model_onnx)
+    kind = kinds.of_file(facts, training, f"{item['other']}'s")
+    truth = kind.in_its_words(table, Naming(key, item["classes"], item["lacks"]))
     seen = external.trained_on(table.group, splits.read(split_csv))
     if seen.any() and item["trained_on"] == "refuse":
         first = table.case[seen][0].decode()
@@ -85,54 +85,71 @@ def main(
             f"{key}: {seen.sum()} of its {len(table)} cases are of groups (patients) that the model was trained or "
             f"chosen on, as {first} (`python -m tools.which {first}`): `trained_on: leave_out` leaves them out"
         )
-    rows = np.flatnonzero((label_of != external.LEFT_OUT) & ~seen)
+    rows = np.flatnonzero(truth.meant & ~seen)
     if not len(rows):
         raise UserError(f"{key}: no case is left to ask about")
     with Cases(cases) as opened:
         if not np.array_equal(opened.names, table.case):
             raise DamagedOut("they are not of the same cases", cases_csv, cases)
         external.check_input(opened, facts["input"], key, other_ingest.reading())
-        p, unlike = external.ask(model, opened, rows, params.batch_size, key)
+        said, unlike = external.ask(model, kind, opened, rows, params.batch_size, key)
         others = intensities(opened, rows, count(machine.workers))
         x: Any = Fitted(opened, rows, Geometry(**facts["geometry"]))
-        split = Split(x, label_of[rows], table.case[rows], table.group[rows])
+        target, weight = (None if of is None else of[rows] for of in (truth.target, table.weight))
+        split = Split(x, truth.y[rows], table.case[rows], table.group[rows], target, weight)
 
-        kind = Classes(Asked(facts.get("target", {}).get("kind", "classes"), classes), of=f"{item['other']}'s")
-        scored = evaluation.score_table(kind, {"external": split}, {"external": p}, params)
+        scored = evaluation.score_table(kind, {"external": split}, {"external": said}, params)
         outs.write_csv(scores_csv, scored)
-        outs.write_csv(predictions_csv, evaluation.prediction_table("external", kind, split, p))
-        number = {name: int(n) for name, n in zip(classes, np.bincount(split.y, minlength=len(classes)), strict=True)}
-        ours, theirs = (external.shares(of, classes) for of in (measured.classes, number))
+        outs.write_csv(predictions_csv, evaluation.prediction_table("external", kind, split, said))
+        moved = kind.moved(measured.classes, training, split)  # of what is true of the cases
         groups = len(np.unique(split.group))
         report = {
             "model": item["model"],
             "cases": len(rows),
             "groups": groups,
-            "left_out": {"classes": int((label_of == external.LEFT_OUT).sum()), "trained_on": int(seen.sum())},
+            "left_out": {"classes": int((~truth.meant).sum()), "trained_on": int(seen.sum())},
             **evaluation.of_split(scored, "external"),
-            "classes": {name: [ours[name], theirs[name]] for name in classes},  # the fraction in training, and here
+            **moved,
             "intensities": external.moved(measured.channels, others, measured.groups, groups),
             "unlike": None if unlike is None else float((unlike > 0).mean()),  # the fraction that the file flags
+            **evaluation.asked_of(facts.get("target"), facts["classes"], weight is not None),
         }
         outs.write_json(external_json, report)
         pairs = [(vars(a), vars(b)) for a, b in zip(measured.channels, others, strict=False)]
-        drawn = shift(report["classes"], pairs if report["intensities"] else [], (item["dataset"], item["other"]))
+        drawn = kind.shift(moved, pairs if report["intensities"] else [], (item["dataset"], item["other"]))
         sheet = CaseSheets(None, *window(measured.channels), kind)
         local = cases_csv.with_name(f"{drawing.LOCAL}_{item['dataset']}")
         with outs.replacing(figures) as folder:
             folder.mkdir()
-            rankings = kind.rankings(split, p)
-            points = [curves.roc(rankings), curves.precision_recall(rankings), kind.reliability(split, p)]
-            save(folder / "evidence", kind.evidence(split, p, points))
+            rankings = kind.rankings(split, said)
+            points = [curves.roc(rankings), curves.precision_recall(rankings), kind.reliability(split, said)]
+            save(folder / "evidence", kind.evidence(split, said, points))
             save(folder / "shift", drawn)
             place = drawing.place(folder, local, other_ingest.may_show)
-            sheets.save(place / "worst", sheet.worst(split, p, params.worst))
-            sheets.save(place / "uncertain", sheet.uncertain(split, p, params.worst))
-    low, high = report["external_interval"]["accuracy"]
+            sheets.save(place / "worst", sheet.worst(split, said, params.worst))
+            sheets.save(place / "uncertain", sheet.uncertain(split, said, params.worst, unlike))
+    low, high = report["external_interval"][kind.main]
+    interval = f" ({kind.figure(low)} to {kind.figure(high)})" if np.isfinite([low, high]).all() else ""
     say(
-        f"{item['other']}: accuracy {report['external']['accuracy']:.4f} ({low:.4f} to {high:.4f}) of {len(rows)} "
-        f"cases by {item['model']}; the rest is in {external_json}"
+        f"{item['other']}: {kind.told(report['external'][kind.main])}{interval} of {len(rows)} cases by "
+        f"{item['model']}; the rest is in {external_json}"
     )
+
+
+def trained(measured: Statistics, facts: Mapping[str, Any], statistics_json: Path, model_onnx: Path) -> dict[str, Any]:
+    """What statistics.json has of the target in the training split, by name; {} of one class of several.
+
+    Raises:
+        DamagedOut: It is of another target than the model.
+    """
+    asked = facts.get("target")
+    if asked is None or Asked(**asked).target.of_one_class:
+        return {}
+    found = (measured.target or {}).get("train", {})
+    keys = {"mean", "deviation", "quartiles"} if Asked(**asked).target.of_number else {"share"}
+    if any(not keys <= set(found.get(name, ())) for name in asked["names"]):
+        raise DamagedOut("they are not of the same target", statistics_json, model_onnx)
+    return dict(found)
 
 
 def intensities(cases: Cases, rows: np.ndarray, workers: int) -> list[Summary]:

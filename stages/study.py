@@ -27,7 +27,6 @@ from stages.lib.tensors import Split
 from stages.lib.validate import evaluation, predictions
 from stages.lib.validate import members as gathered
 from stages.lib.validate.answers import ask
-from stages.lib.validate.kinds.classes import Classes
 from stages.lib.validate.kinds.kind import Kind
 
 OUT_OF_FOLD = "out_of_fold"
@@ -51,9 +50,6 @@ def main(
     fold_of = cases.folds.fold_of[cases.folds.fold_of != NEVER]
     held, test = cases.chosen(cases.folds.fold_of != NEVER), tensors.read_split(dataset_h5, "test")
     about = tensors.read_description(dataset_h5)
-    if not about.asked.target.of_one_class:
-        raise UserError(f"study: trainings are gathered where a case is of one class; the target is {about.asked.kind}")
-    kind = Classes(about.asked)
     evaluation.check_flips(params, held)
     flips = "".join(params.flips)
     asked = []
@@ -64,21 +60,24 @@ def main(
                    for of, what in ((own, "its fold"), (test, "test"))]  # fmt: skip
         asked.append(gathered.Asked(member, own, *answers))
 
-    temperature_of, temperature = gathered.temperatures(asked, params)
-    splits = {OUT_OF_FOLD: held, "test": test}
-    found = {OUT_OF_FOLD: gathered.out_of_fold(asked, temperature_of, held)}
-    found["test"] = gathered.ensemble(asked, temperature)
-    table = evaluation.score_table(kind, splits, found, params)
-    each = gathered.table(kind, asked, temperature_of, temperature, test)
+    kind_of, kind = gathered.fitted(asked, params)
+    of_folds = kind.by_case([kind_of[fold] for fold in fold_of])
+    judged = ((OUT_OF_FOLD, of_folds, held, gathered.out_of_fold(asked, kind_of)),
+              ("test", kind, test, gathered.ensemble(asked, kind)))  # fmt: skip
+    table = pd.concat(
+        [evaluation.score_table(by, {name: split}, {name: said}, params) for name, by, split, said in judged],
+        ignore_index=True,
+    )
+    each = gathered.table(asked, kind_of, kind, test)
     outs.write_csv(members_csv, each)
-    rows = [evaluation.prediction_table(name, kind, splits[name], found[name]) for name in splits]
+    rows = [evaluation.prediction_table(name, by, split, said) for name, by, split, said in judged]
     rows[0].isetitem(predictions.COLUMNS.index("split"), [f"fold{fold}" for fold in fold_of])
     outs.write_csv(predictions_csv, pd.concat(rows, ignore_index=True))
 
-    about_best, of_best = judge_alone(kind, gathered.best(kind, asked, temperature_of), test, params)
+    about_best, of_best = judge_alone(gathered.best(asked, kind_of), test, params)
     outs.write_csv(scores_csv, pd.concat([table, of_best], ignore_index=True))
-    by_fold = gathered.over_folds(kind, held, fold_of, found[OUT_OF_FOLD]) if study.folds else []
-    by_seed = gathered.over_seeds(kind, asked, temperature_of, held)
+    by_fold = gathered.over_folds(kind_of, held, fold_of, judged[0][-1]) if study.folds else []
+    by_seed = gathered.over_seeds(of_folds, asked, kind_of, held)
     report: dict[str, Any] = {
         "trainings": len(asked),
         "folds": study.folds,
@@ -88,22 +87,21 @@ def main(
         "over_seeds": gathered.spread(by_seed) if by_seed else {},
         **evaluation.of_split(table, "test"),
         "test_over_trainings": gathered.spread(_on_test(each)),
-        "deployed": gathered.settings(asked, temperature, params).plain(),
+        "deployed": kind.settings.plain(),
         "best": about_best,
+        **evaluation.asked_of(about.target, about.classes, test.weight is not None),
     }
     outs.write_json(study_json, report)
-    say(sentence(report))
+    say(sentence(kind, report))
 
 
-def judge_alone(
-    kind: Kind, best: gathered.Asked, test: Split, params: ValidateParams
-) -> tuple[dict[str, Any], pd.DataFrame]:
+def judge_alone(best: gathered.Asked, test: Split, params: ValidateParams) -> tuple[dict[str, Any], pd.DataFrame]:
     """What the training that is best would be deployed with, and its scores: those of its fold as its validation split,
     as it alone would have no other; and the rows of scores.csv, of which the test split's are called `best`.
     """
-    temperature = gathered.temperatures([best], params)[1]
+    kind = gathered.fitted([best], params)[1]
     splits = {"validation": best.held, "best": test}
-    found = {"validation": best.answers.probabilities(temperature), "best": best.test.probabilities(temperature)}
+    found = {"validation": best.answers.deployed(kind.settings), "best": best.test.deployed(kind.settings)}
     table = evaluation.score_table(kind, splits, found, params)
     on_test = evaluation.of_split(table, "best")
     about = {
@@ -111,7 +109,7 @@ def judge_alone(
         "validation": evaluation.of_split(table, "validation")["validation"],
         "test": on_test["best"],
         "test_interval": on_test["best_interval"],
-        "deployed": gathered.settings([best], temperature, params).plain(),
+        "deployed": kind.settings.plain(),
     }
     return about, table[table["split"] == "best"]
 
@@ -132,20 +130,22 @@ def _on_test(each: pd.DataFrame) -> list[dict[str, float]]:
     return [{str(name): float(np.float64(value)) for name, value in row.items()} for row in renamed.to_dict("records")]
 
 
-def sentence(report: Mapping[str, Any]) -> str:
-    """The accuracy of all cases that were held out, with its spread, and of the ensemble on the test split."""
+def sentence(kind: Kind, report: Mapping[str, Any]) -> str:
+    """The main score of all cases that were held out, with its spread, and of the ensemble on the test split."""
     cases = report["cases"]
-    text = f"accuracy {report[OUT_OF_FOLD]['accuracy']:.4f} of {cases[OUT_OF_FOLD]} cases that were held out"
+    text = f"{kind.told(report[OUT_OF_FOLD][kind.main])} of {cases[OUT_OF_FOLD]} cases that were held out"
     for key, what in (("over_folds", "folds"), ("over_seeds", "seeds")):
-        if of := report[key].get("accuracy"):
-            text += f", {of['lowest']:.4f} to {of['highest']:.4f} over the {what}"
+        text += _range(kind, report[key], f"over the {what}")
     if not cases["test"]:
         return text
-    single = report["test_over_trainings"]["accuracy"]
-    return (
-        f"{text}; on {cases['test']} test cases {report['test']['accuracy']:.4f} of the ensemble of "
-        f"{report['trainings']}, {single['lowest']:.4f} to {single['highest']:.4f} of one training"
-    )
+    of_all = kind.figure(report["test"][kind.main])
+    single = _range(kind, report["test_over_trainings"], "of one training")
+    return f"{text}; on {cases['test']} test cases {of_all} of the ensemble of {report['trainings']}{single}"
+
+
+def _range(kind: Kind, spread: Mapping[str, Any], what: str) -> str:
+    of = spread.get(kind.main)
+    return f", {kind.figure(of['lowest'])} to {kind.figure(of['highest'])} {what}" if of else ""
 
 
 if __name__ == "__main__":

@@ -65,9 +65,7 @@ def main(
     report["unlike"] = out_of_distribution.detection(
         classifier, test.x, measured, intensities, kind.settings, params.batch_size, asked
     )
-    if about.target is not None or test.weight is not None:  # by which a report knows the columns of predictions.csv
-        named = {"kind": asked.kind, "names": asked.names, "unit": asked.unit}
-        report["target"] = named | {"weighted": test.weight is not None}
+    report |= evaluation.asked_of(about.target, about.classes, test.weight is not None)
     outs.write_json(validate_json, report)
 
     tables = [evaluation.prediction_table(name, kind, splits[name], said[name]) for name in splits]

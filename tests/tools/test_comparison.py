@@ -10,12 +10,12 @@ from scipy.stats import binomtest
 from stages.lib import tensors
 from stages.lib.core import outs
 from stages.lib.model.deployed import Settings
-from stages.lib.params.validate import LOWER_IS_BETTER, Score
+from stages.lib.params.validate import LOWER_IS_BETTER, MAIN_SCORE, Score
 from stages.lib.validate import bootstrap, evaluation, scores
 from stages.lib.validate.kinds import classes, labels, numbers
 from tests.made_project import predictions
 from tools.report import comparison, snapshot
-from tools.report.judging import MAIN_SCORE, Asked
+from tools.report.judging import Asked
 from tools.report.simulation import rates
 
 

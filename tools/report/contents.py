@@ -8,9 +8,10 @@ import pandas as pd
 
 from stages.lib import params
 from stages.lib.core import outs
+from stages.lib.params.validate import MAIN_SCORE
 from tools.report import comparison, data, gates, studies
 from tools.report.comparison import Change
-from tools.report.judging import MAIN_SCORE, Asked
+from tools.report.judging import Asked
 from tools.report.revisions import Revision, commits_ahead
 from tools.report.snapshot import PROBABILITY_OF, Results, Snapshot, flatten, load
 from tools.report.stale import stale

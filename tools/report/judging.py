@@ -14,9 +14,6 @@ from tools.report.snapshot import KEYS, PROBABILITY_OF
 Judge = Callable[[np.ndarray], dict[str, np.ndarray]]
 """From how often each case occurs, (R, N), to the scores by name, (R,)."""
 
-MAIN_SCORE = {"multilabel": "auroc", "regression": "mae", "log_regression": "mae"}
-"""In place of accuracy, which these have not."""
-
 
 @dataclass(frozen=True)
 class Asked:

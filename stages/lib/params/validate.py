@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field
@@ -24,6 +25,9 @@ Classes, ordered ones, labels and numbers have some of them each: `Kind.overall_
 
 LOWER_IS_BETTER: frozenset[Score] = frozenset(get_args(LowerIsBetter))
 """Which way is better is decided here alone: a new score stands in one of the two lists."""
+
+MAIN_SCORE: Mapping[str, Score] = {"multilabel": "auroc", "regression": "mae", "log_regression": "mae"}
+"""What is told first of each kind of target; of one class of several, accuracy, which these have not."""
 
 Described = Literal["bias", "coverage"]
 """What is measured of numbers besides, and is best at a number between: a bias at 0, a coverage at 0.9."""

@@ -24,6 +24,7 @@ from stages.lib.model.inference import predict_all
 from stages.lib.tensors import Asked, Split
 
 CLASSES = Asked("classes", [])
+COLUMNS = ("y", "case", "group", "target", "weight")  # of a split, beside its pixels
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,12 @@ class Answers:
     logits: Sequence[np.ndarray]  # of each view, (N, K) float64, first of the sample itself
     measures: np.ndarray  # (N, 4) float64: as of `deployed.measures`
     asked: Asked
+
+    @staticmethod
+    def joined(parts: Sequence["Answers"]) -> "Answers":
+        """Those to the cases of all parts, one part after the other."""
+        logits = [np.concatenate(views) for views in zip(*(one.logits for one in parts), strict=True)]
+        return Answers(logits, np.concatenate([one.measures for one in parts]), parts[0].asked)
 
     def probabilities(self, temperature: float) -> np.ndarray:
         """(N, K) float64, of one class of several, as `Deployed` computes them."""
@@ -49,6 +56,29 @@ class Answers:
             is_logarithm = self.asked.kind == "log_regression"
             found = averaged_numbers(logits, self.asked.mean, self.asked.deviation, settings.half_width, is_logarithm)
         return found.double().numpy()
+
+
+def some(split: Split, which: np.ndarray) -> Split:
+    """Some of a split's cases, as (n,) positions or (N,) bool, without their pixels, which no score is of."""
+    columns = {name: of[which] for name in COLUMNS if (of := getattr(split, name)) is not None}
+    return Split(np.empty((len(columns["y"]), 0)), **columns)
+
+
+def joined(splits: Sequence[Split]) -> Split:
+    """The cases of all splits, one split after the other, without their pixels. A case may be in several."""
+    present = [name for name in COLUMNS if getattr(splits[0], name) is not None]
+    columns = {name: np.concatenate([getattr(split, name) for split in splits]) for name in present}
+    return Split(np.empty((len(columns["y"]), 0)), **columns)
+
+
+def once(split: Split, said: np.ndarray) -> tuple[Split, np.ndarray]:
+    """Each case once, ascending by name, with the mean of what was said of it, (N, ...): several trainings of a study
+    may have held it out, and an ensemble gives their mean.
+    """
+    _, first, place = np.unique(split.case, return_index=True, return_inverse=True)
+    total = np.zeros((len(first), *said.shape[1:]))
+    np.add.at(total, place, said)
+    return some(split, first), total / np.bincount(place, minlength=len(first)).reshape(-1, *[1] * (said.ndim - 1))
 
 
 class _Asking(nn.Module):

@@ -36,7 +36,7 @@ class CaseSheets:
         Args:
             away: As of `Kind.unsure`.
         """
-        return self._cases(split, said, self._kind.unsure(said, away)[:most], self._kind.unsure_title)
+        return self._cases(split, said, self._kind.unsure(said, away)[:most], self._kind.unsure_title(away))
 
     def _cases(self, split: Split, said: np.ndarray, chosen: np.ndarray, title: str) -> Sheet:
         tiles = []

@@ -8,7 +8,7 @@ import pandas as pd
 
 from stages.lib.core.errors import UserError
 from stages.lib.params.validate import OperatingPoint, ValidateParams
-from stages.lib.tensors import Description, Split
+from stages.lib.tensors import Asked, Description, Split
 from stages.lib.validate import operating_point, out_of_distribution
 from stages.lib.validate.intervals import Intervals, intervals
 from stages.lib.validate.kinds.kind import Kind
@@ -84,6 +84,21 @@ def of_split(table: pd.DataFrame, split: str) -> dict[str, Any]:
     rows = table[(table["split"] == split) & (table["class"] == "")].to_dict("records")
     values = {str(row["score"]): row["value"] for row in rows}
     return {split: values, f"{split}_interval": {str(row["score"]): [row["low"], row["high"]] for row in rows}}
+
+
+def asked_of(target: Mapping[str, Any] | None, classes: Sequence[str], weighted: bool) -> dict[str, Any]:
+    """What was asked, as `target`, by which a report knows the columns of predictions.csv.
+
+    Nothing where it is the class alone, and all cases count alike.
+
+    Args:
+        target: A `tensors.Asked` as a dictionary; None: one class of several, which are `classes`.
+        weighted: Whether cases have weights.
+    """
+    if target is None and not weighted:
+        return {}
+    asked = Asked("classes", list(classes)) if target is None else Asked(**target)
+    return {"target": {"kind": asked.kind, "names": asked.names, "unit": asked.unit, "weighted": weighted}}
 
 
 def wide_intervals(bounds: Mapping[str, Sequence[float]]) -> list[str]:

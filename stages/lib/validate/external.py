@@ -1,80 +1,19 @@
-"""A whole other dataset as a test: its classes in the model's words, what the exported file says of its cases as they
-are, and how far it is from what the model was trained on.
+"""A whole other dataset as a test: what the exported file says of its cases as they are, and how far it is from what
+the model was trained on.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from stages.lib.cases import Cases
 from stages.lib.core.errors import UserError
-from stages.lib.core.nearest import closest
 from stages.lib.core.progress import progress
-from stages.lib.core.terminal import shown
 from stages.lib.moments import Summary
 from stages.lib.splits import Table
 from stages.lib.validate.drift import drift
-
-LEFT_OUT = -1  # a case that is not asked about
-NAMED = 5
-
-
-@dataclass(frozen=True)
-class Naming:
-    """How an external dataset's classes are called."""
-
-    key: str  # of params.yaml, for messages: datasets.mine.study.external.clinic
-    classes: Mapping[str, str | None]  # of the other's classes those that the model calls otherwise; None: left out
-    lacks: Sequence[str]  # classes of the model that the other has not
-
-
-def in_the_models_words(table: Table, classes: Sequence[str], naming: Naming) -> np.ndarray:
-    """The model's class of each case, (N,) index, or LEFT_OUT.
-
-    Args:
-        table: The other dataset's cases.
-        classes: The model's.
-
-    Raises:
-        UserError: A class has no counterpart, or a name in params.yaml is none.
-    """
-    of: list[int] = []
-    for name in naming.classes:
-        if name not in table.classes:
-            raise UserError(f"{naming.key}.classes names '{shown(name)}', and it has {_listed(table.classes)}")
-    strange = []
-    for name in table.classes:
-        wanted = naming.classes.get(name, name)
-        if wanted is not None and wanted not in classes:
-            strange.append(name)
-        of.append(LEFT_OUT if wanted is None or wanted not in classes else list(classes).index(wanted))
-    if strange:
-        first = strange[0]
-        near = closest(naming.classes.get(first) or first, classes) or classes[0]
-        raise UserError(
-            f"{naming.key}: the model has no class {_listed(strange)}; it has {_listed(classes)}: say which it is, or "
-            f"leave its cases out, as in `classes: {{{shown(first)}: {shown(near)}}}` or `{{{shown(first)}: null}}`"
-        )
-    found = np.array(of, np.int64)[table.label_of]
-    present = {classes[k] for k in np.unique(found[found != LEFT_OUT])}
-    if wrong := [name for name in naming.lacks if name in present or name not in classes]:
-        raise UserError(
-            f"{naming.key}.lacks names '{shown(wrong[0])}', which it has, or which is no class of the model"
-        )
-    if lacking := [name for name in classes if name not in present and name not in naming.lacks]:
-        raise UserError(
-            f"{naming.key}: it has no case of the model's class {_listed(lacking)}; its classes are "
-            f"{_listed(table.classes)}. If one of these is meant: `classes: {{its name: {shown(lacking[0])}}}`; if "
-            f"none is: `lacks: [{', '.join(map(shown, lacking))}]`: its scores are then of the other classes"
-        )
-    return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(f"'{shown(name)}'" for name in names[:NAMED]) + more
+from stages.lib.validate.kinds.kind import Kind
 
 
 def check_input(cases: Cases, contract: Mapping[str, Any], key: str, reading: Mapping[str, Any]) -> None:
@@ -128,17 +67,18 @@ def trained_on(groups: np.ndarray, training: Table) -> np.ndarray:
 
 
 def ask(
-    run: Callable[..., Any], cases: Cases, rows: np.ndarray, batch_size: int, key: str
+    run: Callable[..., Any], kind: Kind, cases: Cases, rows: np.ndarray, batch_size: int, key: str
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """What an exported file says of cases as they were read: (n, K) float64, and (n,) its second output, if it has one.
 
     Args:
         run: A `formats.runner.Runner`.
+        kind: What it is to answer.
         rows: (n,) positions of the cases.
         key: Of params.yaml, for messages.
 
     Raises:
-        UserError: It gives no probabilities of one class of several.
+        UserError: It answers something else.
     """
     found: np.ndarray | None = None
     unlike = np.full(len(rows), np.nan)
@@ -152,10 +92,8 @@ def ask(
         if len(said) > 1:
             unlike[which] = said[1]
     assert found is not None
-    if not np.isfinite(found).all() or np.abs(found.sum(axis=1) - 1).max() > 1e-3:
-        raise UserError(
-            f"{key}: the model gives no probabilities of one class of several, which are all that is scored"
-        )
+    if found.shape[1] != len(kind.outputs) or not np.isfinite(found).all() or not kind.possible(found):
+        raise UserError(f"{key}: the model does not answer {kind.answer}, as its metadata say: export it again")
     return found, None if np.isnan(unlike).all() else unlike
 
 
@@ -185,9 +123,3 @@ def moved(
         }
         found.append(pairs | {"distance": far.distance, "p": far.p})
     return found
-
-
-def shares(counts: Mapping[str, int], classes: Sequence[str]) -> dict[str, float]:
-    """The fraction of each class."""
-    total = max(1, sum(counts.values()))
-    return {name: counts.get(name, 0) / total for name in classes}

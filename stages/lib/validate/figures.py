@@ -341,6 +341,8 @@ def shift(
     shares: Mapping[str, tuple[float, float]],
     channels: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
     names: tuple[str, str],
+    title: str = "Classes",
+    fraction: str = "fraction of the cases",
 ) -> Figure:
     """How another dataset differs from what a model was trained on: the fraction of each class, and the intensities.
 
@@ -348,18 +350,54 @@ def shift(
         shares: Of each class, in training and in the other.
         channels: `edges` and `counts` of each channel, in training and in the other.
         names: What these two are called.
+        title, fraction: Above and below the shares.
     """
     shown = dict(list(shares.items())[:MAX_NAMES])
-    figure = Figure(figsize=(10, 4), dpi=DPI)
-    places = {"left": 0.16, "right": 0.985, "bottom": 0.13, "top": 0.91, "wspace": 0.2}
-    bars, curves = figure.subplots(1, 2, gridspec_kw=places)
+    figure, bars = _shift(channels, names)
     at = np.arange(len(shown))
     for i, name in enumerate(names):
         bars.barh(at - 0.2 + 0.4 * i, [pair[i] for pair in shown.values()], 0.38, color=f"C{i}", label=name)
     bars.set_yticks(at, [short(name, NAME) for name in shown], parse_math=False)
     more = f", the first {MAX_NAMES} of {len(shares)}" if len(shares) > len(shown) else ""
-    bars.set(title=f"Classes{more}", xlabel="fraction of the cases")
+    bars.set(title=f"{title}{more}", xlabel=fraction)
     bars.invert_yaxis()
+    _name_colours(figure)
+    return figure
+
+
+def shift_of_number(
+    quartiles: Sequence[Sequence[float]],
+    name: str,
+    channels: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]],
+    names: tuple[str, str],
+) -> Figure:
+    """As `shift`, where a number is true of each case.
+
+    Args:
+        quartiles: The least number, three quartiles and the greatest, in training and in the other.
+        name: Of the number, with its unit.
+    """
+    figure, boxes = _shift(channels, names)
+    keys = ("whislo", "q1", "med", "q3", "whishi")
+    for i, of in enumerate(quartiles):
+        line = {"color": f"C{i}"}
+        styles: dict[str, Any] = {f"{part}props": line for part in ("box", "whisker", "cap", "median")}
+        one = dict(zip(keys, of, strict=True))
+        boxes.bxp([one], positions=[i], widths=0.5, orientation="horizontal", showfliers=False, **styles)
+    boxes.set_yticks(range(len(names)), [short(one, NAME) for one in names], parse_math=False)
+    boxes.set(title="Numbers: quartiles, least and greatest", ylim=(len(names) - 0.4, -0.6))
+    boxes.set_xlabel(short(name, LEGEND_NAME), parse_math=False)
+    _name_colours(figure)
+    return figure
+
+
+def _shift(
+    channels: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], names: tuple[str, str]
+) -> tuple[Figure, Axes]:
+    """The figure with the intensities, and the axes for what is true of the cases."""
+    figure = Figure(figsize=(10, 4), dpi=DPI)
+    places = {"left": 0.16, "right": 0.985, "bottom": 0.13, "top": 0.91, "wspace": 0.2}
+    cases, curves = figure.subplots(1, 2, gridspec_kw=places)
     for k, pair in enumerate(channels[:MAX_CURVES]):
         for i, one in enumerate(pair):
             below = np.r_[0, np.cumsum(one["counts"])] / max(1, np.sum(one["counts"]))
@@ -368,9 +406,12 @@ def shift(
     curves.set(title="Intensities" if channels else "Intensities: of other channels", xlabel="value")
     curves.set(ylabel="fraction of the pixels below", ylim=(-0.02, 1.02))
     curves.grid(alpha=0.3)
-    for axes in (bars, curves):
+    return figure, cases
+
+
+def _name_colours(figure: Figure) -> None:
+    for axes in figure.axes:
         if axes.get_legend_handles_labels()[0]:
             legend = axes.legend(fontsize=8, loc="best")
             for text in legend.get_texts():
                 text.set_parse_math(False)
-    return figure

@@ -32,11 +32,13 @@ def weighted(
     Args:
         truth: (N, K) 1, 0, or nan where nobody knows.
         probabilities: (N, K).
-        thresholds: (K,) from which a label is taken to hold.
+        thresholds: (K,) from which a label is taken to hold, or (N, K), where each case has its own.
     """
+    holds = probabilities >= thresholds
     with np.errstate(divide="ignore", invalid="ignore"):
         labels = [
-            _of_label(*_known(truth[:, k], probabilities[:, k], weight), thresholds[k]) for k in range(truth.shape[1])
+            _of_label(truth[known, k], probabilities[known, k], holds[known, k], weight[:, known])
+            for k, known in enumerate(~np.isnan(truth).T)
         ]
         per_label = {name: np.stack([one[name] for one in labels], 1) for name in PER_LABEL}
         found = {name: scores.mean_of_names(per_label[of]) for name, of in _MEANS.items()}
@@ -52,14 +54,8 @@ _MEANS = {
 }
 
 
-def _known(truth: np.ndarray, probability: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    known = ~np.isnan(truth)
-    return truth[known], probability[known], weight[:, known]
-
-
-def _of_label(truth: np.ndarray, probability: np.ndarray, weight: np.ndarray, threshold: float) -> Scores:
-    """Of one label with (n,) known answers."""
-    holds = probability >= threshold
+def _of_label(truth: np.ndarray, probability: np.ndarray, holds: np.ndarray, weight: np.ndarray) -> Scores:
+    """Of one label with (n,) known answers, each of which is taken to hold or not."""
     there, absent, taken = weight @ truth, weight @ (1 - truth), weight @ holds
     hits, silences = weight @ (truth * holds), weight @ ((1 - truth) * ~holds)
     area, precision = scores.areas(truth, probability, weight) if len(truth) else (there / there, there / there)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from stages.lib.model.deployed import Settings
 from stages.lib.params.study import Member
 from stages.lib.params.validate import ValidateParams
 from stages.lib.tensors import Split
-from stages.lib.validate import calibration, out_of_distribution
-from stages.lib.validate.answers import Answers
+from stages.lib.validate import kinds
+from stages.lib.validate.answers import Answers, joined, once, some
 from stages.lib.validate.kinds.kind import Kind
 
 Scores = Mapping[str, float]
@@ -30,73 +29,51 @@ class Asked:
     test: Answers  # to the test split
 
 
-def temperatures(asked: Sequence[Asked], params: ValidateParams) -> tuple[dict[int, float], float]:
-    """The temperature that each fold is judged with, and the one of all, which is deployed.
+def fitted(asked: Sequence[Asked], params: ValidateParams) -> tuple[dict[int, Kind], Kind]:
+    """With which settings each fold is judged, and those of all, which are deployed, alone or in an ensemble.
 
-    A fold's own is fitted on the other folds, as else it would be measured on what it was fitted on. A study of seeds
-    alone has one fold, the validation split, and fits and measures on it, as the stage validate does.
+    A fold's own are fitted on the other folds, as else it would be measured on what they were fitted on. A study of
+    seeds alone has one fold, the validation split, and fits and measures on it, as the stage validate does.
     """
     folds = list(dict.fromkeys(one.member.fold for one in asked))
     others = {fold: [one for one in asked if one.member.fold != fold] or asked for fold in folds}
-    return {fold: _temperature(others[fold], params) for fold in folds}, _temperature(asked, params)
+    return {fold: _fitted(others[fold], params) for fold in folds}, _fitted(asked, params)
 
 
-def _temperature(asked: Sequence[Asked], params: ValidateParams) -> float:
-    if not params.calibrate:
-        return 1.0
-    logits = np.concatenate([one.answers.logits[0] for one in asked])
-    labels = np.concatenate([one.held.y for one in asked])
-    groups = [group for one in asked for group in one.held.groups]
-    shares, weight = (_together([getattr(one.held, name) for one in asked]) for name in ("target", "weight"))
-    return calibration.temperature(logits, labels, groups, params.seed, shares, weight)
+def _fitted(asked: Sequence[Asked], params: ValidateParams) -> Kind:
+    held, answers = joined([one.held for one in asked]), Answers.joined([one.answers for one in asked])
+    return kinds.choose(answers.asked, held, held, answers, params)
 
 
-def _together(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    found = [part for part in parts if part is not None]
-    return np.concatenate(found) if found else None
-
-
-def out_of_fold(asked: Sequence[Asked], temperature_of: Mapping[int, float], cases: Split) -> np.ndarray:
-    """The probabilities of each case that is held out, (N, K): the mean over the trainings that held it out.
-
-    Args:
-        cases: All that are held out, ascending by name.
+def out_of_fold(asked: Sequence[Asked], kind_of: Mapping[int, Kind]) -> np.ndarray:
+    """What is said of each case that is held out, ascending by name, (N, ...): the mean over the trainings that held it
+    out.
     """
-    place = {name: i for i, name in enumerate(cases.case.tolist())}
-    total = np.zeros((len(cases.y), asked[0].answers.logits[0].shape[1]))
-    number = np.zeros(len(cases.y))
-    for one in asked:
-        rows = [place[name] for name in one.held.case.tolist()]
-        total[rows] += one.answers.probabilities(temperature_of[one.member.fold])
-        number[rows] += 1
-    return total / number[:, None]
+    said = [one.answers.deployed(kind_of[one.member.fold].settings) for one in asked]
+    return once(joined([one.held for one in asked]), np.concatenate(said))[1]
 
 
-def ensemble(asked: Sequence[Asked], temperature: float) -> np.ndarray:
-    """The mean of all trainings' probabilities of the test split, (N, K)."""
-    return np.mean([one.test.probabilities(temperature) for one in asked], axis=0)
+def ensemble(asked: Sequence[Asked], kind: Kind) -> np.ndarray:
+    """What is said of the test split, (N, ...): the mean over all trainings, as of `Ensemble`."""
+    return np.mean([one.test.deployed(kind.settings) for one in asked], axis=0)
 
 
-def settings(asked: Sequence[Asked], temperature: float, params: ValidateParams) -> Settings:
-    """What each of these trainings is deployed with, alone or in an ensemble."""
-    measured = np.concatenate([one.answers.measures for one in asked])
-    return out_of_distribution.with_threshold(measured, Settings(temperature, "".join(params.flips)))
-
-
-def table(
-    kind: Kind, asked: Sequence[Asked], temperature_of: Mapping[int, float], deployed: float, test: Split
-) -> pd.DataFrame:
+def table(asked: Sequence[Asked], kind_of: Mapping[int, Kind], deployed: Kind, test: Split) -> pd.DataFrame:
     """A row a training: its fold, its cases, and its scores on them (`held_...`) and on the test split (`test_...`)."""
     rows = []
     for one in asked:
-        temperature = temperature_of[one.member.fold]
-        held = kind.overall(one.held, one.answers.probabilities(temperature))
-        tested = kind.overall(test, one.test.probabilities(deployed))
+        held, tested = held_scores(one, kind_of), deployed.overall(test, one.test.deployed(deployed.settings))
         about = {"member": one.member.name, "fold": one.member.fold, "cases": len(one.held.y)}
         rows.append(
             about | {f"held_{name}": held[name] for name in held} | {f"test_{name}": tested[name] for name in tested}
         )
     return pd.DataFrame(rows)
+
+
+def held_scores(one: Asked, kind_of: Mapping[int, Kind]) -> dict[str, float]:
+    """A training's scores on the cases of its fold."""
+    kind = kind_of[one.member.fold]
+    return kind.overall(one.held, one.answers.deployed(kind.settings))
 
 
 def spread(found: Sequence[Scores]) -> dict[str, dict[str, float]]:
@@ -111,34 +88,32 @@ def spread(found: Sequence[Scores]) -> dict[str, dict[str, float]]:
     return spreads
 
 
-def over_folds(kind: Kind, cases: Split, fold_of: np.ndarray, probabilities: np.ndarray) -> list[Scores]:
+def over_folds(kind_of: Mapping[int, Kind], cases: Split, fold_of: np.ndarray, said: np.ndarray) -> list[Scores]:
     """The scores of each fold's own cases."""
-    of_folds = [fold_of == fold for fold in np.unique(fold_of)]
-    return [kind.overall(_judged(cases, which), probabilities[which]) for which in of_folds]
+    of_folds = [(int(fold), fold_of == fold) for fold in np.unique(fold_of)]
+    return [kind_of[fold].overall(some(cases, which), said[which]) for fold, which in of_folds]
 
 
-def _judged(cases: Split, which: np.ndarray) -> Split:
-    """Some of the cases, (N,) bool, without their pixels, which no score is of."""
-    target, weight = (None if of is None else of[which] for of in (cases.target, cases.weight))
-    return Split(np.empty((int(which.sum()), 0)), cases.y[which], cases.case[which], cases.group[which], target, weight)
+def over_seeds(kind: Kind, asked: Sequence[Asked], kind_of: Mapping[int, Kind], cases: Split) -> list[Scores]:
+    """The scores of all cases, by the trainings of each seed alone; empty where every fold has one training.
 
-
-def over_seeds(kind: Kind, asked: Sequence[Asked], temperature_of: Mapping[int, float], cases: Split) -> list[Scores]:
-    """The scores of all cases, by the trainings of each seed alone; empty where every fold has one training."""
+    Args:
+        kind: That judges each case as its fold is.
+    """
     by_fold: dict[int, list[Asked]] = {}
     for one in asked:
         by_fold.setdefault(one.member.fold, []).append(one)
     repeats = list(zip(*by_fold.values(), strict=True))  # the first training of every fold, the second, ...
     if len(repeats) < 2:
         return []
-    return [kind.overall(cases, out_of_fold(own, temperature_of, cases)) for own in repeats]
+    return [kind.overall(cases, out_of_fold(own, kind_of)) for own in repeats]
 
 
-def best(kind: Kind, asked: Sequence[Asked], temperature_of: Mapping[int, float]) -> Asked:
-    """The training of lowest log loss on the cases of its fold; of several the first."""
+def best(asked: Sequence[Asked], kind_of: Mapping[int, Kind]) -> Asked:
+    """The training of lowest loss on the cases of its fold, as `Kind.loss`; of several the first."""
 
     def loss(one: Asked) -> float:
-        probabilities = one.answers.probabilities(temperature_of[one.member.fold])
-        return kind.overall(one.held, probabilities)["log_loss"]
+        found = held_scores(one, kind_of)[kind_of[one.member.fold].loss]
+        return found if np.isfinite(found) else np.inf  # of labels that nobody knows there is none
 
     return min(asked, key=loss)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.drawing.sheets import COLUMNS, short
 from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import ValidateParams
+from stages.lib.splits import Table
 from stages.lib.tensors import Asked, Split
 from stages.lib.validate import calibration, curves, figures, predictions, scores
 from stages.lib.validate.answers import Answers
@@ -19,12 +21,14 @@ from stages.lib.validate.kinds.kind import (
     CAPTION_NAME,
     MAX_MISTAKES,
     MAX_NAMES,
+    Channels,
     Curves,
     Kind,
     Look,
     Proportion,
     of_some,
 )
+from stages.lib.validate.naming import Naming, Truth, of_classes
 from stages.lib.validate.scores import Scores
 
 ORDINAL = ("quadratic_kappa", "mae")
@@ -33,20 +37,27 @@ NO_TRIALS = ("log_loss", "brier", "calibration_error", *ORDINAL)
 RANKED = ("auroc", "average_precision")
 
 
-def choose(
-    asked: Asked, training: Split, validation: Split, answers: Answers, settings: Settings, params: ValidateParams
-) -> "Classes":
-    """With a temperature that the validation split shows to be better than none."""
-    if params.calibrate:
-        shares, weight = validation.target, validation.weight
-        found = calibration.temperature(answers.logits[0], validation.y, validation.groups, params.seed, shares, weight)
-        settings = replace(settings, temperature=found)
-    return Classes(asked, settings)
-
-
 @dataclass(frozen=True)
 class Classes(Kind):
     """`said` is (N, K) probabilities that add up to 1."""
+
+    @classmethod
+    def choose(
+        cls,
+        asked: Asked,
+        training: Split,
+        validation: Split,
+        answers: Answers,
+        settings: Settings,
+        params: ValidateParams,
+    ) -> Self:
+        """With a temperature that the validation split shows to be better than none."""
+        if params.calibrate:
+            logits, truth, groups = answers.logits[0], validation.y, validation.groups
+            shares, weight = validation.target, validation.weight
+            found = calibration.temperature(logits, truth, groups, params.seed, shares, weight)
+            settings = replace(settings, temperature=found)
+        return cls(asked, settings)
 
     @property
     def overall_names(self) -> Sequence[str]:
@@ -126,8 +137,24 @@ class Classes(Kind):
     def ranking(self, k: int, split: Split, said: np.ndarray) -> Ranking:
         return self.rankings(split, said)[k]
 
-    def sentence(self, measured: Mapping[str, float], cases: int) -> str:
-        return f"test accuracy {measured['accuracy']:.4f} of {cases} cases"
+    def told(self, value: float) -> str:
+        return f"accuracy {self.figure(value)}"
+
+    def in_its_words(self, table: Table, naming: Naming) -> Truth:
+        return of_classes(table, self.asked, naming)
+
+    def possible(self, said: np.ndarray) -> bool:
+        return bool((np.abs(said.sum(axis=1) - 1) <= 1e-3).all())
+
+    def moved(self, classes: Mapping[str, int], training: Mapping[str, Any], split: Split) -> dict[str, Any]:
+        """The fraction of each class."""
+        number = dict(zip(self.names, np.bincount(split.y, minlength=len(self.names)).tolist(), strict=True))
+        totals = [max(1, sum(of.values())) for of in (classes, number)]
+        pairs = {name: [classes.get(name, 0), number[name]] for name in self.names}
+        return {"classes": {name: [n / of for n, of in zip(pair, totals, strict=True)] for name, pair in pairs.items()}}
+
+    def shift(self, moved: Mapping[str, Any], channels: Channels, names: tuple[str, str]) -> Figure:
+        return figures.shift(moved["classes"], channels, names)
 
     def wrong(self, split: Split, said: np.ndarray) -> np.ndarray:
         return predictions.mistakes(split.y, said)

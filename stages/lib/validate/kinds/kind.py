@@ -3,15 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from stages.lib.model.deployed import Settings
+from stages.lib.params.validate import MAIN_SCORE, ValidateParams
+from stages.lib.splits import Table
 from stages.lib.tensors import Asked, Split
+from stages.lib.validate.answers import Answers
 from stages.lib.validate.curves import Ranking
+from stages.lib.validate.naming import Naming, Truth
 from stages.lib.validate.scores import Scores
 
 Proportion = tuple[np.ndarray, np.ndarray]
@@ -19,6 +23,10 @@ Proportion = tuple[np.ndarray, np.ndarray]
 
 Curves = Sequence[pd.DataFrame]
 """ROC, precision-recall and reliability, as `curves` gives them."""
+
+
+Channels = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+"""`edges` and `counts` of each channel's intensities, in training and in another dataset."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,48 @@ class Kind(ABC):
         Sequence[str]
     ] = ()  # the scores that depend on thresholds, which are for calibrated answers alone
     names_are = "classes"
+    answer = "probabilities of one class of several"
+    loss = "log_loss"  # the score by which the best of several trainings is told
+
+    # Settings
+
+    @classmethod
+    @abstractmethod
+    def choose(
+        cls,
+        asked: Asked,
+        training: Split,
+        validation: Split,
+        answers: Answers,
+        settings: Settings,
+        params: ValidateParams,
+    ) -> Self:
+        """With what is to be fitted of the settings, on the validation split. In a study, these are the cases that were
+        held out, of which several trainings may have answered one.
+
+        Args:
+            training: As of `kinds.choose`.
+            answers: To the validation split.
+            settings: All others.
+        """
+
+    @classmethod
+    def of_file(cls, asked: Asked, settings: Settings, training: Mapping[str, Any], of: str) -> Self:
+        """That of an exported file, with its own settings.
+
+        Args:
+            training: What statistics.json has of the target in the training split, by name.
+            of: Whose cases it is asked about, for titles.
+        """
+        return cls(asked, settings, of)
+
+    def by_case(self, kinds: "Sequence[Kind]") -> Self:
+        """That which judges each of N cases with the settings of its own kind; what depends on them beyond the answers.
+
+        Args:
+            kinds: (N,) as this, with other settings.
+        """
+        return self
 
     # Scores
 
@@ -52,6 +102,19 @@ class Kind(ABC):
     @abstractmethod
     def overall_names(self) -> Sequence[str]:
         """The scores of a whole split, in the order of scores.csv."""
+
+    @property
+    def main(self) -> str:
+        """The score that is told first."""
+        return MAIN_SCORE.get(self.asked.kind, "accuracy")
+
+    @abstractmethod
+    def told(self, value: float) -> str:
+        """The main score, for people."""
+
+    def figure(self, value: float) -> str:
+        """Its value alone."""
+        return f"{value:.4f}"
 
     @property
     def names(self) -> Sequence[str]:
@@ -147,9 +210,36 @@ class Kind(ABC):
     def ranking(self, k: int, split: Split, said: np.ndarray) -> Ranking:
         """What an operating point is about."""
 
-    @abstractmethod
     def sentence(self, measured: Mapping[str, float], cases: int) -> str:
-        """The main score, for people."""
+        """The main score of the test split, for people."""
+        return f"test {self.told(measured[self.main])} of {cases} cases"
+
+    # Other datasets
+
+    @abstractmethod
+    def in_its_words(self, table: Table, naming: Naming) -> Truth:
+        """What is true of another dataset's cases.
+
+        Raises:
+            UserError: They are not of what the model answers.
+        """
+
+    @abstractmethod
+    def possible(self, said: np.ndarray) -> bool:
+        """Whether these can be answers, (N, K) finite."""
+
+    @abstractmethod
+    def moved(self, classes: Mapping[str, int], training: Mapping[str, Any], split: Split) -> dict[str, Any]:
+        """What is true of the cases in training and of those of another dataset, [in training, there] each.
+
+        Args:
+            classes: How many cases of each class there are in training.
+            training: As of `of_file`.
+        """
+
+    @abstractmethod
+    def shift(self, moved: Mapping[str, Any], channels: Channels, names: tuple[str, str]) -> Figure:
+        """The figure of what `moved` gives, beside the intensities; the others as of `figures.shift`."""
 
     # Sheets of cases
 
@@ -168,8 +258,7 @@ class Kind(ABC):
             away: (N,) how unlike the training data each is; None where nobody knows.
         """
 
-    @property
-    def unsure_title(self) -> str:
+    def unsure_title(self, away: np.ndarray | None) -> str:
         return f"The least certain {self.of} cases: ✓ right, ✗ wrong"
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
@@ -11,50 +12,29 @@ from stages.lib.core.errors import UserError
 from stages.lib.drawing.sheets import COLUMNS, short
 from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import ValidateParams
+from stages.lib.splits import Table
 from stages.lib.tensors import Asked, Split
 from stages.lib.validate import calibration, curves, figures, label_scores, operating_point, scores
-from stages.lib.validate.answers import Answers
+from stages.lib.validate.answers import Answers, once
 from stages.lib.validate.curves import Ranking
 from stages.lib.validate.kinds.kind import (
     CAPTION_NAME,
     MAX_MISTAKES,
     MAX_NAMES,
+    Channels,
     Curves,
     Kind,
     Look,
     Proportion,
     of_some,
 )
+from stages.lib.validate.naming import Naming, Truth, of_labels
 from stages.lib.validate.scores import Scores
 
 FEWEST = 5  # known cases with a label, and without it, from which on a threshold is chosen for it
 NO_CHOICE = 0.5
 BETWEEN = " | "  # the labels that hold, in a table
 ANSWERS = {True: "with", False: "without"}
-
-
-def choose(
-    asked: Asked, training: Split, validation: Split, answers: Answers, settings: Settings, params: ValidateParams
-) -> "Labels":
-    """With a temperature for each label that the validation split shows to be better than none, and thresholds."""
-    truth, weight, groups = truth_of(validation), validation.weight, np.asarray(validation.groups)
-    if params.calibrate:
-        temperatures = []
-        for k in range(truth.shape[1]):
-            known = ~np.isnan(truth[:, k])
-            logits = answers.logits[0][known, k]
-            found = calibration.temperature(
-                np.stack([np.zeros_like(logits), logits], 1),  # the softmax of these two is the label's sigmoid
-                truth[known, k].astype(int),
-                groups[known],
-                params.seed,
-                weight=None if weight is None else weight[known],
-            )
-            temperatures.append(found)
-        settings = replace(settings, temperatures=temperatures)
-    said = answers.deployed(settings)
-    rankings = Labels(asked, settings).rankings(validation, said)
-    return Labels(asked, replace(settings, thresholds=[threshold(one) for one in rankings]))
 
 
 def threshold(one: Ranking) -> float:
@@ -70,15 +50,52 @@ def threshold(one: Ranking) -> float:
 class Labels(Kind):
     """`said` is (N, K), the probability of each label."""
 
+    thresholds_of: np.ndarray | None = None  # (N, K), where each case is judged with its own
+
     by_threshold = ("macro_f1", "macro_sensitivity", "macro_specificity")
     names_are = "labels"
+    answer = "a probability for each label"
+
+    @classmethod
+    def choose(
+        cls,
+        asked: Asked,
+        training: Split,
+        validation: Split,
+        answers: Answers,
+        settings: Settings,
+        params: ValidateParams,
+    ) -> Self:
+        """With a temperature for each label that the validation split shows to be better than none, and thresholds."""
+        truth, weight, groups = truth_of(validation), validation.weight, np.asarray(validation.groups)
+        if params.calibrate:
+            temperatures = []
+            for k in range(truth.shape[1]):
+                known = ~np.isnan(truth[:, k])
+                logits = answers.logits[0][known, k]
+                found = calibration.temperature(
+                    np.stack([np.zeros_like(logits), logits], 1),  # the softmax of these two is the label's sigmoid
+                    truth[known, k].astype(int),
+                    groups[known],
+                    params.seed,
+                    weight=None if weight is None else weight[known],
+                )
+                temperatures.append(found)
+            settings = replace(settings, temperatures=temperatures)
+        rankings = cls(asked, settings).rankings(*once(validation, answers.deployed(settings)))
+        return cls(asked, replace(settings, thresholds=[threshold(one) for one in rankings]))
+
+    def by_case(self, kinds: Sequence[Kind]) -> Self:
+        return replace(self, thresholds_of=np.stack([cast(Labels, kind).thresholds for kind in kinds]))
 
     @property
     def overall_names(self) -> Sequence[str]:
         return label_scores.OVERALL
 
     @property
-    def thresholds(self) -> np.ndarray:  # (K,)
+    def thresholds(self) -> np.ndarray:  # (K,) or (N, K)
+        if self.thresholds_of is not None:
+            return self.thresholds_of
         return np.array(list(self.settings.thresholds) or [NO_CHOICE] * len(self.names))
 
     def scores(self, split: Split, said: np.ndarray, weight: np.ndarray) -> tuple[Scores, Scores]:
@@ -172,8 +189,26 @@ class Labels(Kind):
         weight = None if split.weight is None else split.weight[known]
         return curves.ranking(self.names[k], truth[known] == 1, said[known, k], weight)
 
-    def sentence(self, measured: Mapping[str, float], cases: int) -> str:
-        return f"test AUROC {measured['auroc']:.4f}, the mean of {len(self.names)} labels, of {cases} cases"
+    def told(self, value: float) -> str:
+        return f"AUROC {self.figure(value)}, the mean of {len(self.names)} labels,"
+
+    def in_its_words(self, table: Table, naming: Naming) -> Truth:
+        return of_labels(table, self.asked, naming)
+
+    def possible(self, said: np.ndarray) -> bool:
+        return bool(((said >= -1e-6) & (said <= 1 + 1e-6)).all())
+
+    def moved(self, classes: Mapping[str, int], training: Mapping[str, Any], split: Split) -> dict[str, Any]:
+        """The fraction of the known cases that have each label, weighted as they are."""
+        truth = truth_of(split)
+        weight = np.ones(len(truth)) if split.weight is None else np.asarray(split.weight, np.float64)
+        counts = weight[:, None] * ~np.isnan(truth)
+        with np.errstate(invalid="ignore"):
+            here = (counts * np.nan_to_num(truth)).sum(0) / counts.sum(0)
+        return {"labels": {name: [training[name]["share"], float(here[k])] for k, name in enumerate(self.names)}}
+
+    def shift(self, moved: Mapping[str, Any], channels: Channels, names: tuple[str, str]) -> Figure:
+        return figures.shift(moved["labels"], channels, names, "Labels", "fraction of the known cases")
 
     def wrong(self, split: Split, said: np.ndarray) -> np.ndarray:
         """The cases with a wrong answer, first those whose most wrong one was the surest."""

@@ -7,6 +7,7 @@ learns a number's logarithm, that is a factor.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -16,29 +17,21 @@ from stages.lib.core.errors import UserError
 from stages.lib.drawing.sheets import COLUMNS
 from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import ValidateParams
+from stages.lib.splits import Table
 from stages.lib.tensors import Asked, Split
 from stages.lib.validate import curves, figures, number_scores
-from stages.lib.validate.answers import Answers
+from stages.lib.validate.answers import Answers, once
 from stages.lib.validate.curves import Ranking
-from stages.lib.validate.kinds.kind import MAX_MISTAKES, Curves, Kind, Look, Proportion
+from stages.lib.validate.kinds.kind import MAX_MISTAKES, Channels, Curves, Kind, Look, Proportion
+from stages.lib.validate.naming import Naming, Truth, of_number
 from stages.lib.validate.scores import Scores
 
 COVERED = 0.9  # fraction of the numbers between the bounds
 NOMINAL = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, COVERED, 0.95)  # of reliability.csv
 QUARTILES = (0.25, 0.5, 0.75)
 LIMITS = {"r2": (-np.inf, 1.0), "spearman": (-1.0, 1.0), "bias": (-np.inf, np.inf), "coverage": (0.0, 1.0)}
+SPREAD = ("mean", "deviation", "minimum", "lower_quartile", "median", "upper_quartile", "maximum")
 DIGITS = 6  # significant ones
-
-
-def choose(
-    asked: Asked, training: Split, validation: Split, answers: Answers, settings: Settings, params: ValidateParams
-) -> "Numbers":
-    """With bounds from the validation split."""
-    found = Numbers(asked, settings, quartiles=quartiles(truth_of(training)))
-    value = answers.deployed(settings)[:, 0]
-    off = np.abs(found.learnt(value) - found.learnt(truth_of(validation)))
-    widths = tuple(half_width(off, level, validation.weight) for level in NOMINAL)
-    return replace(found, settings=replace(settings, half_width=widths[NOMINAL.index(COVERED)]), half_widths=widths)
 
 
 def half_width(off: np.ndarray, level: float, weight: np.ndarray | None = None) -> float:
@@ -78,6 +71,31 @@ class Numbers(Kind):
 
     quality = "r2"
     is_calibrated = False
+    answer = "a number and its bounds"
+    loss = "mae"
+
+    @classmethod
+    def choose(
+        cls,
+        asked: Asked,
+        training: Split,
+        validation: Split,
+        answers: Answers,
+        settings: Settings,
+        params: ValidateParams,
+    ) -> Self:
+        """With bounds from the validation split."""
+        found = cls(asked, settings, quartiles=quartiles(truth_of(training)))
+        cases, said = once(validation, answers.deployed(settings))
+        off = np.abs(found.learnt(said[:, 0]) - found.learnt(truth_of(cases)))
+        widths = tuple(half_width(off, level, cases.weight) for level in NOMINAL)
+        return replace(found, settings=replace(settings, half_width=widths[NOMINAL.index(COVERED)]), half_widths=widths)
+
+    @classmethod
+    def of_file(cls, asked: Asked, settings: Settings, training: Mapping[str, Any], of: str) -> Self:
+        cuts = tuple(dict.fromkeys(training[asked.names[0]]["quartiles"][1:-1]))
+        widths = tuple(settings.half_width if level == COVERED else 0.0 for level in NOMINAL)  # the file has no others
+        return cls(asked, settings, of, cuts, widths)
 
     @property
     def overall_names(self) -> Sequence[str]:
@@ -109,6 +127,10 @@ class Numbers(Kind):
     @property
     def _unit(self) -> str:
         return f" {self.asked.unit}" if self.asked.unit else ""
+
+    @property
+    def _with_unit(self) -> str:
+        return self.asked.target.outputs_with_unit[0]
 
     def text(self, value: float) -> str:
         """For people, with the unit."""
@@ -172,7 +194,7 @@ class Numbers(Kind):
         return figures.evidence_of_numbers(
             truth_of(split),
             said,
-            f"{self.asked.names[0]}{f' [{self.asked.unit}]' if self.asked.unit else ''}",
+            self._with_unit,
             (self._quarter(truth_of(split)), self._quarter(said[:, 0]), self.quarters),
             curves[-1],
             split.weight,
@@ -187,8 +209,32 @@ class Numbers(Kind):
     def ranking(self, k: int, split: Split, said: np.ndarray) -> Ranking:
         return self.rankings(split, said)[k]
 
-    def sentence(self, measured: Mapping[str, float], cases: int) -> str:
-        return f"test mean absolute error {measured['mae']:.4g}{self._unit} of {cases} cases"
+    def told(self, value: float) -> str:
+        return f"mean absolute error {self.figure(value)}"
+
+    def figure(self, value: float) -> str:
+        return self.text(value)
+
+    def in_its_words(self, table: Table, naming: Naming) -> Truth:
+        return of_number(table, self.asked, naming)
+
+    def possible(self, said: np.ndarray) -> bool:
+        return bool(number_scores.inside(said[:, 0], said).all())
+
+    def moved(self, classes: Mapping[str, int], training: Mapping[str, Any], split: Split) -> dict[str, Any]:
+        """Mean and deviation, weighted as the cases are, and quartiles."""
+        ours, truth = training[self.asked.names[0]], truth_of(split)
+        weight = np.ones(len(truth)) if split.weight is None else np.asarray(split.weight, np.float64)
+        with np.errstate(invalid="ignore"):
+            mean = (weight * truth).sum() / weight.sum()
+            deviation = np.sqrt((weight * np.square(truth - mean)).sum() / weight.sum())
+        here = [mean, deviation, *np.quantile(truth, np.arange(5) / 4)]
+        pairs = zip([ours["mean"], ours["deviation"], *ours["quartiles"]], map(float, here), strict=True)
+        return {"number": dict(zip(SPREAD, map(list, pairs), strict=True))}
+
+    def shift(self, moved: Mapping[str, Any], channels: Channels, names: tuple[str, str]) -> Figure:
+        pairs = [moved["number"][name] for name in SPREAD[2:]]
+        return figures.shift_of_number([list(of) for of in zip(*pairs, strict=True)], self._with_unit, channels, names)
 
     def wrong(self, split: Split, said: np.ndarray) -> np.ndarray:
         """All cases, the largest errors first."""
@@ -200,10 +246,11 @@ class Numbers(Kind):
 
     def unsure(self, said: np.ndarray, away: np.ndarray | None) -> np.ndarray:
         """First those that are least like the training data: the bounds are as wide for these as for all others."""
-        return np.argsort(np.zeros(len(said)) if away is None else -away, kind="stable")
+        return np.empty(0, int) if away is None else np.argsort(-away, kind="stable")
 
-    @property
-    def unsure_title(self) -> str:
+    def unsure_title(self, away: np.ndarray | None) -> str:
+        if away is None:
+            return f"Nobody measured which of the {self.of} cases are like the training data"
         return f"The {self.of} cases that are least like the training data: ✗ outside of the interval"
 
     def caption(self, split: Split, said: np.ndarray, i: int) -> tuple[str, bool]:
