@@ -35,9 +35,9 @@ def made(request, tmp_path_factory):
     return folder
 
 
-def export(folder, what: str, **given):
+def export(folder, what: str, of: dict = STUDY, **given):
     outs = [folder / what / name for name in OUTS]
-    section, study = params.check(ExportParams, given), StudyParams(**STUDY, export=what)
+    section, study = params.check(ExportParams, given), StudyParams(**of, export=what)
     read = (folder / name for name in ("cases", "images.h5", "members", "study.json", "scores.csv"))
     stage.main(*read, *outs, section, IngestParams(), study, "tiny")
     return folder / what

@@ -16,11 +16,12 @@ from stages.lib.export.formats import file_format
 from stages.lib.export.formats.program import Program
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
-from stages.lib.model.deployed import Deployed, Settings
+from stages.lib.model.deployed import Settings, deployed
 from stages.lib.params.ingest import IngestParams
 from stages.lib.params.statistics import StatisticsParams
 from stages.lib.params.study import ExternalParams
 from stages.lib.params.validate import ValidateParams
+from stages.lib.splits import SPLITS
 from tests.conftest import write_cases_of, write_dataset_h5, write_model_pt
 
 OUTS = ("scores.csv", "predictions.csv", "external.json", "figures")
@@ -29,27 +30,33 @@ KEY = "datasets.mine.study.external.clinic"
 
 @pytest.fixture(scope="module", params=[(1, 9, 9), (1, 6, 9, 9)], ids=["pictures", "volumes"])
 def made(request, tmp_path_factory):
-    """A model that knows where the stripe lies, exported, with the statistics and the split of its data."""
+    """A model that knows where the stripe lies, exported."""
     folder = tmp_path_factory.mktemp("external")
-    dataset_h5 = folder / "mine.h5"
-    write_dataset_h5(dataset_h5, request.param)
+    file_format(".onnx").write(folder / "model.onnx", write_model(folder, request.param))
+    return folder
+
+
+def write_model(folder, shape, kind=None, settings=None) -> Program:
+    """A model of such a target, as it is exported, with the statistics and the split of its data."""
+    dataset_h5, settings = folder / "mine.h5", settings or Settings(1.5)
+    write_dataset_h5(dataset_h5, shape, kind=kind)
     write_model_pt(folder / "model.pt", dataset_h5, trained=True)
     write_cases_of(folder / "own_cases", dataset_h5)
-    rows = [
-        (case, case, f"class{y}", name)
-        for name in ("train", "validation", "test")
-        for case, y in zip(*(lambda s: (s.cases, s.y))(tensors.read_split(dataset_h5, name)), strict=True)
-    ]
-    table = pd.DataFrame(sorted(rows), columns=["case", "group", "label", "split"])
-    table.to_csv(folder / "split.csv", index=False)
+    about = tensors.read_description(dataset_h5)
+    tables = []
+    for name in SPLITS:
+        split = tensors.read_split(dataset_h5, name)
+        labels = [about.asked.target.name] * len(split.y) if kind else [f"class{y}" for y in split.y]
+        tables.append(pd.DataFrame({"case": split.cases, "group": split.cases, "label": labels, "split": name}))
+        if kind:
+            tables[-1][about.asked.target.columns] = split.target
+    pd.concat(tables).sort_values("case").to_csv(folder / "split.csv", index=False)
     statistics.main(folder / "own_cases", folder / "split.csv", folder / "statistics.json", StatisticsParams())
     classifier, recipe = checkpoint.load(folder / "model.pt")
-    about = tensors.read_description(dataset_h5)
-    module = end_to_end.behind(Geometry(**about.geometry), Deployed(classifier, Settings(1.5)).eval(), "fitted", 1)
-    facts = metadata.collect("mine", recipe, Settings(1.5), dataset_h5, folder / "model.pt")
-    program = Program(module, tuple(about.shape), facts["input"]["dtype"], facts)
-    file_format(".onnx").write(folder / "model.onnx", program)
-    return folder
+    model = deployed(classifier, about.asked, settings).eval()
+    module = end_to_end.behind(Geometry(**about.geometry), model, "fitted", 1)
+    facts = metadata.collect("mine", recipe, settings, dataset_h5, folder / "model.pt")
+    return Program(module, tuple(about.shape), facts["input"]["dtype"], facts)
 
 
 def write_clinic(folder, names=("class0", "class1", "class2"), number: int = 30, dim: float = 0.0, **changed) -> dict:

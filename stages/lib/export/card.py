@@ -44,11 +44,11 @@ def text(
         "## Input\n\n" + table(("", ""), _contract(facts)),
         "## Data\n\nA group (a patient, or copies of one picture) is in one split only.\n",
         table(*of.cases()),
-        *_parts(parts),
+        *_parts(parts, of.answers),
         "## Results\n\n" + table(("score", _held(parts), "test", "95 % interval of test"), _results(measured)),
         "The intervals are bootstrap percentiles over groups, not over cases.\n",
         *_by_class(by_class, of.a_class),
-        *of.fitted(measured),
+        *of.fitted(measured, _fitted_on(parts)),
         *_operating_point(measured),
         *_variants(variants, of.an_answer_is_off),
         "## Limits\n\n" + _limits(facts, measured),
@@ -138,8 +138,19 @@ def _held(parts: Mapping[str, Any] | None) -> str:
     return "validation" if parts is None else "held out" if len(parts) > 1 else "its own fold"
 
 
-def _parts(parts: Mapping[str, Mapping[str, int]] | None) -> list[str]:
-    """What the trainings of a study are, and what they cost together."""
+def _fitted_on(parts: Mapping[str, Any] | None) -> str:
+    """The cases that settings were fitted on."""
+    if parts is None:
+        return "validation split"
+    return "cases that were held out" if len(parts) > 1 else "cases of its own fold"
+
+
+def _parts(parts: Mapping[str, Mapping[str, int]] | None, answers: str) -> list[str]:
+    """What the trainings of a study are, and what they cost together.
+
+    Args:
+        answers: What each of them gives, for people.
+    """
     if parts is None:
         return []
     if len(parts) == 1:
@@ -147,7 +158,7 @@ def _parts(parts: Mapping[str, Mapping[str, int]] | None) -> list[str]:
         lead = f"The training {name} of a study, the best on the cases that each of them left out, which flatters it."
     else:
         lead = (
-            f"The mean of the probabilities of {len(parts)} trainings, side by side in one file behind one "
+            f"The mean of the {answers} of {len(parts)} trainings, side by side in one file behind one "
             f"preprocessing: {', '.join(parts)}. Each left out a part of the cases of training and validation, its "
             "fold; the scores of held-out cases are of the trainings that left them out."
         )

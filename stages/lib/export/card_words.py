@@ -28,6 +28,7 @@ class OfClasses:
     a_class = "class"  # what has a row of its own in scores.csv
     last_layer = "softmax"
     an_answer = "probability"
+    answers = "probabilities"
     an_answer_is_off = "probabilities differ by less than"
 
     def __init__(self, facts: Mapping[str, Any]) -> None:
@@ -61,17 +62,18 @@ class OfClasses:
     def test_cases(self) -> int:
         return sum(self._facts["cases"]["test"])
 
-    def fitted(self, measured: Mapping[str, Any]) -> list[str]:
-        """What was fitted on the validation split, and is in the files.
+    def fitted(self, measured: Mapping[str, Any], on: str = "validation split") -> list[str]:
+        """What was fitted, and is in the files.
 
         Args:
             measured: validate.json.
+            on: The cases that it was fitted on.
         """
         if "uncalibrated" not in measured:
             return []
         before, after = (of["calibration_error"] for of in (measured["uncalibrated"]["test"], measured["test"]))
         return [
-            f"The logits are divided by {number(measured['deployed']['temperature'])}, fitted on the validation split: "
+            f"The logits are divided by {number(measured['deployed']['temperature'])}, fitted on the {on}: "
             f"the expected calibration error on the test split is {number(after)}, {number(before)} without.\n"
         ]
 
@@ -118,13 +120,13 @@ class OfLabels(OfClasses):
     def test_cases(self) -> int:
         return int(self._facts["cases"]["test"]["cases"])
 
-    def fitted(self, measured: Mapping[str, Any]) -> list[str]:
+    def fitted(self, measured: Mapping[str, Any], on: str = "validation split") -> list[str]:
         titles = {"holds from": "thresholds", "logit divided by": "temperatures"}
         of = {title: values for title, key in titles.items() if (values := measured["deployed"].get(key))}
         if not of:
             return []
         rows = [[name, *(number(values[k]) for values in of.values())] for k, name in enumerate(self._names)]
-        return ["Fitted for each label on the validation split:\n\n" + table(["label", *of], rows)]
+        return [f"Fitted for each label on the {on}:\n\n" + table(["label", *of], rows)]
 
     def limit(self) -> str:
         return (
@@ -138,6 +140,7 @@ class OfNumber(OfClasses):
 
     last_layer = "the number's unit"
     an_answer = "number"
+    answers = "numbers, and of their bounds,"
 
     @property
     def an_answer_is_off(self) -> str:  # type: ignore[override]
@@ -180,7 +183,7 @@ class OfNumber(OfClasses):
     def test_cases(self) -> int:
         return int(self._facts["cases"]["test"]["cases"])
 
-    def fitted(self, measured: Mapping[str, Any]) -> list[str]:
+    def fitted(self, measured: Mapping[str, Any], on: str = "validation split") -> list[str]:
         unit = [f"Errors are in {self._unit}, squared ones in its square.\n"] if self._unit else []
         width = measured["deployed"].get("half_width")
         if not width:
@@ -191,7 +194,7 @@ class OfNumber(OfClasses):
             reach = f"{number(width)} {self._unit}".rstrip() + " to both sides of the number"
         return [
             *unit,
-            f"The interval that the files give is {reach}, between which 90 % of the validation split's numbers are: a "
+            f"The interval that the files give is {reach}, between which 90 % of the numbers of the {on} are: a "
             "conformal interval. It holds on average over cases like those, not for each kind of case.\n",
         ]
 

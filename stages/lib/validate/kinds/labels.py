@@ -190,7 +190,7 @@ class Labels(Kind):
         return curves.ranking(self.names[k], truth[known] == 1, said[known, k], weight)
 
     def told(self, value: float) -> str:
-        return f"AUROC {self.figure(value)}, the mean of {len(self.names)} labels,"
+        return f"mean AUROC {self.figure(value)}"
 
     def in_its_words(self, table: Table, naming: Naming) -> Truth:
         return of_labels(table, self.asked, naming)
