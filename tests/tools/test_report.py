@@ -439,3 +439,25 @@ def test_a_study_that_was_taken_out_is_said(project):
     project.commit()
     text = page.render(report(project, "HEAD^", "HEAD"), "")
     assert "There is none any more." in text and "### External: clinic\n\nIt is not asked any more." in text
+
+
+def test_a_study_and_an_external_dataset_of_labels_or_a_number_are_told_by_their_own_score(project):
+    number = json.loads(study_json(0.9).replace('"accuracy"', '"mae"'))
+    number["target"] = {"kind": "regression", "names": ["diameter"], "unit": "mm", "weighted": False}
+    project.write("metrics/digits/study/study.json", json.dumps(number))
+    other = json.loads(external_json(0.75).replace('"accuracy"', '"mae"')) | {"target": number["target"]}
+    del other["classes"]
+    other["number"] = {"mean": [12.0, 13.5], "lower_quartile": [10.0, 11.25]}
+    project.write("metrics/digits/external/clinic/external.json", json.dumps(other))
+    labels = json.loads(external_json(0.75).replace('"accuracy"', '"auroc"'))
+    del labels["classes"]
+    labels |= {"labels": {"mass": [0.25, 0.5], "edema": [0.1, None]}, "target": {"kind": "multilabel", "unit": ""}}
+    project.write("metrics/phantoms/external/clinic/external.json", json.dumps(labels))
+    project.commit()
+    text = page.render(report(project, "HEAD^", "HEAD"), "")
+    assert "by the mean of all. Main score: mae 0.9 (0.87 to 0.93) mm held out, 0.9 (0.87 to 0.93) mm of the" in text
+    assert all(f"Main score: {told}\n" in text for told in ("mae 0.75 (0.6 to 0.9) mm.", "auroc 0.75 (0.6 to 0.9)."))
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    for row in (["mean", "12", "13.5"], ["lower quartile", "10", "11.25"], ["mass", "25.0%", "50.0%"]):
+        assert row in rows
+    assert ["edema", "10.0%", "-"] in rows

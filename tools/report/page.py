@@ -106,7 +106,7 @@ def _dataset(found: dict[str, Any], links: str) -> list[str]:
         rows = [(name, number(value)) for name, value in found["test"].items()]
         parts += ["On the test split:\n\n" + table(["", "value"], rows)]
     if "test" in found:
-        parts += studies.render(found["studies"])
+        parts += studies.render(found["studies"], found["score"])
     if "numbers" in found:
         parts += [_changes("Every number of metrics/ that changed", found["numbers"], fold=True)]
     if "test" in found:

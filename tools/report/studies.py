@@ -1,10 +1,13 @@
 """What a study's trainings say together, and each external dataset, as sections of the page."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from stages.lib.core.markdown import escape
+from stages.lib.params.validate import MAIN_SCORE
 from tools.report.markdown import long_table, number, plural, table
+
+IN_UNIT = ("mae", "rmse", "median_error")  # scores in the unit of the number
 
 
 def gather(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
@@ -17,21 +20,29 @@ def gather(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def render(found: Mapping[str, Any]) -> list[str]:
-    """The sections, of what `gather` gives."""
+def render(found: Mapping[str, Any], score: str) -> list[str]:
+    """The sections, of what `gather` gives.
+
+    Args:
+        score: That the verdict is about; of a kind of answer that has it not, its main one is told.
+    """
     old, new = found["study"]
-    parts = _study(old, new) if new else ["### Study\n\nThere is none any more."] if old else []
+    parts = _study(old, new, score) if new else ["### Study\n\nThere is none any more."] if old else []
     for name, (then, now) in found["external"].items():
-        parts += _external(name, then, now) if now else [f"### External: {escape(name)}\n\nIt is not asked any more."]
+        parts += (
+            _external(name, then, now, score) if now else [f"### External: {escape(name)}\n\nIt is not asked any more."]
+        )
     return parts
 
 
-def _study(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
+def _study(old: Mapping[str, Any] | None, new: Mapping[str, Any], score: str) -> list[str]:
     cases = new["cases"]
     folds = f" over {new['folds']} folds" if new["folds"] else ""
+    on_test = f", {_figure(new, 'test', score)} of the test cases" if cases["test"] else ""
     lead = (
         f"### Study\n\n{plural(new['trainings'], 'training')}{folds}: {plural(cases['out_of_fold'], 'case')} held out "
-        f"once, {plural(cases['test'], 'test case')} by the mean of all."
+        f"once, {plural(cases['test'], 'test case')} by the mean of all. "
+        f"{_told(new, 'out_of_fold', score)} held out{on_test}."
     )
     rows = []
     for name, value in new["out_of_fold"].items():
@@ -46,13 +57,14 @@ def _study(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
     return [lead, table(head, rows)]
 
 
-def _external(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
+def _external(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any], score: str) -> list[str]:
     left_out = {what: n for what, n in new["left_out"].items() if n}
     words = {"classes": "of other classes", "trained_on": "of patients that were trained on"}
     less = ", ".join(f"{n:,} {words[what]}" for what, n in left_out.items())
     lead = (
         f"### External: {escape(name)}\n\n{plural(new['cases'], 'case')} of {plural(new['groups'], 'group')}, asked of "
-        f"the exported file of {escape(new['model'])}{f'; left out: {less}' if less else ''}."
+        f"the exported file of {escape(new['model'])}{f'; left out: {less}' if less else ''}. "
+        f"{_told(new, 'external', score)}."
     )
     rows = [
         (score, number(old["external"].get(score)) if old else "-", number(value) + _interval(bounds))
@@ -68,8 +80,38 @@ def _external(name: str, old: Mapping[str, Any] | None, new: Mapping[str, Any]) 
     parts.append(
         long_table("Intensities, from training to here", ["channel", "mean", "deviation", "distance", "p", ""], moved)
     )
-    shares = [(label, f"{ours:.1%}", f"{theirs:.1%}") for label, (ours, theirs) in new["classes"].items()]
-    return [*parts, long_table("Classes", ["class", "in training", "here"], shares)]
+    for key, (title, column, figure) in MOVED.items():
+        rows = [(label.replace("_", " ") if key == "number" else label, *map(figure, pair))
+                for label, pair in new.get(key, {}).items()]  # fmt: skip
+        parts.append(long_table(title, [column, "in training", "here"], rows))
+    return parts
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+MOVED: Mapping[str, tuple[str, str, Callable[[Any], str]]] = {
+    "classes": ("Classes", "class", _share),
+    "labels": ("Labels, of the cases that are known", "label", _share),
+    "number": ("Numbers", "", number),
+}
+"""What external.json has of what is true of the cases: a title, a column, and how a value is written."""
+
+
+def _told(tree: Mapping[str, Any], split: str, score: str) -> str:
+    return f"Main score: {_main(tree, split, score)} {_figure(tree, split, score)}"
+
+
+def _figure(tree: Mapping[str, Any], split: str, score: str) -> str:
+    """The main score of a split with its interval, and the unit that it has."""
+    name, unit = _main(tree, split, score), tree.get("target", {}).get("unit", "")
+    value = number(tree[split].get(name)) + _interval(tree[f"{split}_interval"].get(name))
+    return f"{value} {escape(unit)}" if unit and name in IN_UNIT else value
+
+
+def _main(tree: Mapping[str, Any], split: str, score: str) -> str:
+    return score if score in tree[split] else MAIN_SCORE.get(tree.get("target", {}).get("kind", ""), score)
 
 
 def _interval(bounds: Any) -> str:
