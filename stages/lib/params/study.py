@@ -14,11 +14,11 @@ class ExternalParams:
     """`datasets.<name>.study.external.<other>`: how the other dataset's classes differ from the model's."""
 
     classes: dict[str, str | None] = field(default_factory=dict)
-    """Which class of the model a class of the other dataset is, as in {kitten: cat}; null leaves its cases out. Classes
-    that are spelt alike need no line."""
+    """Which class of the model a class of the other dataset is, as in {kitten: cat}; null leaves its cases out. Likewise
+    labels (null leaves out the label, not the cases) and the name of a number. What is spelt alike needs no line."""
 
     lacks: tuple[str, ...] = ()
-    """Classes of the model of which the other dataset is known to have no case."""
+    """Classes, or labels, of the model of which the other dataset is known to have no case."""
 
     trained_on: Literal["refuse", "leave_out"] = "refuse"
     """Cases of groups (patients) that the model was trained on: an error that counts them, or they are left out."""
@@ -40,8 +40,9 @@ class StudyParams:
     """Another seed for single trainings, as in {fold3: 7}; no other one runs again."""
 
     export: Literal["best", "ensemble"] | None = None
-    """What is exported of these trainings, besides the model of the train stage: ensemble: the mean of all their
-    probabilities, as one file; best: the one of lowest log loss on what it was not trained on."""
+    """What is exported of these trainings, besides the model of the train stage: ensemble: the mean of what all of them
+    answer, as one file; best: the one of lowest log loss (of numbers, mean absolute error) on what it was not trained
+    on."""
 
     external: dict[str, ExternalParams] = field(default_factory=dict)
     """Other datasets of params.yaml, whole, that the exported model is asked about, as in {clinic: {}}."""
