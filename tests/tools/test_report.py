@@ -461,3 +461,13 @@ def test_a_study_and_an_external_dataset_of_labels_or_a_number_are_told_by_their
     for row in (["mean", "12", "13.5"], ["lower quartile", "10", "11.25"], ["mass", "25.0%", "50.0%"]):
         assert row in rows
     assert ["edema", "10.0%", "-"] in rows
+
+
+def test_a_dataset_that_is_there_to_be_asked_about_needs_ingest_alone(project):
+    project.params["datasets"]["clinic"] = project.params["datasets"]["digits"]
+    project.write("metrics/clinic/ingest.json", (project.root / "metrics/digits/ingest.json").read_text())
+    project.write("metrics/digits/external/clinic/external.json", external_json(0.75))
+    project.commit(lock=False)
+    found = report(project, "HEAD^", "HEAD")
+    assert found["datasets"]["clinic"]["state"] == "not run"
+    assert "### External: clinic" in page.render(found, "")

@@ -65,7 +65,9 @@ def load(revision: Revision) -> Snapshot:
     for dataset in _names(params):
         lock = {stage.split("@")[0]: entry for stage, entry in stages.items() if stage.endswith(f"@{dataset}")}
         folder = f"metrics/{dataset}/"
-        if "validate" in lock or any(path.startswith(folder) for path in paths):
+        # One that others' models are asked about has been ingested, and that is all.
+        measured = any(path.startswith(folder) and not path.startswith(f"{folder}ingest.") for path in paths)
+        if "validate" in lock or measured:
             pictures = [path for path in paths if path.startswith(folder) and path.endswith(".png")]
             results[dataset] = _results(revision, dataset, lock, pictures)
             results[dataset].metrics.update(_of_study(revision, folder, paths))

@@ -14,8 +14,8 @@ class ExternalParams:
     """`datasets.<name>.study.external.<other>`: how the other dataset's classes differ from the model's."""
 
     classes: dict[str, str | None] = field(default_factory=dict)
-    """Which class of the model a class of the other dataset is, as in {kitten: cat}; null leaves its cases out. Likewise
-    labels (null leaves out the label, not the cases) and the name of a number. What is spelt alike needs no line."""
+    """Which class of the model a class of the other dataset is, as in {kitten: cat}; null leaves its cases out. Labels
+    are named likewise (null leaves out the label, and no case), and a number. What is spelt alike needs no line."""
 
     lacks: tuple[str, ...] = ()
     """Classes, or labels, of the model of which the other dataset is known to have no case."""
