@@ -82,7 +82,7 @@ def spread(found: Sequence[Scores]) -> dict[str, dict[str, float]]:
     for name in found[0]:
         values = np.array([one[name] for one in found if np.isfinite(one[name])])
         if len(values):
-            deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+            deviation = float(values.std(ddof=1)) if values.min() < values.max() else 0.0
             numbers = (float(values.mean()), deviation, float(values.min()), float(values.max()))
             spreads[name] = dict(zip(("mean", "deviation", "lowest", "highest"), numbers, strict=True))
     return spreads
