@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.special import log_softmax, logsumexp, softmax
 
 from stages.lib.validate import bootstrap
 
@@ -14,7 +14,7 @@ AGREEMENT = 0.99  # fraction of the resamples that must agree
 
 
 def temperature(
-    logits: np.ndarray,
+    views: Sequence[np.ndarray],
     labels: np.ndarray,
     groups: Sequence[str],
     seed: int = 0,
@@ -27,7 +27,8 @@ def temperature(
     all bootstrap resamples of the groups agree that the model is too sure, or that it is too unsure.
 
     Args:
-        logits: (N, K) of the validation split, never of the test split.
+        views: Logits (N, K) of the validation split, never of the test split, and of each of its mirror images that
+            the deployed model averages over: it is their mean probability that has to be right.
         labels: (N,) index of the true class.
         groups: (N,) the group of each case.
         shares: (N, K) how much of each class a case is; None: all of its label.
@@ -36,21 +37,21 @@ def temperature(
     Returns:
         Between `LOWEST` and `HIGHEST`, 6 significant digits, as validate.json has it.
     """
-    count, classes = logits.shape
+    count, classes = views[0].shape
     counts = np.ones(count) if weight is None else np.asarray(weight, np.float64)
     if not counts.any() or classes < 2:
         return 1.0
     counts = counts / counts[counts > 0].mean()
     targets = np.eye(classes)[labels] if shares is None else shares
-    found = float(f"{_fitted(logits, targets, counts):.6g}")
-    slope = counts * _slopes(logits, targets)
+    found = float(f"{_fitted(views, targets, counts):.6g}")
+    slope = counts * _slopes(views, targets)
     slopes = np.concatenate([weight @ slope for weight in bootstrap.weights(groups, RESAMPLES, seed)])
     low, high = np.quantile(slopes, [(1 - AGREEMENT) / 2, (1 + AGREEMENT) / 2])
     unsure, too_sure = low > 0, high < 0
     return found if (unsure and found < 1) or (too_sure and found > 1) else 1.0
 
 
-def _fitted(logits: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> float:
+def _fitted(views: Sequence[np.ndarray], targets: np.ndarray, counts: np.ndarray) -> float:
     """The temperature of the least log loss, with one imagined case added that belongs to all classes equally.
 
     Without it, the best temperature of a split without a mistake would be 0, which gives probabilities of 1. With it, N
@@ -61,16 +62,22 @@ def _fitted(logits: np.ndarray, targets: np.ndarray, counts: np.ndarray) -> floa
         counts: (N,) how much each case counts, 1 on average over those that do.
     """
     number = counts.sum()
-    targets = (number * targets + 1 / logits.shape[1]) / (number + 1)  # (N, K)
+    targets = (number * targets + 1 / targets.shape[1]) / (number + 1)  # (N, K)
 
     def log_loss(log_temperature: float) -> float:
-        losses = (targets * log_softmax(logits / np.exp(log_temperature), axis=1)).sum(1)
+        logs = [log_softmax(logits / np.exp(log_temperature), axis=1) for logits in views]
+        log = logs[0] if len(logs) == 1 else logsumexp(logs, axis=0) - np.log(len(logs))
+        losses = (targets * log).sum(1)
         return -float((losses * counts).sum() / number)
 
     best = minimize_scalar(log_loss, bounds=(np.log(LOWEST), np.log(HIGHEST)), method="bounded")
     return float(np.exp(best.x))
 
 
-def _slopes(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:  # (N, K) -> (N,)
+def _slopes(views: Sequence[np.ndarray], targets: np.ndarray) -> np.ndarray:  # (N, K) of each view -> (N,)
     """The slope of each case's log loss over the logarithm of the temperature, at temperature 1."""
-    return ((targets - softmax(logits, axis=1)) * logits).sum(1)
+    if len(views) == 1:
+        return ((targets - softmax(views[0], axis=1)) * views[0]).sum(1)
+    of_views = [softmax(logits, axis=1) for logits in views]
+    moved = [p * (z - (p * z).sum(1, keepdims=True)) for p, z in zip(of_views, views, strict=True)]  # of less sure ones
+    return (targets * np.mean(moved, axis=0) / np.maximum(np.mean(of_views, axis=0), np.finfo(float).tiny)).sum(1)

@@ -53,9 +53,8 @@ class Classes(Kind):
     ) -> Self:
         """With a temperature that the validation split shows to be better than none."""
         if params.calibrate:
-            logits, truth, groups = answers.logits[0], validation.y, validation.groups
-            shares, weight = validation.target, validation.weight
-            found = calibration.temperature(logits, truth, groups, params.seed, shares, weight)
+            truth, groups, shares, weight = validation.y, validation.groups, validation.target, validation.weight
+            found = calibration.temperature(answers.logits, truth, groups, params.seed, shares, weight)
             settings = replace(settings, temperature=found)
         return cls(asked, settings)
 

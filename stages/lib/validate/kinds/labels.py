@@ -72,9 +72,10 @@ class Labels(Kind):
             temperatures = []
             for k in range(truth.shape[1]):
                 known = ~np.isnan(truth[:, k])
-                logits = answers.logits[0][known, k]
+                views = [view[known, k] for view in answers.logits]
                 found = calibration.temperature(
-                    np.stack([np.zeros_like(logits), logits], 1),  # the softmax of these two is the label's sigmoid
+                    # the softmax of these two is the label's sigmoid
+                    [np.stack([np.zeros_like(logits), logits], 1) for logits in views],
                     truth[known, k].astype(int),
                     groups[known],
                     params.seed,
