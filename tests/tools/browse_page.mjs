@@ -56,6 +56,22 @@ try {
     await page.waitForFunction(() => document.getElementById("still").naturalWidth > 0);
     seen.facts = await text("facts");
     seen.correct = await page.$eval("#correct", (form) => !form.hidden);
+  } else if (what === "correct") {
+    seen.labels = await page.$$eval("#label option", (options) => options.map((option) => option.textContent));
+    await page.select("#order", "wrong");
+    seen.captions = await page.$$eval("#list button", (found) => found.map((button) => button.innerText.trim()));
+    await (await page.$("#list button")).click();
+    await drawn();
+    seen.chances = await text("chances");
+    seen.facts = await text("facts");
+    for (const id of ["new-label", "new-number"]) seen[id] = await page.$eval(`#${id}`, (input) => !input.parentElement.hidden);
+    seen.several = await page.$eval("#several", (told) => !told.hidden);
+    for (const given of seen["new-number"] ? ["9,5", "9.5"] : []) {
+      await page.$eval("#new-number", (input) => (input.value = ""));
+      await page.type("#new-number", given);
+      await press("Tab");
+      await status(given === "9.5" ? "rows in it: 1" : "is no number");
+    }
   } else {
     // By keys alone from here on: to the first case, into it, through its slices.
     await page.type("#text", what);

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,12 @@ def project(finished, tmp_path, monkeypatch):
 
 @pytest.fixture
 def address(project):
+    with serving() as found:
+        yield found
+
+
+@contextmanager
+def serving():
     """The address that the program prints, while it runs."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     started = [sys.executable, "-m", "tools.browse", "mine"]
@@ -271,22 +278,30 @@ def test_nobody_else_is_answered(address):
         assert ask(address + missing)[0] == 404, missing
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not (CHROMIUM and shutil.which("node")), reason="chromium and node are not installed")
-@pytest.mark.skipif(not (WEB / "node_modules").is_dir(), reason="run `npm ci --prefix examples/web` first")
-class TestInABrowser:
-    def click(self, url, what):
-        puppeteer = WEB / "node_modules" / "puppeteer-core" / "lib" / "esm" / "puppeteer" / "puppeteer-core.js"
-        script = ROOT / "tests" / "tools" / "browse_page.mjs"
-        command_line = ["node", script, puppeteer, CHROMIUM, url, what]
-        done = subprocess.run(command_line, capture_output=True, encoding="utf-8", timeout=HANG_SECONDS)
-        assert done.returncode == 0, done.stderr
-        seen = json.loads(done.stdout)
-        assert seen.pop("strange") == []
-        return seen
+def in_a_browser(test):
+    """Marks what needs Chromium, node and puppeteer."""
+    test = pytest.mark.skipif(not (WEB / "node_modules").is_dir(), reason="run `npm ci --prefix examples/web`")(test)
+    is_there = CHROMIUM and shutil.which("node")
+    return pytest.mark.skipif(not is_there, reason="chromium and node are not installed")(test)
 
+
+def click(url, what):
+    """What was seen in a real browser, of which nothing was strange."""
+    puppeteer = WEB / "node_modules" / "puppeteer-core" / "lib" / "esm" / "puppeteer" / "puppeteer-core.js"
+    script = ROOT / "tests" / "tools" / "browse_page.mjs"
+    command_line = ["node", script, puppeteer, CHROMIUM, url, what]
+    done = subprocess.run(command_line, capture_output=True, encoding="utf-8", timeout=HANG_SECONDS)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen.pop("strange") == []
+    return seen
+
+
+@pytest.mark.slow
+@in_a_browser
+class TestInABrowser:
     def test_filters_slices_explanation_and_correction_by_keys_alone(self, project, address):
-        seen = self.click(address, "12/")
+        seen = click(address, "12/")
         content = read().content()
         counts = {"all": 2 * EACH, "test": content["split"].count("test"), "found": 1, "marked": 1}
         assert {name: seen[name] for name in counts} == counts
@@ -304,7 +319,7 @@ class TestInABrowser:
         browse_to = project / "cases.html"
         program.main(["mine", "--write", str(browse_to), "--most", "12"])
         assert "12 cases; 4 others are not in it" in capsys.readouterr().out
-        seen = self.click(browse_to.as_uri(), "one file")
+        seen = click(browse_to.as_uri(), "one file")
         assert seen["all"] == 12 and not seen["correct"] and "files" in seen["facts"]
         assert seen["orders"] == ["", "wrong", "lead"]
         assert not re.search(r"https?://", browse_to.read_text())

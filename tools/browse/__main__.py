@@ -54,10 +54,10 @@ def browse(dataset: str, compare: str | None, port: int, file: Path | None, most
     found = params.load(PARAMS_YAML)
     if dataset not in found.datasets:
         raise UserError(f"{PARAMS_YAML} has no data set {dataset}: it has {', '.join(found.datasets)}")
-    paths = paths_of(dataset)
+    paths, ingest = paths_of(dataset), command.sections(found, "ingest", dataset)["params"]
 
     def read() -> tuple[Listing, Pictures]:
-        known = listing.read(paths, compare)
+        known = listing.read(paths, compare, ingest.target)
         cases = Cases(paths.cases)
         if cases.ids != known.cases:
             raise UserError(f"{paths.cases} and {paths.cases_csv} hold other cases: run `dvc repro`")
@@ -66,11 +66,10 @@ def browse(dataset: str, compare: str | None, port: int, file: Path | None, most
     if file is None:
         _serve(Server(dataset, read, paths, _frozen(dataset, paths.raw)), port)
         return
-    identifiers = command.sections(found, "ingest", dataset)["params"].identifiers
-    if identifiers != "open":
+    if ingest.identifiers != "open":
         raise UserError(
             f"--write makes a file to share, with pictures and names of files: {dataset} has identifiers "
-            f"{identifiers}. Set datasets.{dataset}.ingest.identifiers to open if its data are nobody's secret"
+            f"{ingest.identifiers}. Set datasets.{dataset}.ingest.identifiers to open if its data are nobody's secret"
         )
     if file.is_dir() or not file.parent.is_dir():
         raise UserError(f"--write {file}: expected the name of a file in a folder that is there, as cases.html")

@@ -12,9 +12,9 @@ from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Settings, strangeness
 from stages.lib.validate import answers, case_sheets, gradcam
 from stages.lib.validate.kinds.classes import Classes
-from tools.browse.listing import Listing, Paths, Predictions
-from tools.browse.listing import answers as listing_answers
+from tools.browse.listing import Listing, Paths
 from tools.browse.pictures import png
+from tools.browse.told import Predictions
 
 BATCH = 64
 
@@ -30,12 +30,12 @@ class Looks:
         if not paths.model_pt.exists() or not paths.dataset_h5.exists():
             raise UserError(f"{paths.model_pt} not found: run `dvc repro` first")
         self._classifier, recipe = checkpoint.load(paths.model_pt)
-        self._classes = list(recipe.description["classes"])
+        self._asked = tensors.Description(**recipe.description).asked
         self._sheets = case_sheets.CaseSheets(
             self._classifier,
             recipe.normalise["low"],
             recipe.normalise["high"],
-            Classes(tensors.Asked("classes", list(self._classes))),
+            Classes(self._asked),  # the sheets' window is the same for all kinds
         )
         self._splits = {name: tensors.read_split(paths.dataset_h5, name) for name in ("train", "validation", "test")}
         self._validate_json = paths.validate_json
@@ -46,27 +46,33 @@ class Looks:
         Raises:
             UserError: There is no such sample, or no such class.
         """
-        if label not in self._classes:
+        if label not in self._asked.names:
             raise UserError(f"the model has no class {label}")
         sample = self._sample(case)
-        heat = gradcam.explain(self._classifier, sample, self._classes.index(label))
+        heat = gradcam.explain(self._classifier, sample, self._asked.names.index(label))
         depth = int(heat.sum((1, 2)).argmax()) if heat.ndim == 3 else None
         return png(self._sheets.explanation(sample, heat)), depth
 
     def training(self, listing: Listing) -> dict[str, Any]:
-        """What the network answers to the cases that it was trained on, as of `listing.answers`, and which they are.
+        """What the network answers to the cases it was trained on, as of `Predictions.answers`, and which they are.
 
         It has seen their labels; one that it contradicts all the same may be wrong.
         """
         split = self._splits["train"]
         settings = Settings(**validation.read(self._validate_json)["deployed"])
-        asked = answers.ask(self._classifier, split, settings.flips, BATCH, "train")
-        probabilities = asked.probabilities(settings.temperature)
-        names = [self._classes[k] for k in probabilities.argmax(1)]
-        told = Predictions("now", self._classes, {name: i for i, name in enumerate(split.cases)}, names, probabilities)
-        label_of = dict(zip(listing.cases, listing.labels, strict=True))
-        cases = [case for case in split.cases if case in label_of]
-        return {"case": cases, **(listing_answers(told, cases, [label_of[case] for case in cases]) or {})}
+        asked = self._asked
+        said = answers.ask(self._classifier, split, settings.flips, BATCH, "train", asked).deployed(settings)
+        told = Predictions(
+            *("now", asked.kind, asked.names, {name: i for i, name in enumerate(split.cases)}),
+            [asked.names[k] for k in said.argmax(1)] if asked.target.of_one_class else [],
+            said,
+            settings.thresholds,
+            asked.unit,
+        )
+        place = {case: i for i, case in enumerate(listing.cases)}
+        rows = [place[case] for case in split.cases if case in place]
+        cases = [listing.cases[i] for i in rows]
+        return {"case": cases, **told.answers(cases, listing.truth(rows))}
 
     def _sample(self, case: str) -> np.ndarray:
         name = np.bytes_(case.encode("ascii", "replace"))
@@ -88,6 +94,8 @@ class Looks:
         for name in ("validation", "test"):
             split = self._splits[name]
             if len(split.x):
-                measured = torch.from_numpy(answers.measure(self._classifier, split.x, BATCH, f"unlike: {name}"))
+                measured = torch.from_numpy(
+                    answers.measure(self._classifier, split.x, BATCH, f"unlike: {name}", self._asked)
+                )
                 found |= zip(split.cases, strangeness(measured, settings).tolist(), strict=True)
         return {"threshold": settings.unlike_threshold, "of": found}

@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.lib.core import outs
 from stages.lib.core.progress import progress
-from tools.browse.listing import Listing, answers
+from tools.browse.listing import Listing
 from tools.browse.pictures import Pictures
 from tools.policy import hash_of
 
@@ -27,9 +27,7 @@ def write(file: Path, dataset: str, listing: Listing, pictures: Pictures, most: 
     for i in progress(chosen, "pictures", "case"):
         case = listing.cases[i]
         small[case] = "data:image/png;base64," + base64.b64encode(pictures.small(case, SIDE)).decode()
-        paths = listing.paths.get(case, [])
-        told = [one.of(case) for one in listing.predictions]
-        about[case] = {**pictures.about(case), "paths": paths, "probabilities": told}
+        about[case] = pictures.about(case) | listing.about(i)
     cases = {"dataset": dataset, "frozen": "", "marks": [], **listing.content(chosen)}
     embedded = json.dumps({"cases": cases, "small": small, "about": about}).replace("<", "\\u003c")
     script, style = ((HERE / name).read_text(encoding="utf-8") for name in ("page.js", "page.css"))
@@ -53,7 +51,11 @@ def write(file: Path, dataset: str, listing: Listing, pictures: Pictures, most: 
 def _chosen(listing: Listing, most: int) -> list[int]:
     """The cases in the file, in the order of their names."""
     order = list(range(len(listing.cases)))
-    if listing.predictions and (now := answers(listing.predictions[0], listing.cases, listing.labels)):
-        right = [None if p is None else p == label for p, label in zip(now["predicted"], listing.labels, strict=True)]
-        order.sort(key=lambda i: (right[i] is None, right[i] is True, now["lead"][i] or 0.0))
+    if listing.predictions:
+        now = listing.predictions[0].answers(listing.cases, listing.truth())
+        right, error, lead = now["right"], now["error"], now["lead"]
+        if listing.predictions[0].of_number:  # all are somewhat wrong, and none says how sure it is
+            order.sort(key=lambda i: -1.0 if error[i] is None else error[i], reverse=True)
+        else:
+            order.sort(key=lambda i: (right[i] is None, right[i] is True, lead[i] or 0.0))
     return sorted(order[:most])

@@ -54,10 +54,14 @@ const counted = (values) => {
   return [...counts].sort(([a], [b]) => (a < b ? -1 : 1));
 };
 // The value of an option says which filter it is; "" is none. So that a class may have any name, it stands behind "=".
-const choices = (values) => [["", "all"], ...counted(values).map(([v, n]) => [`=${v}`, `${v === "" ? "(none)" : v} (${n})`])];
-const passes = (select, value) => select.value === "" || select.value === `=${value}`;
+// A case may have several values, as labels.
+const choices = (values) => [["", "all"], ...counted(values.flat()).map(([v, n]) => [`=${v}`, `${v === "" ? "(none)" : v} (${n})`])];
+const passes = (select, value) => select.value === "" || [value].flat().some((one) => select.value === `=${one}`);
 
-const isRight = (told, i) => (told?.predicted[i] == null ? null : told.predicted[i] === all.label[i]);
+const isRight = (told, i) => told?.right[i] ?? null;
+const isNumber = () => all.kind === "regression" || all.kind === "log_regression";
+const isOneClass = () => all.kind === "classes" || all.kind === "ordinal";
+const withUnit = (value) => `${Number(value.toPrecision(4))}${all.unit && ` ${all.unit}`}`;
 
 const CHANGES = {
   lost: ["right there, wrong here", (now, before) => before === true && now === false],
@@ -66,8 +70,9 @@ const CHANGES = {
 
 const ORDERS = {
   "": ["by name", () => 0],
-  wrong: ["most wrong first", (i) => all.now?.p_label[i] ?? 2],
-  training: ["most wrong first, training cases too", (i) => all.now?.p_label[i] ?? 2],
+  wrong: ["most wrong first", (i) => -(all.now?.error[i] ?? -1)],
+  training: ["most wrong first, training cases too", (i) => -(all.now?.error[i] ?? -1)],
+  value: ["smallest number first", (i) => all.value[i]],
   lead: ["least certain first", (i) => all.now?.lead[i] ?? 2],
   unlike: ["unlike the training data first", (i) => -(unlike?.of[all.case[i]] ?? -1e9)],
   alike: ["most alike pairs first", (i) => -(alike?.[i][1] ?? -2)],
@@ -77,18 +82,25 @@ function setUp() {
   document.title = `Cases of ${all.dataset}`;
   get("title").textContent = `${all.dataset}: ${all.case.length} cases`;
   fill(get("split"), choices(all.split));
-  fill(get("label"), choices(all.label));
-  const answers = [["", "all"], ["right", "right"], ["wrong", "wrong"], ["none", "none (training split)"]];
+  fill(get("label"), choices(all.parts));
+  const [right, wrong] = isNumber() ? ["within the interval", "outside of the interval"] : ["right", "wrong"];
+  const answers = [["", "all"], ["right", right], ["wrong", wrong], ["none", "none (training split)"]];
   fill(get("answer"), all.now ? answers : answers.slice(0, 1));
-  fill(get("predicted"), choices((all.now?.predicted ?? []).filter((name) => name !== null)));
+  fill(get("predicted"), choices((all.now?.parts ?? []).filter((parts) => parts !== null)));
   get("changes").hidden = !all.before;
   get("revision").textContent = all.revisions[1] ?? "";
   fill(get("change"), [["", "all"], ...Object.entries(CHANGES).map(([key, [text]]) => [key, text])]);
   fill(get("marked"), [["", "all"], ["yes", "marked"], ["no", "not marked"]]);
   fill(get("column"), [["", "none"], ...Object.keys(all.facts).map((name) => [`=${name}`, name]), ...(all.copy_of.some(Boolean) ? [["copies", "equal pixels"]] : [])]);
   fill(get("value"), [["", "all"]]);
-  const orders = Object.entries(ORDERS).filter(([key]) => (all.now ? !inside || !["training", "unlike", "alike"].includes(key) : key === "" || (key === "alike" && !inside)));
+  const known = Object.entries(ORDERS).filter(([key]) => (key !== "value" || isNumber()) && (key !== "lead" || !isNumber()));
+  const orders = known.filter(([key]) => (all.now || key === "value" ? !inside || !["training", "unlike", "alike"].includes(key) : key === "" || (key === "alike" && !inside)));
   fill(get("order"), orders.map(([key, [text]]) => [key, text]), "wrong");
+  // Labels are mended in labels.csv itself: a row of corrections.csv has one class, or one number.
+  get("new-label").parentElement.hidden = !isOneClass();
+  get("new-number").parentElement.hidden = !isNumber();
+  get("new-number").nextSibling.textContent = all.unit && ` ${all.unit}`;
+  get("several").hidden = isNumber() || isOneClass();
   fill(get("new-label"), [["", "as it is"], ...all.classes.map((name, k) => [`=${name}`, k < 9 ? `${k + 1}: ${name}` : name])]);
   fill(get("explain"), [["", "nothing"], ...all.classes.map((name) => [`=${name}`, name])]);
   get("explain-label").hidden = !all.now || Boolean(inside);
@@ -113,9 +125,9 @@ function filter() {
     const right = isRight(all.now, i);
     return (
       passes(get("split"), all.split[i]) &&
-      passes(get("label"), all.label[i]) &&
-      (get("answer").value === "" || { right: right === true, wrong: right === false, none: right === null }[get("answer").value]) &&
-      (get("predicted").value === "" || (all.now && passes(get("predicted"), all.now.predicted[i]))) &&
+      passes(get("label"), all.parts[i]) &&
+      (get("answer").value === "" || { right: right === true, wrong: right === false, none: all.now?.predicted[i] == null }[get("answer").value]) &&
+      (get("predicted").value === "" || (all.now?.parts[i] && passes(get("predicted"), all.now.parts[i]))) &&
       (!change || change(right, isRight(all.before, i))) &&
       (get("marked").value === "" || (get("marked").value === "yes") === markOf.has(all.case[i])) &&
       (value.value === "" || (column === "copies" ? (value.value === "yes") === copied.has(all.case[i]) : passes(value, all.facts[column.slice(1)][i]))) &&
@@ -146,8 +158,11 @@ async function orderChanged() {
 function caption(i) {
   const right = isRight(all.now, i);
   const lines = [all.label[i]];
-  if (right === true) lines.push(`✓ ${percent(all.now.p[i])}`);
-  if (right === false) lines.push(`✗ as ${all.now.predicted[i]}: ${percent(all.now.p[i])}`);
+  const said = all.now?.predicted[i];
+  if (isOneClass()) {
+    if (right === true) lines.push(`✓ ${percent(all.now.p[i])}`);
+    if (right === false) lines.push(`✗ as ${said}: ${percent(all.now.p[i])}`);
+  } else if (said != null) lines.push(`${{ true: "✓ ", false: "✗ " }[right] ?? ""}as ${said}`);
   const mark = markOf.get(all.case[i]);
   if (mark) lines.push(mark.excluded ? "→ left out" : mark.label ? `→ ${mark.label}` : "→ noted");
   return [lines.join("\n"), right, mark];
@@ -297,17 +312,32 @@ function row(cells, kind = "td") {
 function showChances(i) {
   const [head, body] = get("chances").children, told = about.probabilities;
   get("chances").hidden = !told.some(Boolean);
-  head.replaceChildren(row(["class", ...all.revisions.map((name, r) => (r ? `at ${name}` : "probability"))], "th"));
-  const order = all.classes.map((name) => [name, told[0]?.[name] ?? -1]).sort((a, b) => b[1] - a[1]);
-  body.replaceChildren(
-    ...order.map(([name]) => row([name === all.label[i] ? `${name} (its label)` : name, ...told.map((of) => percent(of?.[name]))])),
-  );
+  const [what, answer] = isNumber() ? ["number", "answer"] : [isOneClass() ? "class" : "label", "probability"];
+  head.replaceChildren(row([what, ...all.revisions.map((name, r) => (r ? `at ${name}` : answer))], "th"));
+  const names = isNumber() ? Object.keys(told.find(Boolean) ?? {}) : all.classes;
+  const order = names.map((name) => [name, told[0]?.[name] ?? -1]);
+  if (!isNumber()) order.sort((a, b) => b[1] - a[1]);
+  const text = (p) => (isNumber() ? (p === undefined ? "" : withUnit(p)) : percent(p));
+  body.replaceChildren(...order.map(([name]) => row([name + isTrue(i, name), ...told.map((of) => text(of?.[name]))])));
+}
+
+// What is true of a class or label, or of the number, to stand behind its name.
+function isTrue(i, name) {
+  const share = about.truth[name];
+  if (isNumber()) return share == null ? "" : ` (it is ${withUnit(share)})`;
+  if (!isOneClass()) return share === undefined ? "" : ` (${{ 0: "no", 1: "yes" }[share] ?? "nobody knows"})`;
+  if (share > 0 && share < 1) return ` (${percent(share)} of it)`;
+  return name === all.label[i] ? " (its label)" : "";
 }
 
 function showFacts(i) {
   const facts = [["case", all.case[i]], ["label", all.label[i]], ["split", all.split[i] || "none yet"]];
   facts.push(["shape", `${about.shape.join(" × ")} ${about.dtype}${about.units ? ` (${about.units})` : ""}`]);
   if (about.spacing_mm) facts.push(["spacing", `${about.spacing_mm.map((mm) => Number(mm.toPrecision(4))).join(" × ")} mm`]);
+  const error = all.now?.error[i];
+  if (isNumber() && error != null) facts.push(["error", withUnit(error)]);
+  const grades = Math.abs(all.classes.indexOf(all.now?.predicted[i]) - all.classes.indexOf(all.label[i]));
+  if (all.kind === "ordinal" && error != null) facts.push(["error", `${grades} grade${grades === 1 ? "" : "s"}`]);
   if (all.copy_of[i]) facts.push(["same pixels as", all.copy_of[i]]);
   for (const [name, values] of Object.entries(all.facts)) if (values[i] !== "") facts.push([name, values[i]]);
   const distance = unlike?.of[all.case[i]];
@@ -342,6 +372,7 @@ function takeMarks(found) {
 function showMark(i) {
   const mark = markOf.get(all.case[i]);
   get("new-label").value = mark?.label ? `=${mark.label}` : "";
+  get("new-number").value = mark?.label ?? "";
   get("excluded").checked = mark?.excluded ?? false;
   get("note").value = mark?.note ?? "";
   const shared = all.files[i] === 1 ? all.path.filter((path) => path === all.path[i]).length - 1 : 0;
@@ -362,7 +393,8 @@ async function save(given) {
 function mark(change) {
   if (open === null || all.frozen || inside) return;
   const i = shown[open];
-  const given = { label: get("new-label").value.slice(1), excluded: get("excluded").checked, note: get("note").value };
+  const label = isNumber() ? get("new-number").value.trim() : isOneClass() ? get("new-label").value.slice(1) : (markOf.get(all.case[i])?.label ?? "");
+  const given = { label, excluded: get("excluded").checked, note: get("note").value };
   return save({ path: markOf.get(all.case[i])?.path ?? all.path[i], ...given, ...change });
 }
 
@@ -381,9 +413,9 @@ addEventListener("keydown", (event) => {
   } else if (event.key === "x") mark({ excluded: !get("excluded").checked });
   else if (event.key === "u") mark({ label: "", excluded: false, note: "" });
   else if (event.key === "e" && !get("explain-label").hidden) {
-    get("explain").value = get("explain").value ? "" : `=${all.now.predicted[shown[open]] ?? all.label[shown[open]]}`;
+    get("explain").value = get("explain").value ? "" : `=${isOneClass() ? all.now.predicted[shown[open]] ?? all.label[shown[open]] : all.classes[0]}`;
     explain();
-  } else if (/^[1-9]$/.test(event.key) && event.key <= all.classes.length) mark({ label: all.classes[event.key - 1], excluded: false });
+  } else if (isOneClass() && /^[1-9]$/.test(event.key) && event.key <= all.classes.length) mark({ label: all.classes[event.key - 1], excluded: false });
   else return;
   event.preventDefault();
 });
@@ -416,7 +448,7 @@ get("picture").addEventListener("pointermove", (event) => {
   get("high").value = Number((level + wide / 2).toPrecision(5));
   attempt("", draw);
 });
-for (const id of ["new-label", "excluded", "note"]) get(id).addEventListener("change", () => mark({}));
+for (const id of ["new-label", "new-number", "excluded", "note"]) get(id).addEventListener("change", () => mark({}));
 get("undo").addEventListener("click", () => mark({ label: "", excluded: false, note: "" }));
 for (const id of ["filters", "correct"]) get(id).addEventListener("submit", (event) => event.preventDefault());
 

@@ -118,9 +118,7 @@ class Server:
     async def _case(self, request: web.Request) -> web.Response:
         case = self._asked(request)
         content = await self._in_thread(self._pictures.about, case)
-        content["paths"] = self._listing.paths.get(case, [])
-        content["probabilities"] = [told.of(case) for told in self._listing.predictions]
-        return _json(content)
+        return _json(content | self._listing.about(self._known[case]))
 
     async def _small(self, request: web.Request) -> web.Response:
         content = await self._in_thread(self._pictures.small, self._asked(request))
