@@ -18,14 +18,15 @@ from stages.lib.ingest.archives.members import Members
 from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
-from stages.lib.ingest.labels import labelling
-from stages.lib.ingest.labels.table import Labels, read_labels
+from stages.lib.ingest.labels import labelling, targets
+from stages.lib.ingest.labels.table import Labels, Row, read_labels
 from stages.lib.ingest.readers.contract import Options, Refusal
 from stages.lib.ingest.results import rejected
 from stages.lib.ingest.store import Store
 from stages.lib.params import check
 from stages.lib.params.ingest import IngestParams
 from stages.lib.workers import Workers, count
+from tools.init import target
 
 MOST_FILES = 2000  # that are read, of pictures
 MOST_SLICES = 6000  # of DICOM files, in whole folders
@@ -86,6 +87,8 @@ def look(folder: Path, found: Found) -> None:
         found.why["exclude"] = f"{len(offer.files)} files that look like masks or thumbnails: {offer.seen}" + (
             f"; and {len(offer.others)} others" if offer.others else ""
         )
+    if proposal := target.propose(folder, scan.members):
+        found.ingest["target"], found.why["target"] = proposal
     options = Options(check(IngestParams, found.ingest), OPEN)
     taken, excluded = selection.select(scan.paths, options.params)
     labels = read_labels(folder, taken, raw_files.folders_of(taken, scan.folders, excluded), options, scan.members)
@@ -272,6 +275,8 @@ def _classes(found: Found, labels: Labels, taken: list[str], cases: CaseTable, a
     }
     rows += selecting.values()
     counts = Counter(row.label for row in rows)
+    if labels.target:
+        _target(found, labels, rows)
     if not labels.selects:
         paths = [cases.path(i) for i in range(len(cases))]
         of_case = [(path, labels.of(path, None)) for path in paths]
@@ -287,23 +292,42 @@ def _classes(found: Found, labels: Labels, taken: list[str], cases: CaseTable, a
                     f"{labels.source}: no case of {shown(shortened(', '.join(sorted(empty))))} can be used, as the "
                     f"table above says; the data set is one of {found.kind}"
                 )
-    if len(counts) < 2:
+    if labels.target is None and len(counts) < 2:
         raise UserError(
             f"{labels.source}: {len(taken)} files of the class {shown(next(iter(counts), 'none'))} alone, where a "
             "classifier needs two: a folder for each class, or a labels.csv with the columns path and label"
         )
-    listed = [f"{shown(label)} {number}" for label, number in sorted(counts.items())]
-    more = f" and {len(listed) - MOST_NAMED} more" if len(listed) > MOST_NAMED else ""
-    by = "rows of labels.csv" if labels.selects else "cases" if all_read else "files"
-    _say(found, "classes", f"{len(counts)}, by {by}: {', '.join(listed[:MOST_NAMED])}{more}")
-    if rare := [label for label, number in counts.items() if number < FEW] if found.kind == "images" else []:
-        _say(found, "", f"fewer than {FEW} of {shortened(', '.join(map(shown, sorted(rare))))}: scores will say little")
+    if labels.target is None:
+        _counts(found, labels, counts, all_read)
     splits = Counter(row.split for row in rows)
     if set(splits) - {""}:
         given = ", ".join(f"{name or 'to be dealt'} {number}" for name, number in sorted(splits.items()))
         _say(found, "split", f"given: {given} files")
     else:
         _say(found, "split", "none given: train, validation and test are dealt")
+
+
+def _target(found: Found, labels: Labels, rows: list[Row]) -> None:
+    """What a labels.csv asks for that is no class alone: the numbers, or how many have each label."""
+    of, told = labels.target, targets.summary(labels, rows)
+    assert of is not None
+    _say(found, "target", f"{of.kind}: {found.why['target']}")
+    if of.of_number:
+        spread = Numbers(told["minimum"], told["median"], told["maximum"])
+        _say(found, "", f"{shown(of.name)}{f' in {of.unit}' if of.unit else ''}: {spread}")
+        return
+    counts = [f"{shown(name)} {number['yes']}" for name, number in told["labels"].items()]
+    more = f" and {len(counts) - MOST_NAMED} more" if len(counts) > MOST_NAMED else ""
+    _say(found, "labels", f"{len(counts)}, by files that have them: {', '.join(counts[:MOST_NAMED])}{more}")
+
+
+def _counts(found: Found, labels: Labels, counts: Counter[str], all_read: bool) -> None:
+    listed = [f"{shown(label)} {number}" for label, number in sorted(counts.items())]
+    more = f" and {len(listed) - MOST_NAMED} more" if len(listed) > MOST_NAMED else ""
+    by = "rows of labels.csv" if labels.selects else "cases" if all_read else "files"
+    _say(found, "classes", f"{len(counts)}, by {by}: {', '.join(listed[:MOST_NAMED])}{more}")
+    if rare := [label for label, number in counts.items() if number < FEW] if found.kind == "images" else []:
+        _say(found, "", f"fewer than {FEW} of {shortened(', '.join(map(shown, sorted(rare))))}: scores will say little")
 
 
 def _groups(found: Found, labels: Labels, taken: list[str], files: FileTable) -> None:

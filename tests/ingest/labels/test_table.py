@@ -68,8 +68,8 @@ def test_backslashes_are_folders_too(raw):
     ("text", "message"),
     [
         (rows(header="path,class"), "no column label: .*found path, class; rename class to label"),
-        (rows(header="file,label"), r"no column path \(or series.*; rename file to path"),
-        (rows(header="Image_ID,Ground Truth"), "rename image_id to path and ground truth to label"),
+        (rows(header="file,image"), r"no column label"),
+        (rows(header="Image_ID,Ground Truth"), "no column label.*; rename ground truth to label"),
         (rows(header="where,what"), "found where, what$"),
         ("path,label\n", "no rows"),
         (rows("cat/0.png,cat"), "row 6: 'cat/0.png' was in row 2 already"),

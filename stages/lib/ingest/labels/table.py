@@ -5,6 +5,7 @@ a file, as file.npz::name[3]), `series`
 (a DICOM SeriesInstanceUID), `study` (a StudyInstanceUID; with `series_number` one series of it) or `instance` (a
 SOPInstanceUID); and, if wanted, `group` and `split`. A table of `path` has to name all files; the others select.
 Other columns are kept where `ingest.columns` names them; `ingest.target` reads others in place of `label`.
+A sole column that is called as a path is (file, filename, image) is taken for it, and that is said.
 Commas, semicolons or tabs; UTF-8 with or without a byte order mark.
 """
 
@@ -382,7 +383,7 @@ class _Table:
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
         lines = self._lines(reader, skipped)
         _, names = next(lines, (1, []))
-        header = self._checked([name.strip().lower() for name in names])
+        header = self._checked(self._with_path([name.strip().lower() for name in names]))
         for number, values in lines:
             if not any(value.strip() for value in values):
                 continue
@@ -405,6 +406,15 @@ class _Table:
             is_quote = "unexpected end" in str(error) or "expected after" in str(error)
             what = "a quotation mark is opened and not closed, or text follows it" if is_quote else str(error)
             raise UserError(f"{self._table}, row {number}: {what}: mend or remove it") from None
+
+    def _with_path(self, header: list[str]) -> list[str]:
+        """The header with `path` for the one column that is called as a path is, where nothing else names files."""
+        plain = {name: re.sub(r"[\s_-]", "", name) for name in header if name not in self._kept}
+        meant = [name for name, bare in plain.items() if bare in SYNONYMS["path"]]
+        if set(header) & set(NAMING) or len(meant) != 1:
+            return header
+        say(f"{self._table}: its column {meant[0]} is taken for path, which file a row is about")
+        return ["path" if name == meant[0] else name for name in header]
 
     def _checked(self, header: list[str]) -> list[str]:
         names = set(header)
