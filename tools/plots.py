@@ -102,11 +102,13 @@ def _drawn(revisions: list[str], folder: Path) -> tuple[list[dict[str, Any]], li
 
 
 def _caption(name: str, revisions: list[str]) -> str:
-    """ "digits: worst" of metrics/digits/figures/worst.png; the revision, where it is not what lies here."""
+    """ "digits: worst" of metrics/digits/figures/worst.png, "digits, external, clinic: worst" of
+    metrics/digits/external/clinic/figures/worst.png; the revision, where it is not what lies here.
+    """
     path = PurePosixPath(name)
-    dataset = path.parts[1] if path.parts[0] == "metrics" and len(path.parts) > 2 else path.parent.name
+    of = [part for part in path.parts[1:-1] if part != "figures"] if path.parts[0] == "metrics" else []
     revision = ", ".join(revision for revision in revisions if revision != "workspace")
-    return f"{dataset}: {path.stem}" + (f" ({revision})" if revision else "")
+    return f"{', '.join(of) or path.parent.name}: {path.stem}" + (f" ({revision})" if revision else "")
 
 
 def _figure(caption: str, file: Path) -> str:

@@ -13,15 +13,38 @@ from typing import Any
 from stages.lib import command, drawing, params
 from stages.lib.core import durations, terminal
 from stages.lib.core.progress import say
+from stages.lib.studies import listing
 
 METRICS = Path("metrics")
-SCORES = {  # as a person reads them
+OF_CLASSES = {  # as a person reads them; the first is the main one
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "auroc": "AUROC",
     "macro_f1": "F1 (mean over the classes)",
     "calibration_error": "calibration error",
 }
+OF_NUMBERS = {
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
+    "bias": "bias",
+    "r2": "R²",
+    "spearman": "Spearman's correlation",
+    "coverage": "within the 90 % interval",
+}
+WITH_UNIT = ("mae", "rmse", "bias")
+SCORES = {
+    "classes": OF_CLASSES,
+    "ordinal": OF_CLASSES | {"quadratic_kappa": "quadratic kappa", "mae": "distance in grades"},
+    "multilabel": {
+        "auroc": "AUROC (mean over the labels)",
+        "average_precision": "average precision",
+        "macro_f1": "F1 (mean over the labels)",
+        "calibration_error": "calibration error",
+    },
+    "regression": OF_NUMBERS,
+    "log_regression": OF_NUMBERS,
+}
+"""By the kind of answer."""
 STAGES = ("ingest", "split", "statistics", "dataset", "train", "validate", "export")
 
 
@@ -47,9 +70,14 @@ def lines(name: str, metrics: Path = METRICS) -> list[str]:
     if not validate:
         return [*found, f"  not validated yet: dvc repro export@{name} validate@{name}"]
     scores, intervals = validate.get("test", {}), validate.get("test_interval", {})
-    for key, title in SCORES.items():
+    target = validate.get("target") or {}
+    titles = SCORES[target.get("kind", "classes")]
+    for key, title in titles.items():
         if isinstance(scores.get(key), float):
-            found.append(f"  {title:27} {scores[key]:7.4f}{_interval(intervals.get(key))}")
+            unit = target.get("unit", "") if key in WITH_UNIT and titles is OF_NUMBERS else ""
+            value = f"{scores[key]:7.4g} {unit}".rstrip() if titles is OF_NUMBERS else f"{scores[key]:7.4f}"
+            found.append(f"  {title:27} {value}{_interval(intervals.get(key), titles is OF_NUMBERS)}")
+    found += _studies(name, folder, next(iter(titles.items())))
     drawn, local = folder / "figures", command.stage_paths("ingest", name)[1]["cases_csv"].with_name(drawing.LOCAL)
     if (drawn / "worst.png").exists():
         found.append(f"  pictures                    {drawn} (worst.png, explained.png, evidence.png)")
@@ -74,10 +102,45 @@ def _cases(ingest: dict[str, Any], validate: dict[str, Any]) -> str:
     return f"{ingest.get('cases', 0):,} cases, {lost} rejected" + (", scores of the test split" if validate else "")
 
 
-def _interval(ends: Any) -> str:
+def _studies(name: str, folder: Path, main_score: tuple[str, str]) -> list[str]:
+    """What a study's trainings say together, and the model of other datasets; what of it has not run.
+
+    Args:
+        main_score: Its key, and as a person reads it.
+    """
+    key, title = main_score
+    lists, found = listing.listed(params.load(command.PARAMS_YAML)), []
+    if name in lists["studies"]:
+        study = _read(folder / "study" / "study.json")
+        held, test = (study.get(part, {}).get(key) for part in ("out_of_fold", "test"))
+        if isinstance(held, float):
+            counts = study.get("cases", {})
+            line = f"  study of {study.get('trainings')} trainings: {title} {held:.4g} of {counts.get('out_of_fold')} "
+            line += "held-out cases"
+            line += (
+                f", {test:.4g} of the ensemble on {counts.get('test')} test cases" if isinstance(test, float) else ""
+            )
+            found.append(line)
+        else:
+            found.append(f"  study not run yet: dvc repro study@{name}")
+    if name in lists["exports"] and _read(folder / "study" / "export.json"):
+        found.append(f"  model of the study          models/{name}/study/model.onnx")
+    for entry, one in lists["externals"].items():
+        if one["dataset"] == name:
+            told = _read(folder / "external" / one["other"] / "external.json")
+            value = told.get("external", {}).get(key)
+            if isinstance(value, float):
+                found.append(f"  on {one['other']}: {title} {value:.4g} of {told.get('cases')} cases")
+            else:
+                found.append(f"  on {one['other']}: not run yet: dvc repro external@{entry}")
+    return found
+
+
+def _interval(ends: Any, of_number: bool = False) -> str:
     if not isinstance(ends, list) or len(ends) != 2 or None in ends:
         return ""
-    return f"   ({ends[0]:.4f} to {ends[1]:.4f} in 95 of 100)"
+    low, high = (f"{end:.4g}" if of_number else f"{end:.4f}" for end in ends)
+    return f"   ({low} to {high} in 95 of 100)"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -246,3 +246,16 @@ def test_a_project_without_plots_says_what_to_do(tmp_path):
     done = run(project)
     assert done.returncode == 1 and "dvc has no plots to show: run dvc repro first" in done.stderr
     assert not (project.root / "plots.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "caption"),
+    [
+        ("metrics/mine/figures/worst.png", "mine: worst"),
+        ("metrics/mine/external/clinic/figures/worst.png", "mine, external, clinic: worst"),
+        ("metrics/mine/members/fold0/figures/training.svg", "mine, members, fold0: training"),
+        ("plots/curve.png", "plots: curve"),
+    ],
+)
+def test_a_figure_of_a_study_is_not_called_as_that_of_its_dataset(path, caption):
+    assert plots._caption(path, ["workspace"]) == caption

@@ -1,6 +1,7 @@
 """The summary of a run, from the metrics that the stages leave."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -102,3 +103,46 @@ def test_in_a_first_run_it_is_reckoned_from_the_dataset_that_is_nearest_in_size(
     assert told(project, "train", {"train": 30.0}) == (
         "it took 30 s the last time, and the stages behind it 1.0 s, where they have to run"
     )
+
+
+def with_study(project, **study):
+    text = (project / "params.yaml").read_text()
+    block = json.dumps(study)
+    (project / "params.yaml").write_text(re.sub(r"(?m)^  digits:.*$", rf"\g<0>\n    study: {block}", text, count=1))
+
+
+def test_a_study_and_other_hospitals_are_told_and_what_of_them_has_not_run(project, capsys):
+    lacking = {name: None for name in map(str, range(10))}
+    with_study(project, folds=5, export="ensemble", external={"phantoms": {"classes": lacking}})
+    lines = printed(capsys, "digits")
+    assert "  study not run yet: dvc repro study@digits" in lines
+    assert "  on phantoms: not run yet: dvc repro external@digits-phantoms" in lines
+    folder = project / "metrics/digits/study"
+    folder.mkdir()
+    told = {"trainings": 5, "cases": {"out_of_fold": 1528, "test": 269}, "out_of_fold": {"accuracy": 0.9928}}
+    (folder / "study.json").write_text(json.dumps(told | {"test": {"accuracy": 0.9963}}))
+    (folder / "export.json").write_text('{"test_cases": 269}')
+    other = project / "metrics/digits/external/phantoms"
+    other.mkdir(parents=True)
+    (other / "external.json").write_text('{"cases": 40, "external": {"accuracy": 0.75}}')
+    lines = printed(capsys, "digits")
+    said = "accuracy 0.9928 of 1528 held-out cases, 0.9963 of the ensemble on 269 test cases"
+    assert f"  study of 5 trainings: {said}" in lines
+    assert "  model of the study          models/digits/study/model.onnx" in lines
+    assert "  on phantoms: accuracy 0.75 of 40 cases" in lines
+
+
+def test_numbers_labels_and_grades_have_their_own_scores(project, capsys):
+    def lines(target, test):
+        place = project / "metrics/digits/validate.json"
+        interval = {name: [value, value + 0.5] for name, value in test.items()}
+        place.write_text(json.dumps({"test": test, "test_interval": interval, "target": target}))
+        return "\n".join(printed(capsys, "digits"))
+
+    found = lines({"kind": "regression", "unit": "mm"}, {"mae": 12.25, "r2": 0.5, "coverage": 0.9, "accuracy": 1.0})
+    assert "  mean absolute error           12.25 mm   (12.25 to 12.75 in 95 of 100)" in found
+    assert "  R²                              0.5   (0.5 to 1 in 95 of 100)" in found and "accuracy" not in found
+    found = lines({"kind": "multilabel", "unit": ""}, {"auroc": 0.8125, "average_precision": 0.25})
+    assert "AUROC (mean over the labels)  0.8125" in found and "average precision            0.2500" in found
+    found = lines({"kind": "ordinal", "unit": ""}, {"accuracy": 0.5, "quadratic_kappa": 0.75, "mae": 0.25})
+    assert "quadratic kappa              0.7500" in found and "distance in grades           0.2500" in found

@@ -18,6 +18,7 @@ from dvc.repo import Repo
 from tests import ROOT
 from tests.made_project import Project
 from tools.verify import __main__ as verify
+from tools.verify import recorded
 from tools.verify.hashes import Hashes
 
 DVC_YAML = """
@@ -254,3 +255,23 @@ def test_hashes_are_those_of_dvc_for_either_of_its_formats(tmp_path):
     assert hashes.found[str(tmp_path / "big"), "md5"] == hashlib.md5(big).hexdigest()
     assert isinstance(hashes.found[str(tmp_path / "none"), "md5"], FileNotFoundError)
     assert hashes.files == 3
+
+
+def test_stages_of_a_study_are_of_the_dataset_that_studies_yaml_says(made):
+    more = """
+  member:
+    foreach: [mine-fold0, other-mine]
+    do:
+      cmd: "true"
+      outs: ["models/${item}"]
+"""
+    made.write("dvc.yaml", f"vars: [studies.yaml]\n{DVC_YAML}{more}")
+    entry = "{name: fold0, fold: 0, dataset: %s}"
+    members = f"members:\n  mine-fold0: {entry % 'mine'}\n  other-mine: {entry % 'other'}\n"
+    made.write("studies.yaml", f"studies: {{}}\n{members}exports: {{}}\nexternals: {{}}\n")
+    for name in ("mine-fold0", "other-mine"):
+        made.write(f"models/{name}", name)
+    made.commit()
+    with made.repo() as repo:
+        found = {record.path for record in recorded.recorded(repo, ["mine"])[0]}
+    assert "models/mine-fold0" in found and "models/other-mine" not in found

@@ -4,15 +4,17 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from stages.lib import command
 from stages.lib.core.errors import UserError
 
+OF_STUDIES = ("member@", "external@")  # whose names are of the dataset and of something more
 FOLDER = ".dir"  # how the hash of a folder ends: that of its manifest, a list of its files with their hashes
 HASHES = ("md5", "md5-dos2unix")  # the latter is that of dvc 2
 TWO_DIGITS = re.compile("[0-9a-f]{2}")  # a folder of the cache,
@@ -62,8 +64,10 @@ def recorded(repo: Repo, datasets: Sequence[str]) -> tuple[list[Recorded], list[
     Raises:
         UserError: A dataset is in no stage.
     """
-    of_stages = [stage for stage in repo.index.stages if stage.cmd and _is_of(stage.addressing, datasets)]
-    if missing := sorted(set(datasets) - {stage.addressing.partition("@")[2] for stage in of_stages}):
+    dataset_of = _datasets(repo)
+    made_of = {stage: dataset_of(stage.addressing) for stage in repo.index.stages if stage.cmd}
+    of_stages = [stage for stage, of in made_of.items() if not datasets or of in datasets]
+    if missing := sorted(set(datasets) - {made_of[stage] for stage in of_stages}):
         raise UserError(f"dvc.yaml has no stage for the dataset {', '.join(missing)}")
     notes: list[str] = []
 
@@ -80,8 +84,17 @@ def recorded(repo: Repo, datasets: Sequence[str]) -> tuple[list[Recorded], list[
     return added + [dep for dep in raw if (dep.path, dep.value) not in known] + outs, notes
 
 
-def _is_of(stage: str, datasets: Sequence[str]) -> bool:
-    return not datasets or stage.partition("@")[2] in datasets
+def _datasets(repo: Repo) -> Callable[[str], str]:
+    """The dataset that a stage is of, which studies.yaml says of member@mine-fold0 and external@mine-clinic."""
+    path = command.studies_yaml(Path(repo.root_dir) / command.DVC_YAML)
+    lists = command.read_lists(path) if path else {}
+    entries = {name: str(one["dataset"]) for of in lists.values() for name, one in of.items()}
+
+    def dataset_of(stage: str) -> str:
+        name = stage.partition("@")[2]
+        return entries.get(name, name) if stage.startswith(OF_STUDIES) else name
+
+    return dataset_of
 
 
 def _records(repo: Repo, stage: Any, kind: str, notes: list[str]) -> Iterator[Recorded]:
