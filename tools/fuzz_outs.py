@@ -3,11 +3,11 @@
     python -m tools.fuzz_outs --files 5000 --seed 0
     python -m tools.fuzz_outs --files 5000 --seed 0 --stages train validate
 
-Of two tiny datasets, one of pictures and one of volumes, each stage gets its deps with one of them damaged: bytes,
-cells and rows of CSV files, leaves of JSON files, arrays and attributes of HDF5 files, the recipe and weights of
-model.pt. It may then do its work, or refuse with a message. Exits 1, naming seed and number, when a stage ends in
-anything else, runs code that it does not run on sound files, changes outs though it refuses, or takes too long or too
-much memory.
+Of tiny datasets of pictures, of volumes, and of pictures with a number or labels to be told, each stage gets its deps
+with one of them damaged: bytes, cells and rows of CSV files, leaves of JSON files, arrays and attributes of HDF5 files,
+the recipe and weights of model.pt. It may then do its work, or refuse with a message. Exits 1, naming seed and number,
+when a stage ends in anything else, runs code that it does not run on sound files, changes outs though it refuses, or
+takes too long or too much memory.
 """
 
 import argparse
@@ -49,6 +49,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "export": {"unlike": True, "threads": 1},
 }
 CASES, CLASSES = 36, ("a", "b, c", "NA")
+DATASETS = ("volumes", "pictures", "numbers", "labels")
 Damage = Callable[[Path, np.random.Generator], None]
 
 
@@ -85,7 +86,7 @@ class Attempt:
         stage = self.turns[int(rng.integers(len(self.turns)))]
         folder = made / "damaged"
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(made / ("volumes" if rng.random() < 0.5 else "pictures"), folder)
+        shutil.copytree(made / str(rng.choice(DATASETS)), folder)
         target = folder / str(rng.choice(reads(stage)))
         done = damage(target, rng)
         before = contents(folder)
@@ -101,11 +102,11 @@ class Attempt:
 
 @cache
 def prepared(folder: Path, stages: tuple[str, ...]) -> tuple[Watch, Path]:
-    """The watch of this process, and a folder of its own with both datasets; it has seen every stage run on them."""
+    """The watch of this process, and a folder of its own with all datasets; it has seen every stage run on them."""
     torch.set_num_threads(1)  # there is a worker for each core
     watch, made = Watch(), folder / str(os.getpid())
-    for name in ("pictures", "volumes"):
-        make(made / name, name == "volumes")
+    for name in DATASETS:
+        make(made / name, name == "volumes", of=name)
         for stage in [*stages, *stages]:  # some code runs at the second time only
             watch.learn(partial(run, stage, made / name))
     return watch, made
@@ -149,8 +150,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def make(folder: Path, volumes: bool = False, last: str = "validate") -> None:
-    """cases/ and cases.csv as ingest would write them, and the outs of the stages up to the last one."""
+def make(folder: Path, volumes: bool = False, last: str = "validate", of: str = "") -> None:
+    """cases/ and cases.csv as ingest would write them, and the outs of the stages up to the last one.
+
+    Args:
+        of: "numbers" or "labels" are what is asked of each case; else its class.
+    """
     rng = np.random.default_rng(0)
     ids = [f"{i * (2**64 // CASES):016x}" for i in range(CASES)]
     shape, dtype = ((1, 4, 6, 5), "int16") if volumes else ((3, 6, 5), "uint8")
@@ -165,8 +170,19 @@ def make(folder: Path, volumes: bool = False, last: str = "validate") -> None:
         (folder / "cases").mkdir(exist_ok=True)
         (folder / "one" / "0.h5").rename(folder / "cases" / f"{piece}.h5")
     (folder / "one").rmdir()
-    rows = [[case, f"{i // 2:016x}", CLASSES[i // 2 % len(CLASSES)], "1"] for i, case in enumerate(ids)]
-    write_rows(folder / "cases.csv", [["case", "group", "label", "channels"], *rows])
+    header, answers = (
+        ["case", "group", "label", "channels"],
+        [[CLASSES[i // 2 % len(CLASSES)], "1"] for i in range(CASES)],
+    )
+    if of == "numbers":
+        header, answers = [*header, "target.regression.size [mm]"], [["size", "1", f"{i + 1}.5"] for i in range(CASES)]
+    elif of == "labels":
+        header += [f"target.multilabel.{name}" for name in CLASSES]
+        answers = [
+            ["multilabel", "1", *("01"[i // step % 2] for step in (2, 4)), ("", "0", "1")[i % 3]] for i in range(CASES)
+        ]
+    rows = [[case, f"{i // 2:016x}", *answer] for i, (case, answer) in enumerate(zip(ids, answers, strict=True))]
+    write_rows(folder / "cases.csv", [header, *rows])
     for stage in list(OFTEN)[: list(OFTEN).index(last) + 1]:
         run(stage, folder)
 
