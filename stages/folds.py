@@ -24,7 +24,7 @@ from stages.lib.studies.folds import NEVER, Folds
 def main(cases_csv: Path, split_csv: Path, folds_csv: Path, params: SplitParams, study: StudyParams) -> None:
     table = splits.read(split_csv)
     is_free = table.split_of != SPLITS.index("test")
-    cases = strata.stratified(table.select(is_free))
+    cases = strata.stratified(table.select(is_free), 1 / study.folds if study.folds else 0.0)
     if study.folds is None:
         fold_of = np.where(cases.split_of == SPLITS.index("validation"), 0, NEVER).astype(np.int32)
         if (fold_of == NEVER).all():

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages.lib.core.errors import UserError
-from stages.lib.split.strata import stratified
+from stages.lib.split.strata import smallest, stratified
 from stages.lib.splits import BLOCK, SPLITS, Table
 
 LARGEST_OF_REST = 0.5  # of the cases beside a settled test split, the fraction that validation gets at most
@@ -43,7 +43,7 @@ def assign(cases: Table, fractions: dict[str, float], seed: int, held: np.ndarra
     """
     wanted = [split for split in SPLITS if fractions[split] > 0 and (held is None or split != "test")]
     of_one_class = cases.target is None or cases.target.of_one_class
-    cases = stratified(cases)
+    cases = stratified(cases, smallest(fractions))
     groups, group_of, sizes = _groups(cases)
     class_of, groups_with, weights = _classes(cases, group_of, len(groups))
     is_held = np.zeros(len(groups), bool)

@@ -74,7 +74,8 @@ def _deal(cases: Table, fractions: dict[str, float], seed: int, held: np.ndarray
     """Deals cases, and says with figures where groups were too large for the fractions."""
     found = dealing.assign(cases, fractions, seed, held)
     if held is None:
-        for warning in amounts.unmet(strata.stratified(cases).with_splits(found), fractions):
+        stratified = strata.stratified(cases, strata.smallest(fractions))
+        for warning in amounts.unmet(stratified.with_splits(found), fractions):
             say(warning)
     return found
 

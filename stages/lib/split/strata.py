@@ -1,10 +1,12 @@
-"""What cases are dealt alike by, where they are not of one class: their rarest label, or how large their number is.
+"""What cases are dealt alike by, where they are not of one class: their rarest labels, or how large their number is.
 
 Sechidis et al. (2011, On the Stratification of Multi-label Data) deal the cases of the rarest label first, as later
-ones can't be made up for. Here a case's stratum is the rarest label that it has, and a stratum is dealt as a class is:
-so nearly all cases keep their split when cases are added, which the iterative algorithm does not promise.
+ones can't be made up for. Here a case's stratum is the rarest label that it has, and the next rarest that it has or has
+not where both parts are large enough; a stratum is dealt as a class is. So nearly all cases keep their split when cases
+are added, which the iterative algorithm does not promise.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,27 +15,62 @@ import pandas as pd
 from stages.lib.core.errors import UserError
 from stages.lib.splits import SPLITS, Table
 
-STRATA = 10  # of numbers, at most
-FEWEST = 10  # cases of a stratum of numbers
+STRATA = 15  # of numbers, at most: with more, more cases change their split when cases are added
+LEAST = 3  # cases of each part of a stratum of labels, in a split of the smallest share
 NOTHING = ""  # the stratum of cases without a label: no label is called so
 
 
-def stratified(cases: Table) -> Table:
-    """The cases with strata for classes; the same table where cases are of one class."""
+def smallest(fractions: Mapping[str, float]) -> float:
+    """The share of the smallest split beside training; 0 where there is none."""
+    return min((share for name, share in fractions.items() if name != "train" and share > 0), default=0.0)
+
+
+def stratified(cases: Table, share: float) -> Table:
+    """The cases with strata for classes; the same table where cases are of one class.
+
+    Args:
+        share: Fraction of the cases in the smallest of the splits or folds that they are dealt to. Strata of numbers
+            have one case of it each where cases are few.
+    """
     if cases.target is None or cases.values is None or cases.target.of_one_class:
         return cases
     if cases.target.of_number:
         values = cases.values[:, 0]
-        number = max(1, min(STRATA, len(values) // FEWEST))
+        number = max(1, min(STRATA, int(len(values) * share + 1e-9)))
         edges = np.unique(np.quantile(values, np.arange(1, number) / number))
         strata = np.searchsorted(edges, values, side="right")
         names = [f"{cases.target.name}, part {k + 1} of {len(edges) + 1}" for k in range(len(edges) + 1)]
     else:
-        there = cases.values == 1
-        order = np.argsort(there.sum(axis=0), kind="stable")  # the rarest label first
-        strata = np.where(there.any(axis=1), order[there[:, order].argmax(axis=1)], there.shape[1])
-        names = [*cases.target.names, NOTHING]
+        fewest = LEAST / share if share else np.inf
+        strata, names = _by_labels(cases.values == 1, cases.target.names, fewest)
     return replace(cases, classes=names, label_of=strata.astype(np.int32))
+
+
+def _by_labels(there: np.ndarray, names: Sequence[str], fewest: float) -> tuple[np.ndarray, list[str]]:
+    """The stratum of each case, and what each is called: "rare, not common".
+
+    Args:
+        there: (N, K) bool, whether each label holds.
+        fewest: Cases of each part that a stratum of a label is cut into.
+    """
+    order = np.argsort(there.sum(axis=0), kind="stable")  # the rarest label first
+    found = np.empty(len(there), np.int64)
+    called: list[str] = []
+    waiting = [(np.arange(len(there)), 0, NOTHING)]  # cases, how many labels they are told apart by, and what as
+    while waiting:
+        rows, told, name = waiting.pop()
+        for at, k in enumerate(order[told:], start=told + 1):
+            holds = there[rows, k]
+            if name == NOTHING:
+                waiting.append((rows[holds], at, names[k]))
+                rows = rows[~holds]
+            elif fewest <= holds.sum() <= len(rows) - fewest:
+                waiting.append((rows[holds], at, f"{name}, {names[k]}"))
+                rows, name = rows[~holds], f"{name}, not {names[k]}"
+        if len(rows):
+            found[rows] = len(called)
+            called.append(name)
+    return found, called
 
 
 def tally(cases: Table) -> pd.DataFrame:
