@@ -48,6 +48,8 @@ def main(
     flips = "".join(params.flips)
     answers = {name: ask(classifier, split, flips, params.batch_size, name, asked) for name, split in splits.items()}
     kind = kinds.choose(asked, training_split, splits["validation"], answers["validation"], params)
+    if params.operating_point:
+        kind.found_by(params.operating_point.positive)  # before anything is written
     said = {name: found.deployed(kind.settings) for name, found in answers.items()}
     test, on_test = splits["test"], said["test"]
 
@@ -91,7 +93,8 @@ def main(
         sheets.save(shown / "samples", cases.samples(training_split))
     if not ingest.may_show:
         say(f"figures that show cases are in {local}: ingest.pictures: true puts them into {figures}, for git")
-    for warning in evaluation.wide_intervals(report["test_interval"]):
+    bounds = evaluation.no_bounds(kind, splits["validation"])
+    for warning in [*evaluation.wide_intervals(report["test_interval"]), *bounds]:
         say(warning)
     say(f"{kind.sentence(report['test'], len(test.y))}; the rest is in {validate_json}")
 

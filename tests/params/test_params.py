@@ -63,6 +63,22 @@ def test_sections_become_frozen_dataclasses_with_defaults(tmp_path):
             "train: {schedule: {name: CosineLR}}",
             "schedule.name is 'CosineLR': expected CosineAnnealingLR, or",
         ),
+        (
+            "ingest: {}",
+            "ingest: {target: {kind: multilabel, columns: a}}",
+            "datasets.digits.ingest.target.columns is 'a': expected a list, as [a]",
+        ),
+        (
+            "ingest: {}",
+            "ingest: {target: {kind: regression, column: a, range: [3]}}",
+            "datasets.digits.ingest.target.range is [3]: expected a list of 2 numbers, as [1, 2]",
+        ),
+        (
+            "ingest: {}",
+            "ingest: {target: {kind: regression, column: a, range: [3, 4, 5]}}",
+            "datasets.digits.ingest.target.range is [3, 4, 5]: expected a list of 2 numbers",
+        ),
+        ("ingest: {}", "ingest: {columns: sex}", "datasets.digits.ingest.columns is 'sex': expected a list, as [sex]"),
         ("digits:", "digits: 3\n  other:", "datasets.digits: expected sections"),
         ("datasets:", "dataset:", "expected `datasets:` with one block per dataset"),
         ("datasets:", "datasets: [", "is no valid YAML"),
@@ -72,6 +88,21 @@ def test_a_mistake_is_named_as_it_was_typed(tmp_path, old, new, message):
     with pytest.raises(UserError) as caught:
         load(tmp_path, GOOD.replace(old, new))
     assert message in str(caught.value)
+
+
+def test_an_operating_point_of_a_number_is_refused_before_any_work(tmp_path):
+    point = "validate: {operating_point: {positive: a, sensitivity: 0.9}}"
+    text = GOOD.replace("validate: {}", point)
+    load(tmp_path, text)
+    load(tmp_path, text.replace("ingest: {}", "ingest: {target: {kind: multilabel, columns: [a, b]}}"))
+    with pytest.raises(UserError, match="digits.validate.operating_point finds a class or a label, and a, which .* is"):
+        load(tmp_path, text.replace("ingest: {}", "ingest: {target: {kind: regression, column: a}}"))
+
+
+def test_a_list_that_is_two_numbers_short_is_told_once(tmp_path):
+    with pytest.raises(UserError) as caught:
+        load(tmp_path, GOOD.replace("ingest: {}", "ingest: {spacing_mm: [1]}"))
+    assert str(caught.value).count("spacing_mm") == 1 and "as [1, 2, 3]" in str(caught.value)
 
 
 def test_a_mistake_in_another_datasets_block_is_a_warning_to_who_wants_this_one(tmp_path, capsys):

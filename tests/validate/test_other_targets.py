@@ -3,15 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from sklearn import metrics
 
 from stages.lib import tensors
 from stages.lib.core.errors import UserError
+from stages.lib.model import checkpoint
+from stages.lib.model.deployed import Settings, deployed
 from stages.lib.tensors import Asked, Split
-from stages.lib.validate import figures, label_scores, number_scores
+from stages.lib.validate import answers, evaluation, figures, label_scores, number_scores, out_of_distribution
 from stages.lib.validate.kinds import labels, numbers
 from stages.lib.validate.kinds.classes import Classes
+from tests.conftest import write_model_pt
 from tests.validate import other_targets as made
 
 LABELS = Asked("multilabel", ["a", "b", "c"])
@@ -168,7 +172,9 @@ def test_each_kind_of_answer_is_measured_on_pictures_and_volumes(tmp_path, kind,
         assert (on_test[f"{name} low"] < on_test[name]).all() and report["test"]["r2"] > 0.3
         with pytest.raises(UserError, match="is a number: leave it out"):
             point = {"positive": name, "sensitivity": 0.9}
+            (tmp_path / "scores.csv").unlink()
             made.run(tmp_path, tmp_path / "d.h5", tmp_path / "m.pt", resamples=0, operating_point=point)
+        assert not (tmp_path / "scores.csv").exists()
     if kind == "multilabel":
         assert set(table["true mass"].astype(str)) == {"0", "1", ""}
 
@@ -182,3 +188,36 @@ def test_a_test_split_of_one_case_or_none_is_measured_as_far_as_it_goes(tmp_path
     report = made.run(tmp_path, tmp_path / "d.h5", tmp_path / "m.pt", resamples=20)
     name = "log_loss" if not made.ASKED[kind].target.of_number else "mae"
     assert (report["test"][name] is None) == (cases == 0)
+
+
+def test_a_number_without_a_validation_case_that_counts_is_warned_of_as_it_has_no_interval():
+    kind = numbers.Numbers(made.ASKED["regression"])
+    none, two = (split_of(np.zeros(n, int), np.ones((n, 1))) for n in (0, 2))
+    (warning,) = evaluation.no_bounds(kind, none)
+    assert "diameter has no interval" in warning and "raise split.validation" in warning
+    assert evaluation.no_bounds(kind, split_of(np.zeros(2, int), np.ones((2, 1)), np.zeros(2)))
+    assert evaluation.no_bounds(kind, two) == [] == evaluation.no_bounds(Classes(made.ASKED["classes"]), none)
+
+
+@pytest.mark.slow
+def test_the_stage_warns_of_a_number_without_an_interval(tmp_path, capsys):
+    made.write(tmp_path / "d.h5", "regression", cases={"validation": 0})
+    made.write_trained(tmp_path / "m.pt", tmp_path / "d.h5")
+    made.run(tmp_path, tmp_path / "d.h5", tmp_path / "m.pt", resamples=0)
+    assert "warning: diameter has no interval" in capsys.readouterr().out
+
+
+def test_ordered_classes_are_told_from_others_without_an_energy_which_is_that_of_no_case(tmp_path):
+    made.write(tmp_path / "d.h5", "ordinal")
+    write_model_pt(tmp_path / "m.pt", tmp_path / "d.h5")
+    classifier, _ = checkpoint.load(tmp_path / "m.pt")
+    x, asked = tensors.read_split(tmp_path / "d.h5", "validation").x, made.ASKED["ordinal"]
+    measured = answers.measure(classifier, x, 8, "", asked)
+    assert (measured[:, 0] == 0).all() and (measured[:, 1:].std(0) > 0).all()
+    settings = out_of_distribution.with_threshold(measured, Settings())
+    model = deployed(classifier, asked, settings, unlike=True).eval()
+    with torch.no_grad():
+        away = model(torch.from_numpy(np.array(x)))[1].numpy() + settings.unlike_threshold
+    assert away == pytest.approx(out_of_distribution.distances(measured, settings), abs=1e-4)
+    others = np.abs((measured[:, 1:] - settings.unlike_means[1:]) / settings.unlike_deviations[1:]).max(1)
+    assert away == pytest.approx(others, abs=1e-3), "the energy says nothing"

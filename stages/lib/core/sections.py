@@ -12,7 +12,7 @@ schema that editors use, and docs/params.md:
 import dataclasses
 import json
 import re
-from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_type_hints
+from typing import Annotated, Any, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -61,7 +61,8 @@ def checked(section: Any, given: Any, key: str) -> tuple[Any, list[str]]:
     try:
         return check(section, given), []
     except ValidationError as error:
-        return None, [_message(dict(one), section, key) for one in error.errors()]
+        # A list that is two numbers short is told once.
+        return None, list(dict.fromkeys(_message(dict(one), section, key) for one in error.errors()))
 
 
 def _message(error: dict[str, Any], section: Any, key: str) -> str:
@@ -72,6 +73,14 @@ def _message(error: dict[str, Any], section: Any, key: str) -> str:
         return unknown(spelt, str(location[-1]), _keys_at(section, location[:-1]))
     if error["type"] == "value_error":  # raised by a __post_init__, whose text says all
         return f"{spelt}: {error['ctx']['error']}"
+    whole = location[:-1] if error["type"] == "missing" else location
+    if error["type"] in ("tuple_type", "missing", "too_long") and (of := _list_at(section, whole)):
+        spelt, given = ".".join([key, *(str(part) for part in whole)]), error["input"]
+        if of[-1] is not Ellipsis:
+            example = ", ".join(str(i + 1) for i in range(len(of)))
+            return f"{spelt} is {given!r}: expected a list of {len(of)} numbers, as [{example}]"
+        if isinstance(given, (str, int, float)):
+            return f"{spelt} is {given!r}: expected a list, as [{given}]"
     expected = error["msg"].removeprefix("Input should be ")
     if error["type"] == "literal_error":
         close = closest(error["input"], re.findall("'([^']*)'", expected))
@@ -85,11 +94,24 @@ def unknown(spelt: str, word: str, known: Any) -> str:
     return f"{spelt} is unknown{': ' if near else ''}{near}"
 
 
+def _list_at(section: Any, location: tuple[int | str, ...]) -> tuple[Any, ...]:
+    """What a list at a location is of: a type for each value, or one and `...`; () where none is expected."""
+    section = _section_at(section, location[:-1]) if location else None
+    hint_of_part = get_type_hints(section).get(str(location[-1])) if section is not None else None
+    return next((get_args(c) for c in (hint_of_part, *get_args(hint_of_part)) if get_origin(c) is tuple), ())
+
+
 def _keys_at(section: Any, location: tuple[int | str, ...]) -> list[str]:
     """The keys of the (nested) section at a location."""
+    section = _section_at(section, location)
+    return [] if section is None else [field.name for field in dataclasses.fields(section)]
+
+
+def _section_at(section: Any, location: tuple[int | str, ...]) -> Any:
+    """The (nested) section at a location; None where there is none."""
     for part in location:
         hint_of_part = get_type_hints(section).get(str(part))
         section = next((c for c in (hint_of_part, *get_args(hint_of_part)) if dataclasses.is_dataclass(c)), None)
         if section is None:
-            return []
-    return [field.name for field in dataclasses.fields(section)]
+            return None
+    return section

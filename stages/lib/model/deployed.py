@@ -91,6 +91,13 @@ class Deployed(nn.Module):
         return measures(logits, x)
 
 
+class DeployedGrades(Deployed):
+    """Classes in order."""
+
+    def measured(self, logits: Tensor, x: Tensor) -> Tensor:  # (N, K), (N, C, *size) -> (N, 4)
+        return grade_measures(logits, x)
+
+
 class DeployedLabels(Deployed):
     """Labels that hold each by itself: the probability of each."""
 
@@ -131,8 +138,8 @@ def deployed(classifier: Classifier, asked: Asked, settings: Settings, unlike: b
     """
     if asked.target.of_number:
         return DeployedNumber(classifier, asked, settings, unlike)
-    kind = DeployedLabels if asked.kind == "multilabel" else Deployed
-    return kind(classifier, settings, unlike)
+    kinds = {"multilabel": DeployedLabels, "ordinal": DeployedGrades}
+    return kinds.get(asked.kind, Deployed)(classifier, settings, unlike)
 
 
 def temperatures_of(settings: Settings) -> Tensor:
@@ -159,6 +166,12 @@ def label_measures(logits: Tensor, x: Tensor) -> Tensor:  # (N, K), (N, C, *size
     pixels = x.flatten(1)
     claimed = torch.nn.functional.softplus(logits).sum(1)
     return torch.stack([-claimed, roughness(x), pixels.mean(1), pixels.std(1, correction=0)], dim=1)
+
+
+def grade_measures(logits: Tensor, x: Tensor) -> Tensor:  # (N, K), (N, C, *size) -> (N, 4)
+    """As `measures`, with 0 in place of the energy: logarithms of probabilities that add up to 1 have none."""
+    pixels = x.flatten(1)
+    return torch.stack([torch.zeros_like(logits[:, 0]), roughness(x), pixels.mean(1), pixels.std(1, correction=0)], 1)
 
 
 def number_measures(answers: Tensor, x: Tensor) -> Tensor:  # (N, 1), (N, C, *size) -> (N, 4)

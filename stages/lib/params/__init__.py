@@ -70,6 +70,7 @@ ELSEWHERE = {
 }
 """Keys that one may look for in the section of a stage, which they would make stale for nothing."""
 
+OPERATING = (("ingest", "target"), ("validate", "operating_point"))
 
 DATASET_NAME = r"^(?!raw$)[a-z0-9][a-z0-9_-]{0,63}$"
 """Folders, stages and arguments of shell commands are called like a dataset; data/raw holds the raw files of all.
@@ -188,6 +189,13 @@ def _check_block(key: str, block: Any) -> tuple[dict[str, Any], list[str]]:
             continue
         sections[stage], found = checked(BLOCK[stage], given, f"{key}.{stage}")
         wrong += [_moved(line, key) for line in found]
+    target, point = (getattr(sections.get(stage), name, None) for stage, name in OPERATING)
+    if target and point and target.kind == "regression":
+        wrong.append(
+            f"{key}.validate.operating_point finds a class or a label, and {target.column}, which {key}.ingest.target "
+            "asks for, is a number: leave it out, or make classes of it (a column of labels.csv that says which "
+            "numbers are meant, as ingest.target)"
+        )
     for stage in BLOCK.keys() - {*MAY_BE_LEFT_OUT} - block.keys():
         wrong.append(f"{key}.{stage} is missing: add `{stage}: {{}}` for the defaults")
     return sections, sorted(wrong)

@@ -14,6 +14,7 @@ from stages.lib.model.deployed import (
     averaged,
     averaged_labels,
     averaged_numbers,
+    grade_measures,
     label_measures,
     measures,
     number_measures,
@@ -85,8 +86,8 @@ class _Asking(nn.Module):
     def __init__(self, classifier: Classifier, flips: str, asked: Asked) -> None:
         super().__init__()
         self.classifier, self.views = classifier, views_of(flips)
-        self.measures = number_measures if asked.target.of_number else measures
-        self.measures = label_measures if asked.kind == "multilabel" else self.measures
+        of_classes = {"multilabel": label_measures, "ordinal": grade_measures}.get(asked.kind, measures)
+        self.measures = number_measures if asked.target.of_number else of_classes
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # -> (N, K) of each view, and (N, 4)
         x = self.classifier.normalise(x)

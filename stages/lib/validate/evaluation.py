@@ -112,6 +112,18 @@ def wide_intervals(bounds: Mapping[str, Sequence[float]]) -> list[str]:
     return [f"warning: intervals are wide ({listed}): the test cases are too few to say more"] if listed else []
 
 
+def no_bounds(kind: Kind, validation: Split) -> list[str]:
+    """A warning, if a number has no interval, as no validation case counts to measure it on; else none."""
+    counts = len(validation.y) if validation.weight is None else np.count_nonzero(validation.weight)
+    if not kind.asked.target.of_number or counts:
+        return []
+    name = kind.asked.names[0]
+    return [
+        f"warning: {name} has no interval: low and high are the answer itself, as no validation case says how far "
+        "answers are off: raise split.validation"
+    ]
+
+
 def operate(point: OperatingPoint, kind: Kind, splits: Mapping[str, Split], said: Said) -> dict[str, Any]:
     """The operating point: the class or label, its threshold, and the rates in each split.
 
