@@ -57,6 +57,20 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(BLOCK.format(language), text, re.MULTILINE | re.DOTALL)
 
 
+SERVE = """
+serve() {
+    told=$(mktemp)
+    "$@" > "$told" &
+    until grep http "$told"; do
+        kill -0 $! || return 1
+        sleep 0.1
+    done
+    kill $!
+    wait $! || [ $? = 143 ]
+}
+"""
+
+
 def commands(text: str) -> list[str]:
     """What a page gives to be typed, a block each: all of `sh`, and the lines of `console` behind a dollar sign."""
     found = []
@@ -69,9 +83,9 @@ def commands(text: str) -> list[str]:
 
 
 def ended(block: str) -> str:
-    """With each server ended, as by Ctrl-C, once it has told its address."""
+    """With each server ended once it has told its address, however long that takes."""
     serving = r"(?m)^(python -m tools.browse (?!.*--write).*?)( *#.*)?$"
-    return re.sub(serving, r"(timeout --signal INT 6 \1 || [ $? = 124 ]) | grep http", block)
+    return SERVE + re.sub(serving, r"serve \1", block)
 
 
 def without_blocks(text: str) -> str:
