@@ -26,6 +26,15 @@ for ignored in {signal.SIGINT, signal.SIGHUP}:
 os.fsync = os.fstat  # type: ignore[assignment]
 
 
+SLOWEST = (  # over a minute each
+    "studies/test_by_dvc.py",
+    "tools/test_agree_targets.py",
+    "test_docs.py",
+    "export/test_export.py",
+    "tools/test_agree.py",
+)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """What `-n auto` means: one process per core that this process may use."""
@@ -34,10 +43,13 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In parallel, runs files with slow tests first: a long test at the very end would leave the other cores idle."""
+    """In parallel, runs files with slow tests first, the slowest before all: a long file at the very end would leave the
+    other cores idle.
+    """
     if "PYTEST_XDIST_WORKER" in os.environ:
         slow_files = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: item.path not in slow_files)
+        slowest = {Path(__file__).parent / name: place - len(SLOWEST) for place, name in enumerate(SLOWEST)}
+        items.sort(key=lambda item: slowest.get(item.path, item.path not in slow_files))
 
 
 def pytest_collection_finish() -> None:
