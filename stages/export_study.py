@@ -72,8 +72,8 @@ def main(
     by_class = validation.read_by_class(scores_csv, about.asked, "test" if study.export == "ensemble" else "best")
     files = export.Files(model_torchscript, model_onnx, model_pt2, variants, card_md, export_json)
     model = export.Exported(deployed, about, facts, measured, by_class, parts)
-    export.write(model, cases, dataset_h5, params, files)
-    say(cost(model_onnx, alone[0], deployed, dataset_h5))
+    written = export.write(model, cases, dataset_h5, params, files)
+    say(cost(model_onnx if model_onnx in written else written[0], alone[0], deployed, dataset_h5))
 
 
 def collect(
@@ -96,18 +96,18 @@ def collect(
     return facts | {f"{name}_sha256": metadata.sha256(path) for name, path in paths.items()}
 
 
-def cost(model_onnx: Path, alone: nn.Module, deployed: nn.Module, dataset_h5: Path) -> str:
-    """How long the model takes for a sample, as model.onnx, and beside one training of it."""
+def cost(file: Path, alone: nn.Module, deployed: nn.Module, dataset_h5: Path) -> str:
+    """How long the model takes for a sample, as an exported file, and beside one training of it."""
     x = np.array(tensors.read_split(dataset_h5, "train").x[:TIMED_SAMPLES])
-    runner = file_format(model_onnx.suffix).load(model_onnx, any_operator=True)
+    runner = file_format(file.suffix).load(file, any_operator=True)
     with torch.inference_mode():
         deployed(torch.from_numpy(x))  # the first time takes longer
-        one, all_of_them, as_onnx = (
+        one, all_of_them, exported = (
             min(_seconds(ask, given) for _ in range(ROUNDS)) / len(x) * 1000
             for ask, given in ((alone, torch.from_numpy(x)), (deployed, torch.from_numpy(x)), (runner, x))
         )
     return (
-        f"{as_onnx:.3g} ms a sample as {model_onnx.name}, {model_onnx.stat().st_size:,} bytes; in torch "
+        f"{exported:.3g} ms a sample as {file.name}, {file.stat().st_size:,} bytes; in torch "
         f"{all_of_them:.3g} ms, and one training alone {one:.3g} ms (in batches of {len(x)}, on this machine)"
     )
 

@@ -33,6 +33,7 @@ from stages.lib.export import parity
 from stages.lib.export.formats import FORMATS, open_model
 from stages.lib.export.formats.runner import target
 from stages.lib.geometry import Geometry
+from stages.lib.model import left_out
 from stages.lib.validate.predictions import COLUMNS
 from tools import predict, raw_inputs
 from tools.raw_cases import RawCase
@@ -67,14 +68,16 @@ def compare(raw: Path, dataset_h5: Path, predictions_csv: Path, models: Path) ->
     The files are the export stage's outs, so they are trusted.
     """
     asked = tensors.read_description(dataset_h5).asked
-    cases, wanted = test_cases(raw, dataset_h5, predictions_csv, open_model(models / "model.onnx", trust=True)[1])
+    paths = {suffix: models / f"model{suffix}" for suffix in FORMATS}
+    there = {suffix: path for suffix, path in paths.items() if not (path.is_file() and left_out.why(path.read_bytes()))}
+    first = next(iter(there.values()), models / "model.onnx")
+    cases, wanted = test_cases(raw, dataset_h5, predictions_csv, open_model(first, trust=True)[1])
     ways: dict[str, Callable[[], np.ndarray]] = {
-        f"tools.predict model{suffix}": functools.partial(by_file, models / f"model{suffix}", cases)
-        for suffix in FORMATS
+        f"tools.predict {path.name}": functools.partial(by_file, path, cases) for path in there.values()
     }
-    if shutil.which("cmake"):
+    if shutil.which("cmake") and ".torchscript" in there:
         ways["C++ program"] = functools.partial(by_program, models / "model.torchscript", cases)
-    if chromium() and shutil.which("node") and (WEB / "node_modules").is_dir():
+    if ".onnx" in there and chromium() and shutil.which("node") and (WEB / "node_modules").is_dir():
         ways["web page"] = functools.partial(by_page, models / "model.onnx", cases)
     rows = [(name, len(cases), parity.off(way(), wanted, asked, SIX_DIGITS).beyond) for name, way in ways.items()]
     return pd.DataFrame(rows, columns=["way", "cases", "largest difference"])

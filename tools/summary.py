@@ -84,9 +84,8 @@ def lines(name: str, metrics: Path = METRICS) -> list[str]:
     else:  # git must not get those of cases
         found.append(f"  pictures                    {drawn} (evidence.png), {local} (worst.png, explained.png)")
     if export:
-        found.append(
-            f"  model                       models/{name}/model.onnx, and what it is for: models/{name}/card.md"
-        )
+        file = next((file for file in ("model.onnx", "model.torchscript") if file in export), "model.pt2")
+        found.append(f"  model                       models/{name}/{file}, and what it is for: models/{name}/card.md")
     if sentence := train.get("diagnosis", {}).get("sentence", ""):
         found.append(f"  training was {train['diagnosis'].get('verdict', '')}: {sentence.rpartition('; ')[2]}")
     seconds = durations.read(command.seconds_file(name))

@@ -104,6 +104,8 @@ void print_numbers(const torch::Tensor& numbers, const std::vector<std::string>&
 int main(int argc, char** argv) try {
   if (argc != 3) throw std::runtime_error("usage: classify model.torchscript samples.raw");
   torch::jit::ExtraFilesMap metadata{{"classes.txt", ""}, {"input.txt", ""}, {"target.txt", ""}};
+  if (std::ifstream(argv[1], std::ios::binary).peek() == '{')  // one line of JSON, with the reason
+    throw std::runtime_error(std::string(argv[1]) + " holds no model, as this format was left out: read it");
   auto model = torch::jit::load(argv[1], torch::kCPU, metadata);
   const auto input = parse_input(metadata.at("input.txt"));
   const auto names = lines_of(metadata.at("classes.txt"));  // of the output's columns

@@ -13,6 +13,7 @@ let waiting = null; // a picture that was chosen before the model
 
 async function openModel(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
+  if (bytes[0] === 0x7b) throw new Error(`${file.name} holds no model, as this format was left out: read it`); // {
   const metadata = readMetadata(bytes);
   model = { session: await ort.InferenceSession.create(bytes), metadata };
   const { shape, channels, dtype } = metadata.input;

@@ -18,7 +18,7 @@ import torch
 
 from stages.lib.core.errors import UserError
 from stages.lib.export.formats import FORMATS, Runner, file_format
-from stages.lib.model import checkpoint
+from stages.lib.model import checkpoint, left_out
 from stages.lib.model.deployed import Deployed, Settings
 from tools.bench import export_peers
 from tools.bench.export_peers import PEERS, Given
@@ -57,7 +57,8 @@ def compare(models: Path, rounds: int) -> list[Comparison]:
         UserError: There is no exported file.
     """
     classifier, recipe = checkpoint.load(models / "model.pt")
-    files = sorted(path for path in (*models.iterdir(), *models.glob("variants/*")) if path.suffix in FORMATS)
+    exported = (path for path in (*models.iterdir(), *models.glob("variants/*")) if path.suffix in FORMATS)
+    files = sorted(path for path in exported if not left_out.why(path.read_bytes()))
     if not files:
         raise UserError(f"{models} has no exported file: run the export stage first")
     metadata = file_format(files[0].suffix).read_metadata(files[0])

@@ -149,7 +149,9 @@ def _diagnosis(results: Results | None) -> str | None:
 def _export(old: Results | None, new: Results) -> dict[str, dict[str, list[Any]]]:
     """Of every exported file, [old, new] of its size and of the bound on its difference from the network."""
     then, now = (results.metrics["export"] if results else {} for results in (old, new))
-    files = sorted(name for name in {*then, *now} if isinstance({**then, **now}[name], dict))
+    files = sorted(
+        {name for side in (then, now) for name, of in side.items() if isinstance(of, dict) and "bytes" in of}
+    )
     keys = ("bytes", "difference_below")
     return {file: {key: [side.get(file, {}).get(key) for side in (then, now)] for key in keys} for file in files}
 

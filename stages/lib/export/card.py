@@ -64,7 +64,7 @@ def _front_matter(facts: Mapping[str, Any], measured: Mapping[str, Any], about: 
     result = {"task": {"type": "image-classification"}, "dataset": data, "metrics": metrics}
     front_matter = {
         "pipeline_tag": "image-classification",
-        "tags": ["pytorch", "onnx", facts["network"], *words(facts).tags],
+        "tags": ["pytorch", *([] if "onnx" in left_out(facts) else ["onnx"]), facts["network"], *words(facts).tags],
         **({"license": about.licence} if about.licence else {}),
         "model-index": [{"name": facts["dataset"], "results": [result]}],
     }
@@ -217,26 +217,43 @@ def _how_to_run(facts: Mapping[str, Any], difference: float) -> str:
     arguments = "torch.from_numpy(x)" + (", torch.from_numpy(spacing_mm)" if spaced else "")
     of, answer = words(facts), output_names(facts)[0]
     said = f"On the test split, no {of.an_answer} of a file is more than\n{of.off(difference)} off the network's."
+    missing = left_out(facts)
+    in_torch = {
+        "pt2": f'{answer} = torch.export.load("model.pt2").module()({arguments})',
+        "torchscript": f'{answer} = torch.jit.load("model.torchscript")({arguments})',
+    }
+    imports, parts = ["import numpy"], []
+    if "onnx" not in missing:
+        imports.append("import onnxruntime")
+        run = f'{answer} = onnxruntime.InferenceSession("model.onnx").run(None, {feed})[0]'
+        parts.append(f"# ONNX Runtime\n{run}")
+    if lines := [line for name, line in in_torch.items() if name not in missing]:
+        imports.append("import torch")
+        phones = "" if "torchscript" in missing else "; .torchscript runs from C++ and on phones, too"
+        parts.append("\n".join([f"# PyTorch, without the code that trained it{phones}", *lines]))
+    code = "\n\n".join(["\n".join(imports), "\n".join(inputs), *parts])
+    beside = [f"- `python -m tools.predict {_first(missing)} FILE...` takes picture files and DICOM folders"]
+    if "torchscript" not in missing:
+        beside.append("- `examples/cpp` runs model.torchscript from C++ on raw numbers")
+    if "onnx" not in missing:
+        beside.append("- `examples/web` runs model.onnx in a browser")
+    reasons = "".join(f"\nThere is no model.{name}: {escape(reason)}.\n" for name, reason in missing.items())
     return f"""Colour, size, scaling and {of.last_layer} are inside. {said}
 
 ```python
-import numpy
-import onnxruntime
-import torch
-
-{chr(10).join(inputs)}
-
-# ONNX Runtime
-{answer} = onnxruntime.InferenceSession("model.onnx").run(None, {feed})[0]
-
-# PyTorch, without the code that trained it; .torchscript runs from C++ and on phones, too
-{answer} = torch.export.load("model.pt2").module()({arguments})
-{answer} = torch.jit.load("model.torchscript")({arguments})
+{code}
 ```
 
 With the project's code beside it:
 
-- `python -m tools.predict model.onnx FILE...` takes picture files and DICOM folders;
-- `examples/cpp` runs model.torchscript from C++ on raw numbers;
-- `examples/web` runs model.onnx in a browser.
-"""
+{(";" + chr(10)).join(beside)}.
+{reasons}"""
+
+
+def left_out(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The formats that the model does not have, each with the reason."""
+    return facts.get("left_out", {})
+
+
+def _first(missing: Mapping[str, str]) -> str:
+    return next(f"model.{name}" for name in ("onnx", "torchscript", "pt2") if name not in missing)

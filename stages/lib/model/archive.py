@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.lib.core.errors import UserError
-from stages.lib.model import pickle_check
+from stages.lib.model import left_out, pickle_check
 
 FOLDER = "archive/"  # of all members, as torch's own writers name it where they write into memory
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first date that zip knows
@@ -31,14 +31,19 @@ def read_file(path: Path) -> bytes:
     """A model's file, read once: what is checked is what is loaded, whatever happens to the file meanwhile.
 
     Raises:
-        UserError: It is no regular file, can't be read, or is larger than the memory.
+        UserError: It is no regular file, can't be read, is larger than the memory, or stands for a format left out.
     """
     if not path.is_file():  # a pipe would be waited for without end
         raise UserError(f"{path} is no file")
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except (OSError, MemoryError) as error:
         raise UserError(f"{path} can't be read: {error or 'it is larger than the memory'}") from None
+    if reason := left_out.why(content):
+        raise UserError(
+            f"{path} holds no model, as this format was left out: {reason}. Take another of the model's files"
+        )
+    return content
 
 
 def read(content: bytes, known: str, kind: str) -> dict[str, bytes]:

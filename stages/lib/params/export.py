@@ -29,6 +29,9 @@ class CardParams:
     """Who answers for it."""
 
 
+Format = Literal["torchscript", "onnx", "pt2"]
+
+
 @section
 class ExportParams:
     """`datasets.<name>.export`: what the exported files take and give, and how they are checked."""
@@ -37,6 +40,10 @@ class ExportParams:
     """How far a probability of an exported file may be from the network's own, on any test case. A number may be as
     many deviations of the numbers in training from it (of their logarithms, where the model learns those), and what
     float32 does not hold besides."""
+
+    formats: Annotated[tuple[Format, ...], Field(min_length=1)] | None = None
+    """The files to write. Where it is left out, all that the network can have (docs/models.md): the card, export.json
+    and the other files say why one is not there. A format that is named and can't be had is an error."""
 
     opset: Annotated[int, Field(ge=18)] = 20
     """ONNX's version of its operators: take the newest that every runtime of yours reads."""
@@ -67,3 +74,7 @@ class ExportParams:
     def __post_init__(self) -> None:
         if len(set(self.variants)) < len(self.variants):
             raise ValueError(f"variants has one twice: {', '.join(self.variants)}")
+        if self.formats is not None and len(set(self.formats)) < len(self.formats):
+            raise ValueError(f"formats has one twice: {', '.join(self.formats)}")
+        if self.variants and self.formats is not None and "onnx" not in self.formats:
+            raise ValueError("variants are made from model.onnx: add onnx to formats, or ask for no variants")

@@ -2,7 +2,8 @@
 
 A module has three functions:
 
-- `write(path, program)`: writes a `Program` with its metadata, the same bytes whatever the path;
+- `write(path, program)`: writes a `Program` with its metadata, the same bytes whatever the path; raises
+  `runner.Unsupported` where the format can't hold its network;
 - `load(path, content, any_operator)`: a `Model` in the format's own runtime, from the file alone. It is checked first:
   it runs no code, reads no other file, and calls operators that are known to be harmless, or `any_operator` if somebody
   vouches for the file. `content` is the file's, if it was read before;

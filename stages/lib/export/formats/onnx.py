@@ -11,31 +11,41 @@ import numpy as np
 import onnx
 
 from stages.lib.core.errors import UserError
-from stages.lib.export.formats.runner import INPUTS, Model, feeds, output_names
+from stages.lib.export.formats.runner import INPUTS, Model, Unsupported, feeds, output_names, reason
 from stages.lib.model import archive
 from stages.lib.model.archive import METADATA
 
 if TYPE_CHECKING:
     from stages.lib.export.formats.program import Program
 
+LARGEST = 2**31 - 2**24  # bytes of weights: protobuf ends at 2 GiB, and the program is in there, too
 STANDARD = ("", "ai.onnx")  # the two names of ONNX's own operators
 
 
 def write(path: Path, program: "Program") -> None:
     import torch  # takes seconds, and loading does not need it
 
+    exported = program.exported
+    size = sum(tensor.numel() * tensor.element_size() for tensor in exported.state_dict.values())
+    if size > LARGEST:
+        raise Unsupported(f"its weights are {size / 2**30:.1f} GiB, and ONNX holds 2 GiB in one file")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))  # onnxscript's own
-        made = torch.onnx.export(
-            program.exported,
-            input_names=program.inputs,
-            output_names=list(output_names(program.metadata)[: program.outputs]),
-            opset_version=program.opset,
-            external_data=False,
-            verbose=False,
-        )
-    assert made is not None
-    model = made.model_proto
+        try:
+            made = torch.onnx.export(
+                exported,
+                input_names=program.inputs,
+                output_names=list(output_names(program.metadata)[: program.outputs]),
+                opset_version=program.opset,
+                external_data=False,
+                verbose=False,
+            )
+            assert made is not None
+            model = made.model_proto
+        except Exception as error:  # one of many classes, with pages of text
+            raise Unsupported(
+                f"torch.onnx can't write this network in opset {program.opset}: {reason(error)}"
+            ) from error
     _clear_sources(model)
     model.metadata_props.add(key=METADATA, value=json.dumps(program.metadata))
     onnx.checker.check_model(model, full_check=True)

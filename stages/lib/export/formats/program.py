@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stages.lib.core.errors import UserError
 from stages.lib.export.end_to_end import Branching, Native
-from stages.lib.export.formats.runner import INPUTS, Model, feeds, takes_any_colour
+from stages.lib.export.formats.runner import INPUTS, Model, Unsupported, feeds, reason, takes_any_colour
 from stages.lib.geometry import Geometry
 from stages.lib.model.deployed import outputs
 
@@ -61,6 +61,11 @@ class Program:
         assert isinstance(self.module, Native)
         return Native(first, self.module.deployed).eval()
 
+    @property
+    def one_size(self) -> bool:
+        """Whether the network sees samples of one size alone, whatever the input's."""
+        return self.geometry is not None or not isinstance(self.module, Native)
+
     @cached_property
     def exported(self) -> torch.export.ExportedProgram:
         module = self.with_first(Branching(self.geometry)) if self.geometry else self.module
@@ -69,8 +74,9 @@ class Program:
                 sizes = (self._dynamic(), *[None] * (len(self.example) - 1))
                 program = torch.export.export(module, self.example, dynamic_shapes=sizes)
             except Exception as error:  # one of many classes, with pages of text
-                reason = str(error).strip().partition("\n")[0]
-                raise UserError(f"torch.export can't export this network for any batch size: {reason}") from error
+                raise Unsupported(
+                    f"torch.export can't export this network for any batch size: {reason(error)}"
+                ) from error
         self._refuse_fixed(program)
         for graph in program.graph_module.modules():
             for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else []:

@@ -1,11 +1,13 @@
 """What every format is loaded as. Without torch, which takes seconds to import and an ONNX file does not need."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from stages.lib.core.errors import UserError
 from stages.lib.targets import NUMBERS, Target
 
 INPUTS = ("input", "spacing_mm")
@@ -14,6 +16,19 @@ Runner = Callable[..., tuple[np.ndarray, ...]]
 """Maps (N, C, *size) of the cases' own integers to what the model says, (N, K), and a second output, if there is one.
 
 A file that takes a spacing has it as the second argument; left out, it is the dataset's."""
+
+
+class Unsupported(UserError):
+    """A format can't hold this network, whatever the params are; the message is the reason, in a line."""
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in a line without addresses and paths, from errors that others made of it with pages of text."""
+    while (cause := error.__cause__ or error.__context__) is not None and not isinstance(cause, UserError):
+        error = cause
+    text = str(error).strip()
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return re.sub(r"0x[0-9a-f]+|(/[\w.-]+){2,}", "...", first)[:300]
 
 
 def target(metadata: Mapping[str, Any]) -> Target:
