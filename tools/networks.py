@@ -113,7 +113,7 @@ def measure(name: str) -> dict[str, Any]:
             try:
                 check(paths[suffix], module, shape)
             except UserError as error:
-                said[suffix] = str(error)
+                said[suffix] = str(error).replace(str(paths[suffix]), paths[suffix].name)
     return {
         "shape": list(shape),
         "parameters": sum(parameter.numel() for parameter in network.parameters()),

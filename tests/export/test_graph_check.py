@@ -124,6 +124,26 @@ def test_names_and_trees_that_would_become_code_or_imports_are_refused(given):
         read(program(**given))
 
 
+@pytest.mark.parametrize("name", ["a.block1-0.weight", "a-b"])
+def test_a_weight_may_have_a_hyphen_in_its_name_and_a_variable_none(name):
+    def signed(parameter, variable="p"):
+        given = program()
+        spec = {"parameter": {"arg": {"name": variable}, "parameter_name": parameter}}
+        given["graph_module"]["signature"] = {"input_specs": [spec]}
+        return given
+
+    assert name.encode() in read(signed(name))["models/model.json"]
+    for broken in (
+        signed("p", name),
+        signed(f"{name} or 1"),
+        signed(f"__{name}"),
+        signed(f"{name}.__class__"),
+        signed(f"-{name}"),
+    ):
+        with pytest.raises(UserError, match="is not what torch writes there"):
+            read(broken)
+
+
 @pytest.mark.parametrize(
     "table, message",
     [

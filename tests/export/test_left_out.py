@@ -162,6 +162,16 @@ def test_a_network_that_depends_on_the_batch_or_on_numbers_is_not_traced(tmp_pat
         torchscript.write(tmp_path / "model.torchscript", program(globals()[name]()))
 
 
+def test_a_network_whose_layers_have_hyphens_in_their_names_leaves_in_pt2(tmp_path):
+    layers = nn.Sequential(nn.Flatten())
+    layers.add_module("block1-0", nn.Linear(16, 2))  # as RegNet's are called
+    made = Program(layers.eval(), (1, 4, 4), "float32", {"classes": ["a", "b"], "input": {"dtype": "float32"}})
+    formats.file_format(".pt2").write(tmp_path / "model.pt2", made)
+    x = np.random.default_rng(0).random((3, 1, 4, 4), np.float32)
+    said = formats.file_format(".pt2").load(tmp_path / "model.pt2")(x)[0]
+    assert np.abs(said - layers(torch.from_numpy(x)).detach().numpy()).max() < 1e-6
+
+
 class ReadsANumber(nn.Module):
     """torch.export follows the number, a trace makes it a constant, and TorchScript has no such Python."""
 

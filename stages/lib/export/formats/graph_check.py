@@ -29,6 +29,8 @@ KNOWN = "|".join(
     )
 )
 NAME = re.compile(r"(?!__)\w+(\.(?!__)\w+)*|", re.ASCII)  # of a node, a weight, a module, a type
+PATH = re.compile(r"(?!__)\w[\w-]*(\.(?!__)\w[\w-]*)*|", re.ASCII)  # of a weight or module: RegNet's have hyphens
+PATHS = ("parameter_name", "buffer_name", "tensor_constant_name", "fqn")  # attributes' names, never variables
 TEXT = re.compile(r"[\w .,>+-]{0,200}", re.ASCII)  # an operator's argument ("constant", "ij,jk->ik"), a version
 SYMBOL = re.compile(r"[a-z]{1,4}[0-9]{1,4}", re.ASCII)  # torch counts up to the numbers of some
 TARGET = re.compile(
@@ -76,7 +78,7 @@ def read(path: Path, content: bytes, any_operator: bool = False) -> dict[str, by
 def _check_table(table: Mapping[str, Any], members: Mapping[str, bytes], folder: str) -> None:
     """Each tensor is a member of the archive, no pickle, and not larger than that."""
     for name, entry in table["config"].items():
-        _match(NAME, name)
+        _match(PATH, name)
         if entry["use_pickle"]:
             raise ValueError(f"it holds a pickled tensor ({name}), which could run code")
         member = members.get(f"{folder}/{entry['path_name']}")
@@ -123,7 +125,9 @@ class _Check:
         elif key in TREES:
             _check_tree(archive.parse_json(text, key)[1])
         else:
-            _match(TEXT if key in ("as_string", "as_strings", "torch_version") else NAME, text)
+            _match(
+                PATH if key in PATHS else TEXT if key in ("as_string", "as_strings", "torch_version") else NAME, text
+            )
         return text
 
     def _check_target(self, target: str) -> None:
