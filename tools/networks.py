@@ -182,23 +182,29 @@ def page(rows: Mapping[str, Mapping[str, Any]], made_with: str) -> str:
     table = "\n".join(
         ["| network | shape | parameters | TorchScript | ONNX | .pt2 |", "|---|---|---|---|---|---|", *lines]
     )
+    waiting = [escape(name) for name in known() if name not in rows]
+    left = (
+        f"\nNot measured yet, which `python -m tools.networks` goes on with: {'; '.join(waiting)}.\n" if waiting else ""
+    )
     notes = "\n".join(f"{number}. {escape(reason)}" for reason, number in reasons.items())
     return f"""# Networks and the files that they leave in
 
 `python -m tools.networks` writes this page: each network, of this project and of torchvision's zoo, with random weights
 and its own default arguments, goes the way of the stage export into each format. Each file is loaded in its own runtime
 and answers batches of two and of one, of the shape and one pixel larger on each side, within `export.tolerance` (1e-5)
-of the network, or is none. Made with {made_with}.
+of the network, or is none.
+Made with {made_with}.
 
-The shape is C x H x W or C x D x H x W: the smallest of a few that the network can be trained on. ViT and MaxViT take
-224 x 224 alone, MViT 16 x 224 x 224 (`network.arguments.resize: 224` brings H and W there). TorchScript is traced; what
-can't be is scripted.
+The shape is C x H x W or C x D x H x W: the smallest of a few that the network can be trained on. By themselves ViT and
+MaxViT take 224 x 224 alone, and MViT 16 x 224 x 224: the option `resize: 224` brings H and W there. TorchScript is traced;
+what can't be is scripted.
 
-Of {len(rows)} networks, {counts[0]} leave in TorchScript, {counts[1]} in ONNX and {counts[2]} in .pt2. A format that a
-network can't have is left out of its export, with the reason below; `export.formats` names those that must be there.
+Of {len(rows)} networks, {counts[0]} leave in TorchScript, {counts[1]} in ONNX and {counts[2]} in .pt2.
+A format that a network can't have is left out of its export, with the reason below; `export.formats` names those that must
+be there.
 
 {table}
-{chr(10) + "Why not:" + chr(10) + chr(10) + notes + chr(10) if notes else ""}"""
+{left}{chr(10) + "Why not:" + chr(10) + chr(10) + notes + chr(10) if notes else ""}"""
 
 
 def _made_with() -> str:
