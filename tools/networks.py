@@ -196,12 +196,12 @@ of the network, or is none.
 Made with {made_with}.
 
 The shape is C x H x W or C x D x H x W: the smallest of a few that the network can be trained on. By themselves ViT and
-MaxViT take 224 x 224 alone, and MViT 16 x 224 x 224: the option `resize: 224` brings H and W there. TorchScript is traced;
-what can't be is scripted.
+MaxViT take 224 x 224 alone, and MViT 16 x 224 x 224: the option `resize: 224` brings H and W there. TorchScript is
+traced; what can't be is scripted.
 
 Of {len(rows)} networks, {counts[0]} leave in TorchScript, {counts[1]} in ONNX and {counts[2]} in .pt2.
-A format that a network can't have is left out of its export, with the reason below; `export.formats` names those that must
-be there.
+A format that a network can't have is left out of its export, with the reason below; `export.formats` names those that
+must be there.
 
 {table}
 {left}{chr(10) + "Why not:" + chr(10) + chr(10) + notes + chr(10) if notes else ""}"""
