@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional
 
 from stages.lib.params.train import LossParams
-from stages.lib.train import devices, diagnosis, losses
+from stages.lib.train import devices, losses
+from stages.lib.train.diagnosis import gradients
 from tests.train.test_train import LEARNS, train_on
 
 LOGITS, Y = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2, 1, 0])
@@ -58,14 +59,14 @@ def test_class_weights_say_how_much_one_class_counts_beside_the_others(images_h5
 
 
 def test_gradients_that_float16_has_not_scaled_yet_are_not_looked_at(images_h5, tmp_path, monkeypatch):
-    calls, real = [], diagnosis.gradient_norms
+    calls, real = [], gradients.gradient_norms
 
     def norms(network):
         calls.append(1)
         found = real(network)
         return found if len(calls) > 1 else dict.fromkeys(found, math.inf)
 
-    monkeypatch.setattr(diagnosis, "gradient_norms", norms)
+    monkeypatch.setattr(gradients, "gradient_norms", norms)
     _, _, history = train_on(images_h5, tmp_path / "out", LEARNS | {"batch_size": 8})
     assert len(calls) > 3
     assert history.filter(like="gradient").map(math.isfinite).all(axis=None)

@@ -11,8 +11,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from stages.lib.core.progress import progress
 from stages.lib.model.classifier import Classifier
 from stages.lib.params.train import TrainParams
-from stages.lib.train import batches, devices, diagnosis, losses
+from stages.lib.train import batches, devices, losses
 from stages.lib.train.batches import BatchPart
+from stages.lib.train.diagnosis import gradients
 from stages.lib.train.interruption import Checkpoints, Stop
 from stages.lib.train.parallel import batch_parts, distributed
 from stages.lib.train.run import Best, Row, Run
@@ -52,9 +53,9 @@ def train_epoch(run: Run, task: Task, checkpoints: Checkpoints, stop: Stop) -> b
         sums = train_batch(run, task, rows, bool(stop))
         stops = sums.pop("stops")
         if run.batch % measure_every == 0:
-            gradients = diagnosis.gradient_norms(run.model.network)
-            if all(map(math.isfinite, gradients.values())):  # float16's are not until the scaler has found its scale
-                sums |= gradients | {"measurements": 1}
+            norms = gradients.gradient_norms(run.model.network)
+            if all(map(math.isfinite, norms.values())):  # float16's are not until the scaler has found its scale
+                sums |= norms | {"measurements": 1}
         for name, value in sums.items():
             run.sums[name] = run.sums.get(name, 0.0) + value
         run.batch += 1

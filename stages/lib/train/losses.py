@@ -98,19 +98,31 @@ class Objective:
             targets: (n, K).
             weights: (n,) of the samples; None: all count alike.
         """
+        return float(self.weight_of_each(targets, weights).sum())
+
+    def weight_of_each(self, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """How much each sample's loss counts, (n,), or each of its answers', (n, K)."""
         of_samples = targets @ self.class_weights
-        return float(of_samples.sum() if weights is None else (of_samples * weights).sum())
+        return of_samples if weights is None else of_samples * weights
 
     def count(self, targets: Tensor, weights: Tensor | None) -> float:
         """By what the sum of their qualities is divided."""
         return len(targets) if weights is None else float(weights.sum())
 
     def sums(self, answers: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The sum of the samples' losses, each times its class's weight and its own; and of the right answers.
+        """The sums of `each`."""
+        found, quality = self.each(answers, targets, weights)
+        return found.sum(), quality.sum().float()
+
+    def each(self, answers: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The samples' losses, each times its class's weight and its own; and which answers are right, likewise.
 
         Args:
             answers: (n, K) logits.
             targets: (n, K), before label smoothing.
+
+        Returns:
+            Both (n,); (n, K) where each answer counts by itself.
         """
         smoothed = targets
         if self.params.label_smoothing:
@@ -121,9 +133,7 @@ class Objective:
         else:
             found = self.loss(answers, smoothed) * (targets @ factors)
         right = answers.argmax(1) == targets.argmax(1)
-        if weights is None:
-            return found.sum(), right.sum().float()
-        return (found * weights).sum(), (right * weights).sum()
+        return (found, right) if weights is None else (found * weights, right * weights)
 
     def of_split(self, split: Split) -> tuple[float, float]:
         """`weight` and `count` of a whole split."""
@@ -171,19 +181,19 @@ class LabelsObjective(Objective):
         counts = known * factors
         return known, filled, counts if weights is None else counts * weights[:, None]
 
-    def weight(self, targets: Tensor, weights: Tensor | None) -> float:
-        return float(self._of_answers(targets, weights)[2].sum())
+    def weight_of_each(self, targets: Tensor, weights: Tensor | None) -> Tensor:
+        return self._of_answers(targets, weights)[2]
 
     def count(self, targets: Tensor, weights: Tensor | None) -> float:
         known = ~torch.isnan(targets)
         return float(known.sum() if weights is None else (known * weights[:, None]).sum())
 
-    def sums(self, answers: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    def each(self, answers: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         known, filled, counts = self._of_answers(targets, weights)
         smoothed = filled * (1 - self.params.label_smoothing) + self.params.label_smoothing / 2
         right = known * ((answers > 0) == (filled > 0.5))
         right = right if weights is None else right * weights[:, None]
-        return (self.loss(answers, smoothed) * counts).sum(), right.sum().float()
+        return self.loss(answers, smoothed) * counts, right
 
 
 class NumberObjective(Objective):
@@ -218,12 +228,13 @@ class NumberObjective(Objective):
     def weight(self, targets: Tensor, weights: Tensor | None) -> float:
         return self.count(targets, weights)
 
-    def sums(self, answers: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    def weight_of_each(self, targets: Tensor, weights: Tensor | None) -> Tensor:
+        return torch.ones(len(targets)) if weights is None else weights
+
+    def each(self, answers: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         explained = 1 - (answers - targets).square().sum(1)
         losses = self.loss(answers, targets).sum(1)
-        if weights is None:
-            return losses.sum(), explained.sum()
-        return (losses * weights).sum(), (explained * weights).sum()
+        return (losses, explained) if weights is None else (losses * weights, explained * weights)
 
     def of_split(self, split: Split) -> tuple[float, float]:
         of_all = len(split.y) if split.weight is None else float(split.weight.astype(np.float64).sum())

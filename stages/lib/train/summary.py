@@ -1,13 +1,14 @@
 """train.json, and the line on the terminal at a run's start: how large the network is, and how the run went."""
 
 import sys
+from functools import partial
 from typing import Any
 
 import torch
 
 from stages.lib.model.checkpoint import Recipe
 from stages.lib.model.complexity import complexity
-from stages.lib.train.diagnosis import diagnose
+from stages.lib.train.diagnosis import capacity, evidence, verdict
 from stages.lib.train.run import Run
 from stages.lib.train.task import Task
 
@@ -26,13 +27,21 @@ def print_size(recipe: Recipe, run: Run, task: Task) -> None:
 
 
 def summarise(run: Run, task: Task, recipe: Recipe) -> dict[str, Any]:
-    """What train.json holds: the network's size, loss and quality of the epoch that was kept, and the diagnosis."""
+    """What train.json holds: the network's size, loss and quality of the epoch that was kept, and the diagnosis.
+
+    Args:
+        run: One whose judged model has the weights that are kept.
+    """
     kept, quality = run.history[run.best.epoch - 1], task.objective.quality
+    found = evidence.gather(run.judged, task)
+    diagnosis = verdict.diagnose(
+        run.history, found, task.params.progressive.epochs, quality, partial(capacity.capacity, task, recipe)
+    )
     return {
         **network_size(recipe, run, task),
         "epochs": len(run.history),
         "best_epoch": run.best.epoch,
-        "diagnosis": diagnose(run.history, task.params.progressive.epochs, quality),
+        "diagnosis": diagnosis,
         **{split: {name: kept[f"{split}_{name}"] for name in ("loss", quality)} for split in ("train", "validation")},
     }
 
