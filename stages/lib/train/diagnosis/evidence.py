@@ -47,7 +47,7 @@ class Standing:
     quality_gain_noise: float = math.nan
     errors: int = 0  # answers that are wrong; of a number, none is
     auroc: float = math.nan  # how well the confidence of an answer tells whether it is right: 0.5 is not at all
-    auroc_noise: float = math.nan
+    surest_errors: float = math.nan  # part of the surest quarter of the answers that is wrong
 
     @property
     def explained(self) -> float:
@@ -97,7 +97,7 @@ def best_answers(objective: Objective, targets: Tensor, weights: Tensor | None, 
     def closure() -> float:
         optimizer.zero_grad()
         loss = objective.sums(answers.expand(len(targets), -1), targets, weights)[0] / scale
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return float(loss.detach())
 
     optimizer.step(closure)
@@ -142,6 +142,7 @@ def standing(model: Classifier, task: Task, split: Split, rows: np.ndarray, cons
     counted = share * count / total
     few = slice(FLOOR_CASES)
     floor = lowest_loss(objective, targets[few], None if weights is None else weights[few], alike=False)
+    errors, auroc, surest_errors = confidence(objective, answers, targets)
     with np.errstate(invalid="ignore", over="ignore"):
         return Standing(
             loss=objective.in_unit(float(loss.sum() / total)),
@@ -153,7 +154,9 @@ def standing(model: Classifier, task: Task, split: Split, rows: np.ndarray, cons
             quality=float(quality.sum() / count),
             quality_gain=float((quality - chance_quality).sum() / count),
             quality_gain_noise=noise(quality - chance_quality, counted, split.group[rows]),
-            **confidence(objective, answers, targets),
+            errors=errors,
+            auroc=auroc,
+            surest_errors=surest_errors,
         )
 
 
@@ -179,22 +182,21 @@ def noise(values: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> float:
     return float(stdtrit(n - 1, CONFIDENCE) * math.sqrt(n / (n - 1) * (residuals**2).sum()) / total)
 
 
-def confidence(objective: Objective, answers: Tensor, targets: Tensor) -> dict[str, float]:
-    """How well confidence tells right answers from wrong ones: `errors`, `auroc`, `auroc_noise` of `Standing`."""
+def confidence(objective: Objective, answers: Tensor, targets: Tensor) -> tuple[int, float, float]:
+    """How well confidence tells right answers from wrong ones: `errors`, `auroc`, `surest_errors` of `Standing`."""
     if isinstance(objective, NumberObjective) or not torch.isfinite(answers).all():
-        return {}
+        return 0, math.nan, math.nan
     _, right = objective.each(answers, targets, None)
     if right.ndim > 1:  # labels, each by itself
         known = ~torch.isnan(targets)
         sure, right = answers.abs()[known], right[known]
     else:
         sure = answers.softmax(1).amax(1)
-    good, bad = sure[right > 0].numpy(), np.sort(sure[right == 0].numpy())
-    m, n = len(good), len(bad)
+    confidences, wrong = sure.numpy(), right.numpy() == 0
+    m, n = int((~wrong).sum()), int(wrong.sum())
     if not m or not n:
-        return {"errors": n}
-    below, up_to = (np.searchsorted(bad, good, side=side) for side in ("left", "right"))
-    auroc = float((below + up_to).mean() / 2 / n)
-    twice, both = auroc / (2 - auroc), 2 * auroc**2 / (1 + auroc)  # the standard error of Hanley and McNeil 1982
-    variance = auroc * (1 - auroc) + (m - 1) * (twice - auroc**2) + (n - 1) * (both - auroc**2)
-    return {"errors": n, "auroc": auroc, "auroc_noise": 1.96 * math.sqrt(variance / m / n)}
+        return n, math.nan, math.nan
+    bad = np.sort(confidences[wrong])
+    below, up_to = (np.searchsorted(bad, confidences[~wrong], side=side) for side in ("left", "right"))
+    surest = np.argsort(-confidences, kind="stable")[: max(1, (m + n) // 4)]
+    return n, float((below + up_to).mean() / 2 / n), float(wrong[surest].mean())

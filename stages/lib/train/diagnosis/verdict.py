@@ -17,7 +17,8 @@ from stages.lib.train.run import Row
 LEARNT = 0.9  # of the way from chance to the floor: a split that is as good as fitted
 FITTED = 0.5  # likewise: a training split that is more than half explained
 STUCK = 0.25  # likewise: a training split that is hardly better than chance
-LEARNT_QUALITY = 0.95  # accuracy, or what is as good, of a split that is learnt, however much loss is left
+NEARLY_LEARNT = 0.75  # likewise: one that is so where its quality is high, too
+LEARNT_QUALITY = 0.95  # accuracy, or what is as good
 LEAST = 0.02  # likewise: a difference of losses that matters, however little noise there is
 HARDLY_MOVED = 0.3  # likewise: a few cases, by a fresh copy at train.lr
 LARGE_GAP = 0.5  # likewise: between training and validation
@@ -29,9 +30,9 @@ AT_REST = 0.05  # last learning rate over the largest: a schedule has come to it
 FINAL_PART = 0.2  # of the epochs, in which a loss is still falling or not
 FEW_EPOCHS = 3  # fewer tell nothing
 SURE = 1.5  # times the noise: that of chance is judged twice, and by the best of several epochs
-CERTAINLY_BLIND = 0.55  # the interval of that AUROC reaches down to it
-BLIND_CONFIDENCE = 0.62  # AUROC of confidence for being right, below which errors are not where the network is unsure
-FEWEST_ERRORS = 20  # to know that AUROC by
+BLIND_CONFIDENCE = 0.65  # AUROC of confidence for being right, below which errors are not where the network is unsure
+SURE_ERRORS = 0.6  # of the error rate, that of the surest quarter of the answers
+FEWEST_ERRORS = 20  # to know these by
 MANY_ERRORS = 0.1  # of the answers
 
 MORE_CAPACITY = "a wider or deeper network, or less regularisation"
@@ -60,7 +61,8 @@ def diagnose(
     numbers = measure(history, evidence, shrunk_epochs)
     dead = dead_layers(history[-1])
     verdict, remedy = judge(numbers, dead)
-    if verdict in ("at chance", "underfitting") and capacity is not None:
+    has_fitted = numbers["train_explained"] >= FITTED
+    if (verdict in ("at chance", "underfitting") or (verdict == "label noise" and not has_fitted)) and capacity:
         found = capacity()
         numbers |= {"few_fitted": found.fitted, "fitting_rate": found.fitting_rate}
         verdict, remedy = with_capacity(verdict, remedy, found)
@@ -112,7 +114,7 @@ def measure(history: Sequence[Row], evidence: Evidence, shrunk_epochs: int = 0) 
         "errors": validation.errors,
         "error_rate": 1 - validation.quality,
         "confidence_auroc": validation.auroc,
-        "confidence_auroc_noise": validation.auroc_noise,
+        "surest_error_rate": validation.surest_errors,
         "gradient_orders": math.log10(max(sizes) / min(sizes)) if sizes else 0.0,
         "first_layer_gradient": next(iter(gradients.values()), math.nan),
         "last_layer_gradient": next(reversed(gradients.values()), math.nan),
@@ -146,15 +148,18 @@ def judge(numbers: dict[str, float], dead: Sequence[str] = ()) -> tuple[str, str
         or n["quality_gain"] + n["quality_gain_noise"] > FITTED * best_quality_gain
     )
     gap = n["validation_loss"] - n["train_loss"] > max(n["validation_noise"], n["least_difference"])
+    large_gap = gap and explained - n["validation_explained"] > LARGE_GAP
     risen = n["rise"] > max(n["validation_noise"], n["least_difference"]) and n["train_fall_since"] > 0
     falling = n["final_fall"] > max(n["validation_noise"], n["least_difference"]) and n["rise"] == 0
     resting = n["last_rate"] < AT_REST  # which lets the loss fall to the end of any run
-    learnt = n["validation_explained"] >= LEARNT or n["validation_quality"] >= LEARNT_QUALITY
+    learnt = n["validation_explained"] >= LEARNT or (
+        n["validation_quality"] >= LEARNT_QUALITY and n["validation_explained"] >= NEARLY_LEARNT
+    )
     blind = (
         n["errors"] >= FEWEST_ERRORS
         and n["error_rate"] > MANY_ERRORS
         and n["confidence_auroc"] < BLIND_CONFIDENCE
-        and n["confidence_auroc"] - n["confidence_auroc_noise"] < CERTAINLY_BLIND
+        and n["surest_error_rate"] > SURE_ERRORS * n["error_rate"]
     )
     rules = [
         ("learning rate too high", spoilt, "a lower train.lr, train.schedule.warmup_epochs or train.clip_norm"),
@@ -185,14 +190,14 @@ def judge(numbers: dict[str, float], dead: Sequence[str] = ()) -> tuple[str, str
             "more train.epochs: so few tell nothing",
         ),
         ("at chance", validated and not better, "a look at labels and pictures: is there anything to be learnt?"),
+        # What is learnt by heart has errors that are as confident: label noise shows where it is not.
+        ("overfitting", risen or (large_gap and not falling), REGULARISE),
         ("label noise", blind, "a look at the labels: errors are no less confident than right answers"),
-        ("overfitting", risen, REGULARISE),
         (
             "unfinished",
             falling and not (resting and (gap or learnt)),
             "more train.epochs",
         ),
-        ("overfitting", gap and explained - n["validation_explained"] > LARGE_GAP, REGULARISE),
         ("underfitting", poor, MORE_CAPACITY),
         ("not validated", not validated, "a validation split (split.validation), without which little can be told"),
     ]
@@ -206,6 +211,8 @@ def with_capacity(verdict: str, remedy: str, found: Capacity) -> tuple[str, str]
     rate = found.fitting_rate
     if rate == 0:
         return "underfitting", MORE_CAPACITY
+    if verdict == "label noise":
+        return verdict, remedy
     if rate < 1:
         return "learning rate too high", f"train.lr times {rate:g}"
     if rate > 1 and found.fitted < HARDLY_MOVED:
@@ -240,7 +247,10 @@ def in_words(numbers: dict[str, float], quality: str = "accuracy", dead: Sequenc
     elif n["gradient_orders"] > MAX_GRADIENT_ORDERS:
         parts += [f"gradients within {n['gradient_orders']:.1f} powers of ten over the layers"]
     if not math.isnan(n["confidence_auroc"]):
-        parts += [f"confidence tells right from wrong with an AUROC of {n['confidence_auroc']:.2f}"]
+        parts += [
+            f"confidence tells right from wrong with an AUROC of {n['confidence_auroc']:.2f}, and of its surest "
+            f"quarter {n['surest_error_rate']:.0%} is wrong"
+        ]
     if "fitting_rate" in n:
         parts += [
             f"a fresh copy fits 32 training cases at {n['fitting_rate']:g} times train.lr"
