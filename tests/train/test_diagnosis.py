@@ -115,6 +115,13 @@ def test_a_run_that_learnt_little_is_judged_by_what_a_fresh_copy_can_fit(found, 
     assert (diagnosis["verdict"], diagnosis["fitting_rate"]) == (expected, found.fitting_rate)
 
 
+def test_errors_of_a_network_that_cannot_fit_a_few_cases_are_no_label_noise():
+    evidence_ = Evidence(POOR, replace(POOR, errors=60, auroc=0.6, surest_errors=0.4))
+    rows = history([1.0, 0.9, 0.9, 0.9], [1.0, 0.9, 0.9, 0.9])
+    for found, expected in ((Capacity(0.3, 0.0), "underfitting"), (Capacity(0.3, 10.0), "label noise")):
+        assert verdict.diagnose(rows, evidence_, capacity=lambda: found)["verdict"] == expected  # noqa: B023
+
+
 def test_a_run_that_learnt_is_not_asked_for_its_capacity():
     verdict.diagnose(history(WELL, WELL), Evidence(GOOD, GOOD), capacity=lambda: pytest.fail("it was asked"))
 
