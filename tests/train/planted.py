@@ -9,7 +9,6 @@ import contextlib
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from stages.lib import params, tensors
 from stages.lib.params.train import TrainParams
 from stages.lib.splits import SPLITS
 
-SEED = 20  # of the table; the limits of `verdict` were chosen with others
+SEED = 30  # of the table; the limits of `verdict` were chosen with others
 Made = dict[str, tuple[np.ndarray, np.ndarray]]  # split -> samples and answers
 NO_AUGMENTATION = {"shift": [0]}
 CONSTANT = {"schedule": {"name": None}}
@@ -329,17 +328,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("names", nargs="*")
     options = parser.parse_args()
-    print("| planted | verdict | right | seconds | the sentence |\n|---|---|---|---|---|")
+    print("| planted | verdict | right | the sentence |\n|---|---|---|---|")
     for planted in CASES:
         if options.names and not any(name in planted.what for name in options.names):
             continue
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
-            started = time.perf_counter()
             found = diagnosed(planted, Path(folder), options.seed)
-            seconds = time.perf_counter() - started
         right = "yes" if found["verdict"] == planted.expected else f"no: {planted.expected}"
         sentence = found["sentence"].partition(": ")[2].partition("; try ")[0]
-        print(f"| {planted.what} | {found['verdict']} | {right} | {seconds:.1f} | {sentence} |", flush=True)
+        print(f"| {planted.what} | {found['verdict']} | {right} | {sentence} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -142,6 +142,8 @@ def standing(model: Classifier, task: Task, split: Split, rows: np.ndarray, cons
     counted = share * count / total
     few = slice(FLOOR_CASES)
     floor = lowest_loss(objective, targets[few], None if weights is None else weights[few], alike=False)
+    # A few cases may be right by accident, all of them: their spread is 0, and the binomial error is not.
+    least = 0.0 if isinstance(objective, NumberObjective) else 1 / math.sqrt(len(np.unique(split.group[rows])))
     errors, auroc, surest_errors = confidence(objective, answers, targets)
     with np.errstate(invalid="ignore", over="ignore"):
         return Standing(
@@ -153,7 +155,7 @@ def standing(model: Classifier, task: Task, split: Split, rows: np.ndarray, cons
             gain_noise=objective.in_unit(noise(chance - loss, share, split.group[rows])),
             quality=float(quality.sum() / count),
             quality_gain=float((quality - chance_quality).sum() / count),
-            quality_gain_noise=noise(quality - chance_quality, counted, split.group[rows]),
+            quality_gain_noise=max(noise(quality - chance_quality, counted, split.group[rows]), least),
             errors=errors,
             auroc=auroc,
             surest_errors=surest_errors,

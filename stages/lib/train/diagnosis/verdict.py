@@ -150,7 +150,8 @@ def judge(numbers: dict[str, float], dead: Sequence[str] = ()) -> tuple[str, str
     gap = n["validation_loss"] - n["train_loss"] > max(n["validation_noise"], n["least_difference"])
     large_gap = gap and explained - n["validation_explained"] > LARGE_GAP
     risen = n["rise"] > max(n["validation_noise"], n["least_difference"]) and n["train_fall_since"] > 0
-    falling = n["final_fall"] > max(n["validation_noise"], n["least_difference"]) and n["rise"] == 0
+    # On the same cases, losses of neighbouring epochs differ by less than chance would have other cases differ.
+    falling = n["final_fall"] > max(n["validation_noise"] / 2, n["least_difference"]) and n["rise"] == 0
     resting = n["last_rate"] < AT_REST  # which lets the loss fall to the end of any run
     learnt = n["validation_explained"] >= LEARNT or (
         n["validation_quality"] >= LEARNT_QUALITY and n["validation_explained"] >= NEARLY_LEARNT
@@ -211,8 +212,6 @@ def with_capacity(verdict: str, remedy: str, found: Capacity) -> tuple[str, str]
     rate = found.fitting_rate
     if rate == 0:
         return "underfitting", MORE_CAPACITY
-    if verdict == "label noise":
-        return verdict, remedy
     if rate < 1:
         return "learning rate too high", f"train.lr times {rate:g}"
     if rate > 1 and found.fitted < HARDLY_MOVED:
