@@ -275,9 +275,9 @@ def write(path: Path, made: Made, kind: str) -> None:
     x, answers = made["train"]
     asked = None
     if kind == "multilabel":
-        asked = tensors.Asked(kind, ["left", "middle", "right"])
+        asked = tensors.Asked("multilabel", ["left", "middle", "right"])
     elif kind == "regression":
-        asked = tensors.Asked(kind, ["diameter"], "mm", float(answers.mean()), float(answers.std()))
+        asked = tensors.Asked("regression", ["diameter"], "mm", float(answers.mean()), float(answers.std()))
     classes = asked.names if asked else [f"class{i}" for i in range(int(answers.max()) + 1)]
     spacing = [1.0] * (x.ndim - 2) if x.ndim == 5 else None
     geometry = {"colour": "keep", "resize": None, "spacing_mm": spacing, "shape": list(x.shape[2:]), "fill": 0.0,

@@ -152,9 +152,12 @@ def test_the_kept_weights_have_the_loss_of_their_epoch_whatever_the_target(tmp_p
     assert 0 < found["validation_noise"] < found["validation_chance"]
 
 
-def test_four_cases_that_happen_to_be_right_are_no_certainty(tmp_path):
-    task, _, run = prepared(tmp_path, {}, per_split=4)
-    assert evidence.gather(run.judged, task).validation.quality_gain_noise >= 0.5
+def test_cases_that_happen_to_be_right_are_no_certainty(tmp_path):
+    task, _, run = prepared(tmp_path, {}, per_split=9)
+    assert evidence.gather(run.judged, task).validation.quality_gain_noise >= 1 / 3
+    (tmp_path / "few").mkdir()
+    task, _, run = prepared(tmp_path / "few", {}, per_split=4)
+    assert evidence.gather(run.judged, task).validation.gain_noise == math.inf
 
 
 def entropy(p):
@@ -193,12 +196,12 @@ def test_chance_is_the_variance_of_a_number_in_its_unit_and_the_prevalence_of_ea
 
 
 def test_noise_is_that_of_a_mean_and_cases_of_a_group_count_as_one():
-    values = np.array([1.0, 2.0, 4.0, 7.0])
-    ones, ids = np.ones(4), np.array(["a", "b", "c", "d"])
-    assert evidence.noise(values, ones, ids) == pytest.approx(3.182 * values.std(ddof=1) / 2, rel=1e-3)
-    twice = evidence.noise(np.repeat(values, 2), np.ones(8), np.repeat(ids, 2))
+    values = np.array([1.0, 2.0, 4.0, 7.0, 0.0, 1.0, 2.0, 3.0, 5.0])
+    ones, ids = np.ones(9), np.array(list("abcdefghi"))
+    assert evidence.noise(values, ones, ids) == pytest.approx(2.306 * values.std(ddof=1) / 3, rel=1e-3)
+    twice = evidence.noise(np.repeat(values, 2), np.ones(18), np.repeat(ids, 2))
     assert twice == pytest.approx(evidence.noise(values, ones, ids))
-    assert evidence.noise(values, ones, np.array(["a"] * 4)) == math.inf
+    assert evidence.noise(values, ones, np.array(list("abcdefgaa"))) == math.inf
 
 
 def test_confidence_is_judged_by_the_area_under_its_curve():

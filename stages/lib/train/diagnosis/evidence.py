@@ -26,6 +26,7 @@ TRAINING_CASES = 1000  # that are asked; all, if there are fewer
 PRIOR_CASES = 20_000  # of the training split, by which the one answer for all is found
 FLOOR_CASES = 200
 LBFGS_STEPS = 100
+FEWEST_GROUPS = 8  # fewer may lie close together by accident, and tell nothing of their spread
 CONFIDENCE = 0.975  # of a two-sided interval of 95 %
 
 
@@ -168,7 +169,7 @@ def _by_sample(of: Tensor) -> np.ndarray:
 
 
 def noise(values: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> float:
-    """Half of the 95 % interval of a weighted mean, by Student's t over groups; inf where there is but one group.
+    """Half of the 95 % interval of a weighted mean, by Student's t over groups; inf where they are too few.
 
     Args:
         values: (n,), each times its weight.
@@ -179,7 +180,7 @@ def noise(values: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> float:
     _, member = np.unique(groups[weights > 0], return_inverse=True)
     residuals = np.bincount(member, (values - weights * values.sum() / total)[weights > 0])
     n = len(residuals)
-    if n < 2:
+    if n < FEWEST_GROUPS:
         return math.inf
     return float(stdtrit(n - 1, CONFIDENCE) * math.sqrt(n / (n - 1) * (residuals**2).sum()) / total)
 
