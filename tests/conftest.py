@@ -43,7 +43,7 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """In parallel, runs files with slow tests first, the slowest before all: a long file at the very end would leave the
+    """In parallel, runs files with slow tests first, the slowest before all: a long one at the very end would leave the
     other cores idle.
     """
     if "PYTEST_XDIST_WORKER" in os.environ:

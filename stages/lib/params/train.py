@@ -297,7 +297,8 @@ class TrainParams:
     other last bits."""
 
     portable: bool = False
-    """Pin the instruction set to AVX2, so that the bytes are those of any x86-64 machine that has it."""
+    """Pin the instruction set to AVX2, so that the bytes are those of x86-64 machines that have it, whatever else they
+    have. Between machines of different makers (AMD, Intel) the last bits have been seen to differ all the same."""
 
     @staticmethod
     def completed(given: Any) -> Any:
