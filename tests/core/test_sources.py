@@ -32,6 +32,7 @@ def project(tmp_path, monkeypatch) -> Path:
 
 
 def forget() -> None:
+    sources.digest.cache_clear()
     sources.imports.cache_clear()
     sources._tree.cache_clear()
 
@@ -102,6 +103,7 @@ def test_a_docstring_leaves_the_digest_and_another_version_of_a_package_changes_
     forget()
     assert sources.digest(project / "a.py") == before
     monkeypatch.setattr(sources, "_version", lambda name: "99")
+    forget()
     assert sources.digest(project / "a.py") != before
 
 

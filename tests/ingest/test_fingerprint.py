@@ -54,12 +54,6 @@ def test_after_a_change_of_how_patients_are_named_an_incremental_ingest_has_the_
     assert incremental == ingest_by(tmp_path, raw, tmp_path / "full")
 
 
-def forget() -> None:
-    """What this process knows of the code."""
-    test_sources.forget()
-    module.code_digest.cache_clear()
-
-
 @pytest.fixture
 def of_a_copy(tmp_path, monkeypatch) -> Path:
     """stages/lib of a copy of the code, whose fingerprint `changed_by` takes."""
@@ -69,15 +63,15 @@ def of_a_copy(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(sources, "NOT_FOLLOWED", lib / "params" / "__init__.py")
     monkeypatch.setattr(module, "HERE", lib / "ingest")
     yield lib
-    forget()
+    test_sources.forget()
 
 
 def changed_by(file: Path, text: str) -> bool:
     options = Options(IngestParams(), OPEN)
-    forget()
+    test_sources.forget()
     before = fingerprint(options)
     file.write_text(file.read_text() + text)
-    forget()
+    test_sources.forget()
     return fingerprint(options) != before
 
 
@@ -116,9 +110,9 @@ def test_another_version_of_a_decoder_renames_the_store(monkeypatch):
     before = fingerprint(Options(IngestParams(), OPEN))
     version = sources._version
     monkeypatch.setattr(sources, "_version", lambda name: "99" if name == "pylibjpeg" else version(name))
-    forget()
+    test_sources.forget()
     assert fingerprint(Options(IngestParams(), OPEN)) != before
-    forget()
+    test_sources.forget()
 
 
 def test_another_key_or_reading_renames_the_store_and_another_limit_does_not():

@@ -67,10 +67,11 @@ def distributions(files: Iterable[Path]) -> list[str]:
     return sorted(names - CHANGE_NO_BYTE)
 
 
+@cache
 def digest(*modules: Path) -> bytes:
     """A hash of the code of the modules and of all that they import, and of the versions of the packages among it.
 
-    Comments, docstrings and layout do not matter.
+    Comments, docstrings and layout do not matter. It is taken once: a process goes on with the code that it has loaded.
     """
     found = hashlib.sha256(sys.version.encode())
     files = closure(*modules)

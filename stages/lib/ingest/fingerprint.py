@@ -1,7 +1,6 @@
 """What, besides a file's content, its pixels and identifiers depend on: code, versions of libraries, key and params."""
 
 import hashlib
-from functools import cache
 from pathlib import Path
 
 from stages.lib.core import sources
@@ -18,17 +17,11 @@ NOT_IN_STORE = (
 
 def fingerprint(options: Options) -> str:
     """A name for the store, another when anything of it is."""
-    found = hashlib.sha256(options.key + code_digest(HERE))
+    found = hashlib.sha256(options.key + sources.digest(*cached(HERE)))
     params = {name: value for name, value in vars(options.params).items() if name not in NOT_IN_STORE}
     params["select"] = options.params.select.series_description  # the others are asked of what the store holds
     found.update(repr(sorted(params.items())).encode())
     return found.hexdigest()[:16]
-
-
-@cache
-def code_digest(folder: Path) -> bytes:
-    """Of the code and versions that what the store keeps depends on; parsing it takes a third of a second."""
-    return sources.digest(*cached(folder))
 
 
 def cached(folder: Path) -> list[Path]:
