@@ -186,7 +186,8 @@ class AugmentParams:
     """Side length of a square (or cube) that is set to zero."""
 
     mixup: NotNegative = 0.0
-    """Blend each sample with another, in proportions from a Beta distribution of this parameter, such as 0.2."""
+    """Blend each sample with another, in proportions from a Beta distribution of this parameter, such as 0.2: pixels,
+    answers and weights. A label that is unknown of either is unknown of the blend, and counts nothing."""
 
     fill: Literal["reflect", "edge", "zero"] = "reflect"
     """What fills the pixels from beyond the edge; reflect mirrors without repeating the edge, zero is that of the
@@ -238,7 +239,8 @@ class TrainParams:
     as DEFAULT or IMAGENET1K_V1; the last layer starts anew when the classes are others."""
 
     warm_start: str | None = None
-    """A former model.pt to begin from, kept outside of models/<dataset>, for retraining on grown data."""
+    """A former model.pt to begin from, kept outside of models/<dataset>, for retraining on grown data; the last layer
+    starts anew when the classes or labels are others or in another order, or the kind of answer is another."""
 
     lr: Positive = 1e-2
     """Learning rate the optimizer starts from; with OneCycleLR, the highest one."""
@@ -269,7 +271,8 @@ class TrainParams:
 
     keep: Literal["best_loss", "best_accuracy", "last"] | None = None
     """Which epoch's weights go into model.pt, by the validation split; null: the last where OneCycleLR has brought the
-    rate down to nearly zero by then, which is better than the one of lowest loss, and best_loss otherwise."""
+    rate down to nearly zero by then, which is better than the one of lowest loss, and best_loss otherwise. Of labels,
+    best_accuracy counts the known answers that are right at a probability of 0.5; of a number, it is the highest R²."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """auto: the first CUDA device where there is one, else the CPU; or cpu, cuda, cuda:N, mps."""

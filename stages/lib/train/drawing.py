@@ -27,7 +27,10 @@ class Drawn:
 
 
 def draw(run: Run, task: Task, rows: np.ndarray) -> Drawn:
-    """Targets and random numbers of a whole batch; every process draws all of them."""
+    """Targets and random numbers of a whole batch; every process draws all of them.
+
+    What is unknown of one of two samples is unknown of their blend: the other's answer is no answer to such pixels.
+    """
     params = task.params
     keys = keys_of(run, task, rows) if params.augment.draws else None
     targets, weights = task.objective.targets(task.train, rows), losses.weights_of(task.train, rows)

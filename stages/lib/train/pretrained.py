@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,14 +21,15 @@ def begin_from(params: TrainParams, recipe: Recipe, model: Classifier) -> None:
     Raises:
         UserError: The weights can't be read, or are another network's.
     """
+    same = True
     if params.pretrained is not None:
         key, weights = "train.pretrained", pretrained(params.pretrained, recipe)
     elif params.warm_start is not None:
-        key, weights = "train.warm_start", of_former_model(Path(params.warm_start), recipe)
+        key, (weights, same) = "train.warm_start", of_former_model(Path(params.warm_start), recipe)
     else:
         return
     try:
-        kept = fill(model.network, weights)
+        kept = fill(model.network, weights, head=same)
     except ValueError as error:
         raise UserError(f"{key}: {error}") from None
     print(f"{key}: weights taken over" + (f", but for {', '.join(kept)}" if kept else ""), file=sys.stderr)
@@ -52,8 +54,11 @@ def pretrained(name: str, recipe: Recipe) -> Mapping[str, Tensor]:
         ) from None
 
 
-def of_former_model(path: Path, recipe: Recipe) -> Mapping[str, Tensor]:
-    """The network's weights in a former model.pt."""
+def of_former_model(path: Path, recipe: Recipe) -> tuple[Mapping[str, Tensor], bool]:
+    """The network's weights in a former model.pt, and whether its outputs mean the same.
+
+    A last layer of as many outputs may be of other classes, of them in another order, or of labels.
+    """
     content = _read("train.warm_start", path)
     former, weights = content.get("recipe"), content.get("weights")
     if not (isinstance(former, dict) and isinstance(weights, dict)):
@@ -62,7 +67,14 @@ def of_former_model(path: Path, recipe: Recipe) -> Mapping[str, Tensor]:
         raise UserError(
             f"train.warm_start: {path} holds {former.get('network')}, where train.network is {recipe.network}"
         )
-    return {name.removeprefix("network."): value for name, value in weights.items()}
+    same = _outputs(former.get("description")) == _outputs(recipe.description)
+    return {name.removeprefix("network."): value for name, value in weights.items()}, same
+
+
+def _outputs(description: Any) -> tuple[Any, Any]:
+    """The kind of answer and the names of a recipe's description."""
+    about = description if isinstance(description, dict) else {}
+    return (about.get("target") or {"kind": "classes"}).get("kind"), about.get("classes")
 
 
 def _read(key: str, path: Path) -> dict:

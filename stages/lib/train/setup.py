@@ -83,13 +83,15 @@ def prepare(
         raise UserError(
             f"train.accumulate is {params.accumulate}: there are only {len(train.y)} training cases to part"
         )
-    if len(validation.y) == 0 and (params.keep != "last" or params.patience is not None):
-        raise UserError(
-            f"{dataset_h5} has no validation case to choose an epoch by: raise split.validation, or set "
-            "train.keep: last and train.patience: null"
-        )
     check_axes(params, len(about.shape) - 1)
     objective = losses.objective(params.loss, train, about.asked)
+    if not objective.of_split(train)[1]:
+        raise UserError(f"{dataset_h5} has no training case that counts: the answers of all are unknown or of weight 0")
+    if not objective.of_split(validation)[1] and (params.keep != "last" or params.patience is not None):
+        raise UserError(
+            f"{dataset_h5} has no validation case to choose an epoch by, whose answer is known and of a weight above "
+            "0: raise split.validation, or set train.keep: last and train.patience: null"
+        )
     normalise = normalising.arguments(params.normalise, chosen.about, train.x)
     recipe = Recipe(params.network.name, dict(params.network.arguments), normalise, about.plain())
     return Task(dataset, params, objective, train, validation, device, world, Place()), recipe

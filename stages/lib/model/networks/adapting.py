@@ -51,22 +51,27 @@ def head_parameters(network: nn.Module, classes: int) -> list[nn.Parameter]:
 
 
 @torch.no_grad()
-def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
+def fill(network: nn.Module, weights: Mapping[str, Tensor], head: bool = True) -> list[str]:
     """Copies weights into the network by name.
 
     Kernels of a first convolution with other input channels are averaged over them and scaled to keep their sum.
 
+    Args:
+        head: Whether the last layer is filled, too, where it fits.
+
     Returns:
-        The names of the network's parameters that were not filled: those of the last layer if the classes differ.
+        The names of the network's parameters that were not filled: those of the last layer if the classes differ, or
+        without `head`.
 
     Raises:
         ValueError: Parameters of other layers do not fit.
     """
     own = network.state_dict()
     prefix = "" if any(name in weights for name in own) else "model."  # of networks that wrap another as `model`
+    last = next(name for name, layer in reversed(list(network.named_modules())) if isinstance(layer, WEIGHTED))
     kept = []
     for name, value in own.items():
-        given = weights.get(name.removeprefix(prefix))
+        given = weights.get(name.removeprefix(prefix)) if head or name.rpartition(".")[0] != last else None
         if given is not None and given.shape != value.shape and given.shape[2:] == value.shape[2:] and value.ndim > 3:
             if given.shape[0] == value.shape[0]:
                 given = given.mean(1, keepdim=True).expand_as(value) * (given.shape[1] / value.shape[1])
@@ -74,7 +79,6 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> list[str]:
             value.copy_(given)
         elif not name.endswith("num_batches_tracked"):
             kept.append(name)
-    last = next(name for name, layer in reversed(list(network.named_modules())) if isinstance(layer, WEIGHTED))
     if strays := [name for name in kept if name.rpartition(".")[0] != last]:
         raise ValueError(f"they are of another network, or of other data: {', '.join(strays[:4])} can't be taken over")
     return kept
