@@ -1,8 +1,9 @@
 """Where the network looked, for `tools.predict --explain`: apart from it, as torch takes seconds."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,10 @@ from stages.lib.core.errors import UserError
 from stages.lib.drawing.sheets import Sheet, Tile, short
 from stages.lib.geometry import Geometry
 from stages.lib.model import checkpoint
-from stages.lib.tensors import Asked
+from stages.lib.tensors import Description
 from stages.lib.validate import case_sheets, gradcam
-from stages.lib.validate.kinds.classes import Classes
-from tools.answers import OfClasses
+from stages.lib.validate.kinds import KINDS
+from tools.answers import OfClasses, target
 from tools.raw_cases import RawCase
 
 MOST = 50  # cases on one sheet: more would be looked through by nobody, and held in memory all at once
@@ -26,13 +27,15 @@ SIDE = 512  # pixels of a picture in a folder, at least, along its longer side
 class Explanations:
     """Each case with the heat of what is most probable, or of its number, over it: on one sheet, or each in a file."""
 
-    def __init__(self, path: Path, model: Path, classes: Sequence[str], words: OfClasses, trust: bool = False) -> None:
+    def __init__(
+        self, path: Path, model: Path, facts: Mapping[str, Any], words: OfClasses, trust: bool = False
+    ) -> None:
         """Loads the network.
 
         Args:
             path: Where to: a name that ends with .png is that of one sheet, any other that of a folder of PNG files.
             model: The exported file; model.pt lies beside it.
-            classes: As in the file's metadata.
+            facts: The file's metadata.
             words: For what it answers.
             trust: Whether model.pt may name a network whose code is others'.
 
@@ -40,16 +43,14 @@ class Explanations:
             UserError: model.pt is missing or refused, or is another model's.
         """
         self._classifier, recipe = checkpoint.load(model.with_name("model.pt"), code_of_others=trust)
-        if recipe.description["classes"] != list(classes):
+        asked = Description(**recipe.description).asked
+        if asked.target != target(facts):
             raise UserError(
-                f"{model.with_name('model.pt')} has other classes than {model.name}: --explain needs its own"
+                f"{model.with_name('model.pt')} answers something else than {model.name}: --explain needs its own"
             )
         self._geometry = Geometry(**recipe.description["geometry"])
         self._sheets = case_sheets.CaseSheets(
-            self._classifier,
-            recipe.normalise["low"],
-            recipe.normalise["high"],
-            Classes(Asked("classes", list(classes))),
+            self._classifier, recipe.normalise["low"], recipe.normalise["high"], KINDS[asked.kind](asked)
         )
         self._path, self._words = path, words
         self._is_sheet = path.suffix.lower() == ".png"

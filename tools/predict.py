@@ -66,9 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if arguments.explain:
             from tools import explanation  # with torch, which takes seconds
 
-            explained = explanation.Explanations(
-                arguments.explain, arguments.model, metadata["classes"], words, arguments.trust
-            )
+            explained = explanation.Explanations(arguments.explain, arguments.model, metadata, words, arguments.trust)
             observers.append(lambda one: explained.add(one.case, one.values))
         write = opened.enter_context(_output(arguments.to))
         left_out = Counter[str]()
