@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages import split as split_stage
@@ -10,7 +11,7 @@ from stages.lib import splits, targets
 from stages.lib.core import outs
 from stages.lib.core.errors import DamagedOut, UserError
 from stages.lib.params.split import SplitParams
-from stages.lib.split import dealing, strata
+from stages.lib.split import dealing, freezing, strata
 
 FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 NAMES = ("common", "half", "rare", "rarest")
@@ -190,3 +191,52 @@ def test_training_cases_that_do_not_count_are_an_error():
     cases = replace(of_numbers(30), weight=np.zeros(30, np.float32), split_of=np.zeros(30, np.int8))
     with pytest.raises(UserError, match="all training cases have a weight of 0"):
         strata.check_training(cases)
+
+
+def written(folder, cases: splits.Table, sites=None) -> None:
+    """cases.csv of cases of which none has a split, and the site of each."""
+    table = pd.concat(cases.blocks()).drop(columns="split")
+    table = table.map(lambda cell: cell.decode() if isinstance(cell, bytes) else cell)
+    (table if sites is None else table.assign(**{"labels.site": sites})).to_csv(folder / "cases.csv", index=False)
+
+
+def in_validation(found: splits.Table) -> np.ndarray:
+    """The mean of each column's known values in validation, over that in training and validation."""
+    rest = found.split_of != splits.SPLITS.index("test")
+    own = found.split_of == splits.SPLITS.index("validation")
+    return np.nanmean(found.values[own], axis=0) / np.nanmean(found.values[rest], axis=0)
+
+
+@pytest.mark.parametrize("make", [of_labels, of_numbers])
+def test_whole_sites_are_left_out_and_labels_or_the_range_of_a_number_are_dealt_among_the_rest(tmp_path, make):
+    cases = make(600)
+    sites = np.array(["north", "south", "east"])[np.arange(600) % 3]
+    written(tmp_path, cases, sites)
+    split_stage.main(
+        tmp_path / "cases.csv", tmp_path / "split.csv", SplitParams(by="site", test_sites=("east",), validation=0.2)
+    )
+    found = splits.read(tmp_path / "split.csv")
+    assert ((found.split_of == splits.SPLITS.index("test")) == (sites == "east")).all()
+    assert (found.split_of == splits.SPLITS.index("validation")).sum() == pytest.approx(80, abs=8)
+    assert np.abs(in_validation(found)[:2] - 1).max() < 0.1
+    np.testing.assert_array_equal(found.values, cases.values)
+
+
+@pytest.mark.parametrize("make", [of_labels, of_numbers])
+def test_a_frozen_test_split_of_labels_or_numbers_stays_while_cases_and_answers_change(tmp_path, make):
+    written(tmp_path, make(200))
+    params, frozen = SplitParams(freeze="mine.csv"), tmp_path / "frozen"
+    dealt = split_stage.deal(tmp_path / "cases.csv", SplitParams(), frozen)
+    freezing.write(frozen / "mine.csv", dealt)
+    split_stage.main(tmp_path / "cases.csv", tmp_path / "split.csv", params, frozen)
+    same = splits.read(tmp_path / "split.csv")
+    np.testing.assert_array_equal(same.split_of, dealt.split_of, "freezing alone moves nothing")
+    grown = make(400, seed=1)  # the first 200 are called as before, and answer otherwise
+    written(tmp_path, grown)
+    split_stage.main(tmp_path / "cases.csv", tmp_path / "split.csv", replace(params, seed=5), frozen)
+    found = splits.read(tmp_path / "split.csv")
+    test = splits.SPLITS.index("test")
+    assert set(found.case[found.split_of == test]) == set(dealt.case[dealt.split_of == test])
+    assert (found.split_of == splits.SPLITS.index("validation")).sum() == pytest.approx(60, abs=3)
+    np.testing.assert_array_equal(found.values, grown.values)
+    assert np.abs(in_validation(found)[:2] - 1).max() < 0.1

@@ -1,9 +1,11 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages import statistics
+from stages.lib import splits
 from stages.lib.core.errors import UserError
 from stages.lib.params.statistics import StatisticsParams
 from tests.conftest import write_cases
@@ -61,3 +63,62 @@ def test_of_cases_that_differ_a_file_is_named_where_ingest_has_left_its_name(tmp
     with pytest.raises(UserError, match=r"\(a/1\\u001b, odd.png, \.\.\.\), 1 of uint16 .*\(a/0") as error:
         measure(tmp_path, pixels)
     assert "tools.which" not in str(error.value)
+
+
+def target_section(folder, columns, weight=None):
+    """The section of 20 cases of which 12 are in training, 4 in validation and 4 in test."""
+    write_cases(folder, [np.zeros((1, 4, 4), np.uint8)] * 20)
+    table = pd.read_csv(folder / "split.csv", dtype=str)
+    first = next(iter(columns))
+    if first.startswith(("target.multilabel", "target.regression", "target.log_regression")):
+        table["label"] = "multilabel" if "multilabel" in first else "size"
+    table = table.assign(**columns) if weight is None else table.assign(**columns, weight=weight)
+    table.to_csv(folder / "split.csv", index=False)
+    statistics.main(folder / "cases", folder / "split.csv", folder / "s.json", StatisticsParams())
+    train = (table["split"] == "train").to_numpy()
+    return json.loads((folder / "s.json").read_text())["target"], train
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("kind", ["regression", "log_regression"])
+def test_a_number_has_its_mean_deviation_and_quartiles_of_each_split(tmp_path, kind, weighted):
+    values = np.random.default_rng(0).lognormal(2, 1, 20).astype(np.float32).round(2)
+    weight = np.arange(20) % 3 if weighted else np.ones(20)
+    found, train = target_section(tmp_path, {f"target.{kind}.size [mm]": values}, weight if weighted else None)
+    assert list(found) == ["train", "validation", "test"]
+    repeated = np.repeat(values[train], weight[train].astype(int))
+    assert found["train"]["weight"] == len(repeated)
+    assert found["train"]["size"]["mean"] == pytest.approx(repeated.mean(), rel=1e-5)
+    assert found["train"]["size"]["deviation"] == pytest.approx(repeated.std(), rel=1e-5)
+    quartiles = np.quantile(values[train], [0, 0.25, 0.5, 0.75, 1])
+    assert found["train"]["size"]["quartiles"] == pytest.approx(quartiles.tolist(), rel=1e-5)
+
+
+def test_labels_have_their_share_of_the_answers_that_are_known_and_none_where_nobody_knows(tmp_path):
+    held = np.arange(20) % 4 == 0
+    edema = np.where(np.arange(20) % 5 == 1, np.nan, held)
+    mass = np.where(np.arange(20) % 10 >= 8, np.nan, held)  # of no test case
+    weight = 1.0 + np.arange(20) % 2
+    columns = {"target.multilabel.edema": edema, "target.multilabel.mass": mass}
+    found, train = target_section(tmp_path, columns, weight)
+    known = train & ~np.isnan(edema)
+    share = np.average(edema[known], weights=weight[known])
+    assert found["train"]["edema"] == {"share": pytest.approx(share, rel=1e-5), "known": int(known.sum())}
+    assert found["test"]["mass"] == {"share": None, "known": 0}
+    assert found["train"]["weight"] == weight[train].sum()
+
+
+@pytest.mark.parametrize("kind", ["classes", "ordinal"])
+def test_classes_have_their_shares_and_what_a_case_weighs(tmp_path, kind):
+    a = np.where(np.arange(20) % 2, 0.75, 0.125)  # as the labels of `write_cases` alternate
+    found, train = target_section(tmp_path, {f"target.{kind}.a": a, f"target.{kind}.b": 1 - a}, np.arange(20) / 4)
+    share = np.average(a[train], weights=np.arange(20)[train])
+    assert found["train"]["a"] == {"share": pytest.approx(share, rel=1e-5), "known": 12}
+    assert found["train"]["b"]["share"] == pytest.approx(1 - share, rel=1e-5)
+
+
+def test_weights_alone_are_summed_and_a_class_alone_has_no_section(tmp_path):
+    write_cases(tmp_path, [np.zeros((1, 4, 4), np.uint8)] * 20)
+    assert statistics.of_target(splits.read(tmp_path / "split.csv")) is None
+    found, _ = target_section(tmp_path, {"weight": np.full(20, 0.5)})
+    assert found == {"train": {"weight": 6.0}, "validation": {"weight": 2.0}, "test": {"weight": 2.0}}

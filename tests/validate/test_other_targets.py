@@ -1,5 +1,6 @@
 """Scores of ordered classes, shares, labels and numbers against scikit-learn and scipy; the stage on each of them."""
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,6 +178,47 @@ def test_each_kind_of_answer_is_measured_on_pictures_and_volumes(tmp_path, kind,
         assert not (tmp_path / "scores.csv").exists()
     if kind == "multilabel":
         assert set(table["true mass"].astype(str)) == {"0", "1", ""}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("of_test", [0.0, np.nan])
+def test_a_label_that_no_test_case_has_or_that_nobody_knows_there_has_no_scores_and_leaves_the_others_theirs(
+    tmp_path, of_test
+):
+    made.write(tmp_path / "d.h5", "multilabel")
+    with h5py.File(tmp_path / "d.h5", "r+") as file:
+        file["test/target"][:, 2] = of_test
+    made.write_trained(tmp_path / "m.pt", tmp_path / "d.h5")
+    point = {"positive": "rare", "sensitivity": 0.9}
+    report = made.run(tmp_path, tmp_path / "d.h5", tmp_path / "m.pt", resamples=20, operating_point=point)
+    table = pd.read_csv(tmp_path / "scores.csv")
+    scores = table[table["split"] == "test"].pivot(index="class", columns="score", values="value")
+    for name in ("auroc", "average_precision", "recall"):
+        assert np.isnan(scores[name]["rare"]) and np.isfinite(scores[name][["effusion", "mass"]]).all(), name
+        assert report["test"]["auroc"] == pytest.approx(scores["auroc"][["effusion", "mass"]].mean(), abs=1e-5)
+    assert report["operating_point"]["positive"] == "rare"
+    assert report["operating_point"]["test"]["sensitivity"] is None
+    assert (report["operating_point"]["test"]["specificity"] is None) == bool(np.isnan(of_test))
+
+
+@pytest.mark.slow
+def test_an_operating_point_of_a_label_is_of_its_known_answers_and_of_no_other_label(tmp_path):
+    made.write(tmp_path / "d.h5", "multilabel")
+    made.write_trained(tmp_path / "m.pt", tmp_path / "d.h5")
+    point = {"positive": "effusion", "sensitivity": 0.9}
+    report = made.run(tmp_path, tmp_path / "d.h5", tmp_path / "m.pt", resamples=0, operating_point=point)
+    found = report["operating_point"]
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    for split in ("validation", "test"):
+        known = table[(table["split"] == split) & table["true effusion"].notna()]
+        positive, above = known["true effusion"] == 1, known["effusion"] >= found["threshold"]
+        assert found[split]["sensitivity"] == pytest.approx(above[positive].mean(), abs=1e-5)
+        assert found[split]["specificity"] == pytest.approx((~above)[~positive].mean(), abs=1e-5)
+    assert found["validation"]["sensitivity"] >= 0.9
+    with pytest.raises(UserError, match="effusion, mass, rare"):
+        made.run(
+            tmp_path, tmp_path / "d.h5", tmp_path / "m.pt", resamples=0, operating_point=point | {"positive": "cat"}
+        )
 
 
 @pytest.mark.slow
