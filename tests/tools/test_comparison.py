@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
 from stages.lib import tensors
 from stages.lib.core import outs
@@ -17,6 +18,7 @@ from tests.made_project import predictions
 from tools.report import comparison, snapshot
 from tools.report.judging import Asked
 from tools.report.simulation import rates
+from tools.report.snapshot import KEYS
 
 
 @pytest.mark.parametrize(("lost", "gained"), [(0, 5), (3, 9), (12, 4), (7, 7), (0, 0), (40, 41)])
@@ -106,6 +108,25 @@ def test_other_targets_are_compared_by_the_scores_of_the_validate_stage(kind, we
     main = MAIN_SCORE.get(kind, "log_loss")
     assert changes[main].verdict == "better"
     assert comparison.compare(old, new, asked, Asked("log_regression", ("x",))) == {}
+
+
+@pytest.mark.parametrize("truth", [0.0, np.nan])
+def test_a_label_that_no_test_case_has_leaves_the_verdict_to_the_others_and_where_there_is_none_there_is_no_verdict(
+    truth, tmp_path
+):
+    (old, told, _), (new, *_) = (other_table("multilabel", quality, False, tmp_path) for quality in (0.2, 0.9))
+    asked, changes = Asked.of(told), []
+    answers, truths = (list(new.columns[start : start + 3]) for start in (len(KEYS), len(KEYS) + 3))
+    assert truths[0].endswith("true a")
+    for lost in (truths[:1], truths):
+        for table in (old, new):
+            table[lost] = truth
+        changes.append(comparison.compare(old, new, asked, asked)["auroc"])
+        if len(lost) == 1:
+            known = [new[name].notna() for name in truths]
+            others = [roc_auc_score(new[truths[k]][known[k]], new[answers[k]][known[k]]) for k in (1, 2)]
+    assert changes[0].new == pytest.approx(np.mean(others)) and changes[0].verdict == "better"
+    assert math.isnan(changes[1].new) and changes[1].verdict == "no difference"
 
 
 def test_cases_that_both_have_are_found_whatever_their_order():
