@@ -13,7 +13,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Settings, deployed
 from stages.lib.tensors import Asked, Split
-from stages.lib.validate import answers, evaluation, figures, label_scores, number_scores, out_of_distribution
+from stages.lib.validate import answers, curves, evaluation, figures, label_scores, number_scores, out_of_distribution
 from stages.lib.validate.kinds import labels, numbers
 from stages.lib.validate.kinds.classes import Classes
 from tests.conftest import write_model_pt
@@ -143,6 +143,16 @@ def test_a_threshold_has_the_highest_f1_of_all_and_is_a_half_where_there_are_few
     few = truth.copy()
     few[np.flatnonzero(few[:, 0] == 1)[4:], 0] = np.nan
     assert labels.threshold(labels.Labels(LABELS).ranking(0, split_of(np.zeros(80, int), few), said)) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("lowest_with", "highest_without", "wanted"), [(0.95, 0.05, 0.5), (1.0, 0.0, 0.5), (0.4, 0.4, 0.4)]
+)
+def test_a_threshold_is_midway_between_the_cases_on_its_two_sides(lowest_with, highest_without, wanted):
+    positive = np.repeat([True, False], 5)
+    score = np.where(positive, lowest_with, highest_without).astype(np.float32)
+    found = labels.threshold(curves.ranking("a", positive, score, None))
+    assert found == pytest.approx(wanted, rel=1e-4) and (score[positive] >= found).all()
 
 
 def test_the_limits_of_agreement_are_those_of_bland_and_altman():

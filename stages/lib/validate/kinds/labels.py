@@ -33,17 +33,24 @@ from stages.lib.validate.scores import Scores
 
 FEWEST = 5  # known cases with a label, and without it, from which on a threshold is chosen for it
 NO_CHOICE = 0.5
+NEVER = 1e-7  # about the least probability that float32 tells from 0 and, at its other end, from 1
 BETWEEN = " | "  # the labels that hold, in a table
 ANSWERS = {True: "with", False: "without"}
 
 
 def threshold(one: Ranking) -> float:
-    """From which probability on a label is taken to hold for the highest F1; 0.5 where the cases are too few to say."""
+    """From which probability on a label is taken to hold for the highest F1; 0.5 where the cases are too few to say.
+
+    It is midway, in log odds, between the last case that is taken and the next one: at the last case itself, a new case
+    would have to be as sure as the least sure of these few, and where both kinds lie far apart many would be missed.
+    """
     if min(one.positive.sum(), (~one.positive).sum()) < FEWEST:
         return NO_CHOICE
     true, false, thresholds = scores.ranked(one.positive, one.score, one.weight[None])
-    f1 = 2 * true[0] / (true[0, -1] + true[0] + false[0])
-    return operating_point.rounded_down(float(thresholds[f1.argmax()]))
+    last = int((2 * true[0] / (true[0, -1] + true[0] + false[0])).argmax())
+    around = thresholds[last : last + 2].astype(np.float64).clip(NEVER, 1 - NEVER)
+    between = 1 / (1 + np.exp(-np.log(around / (1 - around)).mean()))
+    return operating_point.rounded_down(min(float(between), float(thresholds[last])))
 
 
 @dataclass(frozen=True)
