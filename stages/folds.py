@@ -24,7 +24,8 @@ from stages.lib.studies.folds import NEVER, Folds
 def main(cases_csv: Path, split_csv: Path, folds_csv: Path, params: SplitParams, study: StudyParams) -> None:
     table = splits.read(split_csv)
     is_free = table.split_of != SPLITS.index("test")
-    cases = strata.stratified(table.select(is_free), 1 / study.folds if study.folds else 0.0)
+    free = table.select(is_free)
+    cases = strata.stratified(free, 1 / study.folds if study.folds else 0.0)
     if study.folds is None:
         fold_of = np.where(cases.split_of == SPLITS.index("validation"), 0, NEVER).astype(np.int32)
         if (fold_of == NEVER).all():
@@ -37,9 +38,9 @@ def main(cases_csv: Path, split_csv: Path, folds_csv: Path, params: SplitParams,
     else:
         fold_of = folding.deal(cases, study.folds, params.seed)
     outs.write_csv(folds_csv, Folds(cases.case, fold_of).blocks())
-    classes, names = pd.Index(cases.classes, name="label"), pd.Index(range(study.folds or 1), name="fold")
-    say(pd.DataFrame(folding.numbers(cases, fold_of, len(names)), classes, names).to_string())
-    for warning in folding.warnings(cases, fold_of, len(names)):
+    counted = strata.tally(free, fold_of, pd.Index(range(study.folds or 1), name="fold"))
+    say(counted.to_string())
+    for warning in folding.warnings(counted, np.bincount(fold_of[fold_of >= 0], minlength=len(counted.columns))):
         say(warning)
 
 

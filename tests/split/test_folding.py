@@ -83,7 +83,8 @@ def test_a_class_of_fewer_groups_than_folds_is_told_and_one_of_a_single_group_is
     frame = cases(60, weights=(0.9, 0.1, 0.0))
     rare = pd.DataFrame({"case": ["x1", "x2", "x3"], "group": ["x1", "x2", "x2"], "label": "rare"})
     both = pd.concat([frame, rare], ignore_index=True)
-    found = folding.warnings(table_of(both), deal(both).to_numpy(), 5)
+    counted = pd.crosstab(both["label"], fold_of := deal(both))
+    found = folding.warnings(counted, np.bincount(fold_of))
     assert found == ["warning: classes that are not in all 5 folds, as their groups are too few: rare in 2"]
     with pytest.raises(UserError, match=r"class 'rare' is in fold \d alone.*needs cases of two groups"):
         deal(pd.concat([frame, rare.iloc[1:]], ignore_index=True))

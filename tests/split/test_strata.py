@@ -11,7 +11,7 @@ from stages.lib import splits, targets
 from stages.lib.core import outs
 from stages.lib.core.errors import DamagedOut, UserError
 from stages.lib.params.split import SplitParams
-from stages.lib.split import dealing, freezing, strata
+from stages.lib.split import amounts, dealing, freezing, strata
 
 FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 NAMES = ("common", "half", "rare", "rarest")
@@ -112,6 +112,25 @@ def test_a_stratum_is_named_by_the_labels_that_its_cases_have_and_have_not():
     assert len(found.classes) > len(NAMES) + 1
     many = strata.stratified(cases, 0.0)
     assert sorted(many.classes) == sorted([strata.NOTHING, *NAMES]), "nothing is dealt: by the rarest label alone"
+
+
+def test_labels_and_not_their_strata_are_what_messages_count():
+    """Two patients have all of a rare label, and most cases have none: a message has no line without a name."""
+    there = np.zeros((60, 2), np.float32)
+    there[:20, 0] = there[:30, 1] = 1
+    groups = np.array([f"p{i:02d}" for i in np.repeat(np.arange(42), [10, 10] + [1] * 40)], splits.NAME)
+    target = targets.Target("multilabel", ("a", "b"))
+    table = replace(of_labels(60), group=groups, values=there, target=target)
+    dealt = table.with_splits(np.repeat(np.arange(3), [40, 10, 10]))
+    said = amounts.unmet(strata.stratified(dealt, 0.15), {"train": 0.7, "validation": 0.15, "test": 0.15})
+    assert said == [
+        "warning: 15% validation and 15% test were asked for, and groups stay whole: a: 0 validation and 0 test of 20, "
+        "the largest group has 10; b: 0 validation and 0 test of 30, the largest group has 10; add groups, or, if they "
+        "are not the true ones, say which files belong together (labels.csv's column group, ingest.group)"
+    ]
+    folds = strata.tally(table, np.repeat([0, 1, -1], 20), pd.Index(range(2), name="fold"))
+    assert folds.to_dict("split")["data"] == [[20, 0], [0, 20], [20, 10], [0, 10]]
+    assert folds.index.tolist() == ["a", "a: not", "b", "b: not"]
 
 
 @pytest.mark.parametrize("make", [of_labels, of_numbers])

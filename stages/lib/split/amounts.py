@@ -50,7 +50,7 @@ def warnings(cases: Table, test_is_dealt: bool = True) -> list[str]:
 
 
 def unmet(cases: Table, fractions: Mapping[str, float]) -> list[str]:
-    """A sentence on the classes whose groups are too large, or too few, for the shares that were asked for.
+    """A sentence on the classes, or labels, whose groups are too large, or too few, for the shares that were asked for.
 
     Args:
         cases: Those that were dealt, with the splits that they were dealt to.
@@ -58,19 +58,21 @@ def unmet(cases: Table, fractions: Mapping[str, float]) -> list[str]:
     """
     if cases.is_ungrouped():
         return []
-    numbers = cases.numbers()
+    names, rows, kind = strata.named(cases)
+    numbers = np.bincount(kind * len(SPLITS) + cases.split_of[rows], minlength=len(names) * len(SPLITS))
+    numbers = numbers.reshape(-1, len(SPLITS))
     totals = numbers.sum(axis=1)
-    groups = np.unique(cases.group, return_inverse=True)[1]
-    pairs, sizes = np.unique(groups * len(cases.classes) + cases.label_of, return_counts=True)
-    largest = np.zeros(len(cases.classes), np.int64)
-    np.maximum.at(largest, pairs % len(cases.classes), sizes)
+    groups = np.unique(cases.group, return_inverse=True)[1][rows]
+    pairs, sizes = np.unique(groups * len(names) + kind, return_counts=True)
+    largest = np.zeros(len(names), np.int64)
+    np.maximum.at(largest, pairs % len(names), sizes)
     wanted = np.array([fractions[name] for name in SPLITS])
-    off = np.abs(numbers / totals[:, None] - wanted)[:, 1:].max(axis=1)
+    off = np.abs(numbers / totals.clip(1)[:, None] - wanted)[:, 1:].max(axis=1)
     wrong = [int(label) for label in np.argsort(-off, kind="stable") if off[label] > MOST_OFF and largest[label] > 1]
     if not wrong:
         return []
     listed = "; ".join(
-        f"{cases.classes[i]}: {' and '.join(f'{numbers[i, k]} {SPLITS[k]}' for k in (1, 2) if wanted[k])}"
+        f"{names[i]}: {' and '.join(f'{numbers[i, k]} {SPLITS[k]}' for k in (1, 2) if wanted[k])}"
         f" of {totals[i]}, the largest group has {largest[i]}"
         for i in wrong[:NAMED]
     )

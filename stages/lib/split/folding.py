@@ -9,6 +9,7 @@ itself, and the others are spread over the rest.
 from heapq import heapify, heapreplace
 
 import numpy as np
+import pandas as pd
 
 from stages.lib.core.errors import UserError
 from stages.lib.split import dealing
@@ -102,18 +103,24 @@ def numbers(cases: Table, fold_of: np.ndarray, folds: int) -> np.ndarray:
     return np.bincount(both, minlength=len(cases.classes) * folds).reshape(-1, folds)
 
 
-def warnings(cases: Table, fold_of: np.ndarray, folds: int) -> list[str]:
-    """Sentences on folds of which nothing is learnt about a class, and on folds of very different size."""
-    if folds < 2:
+def warnings(counted: pd.DataFrame, sizes: np.ndarray) -> list[str]:
+    """Sentences on folds of which nothing is learnt about a class, and on folds of very different size.
+
+    Args:
+        counted: How many cases of each class, or of each label, each fold has (`strata.tally`).
+        sizes: (folds,) their cases.
+    """
+    if len(sizes) < 2:
         return []
-    counted = numbers(cases, fold_of, folds)
     found = []
-    if lacking := [i for i in range(len(cases.classes)) if counted[i].any() and not counted[i].all()]:
-        listed = ", ".join(f"{cases.classes[i]} in {np.count_nonzero(counted[i])}" for i in lacking[:NAMED])
+    in_folds = (counted > 0).sum(axis=1)
+    if len(lacking := in_folds[(in_folds > 0) & (in_folds < len(sizes))]):
+        listed = ", ".join(f"{name} in {number}" for name, number in lacking[:NAMED].items())
         more = f" and {len(lacking) - NAMED} more classes" if len(lacking) > NAMED else ""
-        found.append(f"warning: classes that are not in all {folds} folds, as their groups are too few: {listed}{more}")
-    sizes = counted.sum(axis=0)
-    if sizes.max() > MOST_UNEVEN * sizes.sum() / folds:
+        found.append(
+            f"warning: classes that are not in all {len(sizes)} folds, as their groups are too few: {listed}{more}"
+        )
+    if sizes.max() > MOST_UNEVEN * sizes.sum() / len(sizes):
         found.append(
             f"warning: folds of {sizes.min()} to {sizes.max()} cases, as groups (patients, or whole sites of split.by) "
             "stay whole: the scores over folds differ by their cases, too"

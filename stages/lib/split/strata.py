@@ -17,6 +17,7 @@ from stages.lib.splits import SPLITS, Table
 
 STRATA = 15  # of numbers, at most: with more, more cases change their split when cases are added
 LEAST = 3  # cases of each part of a stratum of labels, in a split of the smallest share
+IN_SPLITS = pd.Index(SPLITS, name="split")
 NOTHING = ""  # the stratum of cases without a label: no label is called so
 
 
@@ -73,17 +74,36 @@ def _by_labels(there: np.ndarray, names: Sequence[str], fewest: float) -> tuple[
     return found, called
 
 
-def tally(cases: Table) -> pd.DataFrame:
-    """How many cases each split has: of each class, or where each label is there and where it is not."""
-    splits = pd.Index(SPLITS, name="split")
+def named(cases: Table) -> tuple[Sequence[str], np.ndarray, np.ndarray]:
+    """What a message calls cases by: their class, or each label that they have, never the stratum of their labels.
+
+    Returns:
+        The names, and in pairs the position of a case and that of a name that it has, (P,) int64 each.
+    """
     if cases.target is None or cases.values is None or cases.target.kind != "multilabel":
-        return pd.DataFrame(cases.numbers(), pd.Index(cases.classes, name="label"), splits)
+        return cases.classes, np.arange(len(cases)), cases.label_of.astype(np.int64)
+    rows, label = np.nonzero(cases.values == 1)
+    return cases.target.names, rows, label
+
+
+def tally(cases: Table, side_of: np.ndarray | None = None, sides: pd.Index = IN_SPLITS) -> pd.DataFrame:
+    """How many cases each split, or fold, has: of each class, or where each label is there and where it is not.
+
+    Args:
+        side_of: (N,) the position of each case's fold in `sides`, below 0 of a case in none; None: its split.
+    """
+    side_of = cases.split_of if side_of is None else side_of
+    if cases.target is None or cases.values is None or cases.target.kind != "multilabel":
+        dealt = (side_of >= 0) & (side_of < len(sides))
+        both = cases.label_of[dealt].astype(np.int64) * len(sides) + side_of[dealt]
+        counts = np.bincount(both, minlength=len(cases.classes) * len(sides)).reshape(-1, len(sides))
+        return pd.DataFrame(counts, pd.Index(cases.classes, name="label"), sides)
     rows = {
-        f"{name}{said}": [int((of[cases.split_of == split] == answer).sum()) for split in range(len(SPLITS))]
+        f"{name}{said}": [int((of[side_of == side] == answer).sum()) for side in range(len(sides))]
         for name, of in zip(cases.target.names, cases.values.T, strict=True)
         for said, answer in (("", 1), (": not", 0))
     }
-    return pd.DataFrame(rows, splits).T.rename_axis("label")
+    return pd.DataFrame(rows, sides).T.rename_axis("label")
 
 
 def check_training(cases: Table) -> None:
