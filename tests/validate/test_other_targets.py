@@ -13,7 +13,16 @@ from stages.lib.core.errors import UserError
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Settings, deployed
 from stages.lib.tensors import Asked, Split
-from stages.lib.validate import answers, curves, evaluation, figures, label_scores, number_scores, out_of_distribution
+from stages.lib.validate import (
+    answers,
+    curves,
+    evaluation,
+    figures,
+    label_scores,
+    number_scores,
+    out_of_distribution,
+    scores,
+)
 from stages.lib.validate.kinds import labels, numbers
 from stages.lib.validate.kinds.classes import Classes
 from tests.conftest import write_model_pt
@@ -122,6 +131,18 @@ def test_grades_have_the_quadratic_kappa_of_scikit_learn_and_shares_are_what_los
     assert found["accuracy"] == pytest.approx(metrics.accuracy_score(y, p.argmax(1), sample_weight=weight))
     assert found["log_loss"] == pytest.approx(np.average(-(shares * np.log(p)).sum(1), weights=weight))
     assert found["brier"] == pytest.approx(np.average(np.square(shares - p).sum(1), weights=weight))
+
+
+def test_answers_that_are_the_shares_themselves_are_calibrated():
+    shares = np.random.default_rng(0).dirichlet(np.ones(3), 60).astype(np.float32)
+    kind, split = Classes(Asked("classes", list("abc"))), split_of(shares.argmax(1), shares)
+    assert kind.overall(split, shares.astype(float))["calibration_error"] == pytest.approx(0, abs=1e-6)
+    table = kind.reliability(split, shares.astype(float))
+    assert table["accuracy"].to_numpy() == pytest.approx(table["confidence"].to_numpy())
+    swapped = shares[:, [1, 2, 0]].astype(float)
+    gap = swapped.max(1) - shares[np.arange(60), swapped.argmax(1)]
+    of_bins = [gap[scores.bin_of(swapped.max(1)) == k].sum() for k in range(scores.BINS)]
+    assert kind.overall(split, swapped)["calibration_error"] == pytest.approx(np.abs(of_bins).sum() / 60)
 
 
 def test_half_the_width_of_an_interval_is_the_error_of_the_rank_of_split_conformal_prediction():

@@ -109,7 +109,7 @@ def reliability(confidence: np.ndarray, right: np.ndarray, weight: np.ndarray | 
 
     Args:
         confidence: (N,) from 0 to 1.
-        right: (N,) bool, whether it was justified.
+        right: (N,) whether it was justified, or how far, from 0 to 1.
         weight: (N,); None: all alike.
     """
     return pd.DataFrame(scores.reliability(confidence, right, weight))

@@ -71,8 +71,8 @@ def weighted(
 
     Args:
         weight: (R, N), how often each case occurs.
-        shares: (N, K) how much of each class a case is, which log loss and Brier score are measured against; None: all
-            of its label.
+        shares: (N, K) how much of each class a case is, which log loss, Brier score and calibration error are measured
+            against; None: all of its label.
     """
     with np.errstate(divide="ignore", invalid="ignore"):  # a class without a case in a resample has no recall
         table = _per_class(labels, probabilities, weight)
@@ -121,8 +121,18 @@ def _overall(
         "average_precision": mean_of_names(table["average_precision"] * present),
         "log_loss": weight @ losses / total,
         "brier": weight @ squares / total,
-        "calibration_error": calibration_error(probabilities.max(1), correct, weight),
+        "calibration_error": calibration_error(probabilities.max(1), right(labels, probabilities, shares), weight),
     }
+
+
+def right(labels: np.ndarray, probabilities: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
+    """How far each answer is right, (N,) from 0 to 1: the share that the case has of the class that is answered, which
+    the answer's confidence is to be. Whoever says 0.8 of a case that is 0.8 of that class is not too modest.
+    """
+    answered = probabilities.argmax(1)
+    if shares is None:
+        return (answered == labels).astype(np.float64)
+    return np.take_along_axis(shares, answered[:, None], 1)[:, 0].astype(np.float64)
 
 
 def _per_class(labels: np.ndarray, probabilities: np.ndarray, weight: np.ndarray) -> Scores:

@@ -121,7 +121,7 @@ class Classes(Kind):
         return curves.one_against_the_rest(split.y, said, self.names, split.weight)
 
     def reliability(self, split: Split, said: np.ndarray) -> pd.DataFrame:
-        return curves.reliability(said.max(1), said.argmax(1) == split.y, split.weight)
+        return curves.reliability(said.max(1), scores.right(split.y, said, split.target), split.weight)
 
     def evidence(self, split: Split, said: np.ndarray, curves: Curves) -> Figure:
         return figures.evidence(split.y, said.argmax(1), self.names, curves, self.by_name(split, said))
