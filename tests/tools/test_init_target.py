@@ -85,6 +85,42 @@ def test_what_is_not_clear_is_not_proposed(tmp_path, header, cells):
     assert found is None
 
 
+@pytest.mark.parametrize(
+    ("header", "cells", "wanted"),
+    [
+        ("filename,ann,bob", ["none,mild", "severe,severe", "mild,", "none,none"] * 3, {"readers": ["ann", "bob"]}),
+        ("filename,ann,bob,weight", ["0,1,1", "2,2,0.5", "1,1,1", "3,,2"] * 3, {"readers": ["ann", "bob"]}),
+        ("path,p_cat,p_dog", ["0.25,0.75", "0.6,0.4", "1,0", "0.333,0.667"] * 3, {"columns": ["p_cat", "p_dog"]}),
+        ("path,p_cat,p_dog,size", ["0.2,0.8,5", "0.6,0.4,5", "1,0,7", "0,1,7"] * 3, {"columns": ["p_cat", "p_dog"]}),
+        ("path,cat,dog,owl", ["3,0,0", "2,1,0", "0,0,3", "1,1,1"], {"columns": ["cat", "dog", "owl"]}),
+        ("image,mel,nv,bcc", ["1.0,0.0,0.0", "0.0,1.0,0.0", "0.0,0.0,1.0"] * 2, {"columns": ["mel", "nv", "bcc"]}),
+    ],
+)
+def test_readers_and_shares_of_classes_are_told_by_what_they_say(project, tmp_path, header, cells, wanted):
+    raw = written(tmp_path / "raw", header, cells)
+    found = propose(raw, NONE)
+    assert found is not None and found[0] == wanted
+    begin("mine", raw)
+    target = section().target
+    assert target.kind == "classes" and list(target.columns or target.readers) == next(iter(wanted.values()))
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"),
+    [
+        ("path,sex,smoker", ["f,yes", "m,no", "f,no", "m,yes"]),  # no words in common
+        ("path,ann,note", ["none,well seen", "mild,blurred", "none,dark", "severe,mild"]),
+    ],
+)
+def test_columns_that_say_different_things_are_no_readers(tmp_path, header, cells):
+    assert propose(written(tmp_path / "raw", header, cells), NONE) is None
+
+
+def test_numbers_that_differ_by_factors_are_told_of_the_logarithm(tmp_path):
+    found = propose(written(tmp_path / "raw", "path,volume_ml", [f"{2**i}" for i in range(12)]), NONE)
+    assert found is not None and "log" not in found[0] and "log: true learns what differs by factors" in found[1]
+
+
 def test_what_may_be_one_of_two_is_asked(project, tmp_path):
     raw = written(tmp_path / "raw", "path,width,height", [f"{n},{n}5" for n in NUMBERS])
     with pytest.raises(UserError, match="regression of width .*; regression of height .* Call the column"):

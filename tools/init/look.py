@@ -308,13 +308,18 @@ def _classes(found: Found, labels: Labels, taken: list[str], cases: CaseTable, a
 
 
 def _target(found: Found, labels: Labels, rows: list[Row]) -> None:
-    """What a labels.csv asks for that is no class alone: the numbers, or how many have each label."""
+    """What a labels.csv asks for that is no class alone: numbers, how many have each label, or shares of classes."""
     of, told = labels.target, targets.summary(labels, rows)
     assert of is not None
     _say(found, "target", f"{of.kind}: {found.why['target']}")
     if of.of_number:
         spread = Numbers(told["minimum"], told["median"], told["maximum"])
         _say(found, "", f"{shown(of.name)}{f' in {of.unit}' if of.unit else ''}: {spread}")
+        return
+    if of.of_one_class:
+        shares = [f"{shown(name)} {share:.1%}" for name, share in told["shares"].items()]
+        more = f" and {len(shares) - MOST_NAMED} more" if len(shares) > MOST_NAMED else ""
+        _say(found, "classes", f"{len(shares)}, by their shares: {', '.join(shares[:MOST_NAMED])}{more}")
         return
     counts = [f"{shown(name)} {number['yes']}" for name, number in told["labels"].items()]
     more = f" and {len(counts) - MOST_NAMED} more" if len(counts) > MOST_NAMED else ""

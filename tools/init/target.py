@@ -1,4 +1,5 @@
-"""What else than one class labels.csv may ask for: a number, labels in columns of their own, or several in one cell.
+"""What else than one class labels.csv may ask for: a number, labels in columns of their own or several in one cell,
+several readers, a probability or votes a class.
 
 Proposed is what a table without a column `label` can mean alone; the proposal stands in the block, with its reason.
 """
@@ -11,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stages.lib.core.errors import UserError
 from stages.lib.core.opening import read_text
 from stages.lib.core.terminal import shortened, shown
@@ -21,6 +24,9 @@ from stages.lib.ingest.raw_files import LABELS_CSV
 
 SEPARATORS = ("|", ";")
 DISTINCT = 10  # numbers: fewer may be grades
+FEWEST_ROWS = 4  # from which on sums that are equal are no chance
+SUMS = 0.01  # how far sums may differ by rounding, as a fraction
+FACTORS = 100  # between the least and the largest number, from which on a logarithm may be meant
 UNITS = {
     unit.lower(): unit
     for unit in (
@@ -52,20 +58,24 @@ def propose(folder: Path, members: Members) -> Proposal | None:
         listed = _listed("label", cells["label"])
         return listed[0] if listed else None
     cells = {name: of for name, of in cells.items() if name not in COLUMNS and not _names_else(name)}
-    found = [proposal for name, of in cells.items() for proposal in (*_listed(name, of), *_number(name, of))]
+    found = _shares(cells) or _readers(cells)
+    used = {name for target, _ in found for name in (*target.get("columns", ()), *target.get("readers", ()))}
+    cells = {name: of for name, of in cells.items() if name not in used}
+    found += [proposal for name, of in cells.items() for proposal in (*_listed(name, of), *_number(name, of))]
     found += _labels(cells)
     if len(found) > 1:
         several = "; ".join(f"{_text(target)} ({why})" for target, why in found)
         raise UserError(
             f"{table} has no column label, and may ask for one of several: {several}. Call the column that is meant "
-            "label where it is a class, or leave the others out"
+            "label where it is a class, or leave the others out; or write the block yourself, with the columns that "
+            "are meant as ingest.target (docs/studies.md)"
         )
     return found[0] if found else None
 
 
 def _text(target: dict[str, Any]) -> str:
-    names = target.get("columns") or [target["column"]]
-    return f"{target['kind']} of {shown(shortened(', '.join(names)))}"
+    names = target.get("columns") or target.get("readers") or [target["column"]]
+    return f"{target.get('kind', 'classes')} of {shown(shortened(', '.join(names)))}"
 
 
 def _columns(text: str) -> dict[str, list[str]]:
@@ -119,6 +129,40 @@ def _labels(cells: dict[str, list[str]]) -> list[Proposal]:
     return [({"kind": "multilabel", "columns": names}, shown(shortened(why)))]
 
 
+def _shares(cells: dict[str, list[str]]) -> list[Proposal]:
+    """A probability a class, or its votes: columns of numbers that add up to the same in every row. Of yes and no, too,
+    where each row says yes once: its classes exclude each other.
+    """
+    known = {name: of for name, of in cells.items() if all(NUMBER.fullmatch(cell) for cell in of)}
+    values = {name: np.array([float(cell) for cell in of]) for name, of in known.items()}
+    values = {name: of for name, of in values.items() if of.min() >= 0 and len(np.unique(of)) > 1}
+    fractions = {name: of for name, of in values.items() if of.max() <= 1}
+    for columns in (fractions, values):
+        sums = np.sum(list(columns.values()), axis=0)
+        if len(columns) < 2 or len(sums) < FEWEST_ROWS or np.ptp(sums) > SUMS * sums.max():
+            continue
+        names = list(columns)
+        why = f"no column label, and {len(names)} columns that add up to {np.median(sums):g} in each row"
+        return [({"columns": names}, shown(shortened(f"{why}: {', '.join(names)}")))]
+    return []
+
+
+def _readers(cells: dict[str, list[str]]) -> list[Proposal]:
+    """Several readers: columns of the same few words, or grades, which say more than yes and no."""
+    said = {name: {cell for cell in of if cell.lower() not in MISSING} for name, of in cells.items()}
+    for first, words in said.items():
+        names = [name for name, of in said.items() if len(of & words) >= 2 and 2 * len(of & words) >= len(of | words)]
+        classes = sorted(set().union(*(said[name] for name in names)))
+        plain = {word.lower() for word in classes}
+        if len(names) < 2 or first not in names or len(classes) >= DISTINCT or plain <= YES | NO:
+            continue
+        listed = f"{', '.join(names)}, which say {', '.join(classes)}"
+        why = f"no column label, and {len(names)} columns as of several readers: {listed}"
+        order = "; if these are in order: kind: ordinal, and order: [the lowest first, ...]"
+        return [({"readers": names}, shown(shortened(why)) + order)]
+    return []
+
+
 def _number(name: str, cells: Sequence[str]) -> list[Proposal]:
     """A number: many different ones, which do not just count the rows."""
     known = [cell for cell in cells if cell.lower() not in MISSING]
@@ -131,4 +175,6 @@ def _number(name: str, cells: Sequence[str]) -> list[Proposal]:
     unit = (match := WITH_UNIT.fullmatch(name)) and UNITS.get(match[1])
     why = f"no column label, and {len(set(values))} numbers from {min(values):g} to {max(values):g} in {name}"
     target = {"kind": "regression", "column": name} | ({"unit": unit} if unit else {})
-    return [(target, shown(why) + ("; unit by its name" if unit else "; add their unit"))]
+    factors = min(values) > 0 and max(values) >= FACTORS * min(values)
+    log = "; log: true learns what differs by factors, as these may" if factors else ""
+    return [(target, shown(why) + ("; unit by its name" if unit else "; add their unit") + log)]
