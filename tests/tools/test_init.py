@@ -63,6 +63,20 @@ def test_the_block_is_added_to_params_yaml_and_all_else_stays_as_it_was(project,
     assert photographs.exists()
 
 
+def test_lists_in_the_outermost_folder_that_are_called_by_splits_are_offered(project, photographs, capsys):
+    for name in ("train.txt", "val.txt", "notes.txt"):
+        (photographs / name).write_text("0\n")
+    (photographs / "cat" / "test.txt").write_text("0\n")
+    begin("mine", photographs, dry_run=True)
+    printed = capsys.readouterr().out
+    assert "are dealt; train.txt, val.txt may list it: ingest.split_files" in printed
+    line = (
+        '# split_files: {"train": "train.txt", "validation": "val.txt"}'
+        "  # lists that may give the split, by names of cases\n"
+    )
+    assert line in printed
+
+
 def test_a_dry_run_changes_nothing(project, photographs, capsys):
     before = Path("params.yaml").read_bytes()
     begin("mine", photographs, dry_run=True)

@@ -28,7 +28,8 @@ def text(name: str, found: Found) -> str:
             f"    {key}: {json.dumps(value, ensure_ascii=False)}  # {found.why[key]}"
             for key, value in found.ingest.items()
         ]
-        lines += [f"    # {key}: '{value}'  # {why}" for key, (value, why) in found.offers.items()]
+        said = {key: f"'{of}'" if isinstance(of, str) else json.dumps(of) for key, (of, _) in found.offers.items()}
+        lines += [f"    # {key}: {said[key]}  # {why}" for key, (_, why) in found.offers.items()]
         if not found.ingest:
             lines[1] = "  ingest: {}"
     else:

@@ -1,5 +1,6 @@
 """What lies in a folder, as ingest would read it: kinds, sizes, channels, classes, splits, groups, masks."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from stages.lib.ingest.case_table import CaseTable
 from stages.lib.ingest.file_table import FileTable
 from stages.lib.ingest.identifiers import OPEN
 from stages.lib.ingest.labels import labelling, targets
+from stages.lib.ingest.labels.layout import split_named
 from stages.lib.ingest.labels.table import Labels, Row, read_labels
 from stages.lib.ingest.readers.contract import Options, Refusal
 from stages.lib.ingest.results import rejected
@@ -304,7 +306,17 @@ def _classes(found: Found, labels: Labels, taken: list[str], cases: CaseTable, a
         given = ", ".join(f"{name or 'to be dealt'} {number}" for name, number in sorted(splits.items()))
         _say(found, "split", f"given: {given} files")
     else:
-        _say(found, "split", "none given: train, validation and test are dealt")
+        lists = {split: path for path in taken if (split := _list_of(path))}
+        more = f"; {', '.join(lists.values())} may list it: ingest.split_files" if lists else ""
+        _say(found, "split", f"none given: train, validation and test are dealt{more}")
+        if lists:
+            found.offers["split_files"] = (lists, "lists that may give the split, by names of cases")
+
+
+def _list_of(path: str) -> str:
+    """The split that a text in the outermost folder is called by, as test.txt; "" of any other file."""
+    stem, ending = os.path.splitext(path)
+    return split_named(stem) if "/" not in path and ending.lower() == ".txt" else ""
 
 
 def _target(found: Found, labels: Labels, rows: list[Row]) -> None:
