@@ -221,7 +221,7 @@ def asked(split: splits.Table) -> tensors.Asked | None:
     """What the model is to answer; None where that is the class alone.
 
     Raises:
-        UserError: The training cases all have the same number.
+        UserError: The training cases that count all have the same number.
     """
     target, values = split.target, split.values
     if target is None or values is None:
@@ -229,12 +229,16 @@ def asked(split: splits.Table) -> tensors.Asked | None:
     mean, deviation = 0.0, 1.0
     if target.of_number:
         rows = split.rows("train")
-        learnt = np.log(values[rows, 0], dtype=np.float64) if target.kind == "log_regression" else values[rows, 0]
-        weight = None if split.weight is None else split.weight[rows]
-        mean = float(np.average(learnt.astype(np.float64), weights=weight))
+        weight = np.ones(len(rows)) if split.weight is None else split.weight[rows].astype(np.float64)
+        numbers, weight = values[rows, 0].astype(np.float64)[weight > 0], weight[weight > 0]
+        if not len(np.unique(numbers)) > 1:  # their deviation may be no 0 for all that, but what rounding leaves
+            raise UserError(
+                f"all training cases that count have the same {target.name}: there is nothing to learn; add cases, or "
+                "deal them by another split.seed"
+            )
+        learnt = np.log(numbers) if target.kind == "log_regression" else numbers
+        mean = float(np.average(learnt, weights=weight))
         deviation = float(np.sqrt(np.average(np.square(learnt - mean), weights=weight)))
-        if not deviation > 0:
-            raise UserError(f"all training cases have the same {target.name}: there is nothing to learn")
     return tensors.Asked(target.kind, list(target.names), target.unit, mean, deviation)
 
 

@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from stages import dataset, statistics
-from stages.lib import cases, runs, tensors
+from stages.lib import cases, runs, splits, tensors
 from stages.lib.core.errors import UserError
 from stages.lib.params.dataset import DatasetParams
 from stages.lib.params.machine import MachineParams
 from stages.lib.params.statistics import StatisticsParams
+from stages.lib.targets import Target
 from tests import ROOT
 from tests.conftest import write_cases
 
@@ -196,3 +197,28 @@ def test_a_wanted_size_of_the_shorter_side_is_followed_by_a_crop(tmp_path, capsy
 def test_ways_to_fit_that_contradict_each_other_are_refused(given):
     with pytest.raises(ValueError, match="leave"):
         DatasetParams(**given)
+
+
+def numbers(values, kind="regression", weight=None):
+    """split.csv's table of training cases with these numbers."""
+    none = np.zeros(len(values), np.int32)
+    case = np.array([f"c{i:08d}" for i in range(len(values))], splits.NAME)
+    column = np.array(values, np.float32)[:, None]
+    weight = None if weight is None else np.array(weight, np.float32)
+    return splits.Table(case, case, ["d"], none, none.astype(np.int8), Target(kind, ("d",)), column, weight)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-20, 1, 1e20, 2e29])
+def test_mean_and_deviation_of_numbers_of_any_size_are_those_of_double_precision(unit):
+    values = np.float32(np.array([1, 2, 4, 5]) * unit)
+    found = dataset.asked(numbers(values))
+    np.testing.assert_allclose([found.mean, found.deviation], [3 * unit, np.sqrt(2.5) * unit], rtol=1e-6)
+    far = dataset.asked(numbers([1e7 + 1, 1e7 + 2, 1e7 + 2, 1e7 + 3]))
+    assert (far.mean, far.deviation) == (1e7 + 2, pytest.approx(np.sqrt(0.5), rel=1e-12))
+
+
+@pytest.mark.parametrize("kind", ["regression", "log_regression"])
+def test_numbers_of_which_all_that_count_are_equal_are_nothing_to_learn(kind):
+    for table in (numbers([5] * 12, kind), numbers([0.1] * 7, kind), numbers([1, 5, 5], kind, [0, 1, 2])):
+        with pytest.raises(UserError, match="all training cases that count have the same d: there is nothing to learn"):
+            dataset.asked(table)

@@ -59,6 +59,9 @@ def test_another_seed_for_one_fold_changes_one_entry(project):
     ("study", "message"),
     [
         ({"folds": 1}, "datasets.mine.study.folds is 1: expected greater than or equal to 2"),
+        ({"folds": 10**9}, "datasets.mine.study.folds is 1000000000: expected less than or equal to 1000"),
+        ({"folds": 1000, "seeds": [*range(11)]}, "datasets.mine.study: 1000 folds and 11 seeds are 11000 trainings"),
+        ({"seeds": [2**64]}, "datasets.mine.study.seeds"),
         ({"seeds": [1, 1]}, "datasets.mine.study: seeds has one twice: 1, 1"),
         (
             {"folds": 2, "seed_of": {"fold2": 1}},

@@ -8,6 +8,7 @@ from pydantic import Field
 from stages.lib.core.sections import Count, Positive, section, unit
 
 Patterns = str | tuple[str, ...]
+NOBODY_KNOWS = frozenset({"", "na", "n/a", "nan", "null", "?", "unknown", "missing"})  # in lower case
 
 READING = (
     *("frames", "axes", "intensity", "split_4d", "gap_tolerance", "max_tilt", "uneven", "tilt"),
@@ -122,6 +123,9 @@ class TargetParams:
         for key in ("column", "weight"):
             if (name := getattr(self, key)) is not None:
                 object.__setattr__(self, key, name.strip().lower())  # as labels.csv's header is read
+        object.__setattr__(self, "unit", self.unit.strip())
+        if self.column == "":
+            raise ValueError("column is empty: name one of labels.csv")
         used = {
             "classes": ("columns", "readers"),
             "ordinal": ("columns", "readers", "order"),
@@ -148,6 +152,13 @@ class TargetParams:
             raise ValueError(f"a column is named twice, or has no name: {', '.join(self.all_columns)}")
         if not self.separator:
             raise ValueError("separator is empty: expected what stands between two labels")
+        if self.none is not None and (self.none.strip().lower() in NOBODY_KNOWS or self.separator in self.none.strip()):
+            raise ValueError(
+                f"none is {self.none!r}: expected one label, and not what stands in a cell of which nobody knows"
+            )
+        ways = [way.strip().lower() for way in self.answers]
+        if len(set(ways)) < len(ways):
+            raise ValueError(f"answers has one way of saying it twice: {', '.join(map(repr, self.answers))}")
         if self.range is not None and self.range[0] >= self.range[1]:
             raise ValueError(f"range is {list(self.range)}: expected the least number before the largest")
         if self.log and self.range is not None and self.range[0] <= 0:

@@ -8,6 +8,8 @@ from pydantic import Field
 from stages.lib.core.nearest import hint
 from stages.lib.core.sections import Seed, section
 
+MOST = 1000  # trainings; each is a stage of dvc
+
 
 @section
 class ExternalParams:
@@ -29,7 +31,7 @@ class StudyParams:
     """`datasets.<name>.study`: the model trained several times, and measured on whole other datasets. It may be left
     out; then nothing of this is made."""
 
-    folds: Annotated[int, Field(ge=2)] | None = None
+    folds: Annotated[int, Field(ge=2, le=MOST)] | None = None
     """Number of folds that the cases outside of the test split are dealt to, by group and class, or by whole sites
     where `split.by` is set and more than one is left. Each is held out once, from a training of its own on the rest."""
 
@@ -50,6 +52,10 @@ class StudyParams:
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds has one twice: {', '.join(map(str, self.seeds))}")
+        if (number := (self.folds or 1) * len(self.seeds)) > MOST:
+            raise ValueError(
+                f"{self.folds or 1} folds and {len(self.seeds)} seeds are {number} trainings: expected {MOST} at most"
+            )
         names = [member.name for member in self.members()]
         for name in self.seed_of:
             if name not in names:

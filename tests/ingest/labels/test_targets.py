@@ -62,6 +62,8 @@ def test_a_number_is_kept_with_its_unit_and_every_case_is_of_one_name(raw):
         ("1e99", {}, "x is '1e99', expected a number"),
         ('"3,5"', {}, "x is '3,5', expected a number with a point, not a comma"),
         ("3 mm", {}, "x is '3 mm', expected a number"),
+        ("-2e30", {}, "x is '-2e30', expected a number that is 0 or from 1e-30 to 1e.30 in size: take a unit"),
+        ("1e-40", {"log": True}, "x is '1e-40', expected a number that is 0 or from 1e-30 to 1e.30 in size"),
         ("1_000", {}, "x is '1_000', expected a number"),
         ("\uff11", {}, "expected a number"),
         ("0", {"log": True}, "x is '0', expected a number above 0, as ingest.target.log is true"),
@@ -72,6 +74,13 @@ def test_what_is_no_number_to_learn_from_is_an_error_that_names_the_row(raw, cel
     table = f"path,x\na.png,{cell}\nb.png,2\nc.png,3\nd.png,4\n"
     with pytest.raises(UserError, match=message):
         run(raw, table, {"kind": "regression", "column": "x"} | more)
+
+
+@pytest.mark.parametrize("cell", ["-1", "3e38", "1e-20", "1e-45"])
+def test_a_weight_beside_which_others_would_be_lost_in_rounding_is_an_error(raw, cell):
+    table = f"path,x,w\na.png,1,{cell}\nb.png,2,0\nc.png,3,1e9\nd.png,4,1e-9\n"
+    with pytest.raises(UserError, match=f"row 2: w is '{cell}', expected .* 0 or from 1e-09 to 1e.09"):
+        run(raw, table, {"kind": "regression", "column": "x", "weight": "w"})
 
 
 def test_labels_of_a_column_each_are_yes_no_or_not_known(raw):
@@ -256,6 +265,10 @@ def test_names_of_labels_may_be_any_line_of_text(raw):
     "given, message",
     [
         ({"kind": "regression"}, "column is not given"),
+        ({"kind": "regression", "column": ""}, "column is empty: name one of labels.csv"),
+        ({"kind": "multilabel", "column": "x", "none": "Unknown"}, "none is 'Unknown': expected one label, and not"),
+        ({"kind": "multilabel", "column": "x", "none": "a|b"}, "none is 'a|b': expected one label"),
+        ({"kind": "multilabel", "columns": ["x"], "answers": {"P": "yes", "p": "no"}}, "answers has one way of saying"),
         ({"unit": "mm"}, "unit is given, which a target of kind classes does not have"),
         ({"kind": "multilabel"}, "either column, which lists the labels, or columns"),
         ({"kind": "multilabel", "column": "x", "columns": ["y"]}, "either column"),
@@ -272,3 +285,13 @@ def test_names_of_labels_may_be_any_line_of_text(raw):
 def test_params_that_contradict_each_other_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
         check(IngestParams, {"target": given})
+
+
+@pytest.mark.parametrize("order", [["a", "a "], ["a", " "], ["\u00e9", "e\u0301"]])
+def test_an_order_with_a_class_twice_or_without_a_name_is_an_error(raw, order):
+    with pytest.raises(UserError, match="ingest.target.order has a class without a name, or one twice"):
+        run(raw, "path,label\na.png,a\nb.png,a\nc.png,a\nd.png,a\n", {"kind": "ordinal", "order": order})
+
+
+def test_blanks_around_a_unit_are_no_part_of_it():
+    assert check(TargetParams, {"kind": "regression", "column": "x", "unit": " mm "}).unit == "mm"

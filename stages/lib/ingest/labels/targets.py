@@ -17,7 +17,7 @@ from stages.lib.core.errors import UserError
 from stages.lib.core.nearest import hint
 from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest.labels import class_names
-from stages.lib.params.ingest import TargetParams
+from stages.lib.params.ingest import NOBODY_KNOWS, TargetParams
 from stages.lib.targets import WEIGHT, Target
 
 if TYPE_CHECKING:
@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 YES = {"1", "1.0", "yes", "y", "true", "t", "positive", "pos", "present"}
 NO = {"0", "0.0", "no", "n", "false", "f", "negative", "neg", "absent"}
-MISSING = {"", "na", "n/a", "nan", "null", "?", "unknown", "missing"}
+MISSING = NOBODY_KNOWS
 OTHERS = ("group", "split", "series_number")  # of labels.csv, that ingest reads for something else
+LARGEST = 1e30  # of numbers, so that sums of them and bounds around them are float32, too
+SMALLEST = 1e-30  # but 0: below 1e-38, float32 has fewer and fewer digits
+HEAVIEST = 1e9  # of weights; the lightest but 0 is the inverse
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 Answers = tuple[float | None, ...]
 
@@ -98,6 +101,11 @@ class _Reader:
         names: Sequence[str] = params.columns
         if params.kind == "ordinal" and not names:
             names = [class_names.spelling(name) for name in params.order]
+            if "" in names or len(set(names)) < len(names):
+                raise UserError(
+                    "ingest.target.order has a class without a name, or one twice, as blanks and the forms of letters "
+                    f"do not count: {', '.join(map(shown, names))}"
+                )
         elif params.readers:
             names = sorted({name for row in rows for name in self._chosen(row) if name})
         elif params.kind == "multilabel" and params.column:
@@ -116,8 +124,9 @@ class _Reader:
         weight: Answers = ()
         if params.weight:
             weight = (self._number(row, params.weight, cells[params.weight]),)
-            if weight[0] is None or weight[0] < 0:
-                raise self._error(row, params.weight, cells[params.weight], "a number of 0 or more")
+            if weight[0] is None or not (weight[0] == 0 or 1 / HEAVIEST <= weight[0] <= HEAVIEST):
+                wanted = f"a number of 0 or more, which is 0 or from {1 / HEAVIEST:g} to {HEAVIEST:g}"
+                raise self._error(row, params.weight, cells[params.weight], wanted)
         answers = self._answers(row, cells)
         label = row.label
         if self.target and not params.is_label:
@@ -159,6 +168,9 @@ class _Reader:
         value = self._number(row, name, cells[name])
         if value is None:
             raise self._error(row, name, cells[name], "a number; a case without one can't teach or test")
+        if value and not SMALLEST <= abs(value) <= LARGEST:
+            wanted = f"a number that is 0 or from {SMALLEST:g} to {LARGEST:g} in size: take a unit that suits it"
+            raise self._error(row, name, cells[name], wanted)
         if self._params.log and value <= 0:
             raise self._error(row, name, cells[name], "a number above 0, as ingest.target.log is true")
         if (range_ := self._params.range) and not range_[0] <= value <= range_[1]:
@@ -259,7 +271,8 @@ def relabelled(row: "Row", label: str, target: Target | None, params: TargetPara
         raise UserError("a case has several labels: mend labels.csv itself")
     value = _float32(label)
     low, high = params.range or (-math.inf, math.inf)
-    if target.wrong(np.array([[value]]))[0] or not low <= value <= high:
+    is_extreme = bool(value) and not SMALLEST <= abs(value) <= LARGEST
+    if is_extreme or target.wrong(np.array([[value]]))[0] or not low <= value <= high:
         raise UserError(f"'{shown(label)}' is no number that {target.name} can be")
     return replace(row, answers=(value, *rest))
 
