@@ -37,10 +37,12 @@ def main(cases_csv: Path, split_csv: Path, folds_csv: Path, params: SplitParams,
         fold_of = folding.by_site(cases, of, study.folds)
     else:
         fold_of = folding.deal(cases, study.folds, params.seed)
+    folding.check_trainings(cases, fold_of, study.folds or 0)
     outs.write_csv(folds_csv, Folds(cases.case, fold_of).blocks())
     counted = strata.tally(free, fold_of, pd.Index(range(study.folds or 1), name="fold"))
     say(counted.to_string())
-    for warning in folding.warnings(counted, np.bincount(fold_of[fold_of >= 0], minlength=len(counted.columns))):
+    sizes = np.bincount(fold_of[fold_of >= 0], minlength=len(counted.columns))
+    for warning in [*folding.warnings(counted, sizes), *folding.untaught(cases, fold_of, study.folds or 0)]:
         say(warning)
 
 

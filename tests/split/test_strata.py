@@ -11,7 +11,7 @@ from stages.lib import splits, targets
 from stages.lib.core import outs
 from stages.lib.core.errors import DamagedOut, UserError
 from stages.lib.params.split import SplitParams
-from stages.lib.split import amounts, dealing, freezing, strata
+from stages.lib.split import amounts, dealing, folding, freezing, strata
 
 FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 NAMES = ("common", "half", "rare", "rarest")
@@ -259,3 +259,27 @@ def test_a_frozen_test_split_of_labels_or_numbers_stays_while_cases_and_answers_
     assert (found.split_of == splits.SPLITS.index("validation")).sum() == pytest.approx(60, abs=3)
     np.testing.assert_array_equal(found.values, grown.values)
     assert np.abs(in_validation(found)[:2] - 1).max() < 0.1
+
+
+def test_a_fold_that_leaves_nothing_to_learn_is_an_error_that_names_it():
+    folds = np.arange(12) % 3
+    cases = of_numbers(12)
+    folding.check_trainings(cases, folds, 3)
+    values = np.where(folds == 1, cases.values[:, 0], 5)[:, None].astype(np.float32)
+    with pytest.raises(UserError, match="while fold 1 is held out have the same size: add cases, take fewer folds"):
+        folding.check_trainings(replace(cases, values=values), folds, 3)
+    with pytest.raises(UserError, match="while fold 2 is held out have a weight of 0"):
+        folding.check_trainings(replace(cases, weight=(folds == 2).astype(np.float32)), folds, 3)
+    with pytest.raises(UserError, match="while fold 0 is held out have the same size"):  # of those that count
+        folding.check_trainings(replace(cases, weight=(np.arange(12) < 2).astype(np.float32)), folds, 3)
+
+
+def test_a_label_of_one_fold_alone_is_told():
+    folds = np.arange(12) % 3
+    cases = of_labels(12)
+    values = np.tile([[0.0, 1.0]], (6, 2)).astype(np.float32)
+    values = np.concatenate([values, 1 - values])
+    assert folding.untaught(replace(cases, values=values), folds, 3) == []
+    values[:, 2] = np.where(np.arange(12) == 4, 1, np.nan)
+    (told,) = folding.untaught(replace(cases, values=values), folds, 3)
+    assert "'rare' (with it: only in fold 1), 'rare' (without it: only in fold 0), 'rare' (without it" in told

@@ -237,7 +237,8 @@ def _check_enough_groups(classes: list[str], groups: np.ndarray, wanted: list[st
     if len(classes) < 2:
         raise UserError(
             f"a classifier needs two classes, the cases have but '{', '.join(classes) or 'none'}': the raw data "
-            "needs a folder for each class, or a labels.csv at its top"
+            "needs a folder for each class, or a labels.csv at its top; of ingest.target.columns or readers, each "
+            "class needs cases of which it has the largest share"
         )
     few = np.flatnonzero(groups < len(wanted))
     if len(few):

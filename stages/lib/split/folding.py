@@ -128,6 +128,45 @@ def warnings(counted: pd.DataFrame, sizes: np.ndarray) -> list[str]:
     return found
 
 
+def check_trainings(cases: Table, fold_of: np.ndarray, folds: int) -> None:
+    """Checks that each training has something to learn: a case that counts, and two of different numbers.
+
+    Raises:
+        UserError: One has not.
+    """
+    more = "add cases, take fewer folds, or deal them by another split.seed"
+    for fold in range(folds):
+        counts = fold_of != fold
+        if cases.weight is not None:
+            counts &= cases.weight > 0
+        if not counts.any():
+            raise UserError(f"all cases that are trained on while fold {fold} is held out have a weight of 0: {more}")
+        if cases.target is None or cases.values is None or not cases.target.of_number:
+            continue
+        if len(np.unique(cases.values[counts, 0])) < 2:
+            raise UserError(
+                f"all cases that are trained on while fold {fold} is held out have the same {cases.target.name}: {more}"
+            )
+
+
+def untaught(cases: Table, fold_of: np.ndarray, folds: int) -> list[str]:
+    """A warning of labels that a training sees but with, or but without: what it says of them is no answer."""
+    if cases.target is None or cases.values is None or cases.target.kind != "multilabel":
+        return []
+    found = []
+    for k, name in enumerate(cases.target.names):
+        for answer, what in ((1, "with"), (0, "without")):
+            lacking = [f for f in range(folds) if not (cases.values[fold_of != f, k] == answer).any()]
+            found += [f"'{name}' ({what} it: only in fold {fold})" for fold in lacking]
+    if not found:
+        return []
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return [
+        f"warning: labels that a training knows no case of, which says nothing of them then: {', '.join(found[:NAMED])}"
+        f"{more}; add cases of other groups"
+    ]
+
+
 def _check_classes(cases: Table, fold_of: np.ndarray, folds: int) -> None:
     """Raises:
     UserError: A class is in one fold alone, so that the training on the others would never see it.

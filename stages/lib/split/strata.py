@@ -124,7 +124,7 @@ def check_training(cases: Table) -> None:
             if not table[row]:
                 raise UserError(
                     f"the label '{name}' has no training case {what} it: add cases, or take it out of "
-                    "ingest.target.columns"
+                    "ingest.target.columns (or of the cells of ingest.target.column)"
                 )
 
 
