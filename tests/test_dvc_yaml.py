@@ -141,6 +141,7 @@ def test_main_takes_the_paths_of_dvc_yaml_and_its_own_params(stage, tmp_path):
 def with_studies(folder: Path) -> Path:
     """A copy of dvc.yaml beside a studies.yaml that has an entry called digits in each list."""
     entry = {"dataset": "digits", "name": "fold0", "fold": 0, "other": "phantoms", "model": "digits/study"}
+    entry |= {"classes": {}, "lacks": [], "trained_on": "refuse"}
     shutil.copy(ROOT / "dvc.yaml", folder)
     (folder / "studies.yaml").write_text(json.dumps({name: {"digits": entry} for name in command.LISTS}))
     return folder / "dvc.yaml"

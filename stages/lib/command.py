@@ -32,7 +32,12 @@ PARAMS_YAML = Path("params.yaml")
 DVC_YAML = Path("dvc.yaml")
 OUTS = ("outs", "metrics", "plots")
 OF_DATASETS = "${datasets}"  # a stage's `foreach`
-LISTS = ("studies", "members", "exports", "externals")
+LISTS = {  # of studies.yaml, and the keys that each entry has
+    "studies": {"dataset"},
+    "members": {"dataset", "name", "fold"},
+    "exports": {"dataset", "model"},
+    "externals": {"dataset", "other", "model", "classes", "lacks", "trained_on"},
+}
 Lists = dict[str, dict[str, dict[str, Any]]]  # of studies.yaml: by list and name, the `item` of dvc.yaml
 
 
@@ -299,9 +304,13 @@ def read_lists(path: Path) -> Lists:
         UserError: It is missing, or holds something else.
     """
     found = yaml_files.load(path) if path.exists() else None
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), dict) for name in LISTS):
+    if not isinstance(found, dict) or not all(_is_list(found.get(name), keys) for name, keys in LISTS.items()):
         raise UserError(f"{path} is missing, or is not as `python -m tools.studies` writes it: run that")
     return found
+
+
+def _is_list(found: Any, keys: set[str]) -> bool:
+    return isinstance(found, dict) and all(isinstance(of, dict) and keys <= of.keys() for of in found.values())
 
 
 def member_folders(dataset: str, dvc_yaml: Path = DVC_YAML) -> list[Path]:

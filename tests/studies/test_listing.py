@@ -148,3 +148,11 @@ def test_a_stage_of_a_study_finds_its_paths_and_an_unknown_one_is_named(project)
         command.stage_paths("member", "mine-fold7")
     fault = command.DamagedOut("not found", outs["model_pt"])
     assert "`dvc repro --force --single-item member@mine-fold1` makes it anew" in command.in_full(fault)
+
+
+@pytest.mark.parametrize("entry", ["3", "{dataset: mine, name: fold0}", "[]"])
+def test_an_entry_that_was_changed_by_hand_is_an_error_that_names_the_command_which_mends_it(tmp_path, entry):
+    path = tmp_path / "studies.yaml"
+    path.write_text(f"studies: {{}}\nexports: {{}}\nexternals: {{}}\nmembers:\n  mine-fold0: {entry}\n")
+    with pytest.raises(UserError, match="studies.yaml is missing, or is not as `python -m tools.studies` writes it"):
+        command.read_lists(path)
