@@ -88,6 +88,10 @@ def main(
     rows = np.flatnonzero(truth.meant & ~seen)
     if not len(rows):
         raise UserError(f"{key}: no case is left to ask about")
+    if table.weight is not None and not table.weight[rows].any():
+        raise UserError(f"{key}: all {len(rows)} cases that are left have a weight of 0: there is nothing to score")
+    if truth.target is not None and np.isnan(truth.target[rows]).all():
+        raise UserError(f"{key}: of no label of the model is an answer known: there is nothing to score")
     with Cases(cases) as opened:
         if not np.array_equal(opened.names, table.case):
             raise DamagedOut("they are not of the same cases", cases_csv, cases)

@@ -190,3 +190,15 @@ def test_patients_that_the_model_was_trained_on_are_refused_or_left_out(exported
     save(folder, table)
     report, found = ask(folder, trained_on="leave_out")
     assert report["left_out"]["trained_on"] == 4 and len(found) == 14
+
+
+def test_a_dataset_of_which_nothing_counts_or_is_known_is_an_error(exported):
+    folder = exported["log_regression"]
+    table = write_numbers(folder)
+    save(folder, table.assign(weight=0))
+    with pytest.raises(UserError, match=f"{KEY}: all 30 cases that are left have a weight of 0"):
+        ask(folder)
+    folder = exported["multilabel"]
+    write_labels(folder)
+    with pytest.raises(UserError, match=f"{KEY}: of no label of the model is an answer known"):
+        ask(folder, classes=dict.fromkeys(NAMES), lacks=list(NAMES))

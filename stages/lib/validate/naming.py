@@ -116,11 +116,19 @@ def _counterparts(theirs: Sequence[str], ours: Sequence[str], naming: Naming, a_
     for name in naming.classes:
         if name not in theirs:
             raise UserError(f"{naming.key}.classes names '{shown(name)}', and it has {_listed(theirs)}")
+    for name, as_ours in naming.classes.items():
+        if as_ours is not None and as_ours not in ours:
+            near = closest(as_ours, ours) or ours[0]
+            raise UserError(
+                f"{naming.key}.classes says that '{shown(name)}' is '{shown(as_ours)}', and the model has no such "
+                f"{a_class}; it has {_listed(ours)}: as in `classes: {{{shown(name)}: {shown(near)}}}`, or null, which "
+                "leaves it out"
+            )
     wanted = [naming.classes.get(name, name) for name in theirs]
     strange = [name for name, as_ours in zip(theirs, wanted, strict=True) if as_ours not in (None, *ours)]
     if strange:
         first = strange[0]
-        near = closest(naming.classes.get(first) or first, ours) or ours[0]
+        near = closest(first, ours) or ours[0]
         raise UserError(
             f"{naming.key}: the model has no {a_class} {_listed(strange)}; it has {_listed(ours)}: say which it is, or "
             f"leave its cases out, as in `classes: {{{shown(first)}: {shown(near)}}}` or `{{{shown(first)}: null}}`"
