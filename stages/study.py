@@ -15,7 +15,7 @@ import pandas as pd
 
 from stages.lib import command, tensors
 from stages.lib.core import outs
-from stages.lib.core.errors import UserError
+from stages.lib.core.errors import DamagedOut, UserError
 from stages.lib.core.machine import pin
 from stages.lib.core.progress import say
 from stages.lib.model import checkpoint
@@ -48,6 +48,10 @@ def main(
     check_folders(members, study)
     cases = pool.read(dataset_h5, folds_csv)
     fold_of = cases.folds.fold_of[cases.folds.fold_of != NEVER]
+    there, wanted = (", ".join(map(str, sorted(of))) or "none"
+                     for of in (set(fold_of.tolist()), {member.fold for member in study.members()}))  # fmt: skip
+    if there != wanted:
+        raise DamagedOut(f"its folds are {there}, and those of the study {wanted}", folds_csv)
     held, test = cases.chosen(cases.folds.fold_of != NEVER), tensors.read_split(dataset_h5, "test")
     about = tensors.read_description(dataset_h5)
     evaluation.check_flips(params, held)
@@ -121,7 +125,8 @@ def check_folders(members: Path, study: StudyParams) -> None:
     names = {member.name for member in study.members()}
     for folder in sorted(members.iterdir()) if members.is_dir() else ():
         if folder.name not in names:
-            raise UserError(f"{folder} is of no training that the study asks for: `python -m tools.studies` removes it")
+            remedy = "`python -m tools.studies` removes it" if folder.is_dir() else "remove it"
+            raise UserError(f"{folder} is of no training that the study asks for: {remedy}")
 
 
 def _on_test(each: pd.DataFrame) -> list[dict[str, float]]:

@@ -165,3 +165,11 @@ def test_folds_csv_that_no_stage_wrote_is_named(tmp_path):
         with pytest.raises(DamagedOut, match=f"folds.csv.*{said}"):
             folds.read(tmp_path / "folds.csv")
     assert splits.NAME.itemsize == 16
+
+
+@pytest.mark.parametrize(("groups", "folds"), [(2, 5), (3, 5), (2, 3), (3, 4), (7, 10)])
+def test_classes_of_fewer_groups_than_folds_are_not_all_in_the_same_folds(groups, folds):
+    rows = [(f"c{k}{i}", f"g{k}{i}", f"k{k}") for k in range(10) for i in range(groups)]
+    dealt = deal(pd.DataFrame(rows, columns=["case", "group", "label"]), folds)
+    sizes = np.bincount(dealt, minlength=folds)
+    assert sizes.max() - sizes.min() <= 1

@@ -171,7 +171,10 @@ def test_a_class_that_it_lacks_is_an_error_unless_that_is_known(made):
     ("external", "message"),
     [
         ({"classes": {"dog": "class1"}}, "classes names 'dog', and it has 'class0', 'class1', 'class2'"),
-        ({"classes": {"class0": "clas1"}}, r"says that 'class0' is 'clas1', and the model has no such class; .*\{class0: class1\}`"),
+        (
+            {"classes": {"class0": "clas1"}},
+            r"says that 'class0' is 'clas1', and the model has no such class; .*\{class0: class1\}`",
+        ),
         ({"lacks": ["class1"]}, "lacks names 'class1', which it has"),
         ({"lacks": ["dog"]}, "lacks names 'dog', which it has, or which is no class"),
     ],

@@ -1,6 +1,7 @@
 """What a study's trainings say together: each case once, by those that did not see it; scores as scikit-learn's."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from sklearn import metrics
 
 from stages import study as stage
 from stages.lib import params, tensors
-from stages.lib.core.errors import UserError
+from stages.lib.core.errors import DamagedOut, UserError
 from stages.lib.model import checkpoint
 from stages.lib.model.deployed import Deployed, Settings
 from stages.lib.params.study import StudyParams
@@ -165,3 +166,17 @@ def test_a_folder_of_no_training_is_refused(made):
             ask(made[0], {"folds": 3, "seeds": (0, 1)})
     finally:
         stray.rmdir()
+
+
+def test_folds_or_a_file_that_are_not_of_the_study_are_an_error(made, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(made[0], folder)
+    study = {"folds": 3, "seeds": (0, 1)}
+    text = (folder / "folds.csv").read_text()
+    (folder / "folds.csv").write_text(text.replace(",2", ",7"))
+    with pytest.raises(DamagedOut, match="folds.csv: its folds are 0, 1, 7, and those of the study 0, 1, 2"):
+        ask(folder, study)
+    (folder / "folds.csv").write_text(text)
+    (folder / "members" / ".DS_Store").touch()
+    with pytest.raises(UserError, match=".DS_Store is of no training that the study asks for: remove it"):
+        ask(folder, study)

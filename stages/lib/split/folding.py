@@ -41,6 +41,11 @@ def deal(cases: Table, folds: int, seed: int) -> np.ndarray:
         fold_of_group[stratum.groups] = _spread(stratum.sizes, folds, sizes)
     found = fold_of_group[of_group]
     _check_classes(cases, found, folds)
+    if len(there := np.unique(found)) < folds:
+        raise UserError(
+            f"study.folds is {folds}, and only {len(there)} of these would have a case, as groups stay whole and are "
+            "dealt by class: take fewer"
+        )
     return found
 
 
@@ -54,8 +59,8 @@ def _spread(sizes: np.ndarray, folds: int, before: np.ndarray) -> np.ndarray:
     found = np.full(len(sizes), -1, np.int32)
     free = list(range(folds))
     is_large = sizes * folds > sizes.sum()
-    if is_large.all():  # groups of one size, fewer than folds
-        is_large[:] = False
+    if len(sizes) < folds:  # by their middles all such classes would be in the same folds, and none in the others
+        is_large[:] = True
     for i in sorted(np.flatnonzero(is_large), key=lambda i: -sizes[i]):
         found[i] = min(free, key=lambda fold: before[fold])
         free.remove(found[i])
