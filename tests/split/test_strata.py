@@ -283,3 +283,10 @@ def test_a_label_of_one_fold_alone_is_told():
     values[:, 2] = np.where(np.arange(12) == 4, 1, np.nan)
     (told,) = folding.untaught(replace(cases, values=values), folds, 3)
     assert "'rare' (with it: only in fold 1), 'rare' (without it: only in fold 0), 'rare' (without it" in told
+
+
+def test_of_many_equal_numbers_no_stratum_is_without_a_case():
+    cases = of_numbers(30)
+    values = np.float32([5] * 24 + [6, 7, 8, 9, 10, 11])[:, None]
+    found = strata.stratified(replace(cases, values=values), 0.2)
+    assert np.bincount(found.label_of).min() > 0 and len(found.classes) == found.label_of.max() + 1 > 1

@@ -39,8 +39,8 @@ def stratified(cases: Table, share: float) -> Table:
         values = cases.values[:, 0]
         number = max(1, min(STRATA, int(len(values) * share + 1e-9)))
         edges = np.unique(np.quantile(values, np.arange(1, number) / number))
-        strata = np.searchsorted(edges, values, side="right")
-        names = [f"{cases.target.name}, part {k + 1} of {len(edges) + 1}" for k in range(len(edges) + 1)]
+        present, strata = np.unique(np.searchsorted(edges, values, side="right"), return_inverse=True)
+        names = [f"{cases.target.name}, part {k + 1} of {len(present)}" for k in range(len(present))]
     else:
         fewest = LEAST / share if share else np.inf
         strata, names = _by_labels(cases.values == 1, cases.target.names, fewest)
