@@ -295,3 +295,9 @@ def test_an_order_with_a_class_twice_or_without_a_name_is_an_error(raw, order):
 
 def test_blanks_around_a_unit_are_no_part_of_it():
     assert check(TargetParams, {"kind": "regression", "column": "x", "unit": " mm "}).unit == "mm"
+
+
+def test_numbers_and_weights_at_the_very_bounds_are_taken(raw):
+    table = "path,x,w\na.png,1e30,1e-9\nb.png,-1e30,0\nc.png,1e-30,1e9\nd.png,0,1\n"
+    done = run(raw, table, {"kind": "regression", "column": "x", "weight": "w"})
+    assert columns(done, "weight")["a.png"] == ("9.99999972e-10",) and done.counts["cases"] == 4

@@ -27,9 +27,10 @@ YES = {"1", "1.0", "yes", "y", "true", "t", "positive", "pos", "present"}
 NO = {"0", "0.0", "no", "n", "false", "f", "negative", "neg", "absent"}
 MISSING = NOBODY_KNOWS
 OTHERS = ("group", "split", "series_number")  # of labels.csv, that ingest reads for something else
-LARGEST = 1e30  # of numbers, so that sums of them and bounds around them are float32, too
-SMALLEST = 1e-30  # but 0: below 1e-38, float32 has fewer and fewer digits
-HEAVIEST = 1e9  # of weights; the lightest but 0 is the inverse
+LARGEST = float(np.float32(1e30))  # of numbers, so that sums of them and bounds around them are float32, too
+SMALLEST = float(np.float32(1e-30))  # but 0: below 1e-38, float32 has fewer and fewer digits
+HEAVIEST = 1e9  # of weights
+LIGHTEST = float(np.float32(1e-9))  # but 0
 NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 Answers = tuple[float | None, ...]
 
@@ -124,8 +125,8 @@ class _Reader:
         weight: Answers = ()
         if params.weight:
             weight = (self._number(row, params.weight, cells[params.weight]),)
-            if weight[0] is None or not (weight[0] == 0 or 1 / HEAVIEST <= weight[0] <= HEAVIEST):
-                wanted = f"a number of 0 or more, which is 0 or from {1 / HEAVIEST:g} to {HEAVIEST:g}"
+            if weight[0] is None or not (weight[0] == 0 or LIGHTEST <= weight[0] <= HEAVIEST):
+                wanted = f"a number of 0 or more, which is 0 or from {LIGHTEST:g} to {HEAVIEST:g}"
                 raise self._error(row, params.weight, cells[params.weight], wanted)
         answers = self._answers(row, cells)
         label = row.label
