@@ -236,7 +236,7 @@ def test_whole_sites_are_left_out_and_labels_or_the_range_of_a_number_are_dealt_
     )
     found = splits.read(tmp_path / "split.csv")
     assert ((found.split_of == splits.SPLITS.index("test")) == (sites == "east")).all()
-    assert (found.split_of == splits.SPLITS.index("validation")).sum() == pytest.approx(80, abs=8)
+    assert (found.split_of == splits.SPLITS.index("validation")).sum() == pytest.approx(80, abs=1)
     assert np.abs(in_validation(found)[:2] - 1).max() < 0.1
     np.testing.assert_array_equal(found.values, cases.values)
 
@@ -258,7 +258,7 @@ def test_a_frozen_test_split_of_labels_or_numbers_stays_while_cases_and_answers_
     assert set(found.case[found.split_of == test]) == set(dealt.case[dealt.split_of == test])
     assert (found.split_of == splits.SPLITS.index("validation")).sum() == pytest.approx(60, abs=3)
     np.testing.assert_array_equal(found.values, grown.values)
-    assert np.abs(in_validation(found)[:2] - 1).max() < 0.1
+    assert np.abs(in_validation(found)[:2] - 1).max() < 0.15
 
 
 def test_a_fold_that_leaves_nothing_to_learn_is_an_error_that_names_it():
@@ -290,3 +290,12 @@ def test_of_many_equal_numbers_no_stratum_is_without_a_case():
     values = np.float32([5] * 24 + [6, 7, 8, 9, 10, 11])[:, None]
     found = strata.stratified(replace(cases, values=values), 0.2)
     assert np.bincount(found.label_of).min() > 0 and len(found.classes) == found.label_of.max() + 1 > 1
+
+
+@pytest.mark.parametrize("make", [of_labels, of_numbers])
+@pytest.mark.parametrize("number", [60, 150, 160, 400])
+def test_strata_that_are_too_small_for_their_share_leave_no_split_short(make, number):
+    fractions = {"train": 0.7, "validation": 0.15, "test": 0.15}
+    for seed in range(5):
+        found = np.bincount(dealing.assign(make(number), fractions, seed), minlength=3)
+        assert np.abs(found[1:] - 0.15 * number).max() <= 1

@@ -55,11 +55,15 @@ def assign(cases: Table, fractions: dict[str, float], seed: int, held: np.ndarra
         _check_enough_groups(cases.classes, groups_with, wanted)
     hashed = _in_order_of_hashes(groups, seed)
     split_of = np.empty(len(groups), np.int8)
+    owed = dict.fromkeys(fractions, 0.0)
     for label in range(len(cases.classes)):
         stratum = hashed[class_of[hashed] == label]
         if len(stratum):
             deal = _deal if held is None else partial(_deal_beside, is_held[stratum])
-            split_of[stratum] = deal(sizes[stratum], weights[stratum], fractions)
+            given = fractions if of_one_class else _with_owed(fractions, owed, sizes[stratum].sum())
+            split_of[stratum] = deal(sizes[stratum], weights[stratum], given)
+            if not of_one_class:
+                owed = _still_owed(fractions, owed, sizes[stratum], split_of[stratum])
     found = split_of[group_of]
     if of_one_class:
         _check_every_class_everywhere(cases.with_splits(found), wanted)
@@ -178,6 +182,26 @@ def _deal(sizes: np.ndarray, weights: np.ndarray, fractions: dict[str, float]) -
     found = np.empty(len(sizes), np.int8)
     found[order] = np.repeat([SPLITS.index(name) for name in names], np.diff(cuts))
     return found
+
+
+def _with_owed(fractions: dict[str, float], owed: dict[str, float], cases: int) -> dict[str, float]:
+    """The fractions of a stratum, with what the strata before it were too small to give.
+
+    Args:
+        owed: Cases that each split lacks so far; below 0, it has too many.
+        cases: Of the stratum.
+    """
+    found = {name: min(max(0.0, share + owed[name] / cases), 1.0) for name, share in fractions.items()}
+    beside = sum(found[name] for name in found if name != "train")
+    found |= {name: share / max(1.0, beside) for name, share in found.items() if name != "train"}
+    return found | {"train": max(0.0, 1 - beside)}
+
+
+def _still_owed(
+    fractions: dict[str, float], owed: dict[str, float], sizes: np.ndarray, split_of: np.ndarray
+) -> dict[str, float]:
+    given = {name: sizes[split_of == SPLITS.index(name)].sum() for name in fractions}
+    return {name: owed[name] + share * sizes.sum() - given[name] for name, share in fractions.items()}
 
 
 def _deal_beside(
