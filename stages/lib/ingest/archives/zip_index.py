@@ -88,8 +88,8 @@ def _index(file: OpenFile, path: str) -> tuple[list[_Listed], int]:
     length = os.fstat(descriptor).st_size
     tail_start = max(0, length - END.size - MOST_COMMENT)
     tail = os.pread(descriptor, END.size + MOST_COMMENT, tail_start)
-    at = tail.rfind(END_SIGNATURE, 0, len(tail) - END.size + len(END_SIGNATURE))
-    if at < 0:
+    at = tail.rfind(END_SIGNATURE)
+    if not 0 <= at <= len(tail) - END.size:  # never the end of an archive that lies in this one
         raise BadArchive("is damaged or cut short (it has no index at its end)")
     _, disk, _, _, count, size, offset, _ = END.unpack_from(tail, at)
     if disk not in (0, 0xFFFF):
