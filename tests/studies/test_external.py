@@ -27,6 +27,8 @@ from tests.conftest import write_cases_of, write_dataset_h5, write_model_pt
 OUTS = ("scores.csv", "predictions.csv", "external.json", "figures")
 KEY = "datasets.mine.study.external.clinic"
 
+pytestmark = pytest.mark.slow  # its fixtures export ONNX files
+
 
 @pytest.fixture(scope="module", params=[(1, 9, 9), (1, 6, 9, 9)], ids=["pictures", "volumes"])
 def made(request, tmp_path_factory):

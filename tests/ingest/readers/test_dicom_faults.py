@@ -2,8 +2,10 @@
 
 import copy
 import io
+import tempfile
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -207,14 +209,14 @@ FAULTS: dict[str, tuple[Callable[[list[Dataset]], None], str]] = {
 
 @pytest.fixture(scope="module")
 def series(tmp_path_factory) -> list[Dataset]:
-    """Thirty slices of the real chest CT, of each every fourth pixel; a made series where it is missing."""
+    """Sixteen slices of the real chest CT, of each every fourth pixel; a made series where it is missing."""
     archive = SHARED / "ct-chest-dicom.zip"
     if not archive.exists():
         return [make_slice(i, pixels) for i, pixels in enumerate(scan(20, 16, 12))]
     with zipfile.ZipFile(archive) as file:
         names = [name for name in file.namelist() if not name.endswith("/")]
         images = [pydicom.dcmread(io.BytesIO(file.read(name))) for name in names]
-    images = sorted(images, key=lambda image: image.ImagePositionPatient[2])[:30]
+    images = sorted(images, key=lambda image: image.ImagePositionPatient[2])[:16]
     for image in images:
         with_pixels(image, pixels_of(image)[100:400:4, 100:420:4])
         image.PixelSpacing = [4 * step for step in image.PixelSpacing]
@@ -234,7 +236,17 @@ def put(raw: Path, slices: list[Dataset]) -> None:
 
 def write_healthy(raw: Path) -> None:
     """A second series, so that there always is a case."""
-    write_series(raw / "y" / "healthy", scan(5, 9, 9), series="healthy", patient="Roe")
+    folder = raw / "y" / "healthy"
+    folder.mkdir(parents=True)
+    for name, content in healthy().items():
+        (folder / name).write_bytes(content)
+
+
+@cache
+def healthy() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        write_series(Path(folder), scan(5, 9, 9), series="healthy", patient="Roe")
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def copied(slices: list[Dataset]) -> list[Dataset]:
