@@ -471,3 +471,12 @@ def test_a_dataset_that_is_there_to_be_asked_about_needs_ingest_alone(project):
     found = report(project, "HEAD^", "HEAD")
     assert found["datasets"]["clinic"]["state"] == "not run"
     assert "### External: clinic" in page.render(found, "")
+
+
+def test_the_verdict_of_a_number_has_its_unit():
+    change = {"old": 0.25, "new": 0.4, "verdict": "worse", "smallest": 0.05}
+    test = {"identical": False, "judged": "both", "shared": 40, "cases": [40, 40], "both": {"mae": change}}
+    found = {"score": "mae", "unit": "mm", "comparison": {"test": test}}
+    assert "scans: worse on 40 cases (mae 0.25 -> 0.4 mm)." in page.verdict({"gates": [], "datasets": {"scans": found}})
+    added = {"score": "mae", "unit": "mm", "state": "added", "test": {"mae": 0.25}}
+    assert "mae 0.25 mm." in page.verdict({"gates": [], "datasets": {"scans": added}})

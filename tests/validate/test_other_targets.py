@@ -294,3 +294,9 @@ def test_ordered_classes_are_told_from_others_without_an_energy_which_is_that_of
     assert away == pytest.approx(out_of_distribution.distances(measured, settings), abs=1e-4)
     others = np.abs((measured[:, 1:] - settings.unlike_means[1:]) / settings.unlike_deviations[1:]).max(1)
     assert away == pytest.approx(others, abs=1e-3), "the energy says nothing"
+
+
+def test_a_score_that_the_cases_do_not_have_is_told_as_unknown():
+    asked = {"multilabel": Asked("multilabel", ["a"]), "regression": Asked("regression", ["d"], "mm")}
+    assert labels.Labels(asked["multilabel"], Settings()).told(float("nan")) == "mean AUROC unknown"
+    assert numbers.Numbers(asked["regression"], Settings()).told(float("nan")) == "mean absolute error unknown"

@@ -55,6 +55,7 @@ def _dataset(name: str, before: Snapshot, after: Snapshot, score: str, splits: S
         "params": _changed(_block(before, name), _block(after, name)),
     }
     if new is not None:
+        found |= {"unit": studies.unit(new.metrics["validate"], found["score"])}
         found |= {"test": _scores(new), "pictures": _pictures(old, new), "export": _export(old, new)}
         found |= {"diagnosis": [_diagnosis(results) for results in (old, new)]}
         found |= {"studies": studies.gather(old.metrics if old else None, new.metrics)}

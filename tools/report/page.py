@@ -38,7 +38,7 @@ def _sentence(found: dict[str, Any]) -> str:
     compared = found.get("comparison", {}).get("test")
     if compared is None:
         score = found.get("test", {}).get(found["score"])
-        return _short(found) + (f", {found['score']} {number(score)}" if score is not None else "")
+        return _short(found) + (f", {found['score']} {number(score)}{_unit(found)}" if score is not None else "")
     if compared["identical"]:
         return f"the same predictions of all {plural(compared['shared'], 'case')}"
     change = _judged(found)
@@ -47,10 +47,14 @@ def _sentence(found: dict[str, Any]) -> str:
     cases = plural(compared["shared"], "case")
     if compared["judged"] == "all":
         cases = f"two test sets of {compared['cases'][0]:,} and {compared['cases'][1]:,} cases that share {cases}"
-    figures = f"{found['score']} {number(change['old'])} -> {number(change['new'])}"
+    figures = f"{found['score']} {number(change['old'])} -> {number(change['new'])}{_unit(found)}"
     if change["verdict"] == "no difference":
-        return f"no difference that {cases} can show ({figures}; {number(change['smallest'])} would show)"
+        return f"no difference that {cases} can show ({figures}; {number(change['smallest'])}{_unit(found)} would show)"
     return f"{change['verdict']} on {cases} ({figures})"
+
+
+def _unit(found: dict[str, Any]) -> str:
+    return f" {escape(found['unit'])}" if found.get("unit") else ""
 
 
 def _judged(found: dict[str, Any]) -> dict[str, Any] | None:

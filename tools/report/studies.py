@@ -105,9 +105,14 @@ def _told(tree: Mapping[str, Any], split: str, score: str) -> str:
 
 def _figure(tree: Mapping[str, Any], split: str, score: str) -> str:
     """The main score of a split with its interval, and the unit that it has."""
-    name, unit = _main(tree, split, score), tree.get("target", {}).get("unit", "")
+    name = _main(tree, split, score)
     value = number(tree[split].get(name)) + _interval(tree[f"{split}_interval"].get(name))
-    return f"{value} {escape(unit)}" if unit and name in IN_UNIT else value
+    return " ".join([value, *filter(None, [escape(unit(tree, name))])])
+
+
+def unit(tree: Mapping[str, Any], score: str) -> str:
+    """In which a score is, of what a stage says of it; "" of one that has none."""
+    return tree.get("target", {}).get("unit", "") if score in IN_UNIT else ""
 
 
 def _main(tree: Mapping[str, Any], split: str, score: str) -> str:

@@ -18,6 +18,7 @@ from stages.lib.validate.curves import Ranking
 from stages.lib.validate.naming import Naming, Truth
 from stages.lib.validate.scores import Scores
 
+UNKNOWN = "unknown"  # a score that the cases don't have, as of labels that nobody knows
 Proportion = tuple[np.ndarray, np.ndarray]
 """Which cases are right, and which count, (N,) bool each."""
 
@@ -114,7 +115,7 @@ class Kind(ABC):
 
     def figure(self, value: float) -> str:
         """Its value alone."""
-        return f"{value:.4f}"
+        return UNKNOWN if np.isnan(value) else f"{value:.4f}"
 
     @property
     def names(self) -> Sequence[str]:

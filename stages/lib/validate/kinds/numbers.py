@@ -22,7 +22,7 @@ from stages.lib.tensors import Asked, Split
 from stages.lib.validate import curves, figures, number_scores
 from stages.lib.validate.answers import Answers, once
 from stages.lib.validate.curves import Ranking
-from stages.lib.validate.kinds.kind import MAX_MISTAKES, Channels, Curves, Kind, Look, Proportion
+from stages.lib.validate.kinds.kind import MAX_MISTAKES, UNKNOWN, Channels, Curves, Kind, Look, Proportion
 from stages.lib.validate.naming import Naming, Truth, of_number
 from stages.lib.validate.scores import Scores
 
@@ -213,7 +213,7 @@ class Numbers(Kind):
         return f"mean absolute error {self.figure(value)}"
 
     def figure(self, value: float) -> str:
-        return self.text(value)
+        return UNKNOWN if np.isnan(value) else self.text(value)
 
     def in_its_words(self, table: Table, naming: Naming) -> Truth:
         return of_number(table, self.asked, naming)
