@@ -134,7 +134,7 @@ def test_nothing_runs_again_but_what_is_new_or_was_changed(folder):
     assert would_run(folder, STUDY) == []
     assert would_run(folder, STUDY | {"seed_of": {"fold1-seed0": 7}}) == ["member@tiny-fold1-seed0"]
     more = would_run(folder, STUDY | {"seeds": [0, 1, 2, 3]})
-    assert more == ["folds@tiny", *(f"member@tiny-fold{fold}-seed3" for fold in range(5))]
+    assert more == ["folds@tiny", *(f"member@tiny-fold{fold}-seed3" for fold in range(5)), "study@tiny"]
     assert would_run(folder, STUDY) == []
 
 
