@@ -495,7 +495,7 @@ def spoilt_archives(folder):
         "another checksum (CRC-32)": bytes(damaged),
         "encrypted in its archive": bytes(locked),
         "packed by method 14": archive(folder / "lzma.zip", {"a.png": picture}, zipfile.ZIP_LZMA).read_bytes(),
-        "damaged or cut short (File is not a zip file)": b"PK\3\4 and no more",
+        "damaged or cut short (it has no index at its end)": b"PK\3\4 and no more",
         "holds no files": archive(folder / "none.zip", {}).read_bytes(),
         "lie where it has no bytes for them": overlapping(twice),
     }

@@ -115,14 +115,16 @@ def lowest_loss(objective: Objective, targets: Tensor, weights: Tensor | None, a
 def answers_of(model: Classifier, task: Task, split: Split, rows: np.ndarray) -> Tensor:
     """What a model says of samples at these positions, (n, K) on the CPU."""
     model.eval()
-    size = max(1, 4 * task.batch_size // task.params.accumulate)
-    found = [torch.zeros(0)]
+    size = max(1, task.batch_size // task.params.accumulate)  # what training has memory for
+    found = torch.zeros(0)
     for start in range(0, len(rows), size):
         x = batches.gather(split, rows[start : start + size], task.device)
         with devices.autocast(task.device, task.params.precision):
             answers = model.answer(task.network_input(model.normalise(x), task.params.progressive.epochs + 1))
-        found.append(answers.float().cpu())
-    return torch.cat(found[1:] or found)
+        if not start:  # not a piece a batch: each would lie behind its samples, whose memory then fits no others
+            found = torch.empty(len(rows), answers.shape[1])
+        found[start : start + len(answers)] = answers
+    return found
 
 
 def standing(model: Classifier, task: Task, split: Split, rows: np.ndarray, constant: Tensor) -> Standing:
