@@ -30,7 +30,7 @@ test: .venv/dev.stamp lint  ## set up, then lint and run the tests, on all cores
 	pytest -n auto
 
 # To see which tests have become slow: pytest -n auto -m "not slow" --durations 30
-quick: .venv/dev.stamp  ## the tests that are not marked slow: under two minutes on two cores
+quick: .venv/dev.stamp  ## the tests that are not marked slow: three minutes on two cores
 	pytest -n auto -m "not slow"
 
 lint: .venv/dev.stamp licences  ## ruff (lint and format), mypy, zizmor (GitHub's workflows) and licences
