@@ -103,7 +103,7 @@ def judge_alone(best: gathered.Asked, test: Split, params: ValidateParams) -> tu
     """What the training that is best would be deployed with, and its scores: those of its fold as its validation split,
     as it alone would have no other; and the rows of scores.csv, of which the test split's are called `best`.
     """
-    kind = gathered.fitted([best], params)[1]
+    kind = gathered.fitted_on([best], params)
     splits = {"validation": best.held, "best": test}
     found = {"validation": best.answers.deployed(kind.settings), "best": best.test.deployed(kind.settings)}
     table = evaluation.score_table(kind, splits, found, params)

@@ -47,7 +47,7 @@ def main(
     evaluation.check_flips(params, splits["validation"])
     flips = "".join(params.flips)
     answers = {name: ask(classifier, split, flips, params.batch_size, name, asked) for name, split in splits.items()}
-    kind = kinds.choose(asked, training_split, splits["validation"], answers["validation"], params)
+    kind = kinds.choose(training_split, splits["validation"], answers["validation"], params)
     if params.operating_point:
         kind.found_by(params.operating_point.positive)  # before anything is written
     said = {name: found.deployed(kind.settings) for name, found in answers.items()}

@@ -13,6 +13,7 @@ from typing import Any
 from stages.lib import command, drawing, params
 from stages.lib.core import durations, terminal
 from stages.lib.core.progress import say
+from stages.lib.params.validate import IN_UNIT
 from stages.lib.studies import listing
 
 METRICS = Path("metrics")
@@ -31,7 +32,6 @@ OF_NUMBERS = {
     "spearman": "Spearman's correlation",
     "coverage": "within the 90 % interval",
 }
-WITH_UNIT = ("mae", "rmse", "bias")
 SCORES = {
     "classes": OF_CLASSES,
     "ordinal": OF_CLASSES | {"quadratic_kappa": "quadratic kappa", "mae": "distance in grades"},
@@ -74,7 +74,7 @@ def lines(name: str, metrics: Path = METRICS) -> list[str]:
     titles = SCORES[target.get("kind", "classes")]
     for key, title in titles.items():
         if isinstance(scores.get(key), float):
-            unit = target.get("unit", "") if key in WITH_UNIT and titles is OF_NUMBERS else ""
+            unit = target.get("unit", "") if key in IN_UNIT and titles is OF_NUMBERS else ""
             value = f"{scores[key]:7.4g} {unit}".rstrip() if titles is OF_NUMBERS else f"{scores[key]:7.4f}"
             found.append(f"  {title:27} {value}{_interval(intervals.get(key), titles is OF_NUMBERS)}")
     found += _studies(name, folder, next(iter(titles.items())))

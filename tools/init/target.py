@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from stages.lib.core.errors import UserError
-from stages.lib.core.opening import read_text
 from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest.archives.members import Members
 from stages.lib.ingest.labels.table import COLUMNS, EXCEL_SEPARATOR, NAMING, SYNONYMS, delimiter_of
@@ -47,13 +46,9 @@ def propose(folder: Path, members: Members) -> Proposal | None:
         UserError: It has no column label, and several that may be meant.
     """
     table = folder / LABELS_CSV
-    if LABELS_CSV in members:
-        text = members.read_text(LABELS_CSV, table)
-    elif table.exists():
-        text = read_text(table)
-    else:
+    if LABELS_CSV not in members and not table.exists():
         return None
-    cells = _columns(text)
+    cells = _columns(members.read_text(LABELS_CSV, table))
     if "label" in cells:
         listed = _listed("label", cells["label"])
         return listed[0] if listed else None

@@ -4,10 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stages.lib.core.markdown import escape
-from stages.lib.params.validate import MAIN_SCORE
+from stages.lib.params.validate import IN_UNIT, MAIN_SCORE
 from tools.report.markdown import long_table, number, plural, table
-
-IN_UNIT = ("mae", "rmse", "median_error")  # scores in the unit of the number
 
 
 def gather(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:

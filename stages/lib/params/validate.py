@@ -29,6 +29,9 @@ LOWER_IS_BETTER: frozenset[Score] = frozenset(get_args(LowerIsBetter))
 MAIN_SCORE: Mapping[str, Score] = {"multilabel": "auroc", "regression": "mae", "log_regression": "mae"}
 """What is told first of each kind of target; of one class of several, accuracy, which these have not."""
 
+IN_UNIT: tuple[str, ...] = ("mae", "rmse", "median_error", "bias")
+"""What is measured of a number in its own unit."""
+
 Described = Literal["bias", "coverage"]
 """What is measured of numbers besides, and is best at a number between: a bias at 0, a coverage at 0.9."""
 

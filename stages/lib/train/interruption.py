@@ -123,18 +123,20 @@ class Checkpoints:
 
         Where training begins anew though there is a state, the process that writes says why, and keeps it aside.
         """
-        found = {file: _read(file) for file in (self._file, self._aside) if file.exists()}
-        own = [file for file, saved in found.items() if saved is not None and saved["identity"] == self._identity]
-        latest = found.get(self._file)
-        # Of a run that was done nothing is lost. It is moved once all processes have looked, when the first is saved.
-        is_done = latest is not None and bool(latest["model_md5"])
-        self._is_another = self._file in found and self._file not in own and not is_done
-        if not own:
+        is_there = self._file.exists()
+        latest = saved = _read(self._file)
+        if not self._is_own(latest):
+            # Of a run that was done nothing is lost. It is moved once all processes have looked, at the first save.
+            self._is_another = is_there and not (latest is not None and latest["model_md5"])
+            saved = _read(self._aside)
+        if saved is None or not self._is_own(saved):
             if self._writes and self._is_another:
                 say(f"training begins anew: {self._why_not(latest)}; it is kept as {self._aside.name}")
             return None
-        saved = found[own[0]]
-        return None if saved is None or _is_noted(saved["model_md5"]) else saved["state"]
+        return None if _is_noted(saved["model_md5"]) else saved["state"]
+
+    def _is_own(self, saved: Mapping[str, Any] | None) -> bool:
+        return saved is not None and saved["identity"] == self._identity
 
     def _why_not(self, saved: Mapping[str, Any] | None) -> str:
         where = f"{self._file}, where an earlier run was stopped,"
@@ -180,7 +182,7 @@ class Checkpoints:
 def _read(file: Path) -> dict[str, Any] | None:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # half a file after a power cut, or another version of torch's
+    except Exception:  # none, half a file after a power cut, or another version of torch's
         return None
 
 

@@ -36,13 +36,16 @@ def fitted(asked: Sequence[Asked], params: ValidateParams) -> tuple[dict[int, Ki
     seeds alone has one fold, the validation split, and fits and measures on it, as the stage validate does.
     """
     folds = list(dict.fromkeys(one.member.fold for one in asked))
-    others = {fold: [one for one in asked if one.member.fold != fold] or asked for fold in folds}
-    return {fold: _fitted(others[fold], params) for fold in folds}, _fitted(asked, params)
+    others = {fold: [one for one in asked if one.member.fold != fold] for fold in folds}
+    own = {fold: fitted_on(of, params) for fold, of in others.items() if of}
+    of_all = fitted_on(asked, params)
+    return {fold: own.get(fold, of_all) for fold in folds}, of_all
 
 
-def _fitted(asked: Sequence[Asked], params: ValidateParams) -> Kind:
+def fitted_on(asked: Sequence[Asked], params: ValidateParams) -> Kind:
+    """With the settings that are fitted on the folds of these trainings."""
     held, answers = joined([one.held for one in asked]), Answers.joined([one.answers for one in asked])
-    return kinds.choose(answers.asked, held, held, answers, params)
+    return kinds.choose(held, held, answers, params)
 
 
 def out_of_fold(asked: Sequence[Asked], kind_of: Mapping[int, Kind]) -> np.ndarray:

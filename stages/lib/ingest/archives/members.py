@@ -116,17 +116,17 @@ class Members:
         return path in self._position
 
     def read_text(self, path: str, name: Path, most: int = MAX_TEXT) -> str:
-        """A member that is a text in UTF-8.
+        """A text in UTF-8: the member that stands for a path, or else the file.
 
         Args:
-            name: What messages call it.
+            name: Where the file lies, and what messages call either.
 
         Raises:
             UserError: It can't be read, or is no text.
         """
         member = self.get(path)
         if member is None:
-            raise KeyError(path)
+            return opening.read_text(name, most)
         try:
             return decoded(f"{name} in {member.archive.path}", read(member, most)[0])
         except Rejected as error:

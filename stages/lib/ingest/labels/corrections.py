@@ -22,7 +22,6 @@ from stages.lib.core import outs
 from stages.lib.core.errors import UserError
 from stages.lib.core.formulas import bare
 from stages.lib.core.nearest import closest, hint
-from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shown
 from stages.lib.ingest.archives.members import NONE, Members
@@ -70,13 +69,10 @@ def read(raw: Path, members: Members = NONE) -> list[Correction]:
         UserError: A row is not as it must be; the message names it.
     """
     table = raw / CORRECTIONS_CSV
-    if CORRECTIONS_CSV in members:
-        text = members.read_text(CORRECTIONS_CSV, table)
-    elif table.exists():
-        text = read_text(table)
-    else:
+    if CORRECTIONS_CSV not in members and not table.exists():
         _check_name(raw)
         return []
+    text = members.read_text(CORRECTIONS_CSV, table)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(text.partition("\n")[0]), strict=True)
     found: list[Correction] = []
     try:

@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.nearest import closest
-from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shown
 from stages.lib.ingest.archives.members import NONE, Members
@@ -105,7 +104,7 @@ def _lines(path: Path, name: str, members: Members) -> Iterator[tuple[str, str]]
     """
     if name not in members and not path.exists():
         raise UserError(f"ingest.split_files: {path} not found: put it there, or mend its path")
-    empty, text = True, members.read_text(name, path) if name in members else read_text(path)
+    empty, text = True, members.read_text(name, path)
     for number, line in enumerate(text.split("\n"), start=1):
         if line := line.strip():
             if len(line) > MAX_CHARACTERS:

@@ -21,7 +21,6 @@ from typing import Any
 
 from stages.lib.core.errors import UserError
 from stages.lib.core.nearest import closest, hint
-from stages.lib.core.opening import read_text
 from stages.lib.core.progress import say
 from stages.lib.core.terminal import shortened, shown
 from stages.lib.ingest import patterns
@@ -179,7 +178,7 @@ def read_labels(
     aliases = {class_names.spelling(alias): class_names.spelling(name) for alias, name in params.aliases.items()}
     found = beside.find(files)
     if table.exists() or LABELS_CSV in members:
-        text = members.read_text(LABELS_CSV, table) if LABELS_CSV in members else read_text(table)
+        text = members.read_text(LABELS_CSV, table)
         labels = _Table(table, text, set(files), options.key, aliases, params, members.archives).labels
         _note_split_folders(labels, folders)
         if found.cls:

@@ -37,7 +37,7 @@ def of_file(facts: Mapping[str, Any], training: Mapping[str, Any], of: str) -> K
     return KINDS[asked.kind].of_file(asked, Settings(**fitted), training, of)
 
 
-def choose(asked: Asked, training: Split, validation: Split, answers: Answers, params: ValidateParams) -> Kind:
+def choose(training: Split, validation: Split, answers: Answers, params: ValidateParams) -> Kind:
     """The kind of answer with the settings that the model is deployed with.
 
     They are chosen on the validation split alone; of the training split, only how numbers are cut into quarters.
@@ -46,5 +46,5 @@ def choose(asked: Asked, training: Split, validation: Split, answers: Answers, p
         answers: To the validation split.
     """
     settings = Settings(flips="".join(params.flips))
-    found = KINDS[asked.kind].choose(asked, training, validation, answers, settings, params)
+    found = KINDS[answers.asked.kind].choose(training, validation, answers, settings, params)
     return replace(found, settings=out_of_distribution.with_threshold(answers.measures, found.settings))

@@ -13,7 +13,7 @@ from stages.lib.drawing.sheets import COLUMNS, short
 from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import ValidateParams
 from stages.lib.splits import Table
-from stages.lib.tensors import Asked, Split
+from stages.lib.tensors import Split
 from stages.lib.validate import calibration, curves, figures, predictions, scores
 from stages.lib.validate.answers import Answers
 from stages.lib.validate.curves import Ranking
@@ -43,20 +43,14 @@ class Classes(Kind):
 
     @classmethod
     def choose(
-        cls,
-        asked: Asked,
-        training: Split,
-        validation: Split,
-        answers: Answers,
-        settings: Settings,
-        params: ValidateParams,
+        cls, training: Split, validation: Split, answers: Answers, settings: Settings, params: ValidateParams
     ) -> Self:
         """With a temperature that the validation split shows to be better than none."""
         if params.calibrate:
             truth, groups, shares, weight = validation.y, validation.groups, validation.target, validation.weight
             found = calibration.temperature(answers.logits, truth, groups, params.seed, shares, weight)
             settings = replace(settings, temperature=found)
-        return cls(asked, settings)
+        return cls(answers.asked, settings)
 
     @property
     def overall_names(self) -> Sequence[str]:

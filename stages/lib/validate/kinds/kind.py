@@ -62,13 +62,7 @@ class Kind(ABC):
     @classmethod
     @abstractmethod
     def choose(
-        cls,
-        asked: Asked,
-        training: Split,
-        validation: Split,
-        answers: Answers,
-        settings: Settings,
-        params: ValidateParams,
+        cls, training: Split, validation: Split, answers: Answers, settings: Settings, params: ValidateParams
     ) -> Self:
         """With what is to be fitted of the settings, on the validation split. In a study, these are the cases that were
         held out, of which several trainings may have answered one.

@@ -13,7 +13,7 @@ from stages.lib.drawing.sheets import COLUMNS, short
 from stages.lib.model.deployed import Settings
 from stages.lib.params.validate import ValidateParams
 from stages.lib.splits import Table
-from stages.lib.tensors import Asked, Split
+from stages.lib.tensors import Split
 from stages.lib.validate import calibration, curves, figures, label_scores, operating_point, scores
 from stages.lib.validate.answers import Answers, once
 from stages.lib.validate.curves import Ranking
@@ -65,13 +65,7 @@ class Labels(Kind):
 
     @classmethod
     def choose(
-        cls,
-        asked: Asked,
-        training: Split,
-        validation: Split,
-        answers: Answers,
-        settings: Settings,
-        params: ValidateParams,
+        cls, training: Split, validation: Split, answers: Answers, settings: Settings, params: ValidateParams
     ) -> Self:
         """With a temperature for each label that the validation split shows to be better than none, and thresholds."""
         truth, weight, groups = truth_of(validation), validation.weight, np.asarray(validation.groups)
@@ -90,8 +84,8 @@ class Labels(Kind):
                 )
                 temperatures.append(found)
             settings = replace(settings, temperatures=temperatures)
-        rankings = cls(asked, settings).rankings(*once(validation, answers.deployed(settings)))
-        return cls(asked, replace(settings, thresholds=[threshold(one) for one in rankings]))
+        rankings = cls(answers.asked, settings).rankings(*once(validation, answers.deployed(settings)))
+        return cls(answers.asked, replace(settings, thresholds=[threshold(one) for one in rankings]))
 
     def by_case(self, kinds: Sequence[Kind]) -> Self:
         return replace(self, thresholds_of=np.stack([cast(Labels, kind).thresholds for kind in kinds]))

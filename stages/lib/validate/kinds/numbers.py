@@ -76,16 +76,10 @@ class Numbers(Kind):
 
     @classmethod
     def choose(
-        cls,
-        asked: Asked,
-        training: Split,
-        validation: Split,
-        answers: Answers,
-        settings: Settings,
-        params: ValidateParams,
+        cls, training: Split, validation: Split, answers: Answers, settings: Settings, params: ValidateParams
     ) -> Self:
         """With bounds from the validation split."""
-        found = cls(asked, settings, quartiles=quartiles(truth_of(training)))
+        found = cls(answers.asked, settings, quartiles=quartiles(truth_of(training)))
         cases, said = once(validation, answers.deployed(settings))
         off = np.abs(found.learnt(said[:, 0]) - found.learnt(truth_of(cases)))
         widths = tuple(half_width(off, level, cases.weight) for level in NOMINAL)
